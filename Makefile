@@ -1,0 +1,68 @@
+# Axion: one non-recursive make.  Every folder adds its own rules.mk; this
+# file has the toolchain, the pattern rules and the targets a user types.
+# `make help` lists them.
+
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+
+BUILD  ?= build
+CC      = gcc
+AR      = ar
+PYTHON ?= python3
+VENV    = .venv
+PREFIX ?= /usr/local
+
+VERSION := 0.1.0
+
+# SAN=address,undefined or SAN=thread builds everything instrumented; give it
+# a BUILD of its own.
+SAN      ?=
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
+              -fno-sanitize-recover=all)
+
+WARN    := -Wall -Wextra -Wpointer-arith -Wstrict-prototypes \
+           -Wmissing-prototypes -Wshadow -Wvla -Werror
+CFLAGS  ?= -O2 -g
+CFLAGS_ALL = -std=gnu11 $(CFLAGS) $(WARN) $(SANFLAGS) -fPIC -pthread -I. \
+             -DAXION_VERSION='"$(VERSION)"' -D_GNU_SOURCE -MMD -MP
+LDFLAGS_ALL = $(LDFLAGS) $(SANFLAGS) -pthread
+
+# What the folders add to, see docs/architecture.md "Build":
+#   LIBS_<name>   are static libraries, build/lib<name>.a
+#   UNIT_TESTS    programs (cmocka) run by test-unit, exit 77 = skipped
+#   RING_TESTS    programs run by test-ring
+#   KERNEL_TESTS  programs run by test-kernels
+#   E2E_TESTS     commands run by test-e2e
+#   PROGRAMS      what `make all` builds
+#   BENCHES       programs that `make bench` builds and runs
+#   FUZZERS       libFuzzer programs (clang), run by fuzz
+UNIT_TESTS   :=
+RING_TESTS   :=
+KERNEL_TESTS :=
+E2E_TESTS    :=
+PROGRAMS     :=
+BENCHES      :=
+FUZZERS      :=
+CLEAN        :=
+
+include $(sort $(wildcard shm/rules.mk kernels/rules.mk api/rules.mk \
+          engine/rules.mk ngx_module/rules.mk sidecar/rules.mk \
+          tools/rules.mk bench/rules.mk tests/*/rules.mk t/rules.mk))
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(CFLAGS_EXTRA) -c -o $@ $<
+
+$(BUILD)/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# A program is its objects, then libraries in link order, then LDLIBS.
+$(PROGRAMS) $(UNIT_TESTS) $(RING_TESTS) $(KERNEL_TESTS) $(BENCHES):
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+include tools/targets.mk
