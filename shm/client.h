@@ -1,0 +1,137 @@
+/*
+ * The client's end of a channel: what nginx workers, the sidecar and tests
+ * use.  Nothing here blocks, starts threads, or touches signals; all file
+ * descriptors are close-on-exec and non-blocking.  One thread per client.
+ *
+ * Life of a channel
+ *   open      makes and seals the region, connects, sends HELLO
+ *   service   call whenever the descriptor is readable: swallows doorbells,
+ *             takes WELCOME or REFUSED.  AXION_OK once connected,
+ *             AXION_AGAIN while the handshake is pending, else the error
+ *             that ended the channel (end of file: ENGINE_LOST)
+ *   close     frees everything; takes NULL and half-open channels
+ *
+ * Life of a stream
+ *   submit → ACCEPTED or ERROR → TOKENS … → DONE or ERROR
+ * DONE and ERROR are the last event of a stream: when advance() passes one
+ * the slot is free again.  After cancel() the engine still answers with DONE
+ * (reason CANCELLED), DONE or ERROR; the caller keeps its context until then
+ * or drops events whose context it no longer has (`user` NULL).
+ *
+ * Memory order.  The client owns sq_tail and cq_head and keeps private
+ * copies of sq_head and cq_tail, re-read only when the ring seems full or
+ * empty.  Publishing is a store-release that pairs with the engine's
+ * load-acquire; going to sleep is store need_wakeup, full fence, load tail,
+ * which pairs with the engine's store tail, full fence, load need_wakeup.
+ */
+#ifndef AXION_SHM_CLIENT_H
+#define AXION_SHM_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "shm/errors.h"
+#include "shm/wire.h"
+
+struct axion_client;
+
+struct axion_client_options {
+    const char *path;     /* of the unix socket */
+    const char *name;     /* for the engine's log */
+    uint32_t streams;     /* 0: 1024 */
+    uint32_t credit;      /* 0: 4 */
+    uint32_t sq_entries;  /* 0: 2 * streams, at least 64 */
+    uint32_t cq_entries;  /* 0: the power of two >= streams * credit */
+    uint32_t arena_bytes; /* 0: 16 MiB */
+};
+
+/* Identifies one stream: (generation << 32) | slot.  0 is never a stream. */
+typedef uint64_t axion_stream_id;
+
+/*
+ * AXION_OK with the handshake under way, or: ENGINE_UNAVAILABLE (no socket,
+ * nobody listens, backlog full), BAD_OPTION, NO_MEMORY, SYSTEM (errno kept).
+ */
+int axion_client_open(struct axion_client **out,
+                      const struct axion_client_options *options);
+int axion_client_fd(const struct axion_client *client);
+int axion_client_service(struct axion_client *client);
+void axion_client_close(struct axion_client *client);
+
+/* The engine's words when service() returned an error; "" if none. */
+const char *axion_client_why(const struct axion_client *client);
+
+/* Largest payload that submit() can take at all. */
+size_t axion_client_payload_max(const struct axion_client *client);
+
+/*
+ * Queues one request and publishes it.  `user` comes back in every event.
+ * AXION_OK; NO_STREAM_SLOT (all streams busy, or SQ or arena full for now);
+ * PAYLOAD_TOO_LARGE; ENGINE_UNAVAILABLE before the handshake is done.
+ */
+int axion_client_submit(struct axion_client *client, const void *payload,
+                        size_t bytes, uint64_t lease_tokens, void *user,
+                        axion_stream_id *id);
+
+/*
+ * These never fail: without a free record they are remembered on the stream
+ * and sent by the next drain or submit.  Stale ids are ignored.
+ */
+void axion_client_cancel(struct axion_client *client, axion_stream_id id);
+void axion_client_pause(struct axion_client *client, axion_stream_id id);
+void axion_client_resume(struct axion_client *client, axion_stream_id id);
+void axion_client_topup(struct axion_client *client, axion_stream_id id,
+                        uint64_t tokens);
+
+/* Forget `user`: later events of the stream carry NULL. */
+void axion_client_forget(struct axion_client *client, axion_stream_id id);
+
+/* One event, copied out of the ring and checked.  Pointers are valid until
+ * the next advance(). */
+struct axion_event {
+    enum axion_cq_op op;
+    axion_stream_id id;
+    void *user;
+    union {
+        struct axion_cq_accepted accepted;
+        struct axion_cq_progress progress;
+        struct axion_cq_lease_low lease_low;
+        struct axion_cq_done done;
+        struct {
+            uint32_t position;
+            uint32_t n_tokens;
+            const uint32_t *ids;
+            const char *text; /* UTF-8, not terminated */
+            uint32_t text_bytes;
+            const uint8_t *ext;
+            uint32_t ext_bytes;
+        } tokens;
+        struct {
+            int error;
+            uint32_t retry_after_ms;
+            const char *text; /* detail, may be empty */
+            uint32_t text_bytes;
+        } error;
+    };
+};
+
+/*
+ * peek() gives the next event without consuming it: AXION_OK, AXION_AGAIN
+ * when there is none, or PROTOCOL: then close the channel.
+ * Draining:  do { while (peek == OK) { use; advance; } } while (arm() != 0);
+ */
+int axion_client_peek(struct axion_client *client, struct axion_event *event);
+void axion_client_advance(struct axion_client *client);
+
+/*
+ * Says that we are about to sleep.  0: sleep, a doorbell will come; 1: more
+ * arrived meanwhile, drain again.  Also sends what was pending.
+ */
+int axion_client_arm(struct axion_client *client);
+
+/* Streams in flight, and the engine's load: a consistent copy of the board
+ * (AXION_OK), or AXION_AGAIN when the engine kept writing. */
+uint32_t axion_client_streams(const struct axion_client *client);
+int axion_client_board(const struct axion_client *client,
+                       struct axion_board *copy);
+
+#endif

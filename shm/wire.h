@@ -1,0 +1,308 @@
+/*
+ * The wire format of a channel, version 1: what lies in shared memory and
+ * what the handshake sends.  Little endian, natural alignment, no pointers.
+ *
+ * One channel is one client process (an nginx worker, a sidecar thread, a
+ * benchmark) and one engine, joined by a SOCK_SEQPACKET unix socket.
+ *
+ *   client                                   engine
+ *     HELLO  + memfd of the region  ─────▶     checks seals, sizes, uid
+ *            ◀─────  WELCOME + memfd of the load board   (or REFUSED)
+ *     SQ records                    ─────▶
+ *            ◀─────  CQ records
+ *     one byte (doorbell)           ◀────▶     only to a sleeping peer
+ *
+ * The region (made and sealed F_SEAL_SHRINK|GROW|SEAL by the client):
+ *
+ *   0      struct axion_region, one page
+ *   4096   SQ: sq_entries records of 64 bytes
+ *   then   CQ: cq_entries records of 64 bytes
+ *   then   arena: arena_bytes, owned by the client; the payload of a SUBMIT
+ *          lies there until the engine has copied it, which it does before
+ *          sq_head passes the record
+ *
+ * Indexes are free-running 32 bit; the position in the array is
+ * index & (entries - 1).  Neither side believes anything it reads here: a
+ * record is copied out once, then checked, then used (DESIGN section 3).
+ */
+#ifndef AXION_SHM_WIRE_H
+#define AXION_SHM_WIRE_H
+
+#include <stdint.h>
+
+#define AXION_WIRE_MAGIC    0x4e495841u /* "AXIN" */
+#define AXION_WIRE_VERSION  1u
+#define AXION_RECORD_BYTES  64u
+#define AXION_CACHE_LINE    64u
+#define AXION_REGION_HEADER 4096u
+
+/* Bounds that both sides enforce at the handshake. */
+#define AXION_SQ_ENTRIES_MIN  16u
+#define AXION_SQ_ENTRIES_MAX  65536u
+#define AXION_CQ_ENTRIES_MIN  64u
+#define AXION_CQ_ENTRIES_MAX  1048576u
+#define AXION_STREAMS_MAX     65536u
+#define AXION_CREDIT_MIN      2u /* one for an event, one for DONE or ERROR */
+#define AXION_CREDIT_MAX      64u
+#define AXION_ARENA_BYTES_MIN 65536u
+#define AXION_ARENA_BYTES_MAX (256u << 20)
+#define AXION_NAME_BYTES      64u
+#define AXION_MODELS_MAX      16u
+
+struct axion_index { /* one index alone on its cache line */
+    _Alignas(AXION_CACHE_LINE) uint32_t value;
+};
+
+struct axion_region {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t sq_entries; /* these four repeat HELLO for debuggers only */
+    uint32_t cq_entries;
+    uint32_t arena_bytes;
+    uint32_t streams;
+    struct axion_index sq_tail;        /* client stores, engine loads */
+    struct axion_index sq_head;        /* engine stores, client loads */
+    struct axion_index cq_tail;        /* engine stores, client loads */
+    struct axion_index cq_head;        /* client stores, engine loads */
+    struct axion_index sq_need_wakeup; /* engine sleeps: ring its doorbell */
+    struct axion_index cq_need_wakeup; /* client sleeps: ring its doorbell */
+};
+
+/* --- SQ: client → engine ------------------------------------------------ */
+
+enum axion_sq_op {
+    AXION_SQ_SUBMIT = 1,
+    AXION_SQ_CANCEL = 2,
+    AXION_SQ_PAUSE  = 3,
+    AXION_SQ_RESUME = 4,
+    AXION_SQ_TOPUP  = 5,
+};
+
+/*
+ * A stream is named by slot and generation.  The client owns the slots
+ * (0 .. streams-1) and counts the generation up at every SUBMIT; a record
+ * whose generation is not the slot's current one is stale and dropped.
+ */
+struct axion_sqe {
+    uint8_t op;
+    uint8_t flags; /* 0 */
+    uint16_t reserved0;
+    uint32_t stream;
+    uint32_t generation;
+    uint32_t payload_bytes;  /* SUBMIT */
+    uint32_t payload_offset; /* SUBMIT: from the arena's start, 64-aligned */
+    uint32_t reserved1;
+    uint64_t lease_tokens; /* SUBMIT: may spend; TOPUP: more (0 = refused) */
+    uint8_t reserved2[32];
+};
+
+/* lease_tokens of a request that nobody limits */
+#define AXION_LEASE_UNLIMITED UINT64_MAX
+
+/* --- CQ: engine → client ------------------------------------------------ */
+
+enum axion_cq_op {
+    AXION_CQ_ACCEPTED  = 1,
+    AXION_CQ_PROGRESS  = 2,
+    AXION_CQ_TOKENS    = 3,
+    AXION_CQ_LEASE_LOW = 4,
+    AXION_CQ_DONE      = 5,
+    AXION_CQ_ERROR     = 6,
+};
+
+enum axion_finish_reason {
+    AXION_FINISH_STOP      = 1, /* end-of-generation token or stop string */
+    AXION_FINISH_LENGTH    = 2, /* max_tokens or the context's end */
+    AXION_FINISH_LEASE     = 3, /* the tenant's last token; "length" */
+    AXION_FINISH_CANCELLED = 4,
+};
+
+struct axion_cq_accepted {
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens; /* of these, found in the prefix cache */
+    uint32_t context_tokens;
+    uint32_t queue_position;
+    uint64_t reserved[4];
+};
+
+struct axion_cq_progress {
+    uint32_t prompt_done;
+    uint32_t prompt_tokens;
+    uint64_t reserved[5];
+};
+
+/*
+ * Payload: n_tokens ids (u32), then text_bytes of UTF-8, then ext_bytes of
+ * extensions, each {u16 type, u16 bytes, data}.  It starts in the record and
+ * goes on in the `span` records that follow, 64 bytes each.
+ */
+#define AXION_TOKENS_INLINE 32u
+struct axion_cq_tokens {
+    uint32_t position; /* of the first token within the answer, from 0 */
+    uint16_t n_tokens;
+    uint16_t ext_bytes;
+    uint32_t text_bytes;
+    uint32_t reserved;
+    uint8_t payload[AXION_TOKENS_INLINE];
+};
+
+enum axion_ext_type {
+    AXION_EXT_LOGPROBS = 1, /* for later issues: the types are reserved */
+    AXION_EXT_DELTA    = 2,
+};
+
+struct axion_cq_lease_low {
+    uint64_t spent_tokens;
+    uint64_t left_tokens;
+    uint64_t wanted_tokens;
+    uint64_t reserved[3];
+};
+
+struct axion_cq_done {
+    uint32_t reason; /* enum axion_finish_reason */
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens;
+    uint32_t completion_tokens;
+    uint32_t drafted_tokens;
+    uint32_t accepted_tokens;
+    uint32_t preemptions;
+    uint32_t queue_us;   /* SUBMIT seen → first scheduled; saturates */
+    uint32_t prefill_us; /* first scheduled → first token */
+    uint32_t decode_us;  /* first token → last token */
+    uint32_t reserved[2];
+};
+
+#define AXION_ERROR_INLINE 32u
+struct axion_cq_error {
+    uint32_t error; /* enum axion_error */
+    uint32_t retry_after_ms;
+    uint32_t text_bytes; /* detail, UTF-8; cut to the stream's credit */
+    uint32_t reserved;
+    uint8_t payload[AXION_ERROR_INLINE];
+};
+
+struct axion_cqe {
+    uint8_t op;
+    uint8_t flags; /* 0 */
+    uint16_t span; /* records that follow and belong to this one */
+    uint32_t stream;
+    uint32_t generation;
+    uint32_t payload_bytes; /* over all records of the event */
+    union {
+        struct axion_cq_accepted accepted;
+        struct axion_cq_progress progress;
+        struct axion_cq_tokens tokens;
+        struct axion_cq_lease_low lease_low;
+        struct axion_cq_done done;
+        struct axion_cq_error error;
+        uint8_t body[48];
+    };
+};
+
+_Static_assert(sizeof(struct axion_sqe) == AXION_RECORD_BYTES, "SQ record");
+_Static_assert(sizeof(struct axion_cqe) == AXION_RECORD_BYTES, "CQ record");
+_Static_assert(sizeof(struct axion_region) <= AXION_REGION_HEADER, "header");
+
+/* --- handshake ----------------------------------------------------------- */
+
+enum axion_message_type {
+    AXION_MSG_HELLO   = 1, /* client, with the region's memfd */
+    AXION_MSG_WELCOME = 2, /* engine, with the load board's memfd */
+    AXION_MSG_REFUSED = 3, /* engine; then it closes */
+};
+
+/* Any message of one byte is a doorbell; all others start like this. */
+struct axion_message {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t type;
+};
+
+struct axion_hello {
+    struct axion_message head;
+    uint32_t sq_entries;
+    uint32_t cq_entries;
+    uint32_t arena_bytes;
+    uint32_t streams;
+    uint32_t credit; /* CQ records per stream; streams * credit <= cq_entries */
+    uint32_t reserved;
+    char name[AXION_NAME_BYTES]; /* for the log: "nginx worker 1234" */
+};
+
+struct axion_welcome {
+    struct axion_message head;
+    uint32_t board_bytes;
+    uint32_t payload_bytes_max;
+};
+
+struct axion_refused {
+    struct axion_message head;
+    uint32_t error; /* enum axion_error */
+    uint32_t reserved;
+    char text[128];
+};
+
+/* --- load board ----------------------------------------------------------- */
+
+enum axion_engine_state {
+    AXION_ENGINE_LOADING  = 1,
+    AXION_ENGINE_READY    = 2,
+    AXION_ENGINE_DRAINING = 3,
+    AXION_ENGINE_FAILED   = 4,
+};
+
+struct axion_board_model {
+    char id[AXION_NAME_BYTES];
+    uint32_t context_tokens;
+    uint32_t vocabulary;
+    uint64_t created; /* seconds since the epoch, of the file */
+    uint64_t parameters;
+    uint64_t reserved[2];
+};
+
+/*
+ * Written by the engine alone, read by clients under a seqlock: `sequence`
+ * is odd while the engine writes.  Readers retry a bounded number of times.
+ * Counters count from the engine's start.
+ */
+struct axion_board {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t sequence;
+    uint32_t state; /* enum axion_engine_state */
+    uint32_t n_models;
+    uint32_t load_permille; /* while LOADING */
+    uint64_t engine_pid;
+    uint64_t started; /* seconds since the epoch */
+    uint64_t heartbeat; /* counts up with every turn of the loop or step */
+    uint64_t steps;
+    uint32_t running;
+    uint32_t waiting;
+    uint32_t parked;
+    uint32_t batch_max;
+    uint32_t kv_blocks_total;
+    uint32_t kv_blocks_used;
+    uint32_t kv_blocks_cached;
+    uint32_t kv_block_tokens;
+    uint64_t kv_bytes;
+    uint32_t tokens_per_second_milli; /* decode, over the last second */
+    uint32_t prefill_per_second_milli;
+    uint64_t requests_total;
+    uint64_t requests_refused;
+    uint64_t requests_done;
+    uint64_t requests_cancelled;
+    uint64_t requests_failed;
+    uint64_t prompt_tokens_total;
+    uint64_t cached_tokens_total;
+    uint64_t completion_tokens_total;
+    uint64_t drafted_tokens_total;
+    uint64_t accepted_tokens_total;
+    uint64_t preemptions_total;
+    uint64_t step_us_total;
+    uint64_t channels_open;
+    uint64_t channels_lost_protocol;
+    uint64_t reserved[16];
+    struct axion_board_model models[AXION_MODELS_MAX];
+};
+
+#endif
