@@ -1,10 +1,107 @@
 # The targets a user types.  Recipes live in tools/*.sh, so that they can be
 # read and run alone.
 
-.PHONY: help deps model all demo check test-unit test-ring test-kernels \
-        test-nginx test-e2e asan ubsan tsan fuzz bench install clean
+.PHONY: help deps model all demo check test-style test-unit test-ring \
+        test-kernels test-nginx test-e2e asan ubsan tsan asan-ubsan \
+        sanitized fuzz fuzzers bench install clean
+
+MAKEFLAGS += --no-print-directory
+
+# What the scripts and tests see.
+export BUILD VENV PYTHON
+
+RUN = tools/run-tests.sh
+
+STYLE_TESTS := tests/style/test_style.py
+NGINX_TESTS := $(sort $(wildcard t/*.t))
+# Threads meet in the ring and in the engine's pools; TSan runs those.
+TSAN_TESTS   = $(filter-out $(TSAN_SKIP),$(RING_TESTS) $(filter \
+                 %thread% %pool% %queue%,$(UNIT_TESTS) $(KERNEL_TESTS)))
+FUZZ_SECONDS ?= 60
+BENCH_SCRIPTS = $(sort $(wildcard bench/run_*.sh))
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' \
+	    tools/targets.mk
+
+deps: ## install missing Debian packages and the test tools' .venv
+	@tools/deps.sh
+
+model: ## fetch SmolLM2-135M-Instruct (93 MB) into models/
+	@tools/model.sh
 
 all: $(PROGRAMS) ## build axiond, axion and the nginx module into build/
 
+demo: ## a real model behind a real nginx, streamed by curl (KEEP=1 stays up)
+	@tools/deps.sh
+	@tools/model.sh
+	@$(MAKE) -j$$(nproc) all
+	@tools/demo.sh
+
+check: ## everything: deps, model, build, all suites, one summary line
+	@MAKE='$(MAKE)' tools/check.sh
+
+test-style: ## layering, file sizes, documented names
+	@$(RUN) style $(STYLE_TESTS)
+
+test-unit: $(UNIT_TESTS) ## unit tests of api, engine and text
+	@$(RUN) unit $(UNIT_TESTS)
+
+test-ring: $(RING_TESTS) ## the ring: bounds, stress, killed and hostile peers
+	@$(RUN) ring $(RING_TESTS)
+
+test-kernels: $(KERNEL_TESTS) ## every kernel of every ISA against the scalar
+	@$(RUN) kernels $(KERNEL_TESTS)
+
+test-nginx: $(PROGRAMS) ## the module inside nginx (Test::Nginx files in t/)
+	@$(RUN) nginx $(NGINX_TESTS)
+
+test-e2e: $(PROGRAMS) ## clients against nginx, engine and the real model
+	@$(RUN) e2e $(E2E_TESTS)
+
+# Instrumented builds live in folders of their own and use tiny models only.
+asan: ## unit and kernel tests under AddressSanitizer
+	@$(MAKE) BUILD=build-asan SAN=address sanitized
+
+ubsan: ## unit and kernel tests under UndefinedBehaviorSanitizer
+	@$(MAKE) BUILD=build-ubsan SAN=undefined sanitized
+
+asan-ubsan: ## both at once, as `make check` runs them
+	@$(MAKE) BUILD=build-asan-ubsan SAN=address,undefined sanitized
+
+tsan: ## ring and thread tests under ThreadSanitizer
+	@$(MAKE) BUILD=build-tsan SAN=thread sanitized-threads
+
+sanitized: $(UNIT_TESTS) $(KERNEL_TESTS)
+	@AXION_TINY_ONLY=1 AXION_SANITIZED=1 $(RUN) \
+	    $(subst $(comma),-,$(SAN)) $(UNIT_TESTS) $(KERNEL_TESTS)
+
+sanitized-threads: $(TSAN_TESTS)
+	@AXION_TINY_ONLY=1 AXION_SANITIZED=1 $(RUN) $(SAN) $(TSAN_TESTS)
+
+comma := ,
+
+# libFuzzer comes with clang; every fuzzer runs FUZZ_SECONDS on its corpus.
+# clang warns of other things than gcc, and the style is held against gcc.
+fuzz: ## run every fuzzer for FUZZ_SECONDS (60) with clang's libFuzzer
+	@$(MAKE) BUILD=build-fuzz CC=clang CFLAGS='-O1 -g -Wno-error' \
+	    SAN=fuzzer-no-link,address,undefined fuzzers
+
+fuzzers: $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz.sh $(FUZZERS)
+
+$(FUZZERS):
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.o,$^) \
+	    $(filter %.a,$^) $(LDLIBS)
+
+bench: all $(BENCHES) ## a short set of measurements, into bench/results/
+	@tools/bench.sh $(BENCHES)
+
+install: all ## install under PREFIX (/usr/local), DESTDIR for packages
+	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'
+
 clean: ## remove what was built (models and the virtual environment stay)
-	rm -rf build $(CLEAN)
+	rm -rf build build-* $(CLEAN)
+
+.PHONY: sanitized-threads

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# make check: everything that CI runs, from a fresh clone: packages, model,
+# build, every suite, and one summary line at the end.  A suite that cannot
+# even be built counts as one failure and the others still run.
+set -u
+cd "$(dirname "$0")/.."
+
+make=${MAKE:-make}
+jobs=-j$(nproc)
+build=${BUILD:-build}
+export AXION_TALLY
+mkdir -p "$build/logs"
+AXION_TALLY=$(cd "$build/logs" && pwd)/tally
+: >"$AXION_TALLY"
+
+step()
+{
+    echo "== $1"
+}
+
+must()
+{
+    step "$1"
+    if ! $make --no-print-directory "$@"; then
+        echo "check: make $1 failed; the suites cannot run"
+        echo "0 passed, 1 failed, 0 skipped"
+        exit 1
+    fi
+}
+
+# A suite that fails without having counted anything did not build.
+suite()
+{
+    local lines after
+    step "$1"
+    lines=$(wc -l <"$AXION_TALLY")
+    if ! $make --no-print-directory "$@"; then
+        after=$(wc -l <"$AXION_TALLY")
+        if [ "$lines" -eq "$after" ]; then
+            echo "FAILED  $1: it could not be built"
+            echo "$1-build 0 1 0" >>"$AXION_TALLY"
+        fi
+    fi
+}
+
+start=$(date +%s)
+must deps
+must model
+must all "$jobs"
+suite test-style
+suite test-unit "$jobs"
+suite test-kernels "$jobs"
+suite test-ring "$jobs"
+suite test-nginx "$jobs"
+suite test-e2e "$jobs"
+suite asan-ubsan "$jobs"
+suite tsan "$jobs"
+suite fuzz "$jobs" FUZZ_SECONDS="${FUZZ_SECONDS:-10}"
+
+echo "== summary ($(($(date +%s) - start)) s)"
+awk '{ printf "%-16s %3d passed %3d failed %3d skipped\n", $1, $2, $3, $4 }' \
+    "$AXION_TALLY"
+awk '{ p += $2; f += $3; s += $4 }
+     END { printf "%d passed, %d failed, %d skipped\n", p, f, s
+           exit f > 0 || p == 0 }' "$AXION_TALLY"

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# make deps: installs the Debian packages that are missing, and a private
+# Python virtual environment (.venv) with the pinned test requirements.
+#
+# It asks dpkg first and does nothing where everything is there, so it costs
+# nothing to run before every build.  Without root or network it says which
+# packages are missing and the command that installs them; it never asks a
+# question and never touches an installed package.
+set -u
+cd "$(dirname "$0")/.."
+
+# build: compiler, nginx with its module headers, the libraries we link
+packages="gcc libc6-dev make pkg-config nginx nginx-dev liburing-dev
+          libopenblas-dev libjansson-dev libpcre2-dev libutf8proc-dev
+          libsodium-dev libssl-dev zlib1g-dev"
+# tests: unit test library, Test::Nginx's base, HTTP clients, fuzzing
+packages="$packages libcmocka-dev libtest-base-perl libtest-longstring-perl
+          liblist-moreutils-perl libtext-diff-perl libwww-perl curl wrk
+          python3 python3-venv clang libclang-rt-14-dev ca-certificates
+          procps util-linux"
+
+missing=
+for package in $packages; do
+    status=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)
+    case "$status" in
+    ii*) ;;
+    *) missing="$missing $package" ;;
+    esac
+done
+
+if [ -n "$missing" ]; then
+    command="apt-get install --no-install-recommends -y$missing"
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "deps: missing Debian packages:$missing" >&2
+        echo "deps: not root; as root, run: $command" >&2
+        exit 1
+    fi
+    echo "deps: installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    # shellcheck disable=SC2086
+    if ! { apt-get update -q &&
+           apt-get install --no-install-recommends -y -q $missing; } \
+           >"$log" 2>&1; then
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        echo "deps: apt-get failed (no network?); needed:$missing" >&2
+        echo "deps: the command was: $command" >&2
+        exit 1
+    fi
+    rm -f "$log"
+fi
+
+# The stamp holds the requirements that the environment was made from.
+venv=${VENV:-.venv}
+stamp=$venv/requirements.stamp
+if ! cmp -s tools/requirements.txt "$stamp" ||
+   ! "$venv/bin/python" -c 'import sys' 2>/dev/null; then
+    echo "deps: making $venv (test tools, pinned in tools/requirements.txt)"
+    rm -f "$stamp"
+    if ! { "${PYTHON:-python3}" -m venv "$venv" &&
+           "$venv/bin/pip" install -q --disable-pip-version-check \
+               -r tools/requirements.txt; }; then
+        echo "deps: $venv could not be made (no network?); needed from" \
+             "PyPI: $(grep -v '^#' tools/requirements.txt | tr '\n' ' ')" >&2
+        exit 1
+    fi
+    cp tools/requirements.txt "$stamp"
+fi
