@@ -1,0 +1,73 @@
+/*
+ * The body of POST /v1/chat/completions and /v1/completions → the payload of
+ * a SUBMIT record (shm/request.h).  Strict where a mistake would change what
+ * is generated, lenient where OpenAI's clients expect it:
+ *
+ *   - a wrong type or range is INVALID_TYPE or INVALID_VALUE with the path
+ *     of the field in `param`, like messages[2].content[0].type
+ *   - null stands for "not given" everywhere
+ *   - a field that OpenAI knows and Axion does not do yet is
+ *     UNSUPPORTED_FIELD, unless its value asks for nothing (tools: [],
+ *     n: 1, logprobs: false, response_format: {"type": "text"})
+ *   - a field that nobody knows is ignored, whatever it holds
+ *   - INVALID_JSON: anything that RFC 8259 does not allow, a key given
+ *     twice in one object, a byte order mark, text behind the value, invalid
+ *     UTF-8, lone surrogates, a number out of double's or int64's range,
+ *     nesting deeper than AXION_JSON_DEPTH_MAX; the message has the offset
+ *   - U+0000 is allowed in texts (the tokenizer counts bytes), not in names:
+ *     model, role, name, object keys
+ *
+ * Integers must be written as such or as 5.0; 1.5, "5" and true are wrong.
+ * max_completion_tokens wins over max_tokens.  What identity decides
+ * (tenant, cache realm, priority, deadline) comes from the options and never
+ * from the body.
+ */
+#ifndef AXION_API_REQUEST_H
+#define AXION_API_REQUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "api/error.h"
+#include "api/memory.h"
+#include "shm/request.h"
+
+#define AXION_JSON_DEPTH_MAX    64u
+#define AXION_PARTS_MAX         4096u /* content parts, all messages */
+#define AXION_MODEL_BYTES_MAX   256u
+#define AXION_USER_BYTES_MAX    512u
+#define AXION_METADATA_MAX      16u
+#define AXION_TEMPERATURE_MAX   100.0
+#define AXION_REPETITION_MAX    100.0
+
+struct axion_parse_options {
+    size_t payload_bytes_max; /* of the ring: axion_client_payload_max() */
+    uint64_t tenant;          /* axion_tenant.number, 0: nobody */
+    const uint8_t *cache_salt; /* 16 bytes; NULL: zeros */
+    uint32_t priority;        /* 0 low, 1 normal, 2 high */
+    uint32_t deadline_ms;     /* 0: none */
+};
+
+struct axion_parsed {
+    enum axion_request_kind kind;
+    unsigned stream : 1;
+    unsigned include_usage : 1;
+    uint32_t max_tokens; /* 0: to the end of the context */
+    uint32_t n_messages;
+    struct axion_text model; /* copied, NUL behind it */
+    struct axion_text user;  /* copied; data NULL: not given */
+    const uint8_t *payload;  /* for axion_client_submit() */
+    size_t payload_bytes;
+};
+
+/*
+ * AXION_OK with *parsed filled from `memory`, or the error, which is in
+ * *failure as well, with param and message.  `body` may be anything.
+ */
+int axion_request_parse(struct axion_parsed *parsed,
+                        enum axion_request_kind kind, const void *body,
+                        size_t bytes,
+                        const struct axion_parse_options *options,
+                        const struct axion_memory *memory,
+                        struct axion_failure *failure);
+
+#endif
