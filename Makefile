@@ -36,6 +36,8 @@ LDFLAGS_ALL = $(LDFLAGS) $(SANFLAGS) -pthread
 #   PROGRAMS      what `make all` builds
 #   BENCHES       programs that `make bench` builds and runs
 #   FUZZERS       libFuzzer programs (clang), run by fuzz
+#   TEST_TOOLS    programs that tests run, but that are no tests
+#   TSAN_SKIP     ring and thread tests that `make tsan` leaves out
 UNIT_TESTS   :=
 RING_TESTS   :=
 KERNEL_TESTS :=
@@ -43,6 +45,8 @@ E2E_TESTS    :=
 PROGRAMS     :=
 BENCHES      :=
 FUZZERS      :=
+TEST_TOOLS   :=
+TSAN_SKIP    :=
 CLEAN        :=
 
 include $(sort $(wildcard shm/rules.mk kernels/rules.mk api/rules.mk \
@@ -59,7 +63,8 @@ $(BUILD)/%.a:
 	$(AR) rcs $@ $^
 
 # A program is its objects, then libraries in link order, then LDLIBS.
-$(PROGRAMS) $(UNIT_TESTS) $(RING_TESTS) $(KERNEL_TESTS) $(BENCHES):
+$(PROGRAMS) $(UNIT_TESTS) $(RING_TESTS) $(KERNEL_TESTS) $(BENCHES) \
+$(TEST_TOOLS):
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
 
