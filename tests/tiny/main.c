@@ -1,0 +1,143 @@
+/*
+ * tiny-model: writes one of the tests' tiny GGUF models from the shell.
+ *
+ *   tiny-model --list                   the names that goldens cover
+ *   tiny-model --variant NAME OUT
+ *   tiny-model [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]
+ *              [--layers N] [--embd N] [--heads N] [--kv-heads N] [--ff N]
+ *              [--ctx N] [--seed N] [--tied] [--rope-factors] OUT
+ */
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/tiny/tiny_model.h"
+
+static const struct option long_options[] = {
+    {"list", no_argument, NULL, 'L'},
+    {"variant", required_argument, NULL, 'V'},
+    {"format", required_argument, NULL, 'f'},
+    {"gguf-version", required_argument, NULL, 'g'},
+    {"layers", required_argument, NULL, 'l'},
+    {"embd", required_argument, NULL, 'e'},
+    {"heads", required_argument, NULL, 'h'},
+    {"kv-heads", required_argument, NULL, 'k'},
+    {"ff", required_argument, NULL, 'F'},
+    {"ctx", required_argument, NULL, 'c'},
+    {"seed", required_argument, NULL, 's'},
+    {"tied", no_argument, NULL, 't'},
+    {"rope-factors", no_argument, NULL, 'r'},
+    {NULL, 0, NULL, 0},
+};
+
+
+static int
+usage(void)
+{
+    fprintf(stderr, "usage: tiny-model --list | --variant NAME OUT |"
+                    " [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]"
+                    " [--layers N] [--embd N] [--heads N] [--kv-heads N]"
+                    " [--ff N] [--ctx N] [--seed N] [--tied]"
+                    " [--rope-factors] OUT\n");
+    return 2;
+}
+
+
+static int
+list(void)
+{
+    const struct tiny_variant *variant;
+
+    for (variant = tiny_variants; variant->name != NULL; variant++) {
+        printf("%s\n", variant->name);
+    }
+    return 0;
+}
+
+
+static bool
+format_of_name(const char *name, enum tiny_format *format)
+{
+    static const char *const names[] = {"f32", "f16", "q4_0", "q4_1", "q8_0"};
+    size_t i;
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *format = (enum tiny_format)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+
+int
+main(int argc, char **argv)
+{
+    struct tiny_options options = {0};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        uint32_t number =
+            optarg == NULL ? 0 : (uint32_t)strtoul(optarg, NULL, 10);
+
+        switch (option) {
+        case 'L':
+            return list();
+        case 'V':
+            if (tiny_variant_find(optarg) == NULL) {
+                fprintf(stderr, "tiny-model: no variant %s\n", optarg);
+                return 2;
+            }
+            options = *tiny_variant_find(optarg);
+            break;
+        case 'f':
+            if (!format_of_name(optarg, &options.format)) {
+                return usage();
+            }
+            break;
+        case 'g':
+            options.gguf_version = number;
+            break;
+        case 'l':
+            options.n_layer = number;
+            break;
+        case 'e':
+            options.n_embd = number;
+            break;
+        case 'h':
+            options.n_head = number;
+            break;
+        case 'k':
+            options.n_head_kv = number;
+            break;
+        case 'F':
+            options.n_ff = number;
+            break;
+        case 'c':
+            options.n_ctx = number;
+            break;
+        case 's':
+            options.seed = number;
+            break;
+        case 't':
+            options.tied = true;
+            break;
+        case 'r':
+            options.rope_factors = true;
+            break;
+        default:
+            return usage();
+        }
+    }
+    if (optind != argc - 1) {
+        return usage();
+    }
+    if (tiny_model_write(argv[optind], &options) != 0) {
+        perror(argv[optind]);
+        return 1;
+    }
+    return 0;
+}
