@@ -1,0 +1,107 @@
+/*
+ * The executor: runs a model's plan for one flat step.
+ *
+ * A step is a list of tokens, each (sequence, position), decodes and prefill
+ * chunks mixed as the scheduler likes.  There is one path through the plan,
+ * for one token and for 512; by the kernels' batch invariance a logit depends
+ * only on its own sequence, never on the company, the cut or the threads.
+ *
+ * Owns the compute threads and all scratch memory, both made at open; a step
+ * takes nothing from the heap.  Thread 0 is the caller of ax_exec_step(); the
+ * others wait for it, spinning briefly, then yielding, then asleep.  An idle
+ * executor uses no CPU.  One step at a time, from one thread at a time.
+ *
+ * A step trusts its caller (the scheduler) no further than it can check in a
+ * pass over the tokens: token ids, positions, sequences and rows are bounded,
+ * and what is wrong is refused before anything runs.
+ */
+#ifndef AX_EXEC_H
+#define AX_EXEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/error.h"
+#include "engine/kv/kv.h"
+#include "engine/model/model.h"
+
+
+#define AX_NO_LOGITS        UINT32_MAX
+#define AX_EXEC_BATCH_MAX   16384u   /* bound of batch_tokens_max */
+
+
+struct ax_step_token {
+    int32_t   token;
+    uint32_t  position;
+    uint32_t  sequence;     /* index into step.sequences */
+    uint32_t  logits_row;   /* 0 .. n_logits - 1, or AX_NO_LOGITS */
+};
+
+
+/*
+ * Tokens of one sequence are contiguous, their positions consecutive, with
+ * KV room reserved by the caller; the step writes it.  Positions before the
+ * first one must have been written by earlier steps.  Every row of logits is
+ * asked for exactly once.
+ */
+struct ax_step {
+    const struct ax_step_token        *tokens;
+    uint32_t                           n_tokens;
+    uint32_t                           n_sequences;
+    struct ax_kv_sequence *const      *sequences;
+    float                             *logits;   /* [n_logits][n_vocab] */
+    uint32_t                           n_logits;
+    /*
+     * Called on the caller's thread before each layer, all earlier work
+     * done; a nonzero return ends the step, which returns that number.  The
+     * KV of the step's positions is then undefined.  May be NULL.
+     */
+    int                              (*at_layer)(void *context,
+                                                 uint32_t layer);
+    void                              *context;
+};
+
+
+struct ax_exec_options {
+    uint32_t  n_threads;          /* compute threads, the caller included */
+    uint32_t  batch_tokens_max;   /* tokens of one step */
+    uint32_t  logits_max;         /* rows of logits of one step */
+    uint32_t  sequences_max;      /* of one step; 0: batch_tokens_max */
+    bool      counters;           /* read the clock at every stage */
+};
+
+
+/* Time of all steps so far in one kind of work, as thread 0 saw it. */
+struct ax_exec_counter {
+    const char  *name;    /* "matmul qkv", "attention", ... */
+    uint64_t     calls;
+    uint64_t     ns;
+};
+
+
+struct ax_exec;
+
+
+/*
+ * Model and kv must outlive the executor.  AXION_ERR_BAD_OPTION,
+ * AXION_ERR_NO_MEMORY, AXION_ERR_SYSTEM (threads).
+ */
+int ax_exec_open(struct ax_exec **out, const struct ax_model *model,
+    struct ax_kv *kv, const struct ax_exec_options *options,
+    struct ax_error *err);
+void ax_exec_close(struct ax_exec *e);   /* NULL is fine */
+
+/*
+ * AXION_OK; AXION_ERR_INVALID_TOKEN (id outside the vocabulary);
+ * AXION_ERR_INTERNAL (the step breaks a rule above); at_layer's number.
+ */
+int ax_exec_step(struct ax_exec *e, const struct ax_step *step);
+
+/* Bytes of scratch memory, for the log. */
+uint64_t ax_exec_bytes(const struct ax_exec *e);
+
+/* Writes up to max counters, returns how many there are (0 without them). */
+uint32_t ax_exec_counters(const struct ax_exec *e,
+    struct ax_exec_counter *out, uint32_t max);
+
+#endif /* AX_EXEC_H */
