@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""The reference pages have everything that the code has: directives and
+variables of the nginx module, metric names, options of axiond and axion, and
+errors.  A name in the code without a place on its page fails, and so does a
+place on a page for a name that the code lost.  Local links must lead somewhere.
+"""
+
+import glob
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+
+COMMENT = re.compile(r"/\*.*?\*/", re.S)
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def code(*patterns):
+    """All sources that match, without comments."""
+    text = ""
+    for pattern in patterns:
+        for path in sorted(glob.glob(pattern, recursive=True)):
+            text += COMMENT.sub("", read(path)) + "\n"
+    return text
+
+
+def tables(text, kind):
+    """The bodies of all initialized arrays of one struct type."""
+    return re.findall(rf"\b{kind}\s+\w+\[\w*\]\s*=\s*\{{(.*?)\n\}};", text,
+                      re.S)
+
+
+def directives():
+    """Of command tables, and the lines inside our own blocks."""
+    text = code("ngx_module/*.c")
+    names = set()
+    for body in tables(text, "ngx_command_t"):
+        names |= set(re.findall(r'ngx_string\("(\w+)"\)', body))
+    for body in tables(text, r"ngx_http_axion_\w*(?:directive|line|param)_t"):
+        names |= set(re.findall(r'ngx_string\("(\w+)"\)', body))
+    return names
+
+
+def variables():
+    text = code("ngx_module/*.c")
+    names = set()
+    for body in tables(text, "ngx_http_variable_t"):
+        names |= {"$" + n
+                  for n in re.findall(r'ngx_string\("(\w+)"\)', body)}
+    return names
+
+
+def metrics():
+    """Every full metric name that the code spells out."""
+    text = code("api/*.c", "ngx_module/*.c", "shm/*.c")
+    return {name for name in re.findall(r'"(axion_[a-z0-9_]+)"', text)
+            if re.search(r"_(total|seconds|bytes|ratio|info|up|running|"
+                         r"waiting|used|free|cached|parked|in_flight|"
+                         r"per_second|blocks|tokens|streams|ready|state|"
+                         r"connected|open|max)$", name)}
+
+
+def options(pattern):
+    """Long options of a program's getopt table."""
+    text = code(pattern)
+    names = set()
+    for body in tables(text, "struct option"):
+        names |= {"--" + n for n in re.findall(r'\{"([a-z0-9-]+)",', body)}
+    return names
+
+
+def headings(page):
+    """Names in code font that head a section or a table row of a page."""
+    names = set()
+    for line in read(page).splitlines():
+        if line.startswith("#"):
+            names |= set(re.findall(r"`([^`\s]+)[^`]*`", line))
+        elif line.startswith("| `"):
+            names.add(re.match(r"\| `([^`\s]+)", line).group(1))
+    return names
+
+
+def compare(findings, what, wanted, page):
+    if not wanted:
+        print(f"{what}: none in the code yet")
+        return
+    there = headings(page)
+    for name in sorted(wanted - there):
+        findings.append(f"{page}: {what} {name} is in the code, not here")
+    print(f"{what}: {len(wanted)} in the code, {page}")
+
+
+def no_ghosts(findings, what, known, page, shape):
+    for name in sorted(headings(page)):
+        if re.fullmatch(shape, name) and known and name not in known:
+            findings.append(f"{page}: {what} {name} is not in the code")
+
+
+def check_errors(findings):
+    made = subprocess.run([sys.executable, "tools/errors_md.py"], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    if made != read("docs/errors.md"):
+        findings.append("docs/errors.md differs from shm/errors.def: run "
+                        "tools/errors_md.py")
+
+
+def check_links(findings):
+    listed = subprocess.run(["git", "ls-files", "*.md"], check=True,
+                            stdout=subprocess.PIPE, text=True).stdout
+    for page in listed.split():
+        if not os.path.exists(page):
+            continue
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", read(page)):
+            if "://" in target:
+                continue
+            path = os.path.join(os.path.dirname(page), target)
+            if not os.path.exists(path):
+                findings.append(f"{page}: link to {target} leads nowhere")
+
+
+def main():
+    os.chdir(ROOT)
+    findings = []
+    found = directives()
+    compare(findings, "directive", found, "docs/directives.md")
+    no_ghosts(findings, "directive", found, "docs/directives.md",
+              r"axion_\w+")
+    found = variables()
+    compare(findings, "variable", found, "docs/variables.md")
+    no_ghosts(findings, "variable", found, "docs/variables.md",
+              r"\$axion_\w+")
+    found = metrics()
+    compare(findings, "metric", found, "docs/metrics.md")
+    no_ghosts(findings, "metric", found, "docs/metrics.md", r"axion_\w+")
+    found = options("engine/**/*.c")
+    compare(findings, "option", found, "docs/options.md")
+    no_ghosts(findings, "option", found, "docs/options.md", r"--[a-z-]+")
+    check_errors(findings)
+    check_links(findings)
+    for finding in findings:
+        print(finding)
+    print(f"{len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
