@@ -1,0 +1,196 @@
+/*
+ * The scheduler: which tokens of which sequences make up the next step.
+ *
+ * A pure state machine.  It reads no clock, does no I/O, knows no model and
+ * no channel: time comes in as arguments, KV blocks are taken through three
+ * function pointers, and the same calls give the same answers.  The server
+ * drives it between steps, a simulator drives it in tests/sched.
+ *
+ * A sequence lives in a slot that the caller names (the same number is its
+ * KV table and its request).
+ *
+ *   arrive ─▶ WAITING ─▶ RUNNING ─▶ finish
+ *                ▲  preempt  │
+ *                └───────────┘
+ *
+ * WAITING sequences have no KV.  RUNNING ones have KV; their pending tokens
+ * (prompt, or prompt and answer after a preemption, or the one token sampled
+ * last) go into steps.  A hold keeps a sequence of either state out of steps:
+ * PAUSE (the client asked), OUTPUT (its channel is full), LEASE (its tokens
+ * are spent and more were asked for).  Held sequences keep their KV while
+ * nobody needs it.
+ *
+ * Order
+ *   steps     decodes first, then prefill chunks, under batch_tokens_max
+ *   waiting   effective class (priority, one more for every ageing_us
+ *             waited), then the tenant that was served least (virtual token
+ *             counter: prompt tokens + 2 x answer tokens, lifted to the
+ *             least busy tenant's on return), then arrival.  The first one
+ *             blocks those behind it until it fits: large ones do not starve
+ *   KV        a running sequence that needs a block takes it from the worst
+ *             one: held first, then lowest class, then latest arrival, never
+ *             from a better one.  The victim's KV is computed again later
+ *             (recompute).  After preemptions_max it is in a class above all,
+ *             so the best sequence always ends and everyone becomes it
+ *   lease     prompt and answer tokens are debited as they are made; more is
+ *             asked for (LEASE_LOW) before it runs out; at the last token it
+ *             waits for the answer, or ends (LEASE_END) if that was no
+ *
+ * Step protocol: next() composes; while the step runs arrive, cancel, hold,
+ * unhold and topup may be called (a cancelled sequence of the step is freed
+ * at its end); stepped() closes it; then sampled() for every entry that
+ * samples, or finish() to end one.  Asserts guard this protocol; sizes from
+ * outside are checked by arrive().
+ */
+#ifndef AX_SCHED_SCHED_H
+#define AX_SCHED_SCHED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "shm/errors.h"
+#include "shm/wire.h"
+
+struct ax_sched;
+
+enum ax_sched_hold {
+    AX_HOLD_PAUSE  = 1,
+    AX_HOLD_OUTPUT = 2,
+    AX_HOLD_LEASE  = 4, /* the scheduler's own */
+};
+
+struct ax_sched_kv {
+    void *context;
+    /* KV for the first n_tokens positions: AXION_OK, or KV_EXHAUSTED and
+     * nothing was taken. */
+    int (*reserve)(void *context, uint32_t slot, uint32_t n_tokens);
+    void (*release)(void *context, uint32_t slot);
+    uint32_t (*blocks_free)(void *context);
+};
+
+/* Every field must be set, but for those with a default. */
+struct ax_sched_options {
+    uint32_t slots_max;
+    uint32_t running_max;      /* sequences in one step */
+    uint32_t batch_tokens_max; /* tokens in one step, >= running_max */
+    uint32_t kv_blocks_total;
+    uint32_t kv_block_tokens;
+    uint32_t queue_max;        /* waiting requests */
+    uint64_t queue_tokens_max; /* their prompt tokens together */
+    uint32_t preemptions_max;  /* 0: 3 */
+    uint32_t lease_low_tokens; /* 0: 32 */
+    uint32_t lease_ask_tokens; /* 0: 256, the most asked for at once */
+    uint64_t ageing_us;        /* 0: 10 s */
+    struct ax_sched_kv kv;
+};
+
+struct ax_sched_request {
+    uint64_t tenant;
+    uint32_t priority;      /* 0 low, 1 normal, 2 high */
+    uint32_t prompt_tokens; /* > 0 */
+    uint32_t max_tokens;    /* > 0 */
+    uint64_t lease_tokens;  /* AXION_LEASE_UNLIMITED */
+    uint64_t deadline_us;   /* to be started by then; 0: none */
+};
+
+struct ax_sched_entry {
+    uint32_t slot;
+    uint32_t position; /* of the first token, 0-based in the sequence */
+    uint32_t n_tokens;
+    bool samples;      /* its last token is the sequence's last: needs logits */
+};
+
+struct ax_sched_step {
+    const struct ax_sched_entry *entries;
+    uint32_t n_entries;
+    uint32_t n_tokens;
+    uint32_t n_samples;
+};
+
+enum ax_sched_event_kind {
+    AX_SCHED_STARTED   = 1, /* first time in RUNNING */
+    AX_SCHED_PREEMPTED = 2,
+    AX_SCHED_LEASE_LOW = 3, /* spent, left, wanted */
+    AX_SCHED_LEASE_END = 4, /* held for a lease, refused: finish() it */
+    AX_SCHED_DEADLINE  = 5, /* was waiting too long: the slot is free */
+    AX_SCHED_CANCELLED = 6, /* cancelled during a step: the slot is free */
+};
+
+struct ax_sched_event {
+    enum ax_sched_event_kind kind;
+    uint32_t slot;
+    uint64_t spent, left, wanted;
+};
+
+struct ax_sched_counts {
+    uint32_t running; /* have KV, not held */
+    uint32_t waiting; /* not held */
+    uint32_t parked;  /* held, in either state */
+    uint64_t waiting_tokens;
+    uint64_t preemptions;
+};
+
+/* BAD_OPTION when sizes contradict each other, NO_MEMORY. */
+int ax_sched_open(struct ax_sched **out,
+                  const struct ax_sched_options *options);
+void ax_sched_close(struct ax_sched *sched);
+
+struct ax_sched_arrival {
+    uint32_t queue_position; /* 0: next */
+    uint32_t retry_after_ms; /* on QUEUE_FULL and DEADLINE: an estimate */
+};
+
+/*
+ * A request with a free slot.  AXION_OK: it waits.  Refused: INVALID_REQUEST
+ * (a zero count), LEASE_TOO_SMALL, KV_EXHAUSTED (could never fit), QUEUE_FULL,
+ * DEADLINE (by the estimate it cannot start in time).
+ */
+int ax_sched_arrive(struct ax_sched *sched, uint32_t slot,
+                    const struct ax_sched_request *request, uint64_t now_us,
+                    struct ax_sched_arrival *arrival);
+
+/* AXION_OK: the slot and its KV are free.  AXION_AGAIN: it is in the running
+ * step, CANCELLED comes with stepped(). */
+int ax_sched_cancel(struct ax_sched *sched, uint32_t slot);
+
+void ax_sched_hold(struct ax_sched *sched, uint32_t slot,
+                   enum ax_sched_hold why);
+void ax_sched_unhold(struct ax_sched *sched, uint32_t slot,
+                     enum ax_sched_hold why);
+/* The answer to LEASE_LOW, or a gift; 0: refused. */
+void ax_sched_topup(struct ax_sched *sched, uint32_t slot, uint64_t tokens);
+
+/* Valid until stepped(); no entries: nothing to do now. */
+const struct ax_sched_step *ax_sched_next(struct ax_sched *sched,
+                                          uint64_t now_us);
+/* Every sequence of the running step has been cancelled: abort it. */
+bool ax_sched_abandoned(const struct ax_sched *sched);
+/* The step is over and took cost_us; computed false: aborted, its positions
+ * are computed again. */
+void ax_sched_stepped(struct ax_sched *sched, uint64_t cost_us, bool computed);
+
+/* The sequence got its next token.  0: go on; or the reason to finish() it:
+ * AXION_FINISH_LENGTH, AXION_FINISH_LEASE. */
+unsigned ax_sched_sampled(struct ax_sched *sched, uint32_t slot);
+/* It is over, whatever its state (not during its step); now_us feeds the
+ * estimate of waiting times. */
+void ax_sched_finish(struct ax_sched *sched, uint32_t slot, uint64_t now_us);
+
+/* Pops the next event: AXION_OK, AXION_AGAIN when there is none. */
+int ax_sched_event(struct ax_sched *sched, struct ax_sched_event *event);
+
+/* Something can go into a step. */
+bool ax_sched_runnable(const struct ax_sched *sched);
+/* The next deadline among the waiting; UINT64_MAX: none. */
+uint64_t ax_sched_wakeup_us(const struct ax_sched *sched);
+void ax_sched_counts(const struct ax_sched *sched,
+                     struct ax_sched_counts *counts);
+
+/* Of one sequence: prompt and answer tokens so far, times preempted. */
+uint32_t ax_sched_tokens(const struct ax_sched *sched, uint32_t slot);
+uint32_t ax_sched_preemptions(const struct ax_sched *sched, uint32_t slot);
+/* How long one more request of n prompt tokens would wait, by the rates seen
+ * so far. */
+uint32_t ax_sched_retry_after_ms(const struct ax_sched *sched,
+                                 uint32_t prompt_tokens);
+
+#endif
