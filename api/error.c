@@ -4,7 +4,6 @@
  */
 #include "api/error.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include "api/json.h"
@@ -42,10 +41,9 @@ cut_with_dots(char *text, size_t capacity)
 
 
 void
-axion_failure_set(struct axion_failure *failure, int error, const char *param,
-                  const char *format, ...)
+axion_failure_vset(struct axion_failure *failure, int error,
+                   const char *param, const char *format, va_list args)
 {
-    va_list args;
     int n;
 
     memset(failure, 0, sizeof(*failure));
@@ -56,15 +54,25 @@ axion_failure_set(struct axion_failure *failure, int error, const char *param,
             cut_to_characters(failure->param, sizeof(failure->param) - 1);
     }
     if (format != NULL) {
-        va_start(args, format);
         n = vsnprintf(failure->message, sizeof(failure->message), format,
                       args);
-        va_end(args);
         if (n < 0)
             failure->message[0] = '\0';
         if (n >= (int) sizeof(failure->message))
             cut_with_dots(failure->message, sizeof(failure->message));
     }
+}
+
+
+void
+axion_failure_set(struct axion_failure *failure, int error, const char *param,
+                  const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    axion_failure_vset(failure, error, param, format, args);
+    va_end(args);
 }
 
 

@@ -15,6 +15,7 @@
 #ifndef AXION_API_ERROR_H
 #define AXION_API_ERROR_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "api/memory.h"
@@ -34,6 +35,9 @@ struct axion_failure {
 void axion_failure_set(struct axion_failure *failure, int error,
                        const char *param, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+void axion_failure_vset(struct axion_failure *failure, int error,
+                        const char *param, const char *format, va_list args)
+    __attribute__((format(printf, 4, 0)));
 
 /* From an engine's ERROR event; `text` is not trusted to be UTF-8. */
 void axion_failure_event(struct axion_failure *failure, int error,
