@@ -1,0 +1,126 @@
+/*
+ * SentencePiece BPE: merge neighbours by the score of what they would form.
+ *
+ * Takes a whole run of text between special tokens, spaces already written as
+ * U+2581.  Any two neighbours whose joined text is a token may merge, the
+ * highest score first, leftmost among equals.  Characters that end up in no
+ * token become byte tokens <0xXX>, else the unknown token.
+ *
+ * A look-up hashes the joined text, at most the longest token's length, so a
+ * hostile run costs O(n log n) with that constant.
+ */
+#include "engine/text/encoder.h"
+
+#include <math.h>
+
+#include "engine/text/utf8.h"
+
+
+static int
+offer(struct ax_encoder *e, const char *p, uint32_t left, uint32_t right)
+{
+    if (left == AX_SYMBOL_NONE || right == AX_SYMBOL_NONE) {
+        return 0;
+    }
+
+    const struct ax_vocab *v = &e->t->vocab;
+    uint32_t n = e->pieces[left].n + e->pieces[right].n;
+    uint32_t sym = ax_vocab_lookup(v, p + e->pieces[left].at, n);
+
+    if (sym >= v->n_tokens || v->types[sym] == AX_TOKEN_TYPE_CONTROL) {
+        return 0;
+    }
+
+    double score = v->scores != NULL ? v->scores[sym] : 0;
+
+    /* a NaN from the file would break the order of the heap */
+    return ax_encoder_push(e, (struct ax_pair) {
+        .left = left, .right = right, .n = n, .result = sym,
+        .key = isnan(score) ? 0 : -score });
+}
+
+
+static uint32_t
+cut(struct ax_encoder *e, const char *p, size_t n)
+{
+    uint32_t count = 0;
+    size_t at = 0;
+
+    while (at < n) {
+        uint32_t cp;
+        size_t len = ax_utf8_next(p + at, n - at, &cp);
+
+        e->pieces[count] = (struct ax_piece) {
+            .sym = ax_vocab_lookup(&e->t->vocab, p + at, len),
+            .n = (uint32_t) len, .at = (uint32_t) at,
+            .prev = count - 1, .next = count + 1 };
+        count++;
+        at += len;
+    }
+    e->pieces[count - 1].next = AX_SYMBOL_NONE;
+    return count;
+}
+
+
+static void
+emit_piece(struct ax_encoder *e, const struct ax_piece *piece,
+    const char *text)
+{
+    const struct ax_tokenizer *t = e->t;
+
+    if (piece->sym < t->vocab.n_tokens
+        && t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL)
+    {
+        ax_encoder_emit(e, (int32_t) piece->sym);
+        return;
+    }
+    for (uint32_t i = 0; i < piece->n; i++) {
+        int32_t id = t->byte_tokens[(uint8_t) text[piece->at + i]];
+
+        if (id == AX_TOKEN_NONE) {
+            id = t->unk_id;
+        }
+        if (id != AX_TOKEN_NONE) {
+            ax_encoder_emit(e, id);
+        }
+    }
+}
+
+
+int
+ax_spm_run(struct ax_encoder *e, const char *p, size_t n)
+{
+    if (n == 0) {
+        return 0;
+    }
+
+    int rc = ax_encoder_reserve((void **) &e->pieces, &e->pieces_cap, n,
+                                sizeof(*e->pieces));
+    if (rc != 0) {
+        return rc;
+    }
+
+    uint32_t count = cut(e, p, n);
+    struct ax_pair pair;
+
+    e->heap_n = 0;
+    for (uint32_t i = 1; rc == 0 && i < count; i++) {
+        rc = offer(e, p, i - 1, i);
+    }
+    while (rc == 0 && ax_encoder_pop(e, &pair)) {
+        if (ax_encoder_stale(e, &pair)) {
+            continue;
+        }
+        ax_encoder_join(e, &pair);
+        rc = offer(e, p, e->pieces[pair.left].prev, pair.left);
+        if (rc == 0) {
+            rc = offer(e, p, pair.left, e->pieces[pair.left].next);
+        }
+    }
+    for (uint32_t i = 0; rc == 0 && i != AX_SYMBOL_NONE;
+         i = e->pieces[i].next)
+    {
+        emit_piece(e, &e->pieces[i], p);
+    }
+    return rc;
+}
