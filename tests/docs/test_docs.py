@@ -37,14 +37,13 @@ def tables(text, kind):
 
 
 def directives():
-    """Of command tables, and the lines inside our own blocks."""
+    """Of the command tables, and the lines of our own blocks."""
     text = code("ngx_module/*.c")
     names = set()
     for body in tables(text, "ngx_command_t"):
         names |= set(re.findall(r'ngx_string\("(\w+)"\)', body))
-    for body in tables(text, r"ngx_http_axion_\w*(?:directive|line|param)_t"):
-        names |= set(re.findall(r'ngx_string\("(\w+)"\)', body))
-    return names
+    return names | set(re.findall(
+        r'ngx_strcmp\(value\[0\]\.data, "(\w+)"\) == 0', text))
 
 
 def variables():
@@ -57,13 +56,9 @@ def variables():
 
 
 def metrics():
-    """Every full metric name that the code spells out."""
-    text = code("api/*.c", "ngx_module/*.c", "shm/*.c")
-    return {name for name in re.findall(r'"(axion_[a-z0-9_]+)"', text)
-            if re.search(r"_(total|seconds|bytes|ratio|info|up|running|"
-                         r"waiting|used|free|cached|parked|in_flight|"
-                         r"per_second|blocks|tokens|streams|ready|state|"
-                         r"connected|open|max)$", name)}
+    """Every name that the files which write metrics spell out."""
+    text = code("api/*metrics*.c", "ngx_module/*metrics*.c")
+    return set(re.findall(r'"(axion_[a-z0-9_]+)"', text))
 
 
 def options(pattern):
