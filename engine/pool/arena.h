@@ -1,0 +1,34 @@
+/*
+ * Large memory reserved once: weights, KV blocks, activations.
+ *
+ * An arena is one anonymous mapping, aligned to 2 MiB and advised to huge
+ * pages (reading weights from huge pages is about 10 % faster, see
+ * kernel-prototype.md in the project's facts).  Its pages come zeroed when
+ * first touched.  ax_arena_take() cuts pieces off in order; nothing is ever
+ * given back but the whole.
+ */
+#ifndef AX_ARENA_H
+#define AX_ARENA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+
+struct ax_arena {
+    void    *base;      /* NULL: not open */
+    size_t   bytes;     /* usable */
+    size_t   used;
+    void    *mapping;   /* as mmap gave it */
+    size_t   mapping_bytes;
+};
+
+
+/* AXION_OK or AXION_ERR_NO_MEMORY; bytes may be 0. */
+int ax_arena_open(struct ax_arena *arena, uint64_t bytes);
+void ax_arena_close(struct ax_arena *arena);
+
+/* Aligned to AX_ARENA_ALIGN; NULL when the arena is too small. */
+#define AX_ARENA_ALIGN  64u
+void *ax_arena_take(struct ax_arena *arena, size_t bytes);
+
+#endif /* AX_ARENA_H */
