@@ -71,7 +71,12 @@ struct axion_command {
 int axion_channel_next(struct axion_channel *channel,
                        struct axion_command *command);
 
-/* 0: sleep, a doorbell will come; 1: more arrived, take it first. */
+/*
+ * Flushes, then says that we are about to sleep.  0: sleep, a doorbell will
+ * come, also when credit returns that output waits for; 1: commands or credit
+ * arrived (or the channel broke and next() has not said so yet): next(),
+ * then arm again.
+ */
 int axion_channel_arm(struct axion_channel *channel);
 
 /* `user` of an open stream, for the engine's own bookkeeping. */
@@ -90,8 +95,11 @@ void axion_channel_each(struct axion_channel *channel,
  * Events.  They are queued, joined where credit lacks, and become visible at
  * the next flush.  All assert that the stream is open.
  * accepted/progress/lease_low are dropped to the latest when credit lacks;
- * tokens() returns AXION_ERR_PAYLOAD_TOO_LARGE when the stream's buffer
- * cannot take the text: ask writable() first.
+ * tokens() needs an accepted() before it.  It returns PAYLOAD_TOO_LARGE when
+ * the stream's buffer cannot take the text (ask writable() first) or when
+ * ids and ext together pass what one event can carry with the stream's whole
+ * credit, 32 + 64 * (credit - 2) bytes; INVALID_VALUE when the text is not
+ * UTF-8; nothing is queued then.
  */
 void axion_channel_accepted(struct axion_channel *channel, axion_stream_id id,
                             const struct axion_cq_accepted *accepted);

@@ -8,7 +8,9 @@
  *   service   call whenever the descriptor is readable: swallows doorbells,
  *             takes WELCOME or REFUSED.  AXION_OK once connected,
  *             AXION_AGAIN while the handshake is pending, else the error
- *             that ended the channel (end of file: ENGINE_LOST)
+ *             that ended the channel.  After ENGINE_LOST (end of file) what
+ *             the engine had published before can still be drained; after
+ *             any other error nothing can
  *   close     frees everything; takes NULL and half-open channels
  *
  * Life of a stream
@@ -53,6 +55,11 @@ typedef uint64_t axion_stream_id;
  */
 int axion_client_open(struct axion_client **out,
                       const struct axion_client_options *options);
+
+/* The same over a connected SOCK_SEQPACKET socket, which belongs to the
+ * client from then on and is closed on error too. */
+int axion_client_open_fd(struct axion_client **out, int fd,
+                         const struct axion_client_options *options);
 int axion_client_fd(const struct axion_client *client);
 int axion_client_service(struct axion_client *client);
 void axion_client_close(struct axion_client *client);
@@ -124,7 +131,9 @@ void axion_client_advance(struct axion_client *client);
 
 /*
  * Says that we are about to sleep.  0: sleep, a doorbell will come; 1: more
- * arrived meanwhile, drain again.  Also sends what was pending.
+ * arrived meanwhile (or the channel broke and peek() has not said so yet),
+ * drain again.  Also sends what was pending; what finds no room is sent by
+ * the next call, and a doorbell comes when there is room.
  */
 int axion_client_arm(struct axion_client *client);
 

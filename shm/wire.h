@@ -22,8 +22,10 @@
  *          sq_head passes the record
  *
  * Indexes are free-running 32 bit; the position in the array is
- * index & (entries - 1).  Neither side believes anything it reads here: a
- * record is copied out once, then checked, then used (DESIGN section 3).
+ * index & (entries - 1).  They start wherever the client puts them before
+ * HELLO (head and tail equal in each ring): near the wrap, so that it is an
+ * everyday event.  Neither side believes anything it reads here: a record is
+ * copied out once, then checked, then used (DESIGN section 3).
  */
 #ifndef AXION_SHM_WIRE_H
 #define AXION_SHM_WIRE_H
@@ -67,6 +69,17 @@ struct axion_region {
     struct axion_index sq_need_wakeup; /* engine sleeps: ring its doorbell */
     struct axion_index cq_need_wakeup; /* client sleeps: ring its doorbell */
 };
+
+/*
+ * need_wakeup is 0 while its owner is awake.  Before it sleeps, the owner
+ * stores a ticket that differs from its last one, plus what it waits for:
+ * RECORDS, always; SPACE when something of its own is held back until the
+ * peer's head moves (client: commands that found the SQ full; engine: events
+ * without credit).  One doorbell per ticket is enough.
+ */
+#define AXION_WAKE_RECORDS 1u
+#define AXION_WAKE_SPACE   2u
+#define AXION_WAKE_TICKET  4u /* tickets count in steps of this */
 
 /* --- SQ: client → engine ------------------------------------------------ */
 
