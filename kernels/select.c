@@ -1,0 +1,110 @@
+/*
+ * Which instruction set to run on, asked of the CPU once at start.  The only
+ * file that decides it: no other code tests CPU features, and no ISA file is
+ * entered except through the table returned here, so a lesser CPU never meets
+ * an instruction it lacks.
+ *
+ * __builtin_cpu_supports reads cpuid and xgetbv, so a feature that the
+ * operating system does not save counts as absent.
+ */
+
+#include <stdio.h>
+
+#include "kernels/axk.h"
+#include "kernels/internal.h"
+
+
+static bool
+always(void)
+{
+    return true;
+}
+
+#if defined(__x86_64__)
+
+static bool
+has_avx2(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+           && __builtin_cpu_supports("f16c");
+}
+
+
+static bool
+has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f")
+           && __builtin_cpu_supports("avx512bw")
+           && __builtin_cpu_supports("avx512dq")
+           && __builtin_cpu_supports("avx512vl")
+           && __builtin_cpu_supports("avx512vnni");
+}
+
+#endif
+
+/* Ascending: a cap allows its own level and those before it. */
+static const struct {
+    const char *isa;
+    bool (*supported)(void);
+    const struct axk_ops *ops;
+} levels[] = {
+    { "scalar", always, &axk_ops_scalar },
+#if defined(__x86_64__)
+    { "avx2", has_avx2, &axk_ops_avx2 },
+    { "avx512", has_avx512, &axk_ops_avx512 },
+#endif
+};
+
+#define N_LEVELS (sizeof(levels) / sizeof(levels[0]))
+
+
+const struct axk_ops *
+axk_select(const char *cap, char *why, size_t size)
+{
+    size_t top = N_LEVELS - 1;
+    bool capped = cap != NULL && strcmp(cap, "auto") != 0;
+
+    if (capped) {
+        for (top = 0; top < N_LEVELS; top++) {
+            if (strcmp(levels[top].isa, cap) == 0) {
+                break;
+            }
+        }
+        if (top == N_LEVELS) {
+            if (why != NULL) {
+                snprintf(why, size, "unknown instruction set \"%.32s\"", cap);
+            }
+            return NULL;
+        }
+    }
+
+    size_t best = top;
+    while (!levels[best].supported()) {
+        best--;
+    }
+    if (why != NULL) {
+        snprintf(why, size, "%s%s%s", levels[best].isa,
+                 capped ? ", capped at " : "", capped ? cap : "");
+    }
+    return levels[best].ops;
+}
+
+
+const struct axk_ops *
+axk_ops_named(const char *isa)
+{
+    for (size_t i = 0; i < N_LEVELS; i++) {
+        if (strcmp(levels[i].isa, isa) == 0) {
+            return levels[i].supported() ? levels[i].ops : NULL;
+        }
+    }
+    return NULL;
+}
+
+
+const char *
+axk_isa_name(const struct axk_ops *ops)
+{
+    return ops->isa;
+}

@@ -1,0 +1,322 @@
+/*
+ * Sixteen f32 lanes as two ymm, for the shared vector files (vec_*.inc.h).
+ * The same names as simd_avx512.h, which says what each must do.
+ */
+
+#ifndef AXK_SIMD_AVX2_H
+#define AXK_SIMD_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* 6 rows of one v16 are 12 of the 16 ymm. */
+#define V16_BATCH 1
+
+typedef struct {
+    __m256 lo, hi;
+} v16;
+
+typedef struct {
+    __m256i lo, hi;
+} v16i;
+
+
+INLINE v16
+v16_load(const float *p)
+{
+    return (v16){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) };
+}
+
+
+INLINE v16
+v16_load_n(const float *p, uint32_t n)
+{
+    float lanes[16] = { 0 };
+
+    memcpy(lanes, p, n * sizeof(float));
+    return v16_load(lanes);
+}
+
+
+INLINE void
+v16_store(float *p, v16 x)
+{
+    _mm256_storeu_ps(p, x.lo);
+    _mm256_storeu_ps(p + 8, x.hi);
+}
+
+
+INLINE void
+v16_store_n(float *p, v16 x, uint32_t n)
+{
+    float lanes[16];
+
+    v16_store(lanes, x);
+    memcpy(p, lanes, n * sizeof(float));
+}
+
+
+INLINE v16
+v16_first_n(v16 x, uint32_t n)
+{
+    float lanes[16];
+
+    v16_store(lanes, x);
+    return v16_load_n(lanes, n);
+}
+
+
+INLINE v16
+v16_load_f16(const uint16_t *p)
+{
+    return (v16){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))) };
+}
+
+
+INLINE void
+v16_store_f16(uint16_t *p, v16 x)
+{
+    _mm_storeu_si128((__m128i *)p,
+                     _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(p + 8),
+                     _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+
+
+INLINE v16
+v16_set1(float x)
+{
+    return (v16){ _mm256_set1_ps(x), _mm256_set1_ps(x) };
+}
+
+
+INLINE v16
+v16_add(v16 a, v16 b)
+{
+    return (v16){ _mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi) };
+}
+
+
+INLINE v16
+v16_sub(v16 a, v16 b)
+{
+    return (v16){ _mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi) };
+}
+
+
+INLINE v16
+v16_mul(v16 a, v16 b)
+{
+    return (v16){ _mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi) };
+}
+
+
+INLINE v16
+v16_div(v16 a, v16 b)
+{
+    return (v16){ _mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi) };
+}
+
+
+INLINE v16
+v16_fma(v16 a, v16 b, v16 c)
+{
+    return (v16){ _mm256_fmadd_ps(a.lo, b.lo, c.lo),
+                  _mm256_fmadd_ps(a.hi, b.hi, c.hi) };
+}
+
+
+INLINE v16
+v16_max(v16 a, v16 b)
+{
+    return (v16){ _mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi) };
+}
+
+
+INLINE v16
+v16_select_lt(v16 a, v16 b, v16 yes, v16 no)
+{
+    return (v16){
+        _mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+        _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))
+    };
+}
+
+
+INLINE v16i
+v16i_select_lt(v16 a, v16 b, v16i yes, v16i no)
+{
+    v16 y = { _mm256_castsi256_ps(yes.lo), _mm256_castsi256_ps(yes.hi) };
+    v16 n = { _mm256_castsi256_ps(no.lo), _mm256_castsi256_ps(no.hi) };
+    v16 x = v16_select_lt(a, b, y, n);
+
+    return (v16i){ _mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi) };
+}
+
+
+INLINE v16
+v16_dup_even(v16 x)
+{
+    return (v16){ _mm256_moveldup_ps(x.lo), _mm256_moveldup_ps(x.hi) };
+}
+
+
+INLINE v16
+v16_dup_odd(v16 x)
+{
+    return (v16){ _mm256_movehdup_ps(x.lo), _mm256_movehdup_ps(x.hi) };
+}
+
+
+INLINE float
+v16_fold(v16 x)
+{
+    __m256 a = _mm256_add_ps(x.lo, x.hi);
+    __m128 b =
+        _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    b = _mm_add_ss(b, _mm_movehdup_ps(b));
+    return _mm_cvtss_f32(b);
+}
+
+
+INLINE float
+v16_largest(v16 x)
+{
+    __m256 a = _mm256_max_ps(x.lo, x.hi);
+    __m128 b =
+        _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    b = _mm_max_ss(b, _mm_movehdup_ps(b));
+    return _mm_cvtss_f32(b);
+}
+
+
+INLINE v16i
+v16i_set1(int32_t x)
+{
+    return (v16i){ _mm256_set1_epi32(x), _mm256_set1_epi32(x) };
+}
+
+
+INLINE v16i
+v16i_load(const void *p)
+{
+    const __m256i *q = p;
+
+    return (v16i){ _mm256_loadu_si256(q), _mm256_loadu_si256(q + 1) };
+}
+
+
+INLINE void
+v16i_store(void *p, v16i x)
+{
+    __m256i *q = p;
+
+    _mm256_storeu_si256(q, x.lo);
+    _mm256_storeu_si256(q + 1, x.hi);
+}
+
+
+INLINE v16i
+v16i_add(v16i a, v16i b)
+{
+    return (v16i){ _mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi) };
+}
+
+
+INLINE __m256
+power_of_two_8(__m256 t)
+{
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(t), 23),
+                         _mm256_set1_epi32(0x3f800000)));
+}
+
+
+INLINE v16
+v16_power_of_two(v16 t)
+{
+    return (v16){ power_of_two_8(t.lo), power_of_two_8(t.hi) };
+}
+
+
+INLINE v16i
+v16i_magnitude(v16 x)
+{
+    __m256i mask = _mm256_set1_epi32(0x7fffffff);
+
+    return (v16i){ _mm256_and_si256(_mm256_castps_si256(x.lo), mask),
+                   _mm256_and_si256(_mm256_castps_si256(x.hi), mask) };
+}
+
+
+INLINE v16i
+v16i_max_u32(v16i a, v16i b)
+{
+    return (v16i){ _mm256_max_epu32(a.lo, b.lo), _mm256_max_epu32(a.hi, b.hi) };
+}
+
+
+INLINE uint32_t
+v16i_largest_u32(v16i x)
+{
+    __m256i a = _mm256_max_epu32(x.lo, x.hi);
+    __m128i b = _mm_max_epu32(_mm256_castsi256_si128(a),
+                              _mm256_extracti128_si256(a, 1));
+
+    b = _mm_max_epu32(b, _mm_shuffle_epi32(b, 0x4e));
+    b = _mm_max_epu32(b, _mm_shuffle_epi32(b, 0xb1));
+    return (uint32_t)_mm_cvtsi128_si32(b);
+}
+
+
+INLINE int32_t
+v16i_sum(v16i x)
+{
+    __m256i a = _mm256_add_epi32(x.lo, x.hi);
+    __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a),
+                              _mm256_extracti128_si256(a, 1));
+
+    b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1));
+    return _mm_cvtsi128_si32(b);
+}
+
+
+INLINE __m256i
+round_8(__m256 x, float below)
+{
+    __m256 sign =
+        _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MIN)));
+    __m256 half = _mm256_or_ps(sign, _mm256_set1_ps(below));
+
+    return _mm256_cvttps_epi32(_mm256_add_ps(x, half));
+}
+
+
+INLINE v16i
+v16_round(v16 x, float below)
+{
+    return (v16i){ round_8(x.lo, below), round_8(x.hi, below) };
+}
+
+
+INLINE void
+v16i_store_i8(int8_t *p, v16i x)
+{
+    __m256i words = _mm256_packs_epi32(x.lo, x.hi);
+
+    words = _mm256_permute4x64_epi64(words, 0xd8);
+    _mm_storeu_si128((__m128i *)p,
+                     _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                     _mm256_extracti128_si256(words, 1)));
+}
+
+#endif

@@ -1,0 +1,268 @@
+/*
+ * Sixteen f32 lanes as one zmm, for the shared vector files (vec_*.inc.h).
+ * simd_avx2.h has the same names as two ymm.  Every function is one exact
+ * IEEE operation a lane, or a fixed order of them, so the shared files give
+ * the same bits over both.
+ */
+
+#ifndef AXK_SIMD_AVX512_H
+#define AXK_SIMD_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Vectors of columns in one attention micro-kernel: accumulators of 6 rows
+ * must fit the registers (32 zmm). */
+#define V16_BATCH 4
+
+typedef __m512 v16;
+typedef __m512i v16i;
+
+
+INLINE v16
+v16_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+
+/* The first n < 16 lanes, the rest zero. */
+INLINE v16
+v16_load_n(const float *p, uint32_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+
+
+INLINE void
+v16_store(float *p, v16 x)
+{
+    _mm512_storeu_ps(p, x);
+}
+
+
+INLINE void
+v16_store_n(float *p, v16 x, uint32_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), x);
+}
+
+
+/* x with the lanes from n on set to zero. */
+INLINE v16
+v16_first_n(v16 x, uint32_t n)
+{
+    return _mm512_maskz_mov_ps((__mmask16)((1u << n) - 1), x);
+}
+
+
+INLINE v16
+v16_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+
+INLINE void
+v16_store_f16(uint16_t *p, v16 x)
+{
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+
+INLINE v16
+v16_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+
+INLINE v16
+v16_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+
+INLINE v16
+v16_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+
+INLINE v16
+v16_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+
+INLINE v16
+v16_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+
+/* a * b + c */
+INLINE v16
+v16_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+
+INLINE v16
+v16_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+
+/* a < b ? yes : no */
+INLINE v16
+v16_select_lt(v16 a, v16 b, v16 yes, v16 no)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+}
+
+
+/* a < b ? yes : no, of integers */
+INLINE v16i
+v16i_select_lt(v16 a, v16 b, v16i yes, v16i no)
+{
+    return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no,
+                                   yes);
+}
+
+
+INLINE v16
+v16_dup_even(v16 x)
+{
+    return _mm512_moveldup_ps(x);
+}
+
+
+INLINE v16
+v16_dup_odd(v16 x)
+{
+    return _mm512_movehdup_ps(x);
+}
+
+
+/* Lanes folded in halves: 16 to 8 to 4 to 2 to 1. */
+INLINE float
+v16_fold(v16 x)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x),
+                             _mm512_extractf32x8_ps(x, 1));
+    __m128 b =
+        _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    b = _mm_add_ss(b, _mm_movehdup_ps(b));
+    return _mm_cvtss_f32(b);
+}
+
+
+INLINE float
+v16_largest(v16 x)
+{
+    return _mm512_reduce_max_ps(x);
+}
+
+
+INLINE v16i
+v16i_set1(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
+
+
+INLINE v16i
+v16i_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+
+INLINE void
+v16i_store(void *p, v16i x)
+{
+    _mm512_storeu_si512(p, x);
+}
+
+
+INLINE v16i
+v16i_add(v16i a, v16i b)
+{
+    return _mm512_add_epi32(a, b);
+}
+
+
+/* 2^n as a float, for the n in the low bits of t = n + 1.5 * 2^23. */
+INLINE v16
+v16_power_of_two(v16 t)
+{
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(t), 23),
+                         _mm512_set1_epi32(0x3f800000)));
+}
+
+
+/* The bits of |x|. */
+INLINE v16i
+v16i_magnitude(v16 x)
+{
+    return _mm512_and_si512(_mm512_castps_si512(x),
+                            _mm512_set1_epi32(0x7fffffff));
+}
+
+
+INLINE v16i
+v16i_max_u32(v16i a, v16i b)
+{
+    return _mm512_max_epu32(a, b);
+}
+
+
+INLINE uint32_t
+v16i_largest_u32(v16i x)
+{
+    return _mm512_reduce_max_epu32(x);
+}
+
+
+INLINE int32_t
+v16i_sum(v16i x)
+{
+    return _mm512_reduce_add_epi32(x);
+}
+
+
+/* Nearest integer, halves away from zero; |x| < 2^22; below is the largest
+ * float below one half. */
+INLINE v16i
+v16_round(v16 x, float below)
+{
+    __m512i sign = _mm512_and_si512(_mm512_castps_si512(x),
+                                    _mm512_set1_epi32(INT32_MIN));
+    __m512i half =
+        _mm512_or_si512(sign, _mm512_castps_si512(_mm512_set1_ps(below)));
+
+    return _mm512_cvttps_epi32(_mm512_add_ps(x, _mm512_castsi512_ps(half)));
+}
+
+
+/* 16 values of -128..127 as bytes. */
+INLINE void
+v16i_store_i8(int8_t *p, v16i x)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x));
+}
+
+#endif

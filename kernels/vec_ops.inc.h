@@ -1,0 +1,409 @@
+/*
+ * The small ops over sixteen lanes, shared by the vector instruction sets:
+ * avx2.c and avx512.c include their simd_*.h, then this file, then put the
+ * functions into their table.  Each op must return the bits of its namesake
+ * in scalar.c, which is where the definitions and their sources are written.
+ *
+ * A row's tail (n not a multiple of 16) goes through load_n and store_n: no
+ * byte outside the row is read or written.
+ */
+
+/* Lanes left at column i of n, at most 16. */
+INLINE uint32_t
+lanes_left(size_t n, size_t i)
+{
+    return n - i < 16 ? (uint32_t)(n - i) : 16;
+}
+
+
+INLINE v16
+load_some(const float *p, uint32_t n)
+{
+    return n == 16 ? v16_load(p) : v16_load_n(p, n);
+}
+
+
+INLINE void
+store_some(float *p, v16 x, uint32_t n)
+{
+    if (n == 16) {
+        v16_store(p, x);
+    } else {
+        v16_store_n(p, x, n);
+    }
+}
+
+
+/* axk_exp32 of sixteen values. */
+INLINE v16
+vec_exp(v16 x)
+{
+    v16 t = v16_fma(x, v16_set1(AXK_LOG2E), v16_set1(AXK_EXP_MAGIC));
+    v16 n = v16_sub(t, v16_set1(AXK_EXP_MAGIC));
+    v16 r = v16_fma(n, v16_set1(-AXK_LN2_HI), x);
+    v16 p = v16_set1(AXK_EXP_C7);
+
+    r = v16_fma(n, v16_set1(-AXK_LN2_LO), r);
+    p = v16_fma(p, r, v16_set1(AXK_EXP_C6));
+    p = v16_fma(p, r, v16_set1(AXK_EXP_C5));
+    p = v16_fma(p, r, v16_set1(AXK_EXP_C4));
+    p = v16_fma(p, r, v16_set1(AXK_EXP_C3));
+    p = v16_fma(p, r, v16_set1(0.5f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    p = v16_mul(p, v16_power_of_two(t));
+    p = v16_select_lt(x, v16_set1(AXK_EXP_LOW), v16_set1(0), p);
+    return v16_select_lt(v16_set1(AXK_EXP_HIGH), x,
+                         v16_set1(float_of(0x7f800000)), p);
+}
+
+
+INLINE v16
+vec_softcap_of(v16 x, float cap)
+{
+    v16 e = vec_exp(v16_mul(v16_set1(2.0f), v16_div(x, v16_set1(cap))));
+    v16 q = v16_div(v16_set1(2.0f), v16_add(e, v16_set1(1.0f)));
+
+    return v16_mul(v16_set1(cap), v16_sub(v16_set1(1.0f), q));
+}
+
+
+static void
+vec_quantize_block(const float *x, uint32_t stride, uint32_t *record)
+{
+    v16 x0 = v16_load(x);
+    v16 x1 = v16_load(x + 16);
+    uint32_t largest = v16i_largest_u32(
+        v16i_max_u32(v16i_magnitude(x0), v16i_magnitude(x1)));
+    float d = float_of(largest) / 127.0f;
+    uint32_t words[8] = { 0 };
+    int32_t sum = 0;
+
+    if (largest >= 0x7f800000) {
+        d = float_of(0x7fc00000);
+    } else if (d >= AXK_D_MIN) {
+        v16 inverse = v16_set1(1.0f / d);
+        v16i q0 = v16_round(v16_mul(x0, inverse), AXK_BELOW_HALF);
+        v16i q1 = v16_round(v16_mul(x1, inverse), AXK_BELOW_HALF);
+
+        v16i_store_i8((int8_t *)words, q0);
+        v16i_store_i8((int8_t *)words + 16, q1);
+        sum = v16i_sum(v16i_add(q0, q1));
+    }
+    for (int i = 0; i < 8; i++) {
+        record[i * stride] = words[i];
+    }
+    uint16_t s = _cvtss_sh(d * (float)sum, _MM_FROUND_TO_NEAREST_INT);
+    uint16_t h = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
+
+    record[AXK_ACT_D * stride] = bits_of(_cvtsh_ss(h));
+    record[AXK_ACT_SUM8 * stride] = (uint32_t)(-8 * sum);
+    record[AXK_ACT_SUM128 * stride] = (uint32_t)(-128 * sum);
+    record[AXK_ACT_S * stride] = bits_of(_cvtsh_ss(s));
+}
+
+
+static void
+vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
+             uint32_t n_tokens, uint32_t k, uint32_t tile0, uint32_t tile1,
+             void *act)
+{
+    for (uint32_t tile = tile0; tile < tile1; tile++) {
+        uint32_t n = tile_tokens(n_tokens, tile);
+        uint32_t *dst = (uint32_t *)act + tile * act_tile_words(kind, k);
+
+        for (uint32_t t = 0; t < n; t++) {
+            const float *row = x + ((size_t)tile * AXK_TILE + t) * x_stride;
+
+            if (kind == AXK_ACT_F32) {
+                axk_order_f32(row, k, n, dst + t);
+                continue;
+            }
+            for (uint32_t b = 0; b < k / AXK_QK; b++) {
+                vec_quantize_block(row + (size_t)b * AXK_QK, n,
+                                   dst + (size_t)b * AXK_ACT_WORDS * n + t);
+            }
+        }
+    }
+}
+
+
+static void
+vec_rmsnorm(float *y, size_t y_stride, const float *x, size_t x_stride,
+            uint32_t n_rows, uint32_t n, const float *weight, float eps)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        const float *row = x + r * x_stride;
+        float *out = y + r * y_stride;
+        v16 sum = v16_set1(0);
+
+        for (uint32_t i = 0; i < n; i += 16) {
+            v16 v = load_some(row + i, lanes_left(n, i));
+            sum = v16_fma(v, v, sum);
+        }
+        float mean = v16_fold(sum) / (float)n;
+        v16 factor = v16_set1(1.0f / __builtin_sqrtf(mean + eps));
+
+        for (uint32_t i = 0; i < n; i += 16) {
+            uint32_t left = lanes_left(n, i);
+            v16 v = v16_mul(load_some(row + i, left), factor);
+
+            if (weight != NULL) {
+                v = v16_mul(v, load_some(weight + i, left));
+            }
+            store_some(out + i, v, left);
+        }
+    }
+}
+
+
+/* Pairs (2i, 2i + 1): (u, v) -> (u c - v s, u s + v c) with factors laid out
+ * once a token as a = c0 s0 c1 s1 .. and b = -s0 c0 -s1 c1 .. */
+static void
+vec_rope_pairs(const struct axk_rope *a, uint32_t t)
+{
+    float fa[AXK_HEAD_DIM_MAX];
+    float fb[AXK_HEAD_DIM_MAX];
+    uint32_t half = a->n_rot / 2;
+    const float *c = a->table + (size_t)t * a->n_rot;
+    const float *s = c + half;
+
+    for (uint32_t i = 0; i < half; i++) {
+        fa[2 * i] = c[i];
+        fa[2 * i + 1] = s[i];
+        fb[2 * i] = -s[i];
+        fb[2 * i + 1] = c[i];
+    }
+    for (uint32_t h = 0; h < a->n_heads; h++) {
+        float *x = a->x + t * a->x_stride + (size_t)h * a->head_dim;
+
+        for (uint32_t i = 0; i < a->n_rot; i += 16) {
+            uint32_t left = lanes_left(a->n_rot, i);
+            v16 v = load_some(x + i, left);
+            v16 second =
+                v16_mul(v16_dup_odd(v), load_some(fb + i, left));
+
+            v = v16_fma(v16_dup_even(v), load_some(fa + i, left), second);
+            store_some(x + i, v, left);
+        }
+    }
+}
+
+
+static void
+vec_rope_halves(const struct axk_rope *a, uint32_t t)
+{
+    uint32_t half = a->n_rot / 2;
+    const float *c = a->table + (size_t)t * a->n_rot;
+    const float *s = c + half;
+
+    for (uint32_t h = 0; h < a->n_heads; h++) {
+        float *x = a->x + t * a->x_stride + (size_t)h * a->head_dim;
+
+        for (uint32_t i = 0; i < half; i += 16) {
+            uint32_t left = lanes_left(half, i);
+            v16 u = load_some(x + i, left);
+            v16 v = load_some(x + half + i, left);
+            v16 vc = load_some(c + i, left);
+            v16 vs = load_some(s + i, left);
+            v16 minus_vs = v16_mul(v, v16_sub(v16_set1(-0.0f), vs));
+
+            store_some(x + i, v16_fma(u, vc, minus_vs), left);
+            store_some(x + half + i, v16_fma(u, vs, v16_mul(v, vc)), left);
+        }
+    }
+}
+
+
+static void
+vec_rope(const struct axk_rope *a, uint32_t t0, uint32_t t1)
+{
+    for (uint32_t t = t0; t < t1; t++) {
+        if (a->neox) {
+            vec_rope_halves(a, t);
+        } else {
+            vec_rope_pairs(a, t);
+        }
+    }
+}
+
+
+static void
+vec_silu_mul(float *y, size_t y_stride, const float *gate, size_t gate_stride,
+             const float *up, size_t up_stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        for (uint32_t i = 0; i < n; i += 16) {
+            uint32_t left = lanes_left(n, i);
+            v16 g = load_some(gate + r * gate_stride + i, left);
+            v16 u = load_some(up + r * up_stride + i, left);
+            v16 e = vec_exp(v16_sub(v16_set1(-0.0f), g));
+
+            g = v16_div(g, v16_add(v16_set1(1.0f), e));
+            store_some(y + r * y_stride + i, v16_mul(g, u), left);
+        }
+    }
+}
+
+
+static void
+vec_gelu_mul(float *y, size_t y_stride, const float *gate, size_t gate_stride,
+             const float *up, size_t up_stride, uint32_t n_rows, uint32_t n)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        for (uint32_t i = 0; i < n; i += 16) {
+            uint32_t left = lanes_left(n, i);
+            v16 g = load_some(gate + r * gate_stride + i, left);
+            v16 u = load_some(up + r * up_stride + i, left);
+            v16 poly = v16_fma(v16_mul(g, g), v16_set1(AXK_GELU_A),
+                               v16_set1(1.0f));
+            v16 minus_2u =
+                v16_mul(v16_mul(poly, g), v16_set1(AXK_GELU_B));
+
+            g = v16_div(g, v16_add(v16_set1(1.0f), vec_exp(minus_2u)));
+            store_some(y + r * y_stride + i, v16_mul(g, u), left);
+        }
+    }
+}
+
+
+static void
+vec_add(float *y, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        uint32_t left = lanes_left(n, i);
+
+        store_some(y + i,
+                   v16_add(load_some(a + i, left), load_some(b + i, left)),
+                   left);
+    }
+}
+
+
+static void
+vec_scale(float *y, const float *x, float s, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        uint32_t left = lanes_left(n, i);
+
+        store_some(y + i, v16_mul(load_some(x + i, left), v16_set1(s)), left);
+    }
+}
+
+
+static void
+vec_softcap(float *y, const float *x, float cap, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        uint32_t left = lanes_left(n, i);
+
+        store_some(y + i, vec_softcap_of(load_some(x + i, left), cap), left);
+    }
+}
+
+
+static void
+vec_kv_write(void *block, uint32_t slot, const float *k, const float *v,
+             uint32_t n_head_kv, uint32_t head_dim)
+{
+    uint32_t padded = round_up_16(head_dim);
+    uint16_t keys[AXK_HEAD_DIM_MAX];
+
+    for (uint32_t h = 0; h < n_head_kv; h++) {
+        uint16_t *head =
+            (uint16_t *)((char *)block + h * kv_head_bytes(head_dim));
+        uint16_t *values = head + (size_t)head_dim * AXK_KV_TOKENS
+                           + (size_t)slot * padded;
+        const float *key = k + (size_t)h * head_dim;
+        const float *value = v + (size_t)h * head_dim;
+
+        for (uint32_t i = 0; i < head_dim; i += 16) {
+            uint32_t left = lanes_left(head_dim, i);
+
+            v16_store_f16(keys + i, load_some(key + i, left));
+            v16_store_f16(values + i, load_some(value + i, left));
+        }
+        for (uint32_t i = 0; i < head_dim; i++) {
+            head[(size_t)i * AXK_KV_TOKENS + slot] = keys[i];
+        }
+    }
+}
+
+
+static uint32_t
+vec_argmax(const float *x, uint32_t n)
+{
+    float values[16];
+    uint32_t indexes[16];
+    v16 best = v16_set1(-float_of(0x7f800000));
+    v16i best_index = v16i_set1(-1);
+    static const uint32_t lane_numbers[16] = { 0, 1, 2,  3,  4,  5,  6,  7,
+                                               8, 9, 10, 11, 12, 13, 14, 15 };
+    v16i index = v16i_load(lane_numbers);
+    uint32_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        v16 v = v16_load(x + i);
+
+        best_index = v16i_select_lt(best, v, index, best_index);
+        best = v16_select_lt(best, v, v, best);
+        index = v16i_add(index, v16i_set1(16));
+    }
+    v16_store(values, best);
+    v16i_store(indexes, best_index);
+
+    float top = -float_of(0x7f800000);
+    uint32_t top_index = 0;
+
+    for (int lane = 0; lane < 16; lane++) {
+        if (indexes[lane] != UINT32_MAX
+            && (values[lane] > top
+                || (values[lane] == top && indexes[lane] < top_index)))
+        {
+            top = values[lane];
+            top_index = indexes[lane];
+        }
+    }
+    for (; i < n; i++) {
+        if (x[i] > top) {
+            top = x[i];
+            top_index = i;
+        }
+    }
+    return top_index;
+}
+
+
+static double
+vec_logsumexp(const float *x, uint32_t n)
+{
+    float top = x[vec_argmax(x, n)];
+    v16 largest = v16_set1(top);
+    double total = 0;
+
+    for (uint32_t i0 = 0; i0 < n; i0 += AXK_LSE_CHUNK) {
+        uint32_t i1 = n - i0 < AXK_LSE_CHUNK ? n : i0 + AXK_LSE_CHUNK;
+        v16 sum = v16_set1(0);
+
+        for (uint32_t i = i0; i < i1; i += 16) {
+            uint32_t left = lanes_left(i1, i);
+            v16 e = vec_exp(v16_sub(load_some(x + i, left), largest));
+
+            sum = v16_add(sum, left == 16 ? e : v16_first_n(e, left));
+        }
+        total += (double)v16_fold(sum);
+    }
+    return axk_log64(total) + (double)top;
+}
+
+
+static void
+vec_exp_sub(float *y, const float *x, float sub, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        uint32_t left = lanes_left(n, i);
+        v16 v = v16_sub(load_some(x + i, left), v16_set1(sub));
+
+        store_some(y + i, vec_exp(v), left);
+    }
+}
