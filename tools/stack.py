@@ -196,7 +196,7 @@ class Stack:
             return file.read()
 
     def wait_ready(self, seconds=120):
-        """Until axion_status answers 200."""
+        """Until axion_status says that the engine is ready."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.engine.died_within(0):
@@ -205,7 +205,7 @@ class Stack:
                 raise StackError("nginx ended:\n" + self.nginx.tail()
                                  + self.errors()[-2000:])
             try:
-                with urllib.request.urlopen(self.url + "/status",
+                with urllib.request.urlopen(self.url + "/status?ready",
                                             timeout=5) as answer:
                     self.status = json.load(answer)
                     self.ready_s = time.monotonic() - self.started_s
@@ -248,7 +248,10 @@ class Stack:
         """Until the metric has the value; the load board is polled."""
         deadline = time.monotonic() + seconds
         while True:
-            value = self.metric(name)
+            try:
+                value = self.metric(name)
+            except StackError:
+                value = None  # this worker is not connected yet
             if value == wanted:
                 return
             if time.monotonic() > deadline:
