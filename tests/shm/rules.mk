@@ -1,0 +1,10 @@
+# Tests of shm/.  What runs in one process alone is a unit test; whatever has
+# two ends, two processes or a hostile peer is a ring test.
+
+SHM_TEST_LIBS := $(BUILD)/tests/shm/pair.o $(BUILD)/libaxion_shm.a
+
+SHM_UNIT_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_%,errors request)
+UNIT_TESTS += $(SHM_UNIT_TESTS)
+
+$(SHM_UNIT_TESTS): %: %.o $(SHM_TEST_LIBS)
+$(SHM_UNIT_TESTS): LDLIBS = -lcmocka
