@@ -18,7 +18,6 @@ NGINX_TESTS := $(sort $(wildcard t/*.t))
 TSAN_TESTS   = $(filter-out $(TSAN_SKIP),$(RING_TESTS) $(filter \
                  %thread% %pool% %queue%,$(UNIT_TESTS) $(KERNEL_TESTS)))
 FUZZ_SECONDS ?= 60
-BENCH_SCRIPTS = $(sort $(wildcard bench/run_*.sh))
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' \
@@ -53,10 +52,10 @@ test-ring: $(RING_TESTS) ## the ring: bounds, stress, killed and hostile peers
 test-kernels: $(KERNEL_TESTS) ## every kernel of every ISA against the scalar
 	@$(RUN) kernels $(KERNEL_TESTS)
 
-test-nginx: $(PROGRAMS) ## the module inside nginx (Test::Nginx files in t/)
+test-nginx: $(PROGRAMS) $(TEST_TOOLS) ## the module inside nginx (Test::Nginx files in t/)
 	@$(RUN) nginx $(NGINX_TESTS)
 
-test-e2e: $(PROGRAMS) ## clients against nginx, engine and the real model
+test-e2e: $(PROGRAMS) $(TEST_TOOLS) ## clients against nginx, engine and the real model
 	@$(RUN) e2e $(E2E_TESTS)
 
 # Instrumented builds live in folders of their own and use tiny models only.
@@ -95,7 +94,7 @@ $(FUZZERS):
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.o,$^) \
 	    $(filter %.a,$^) $(LDLIBS)
 
-bench: all $(BENCHES) ## a short set of measurements, into bench/results/
+bench: all $(BENCHES) $(TEST_TOOLS) ## a short set of measurements, into bench/results/
 	@tools/bench.sh $(BENCHES)
 
 install: all ## install under PREFIX (/usr/local), DESTDIR for packages

@@ -1,0 +1,77 @@
+"""Result files: what was measured, on what, how, with median and spread.
+
+A measurement is a list of samples of one figure; a result file in
+bench/results/NAME.md has the machine, the commit, the compiler and the command
+above a table of medians with (min..max, n).  Nothing else goes in there: a
+figure without its samples is not a result.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def output(*argv):
+    try:
+        return subprocess.run(argv, check=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, cwd=ROOT,
+                              text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine():
+    cpu = "unknown CPU"
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (f"{len(os.sched_getaffinity(0))} CPUs {cpu}, "
+            f"{memory >> 30} GiB, Linux {platform.release()}")
+
+
+def commit():
+    dirty = output("git", "status", "--porcelain", "--untracked-files=no")
+    return (output("git", "rev-parse", "--short=12", "HEAD")
+            + (" with local changes" if dirty else ""))
+
+
+def cell(samples, digits=1):
+    """median (min..max, n)."""
+    if not samples:
+        return "-"
+    low, high = min(samples), max(samples)
+    return (f"{statistics.median(samples):.{digits}f} "
+            f"({low:.{digits}f}..{high:.{digits}f}, n{len(samples)})")
+
+
+def write(name, title, columns, rows, notes=""):
+    """rows: lists of strings as wide as columns."""
+    command = " ".join(["make bench" if os.environ.get("AXION_BENCH")
+                        else sys.argv[0]] + sys.argv[1:])
+    lines = [f"# {title}", "",
+             f"- date: {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
+             f"- machine: {machine()}",
+             f"- commit: {commit()}",
+             f"- compiler: {output('gcc', '--version').splitlines()[0]}",
+             f"- command: `{command}`",
+             "- a cell is median (min..max, number of samples)", ""]
+    if notes:
+        lines += [notes.strip(), ""]
+    lines += ["| " + " | ".join(columns) + " |",
+              "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    folder = os.path.join(ROOT, "bench", "results")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name + ".md")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    print("\n".join(lines[-len(rows) - 2:]))
+    print(f"written: bench/results/{name}.md")
