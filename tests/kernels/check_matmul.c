@@ -1,0 +1,510 @@
+/*
+ * Shows that packing, activation quantization and matmul give the reference's
+ * bits on every instruction set, whatever the number of tokens, the split of
+ * rows and the data, and that the reference is ggml's arithmetic.
+ */
+
+#include <math.h>
+
+#include "tests/kernels/check.h"
+
+/* One matrix, packed, with its source. */
+struct matrix {
+    uint32_t format;
+    uint32_t n;
+    uint32_t k;
+    uint8_t *src;
+    void *packed;
+};
+
+
+static enum axk_act
+act_of(uint32_t format)
+{
+    return axk_format_traits(format)->act;
+}
+
+
+static void
+make_matrix(struct matrix *w, uint32_t format, uint32_t n, uint32_t k,
+            int kind)
+{
+    enum axk_status status;
+
+    w->format = format;
+    w->n = n;
+    w->k = k;
+    w->src = check_alloc(axk_file_bytes(format, n, k)); /* unaligned mostly */
+    check_fill_weights(format, n, k, kind, w->src);
+    size_t bytes = axk_packed_bytes(format, n, k, &status);
+    assert_int_equal(status, AXK_OK);
+    w->packed = check_alloc(bytes);
+    assert_int_equal(
+        axk_pack_rows(format, w->src, n, k, 0, n, w->packed, NULL), AXK_OK);
+}
+
+
+static void *
+quantized(const struct axk_ops *ops, enum axk_act kind, const float *x,
+          uint32_t n_tokens, uint32_t k)
+{
+    void *act = check_alloc(axk_act_bytes(kind, n_tokens, k));
+
+    ops->quantize(kind, x, k, n_tokens, k, 0, axk_act_tiles(n_tokens), act);
+    return act;
+}
+
+
+static void
+run(const struct axk_ops *ops, const struct matrix *w, const void *act,
+    uint32_t n_tokens, const float *bias, bool accumulate, float *y)
+{
+    struct axk_matmul a = { .format = w->format,
+                            .n_rows = w->n,
+                            .k = w->k,
+                            .n_tokens = n_tokens,
+                            .w = w->packed,
+                            .act = act,
+                            .y = y,
+                            .y_stride = w->n,
+                            .bias = bias,
+                            .accumulate = accumulate };
+
+    ops->matmul(&a, 0, w->n);
+}
+
+
+/* All ISAs against the reference for one matrix and number of tokens. */
+static void
+compare(const struct matrix *w, uint32_t n_tokens, int kind)
+{
+    enum axk_act act_kind = act_of(w->format);
+    size_t act_bytes = (size_t)n_tokens * w->k * 4;
+    size_t n_out = (size_t)n_tokens * w->n;
+    float *x = check_alloc((size_t)n_tokens * w->k * 4);
+    float *bias = check_alloc(w->n * 4);
+    float *expected = check_alloc(n_out * 4);
+    float *y = check_alloc(n_out * 4);
+
+    check_fill(x, (size_t)n_tokens * w->k, kind);
+    check_fill(bias, w->n, 0);
+    if (act_kind == AXK_ACT_Q8) {
+        act_bytes = (size_t)n_tokens * (w->k / 32) * 48;
+    }
+    void *act = quantized(check_reference, act_kind, x, n_tokens, w->k);
+
+    for (int variant = 0; variant < 3; variant++) {
+        const float *b = variant == 1 ? bias : NULL;
+        bool accumulate = variant == 2;
+
+        memset(expected, 0x3f, n_out * 4);
+        run(check_reference, w, act, n_tokens, b, accumulate, expected);
+        for (int i = 0; check_isas[i] != NULL; i++) {
+            void *own = quantized(check_isas[i], act_kind, x, n_tokens, w->k);
+
+            assert_memory_equal(own, act, act_bytes);
+            memset(y, 0x3f, n_out * 4);
+            run(check_isas[i], w, own, n_tokens, b, accumulate, y);
+            check_same(axk_format_traits(w->format)->name, check_isas[i]->isa,
+                       expected, y, n_out);
+        }
+    }
+}
+
+
+static void
+test_matmul_equals_reference(void **state)
+{
+    static const struct {
+        uint32_t n;
+        uint32_t k;
+    } shapes[] = { { 32, 32 }, { 1, 32 }, { 31, 64 }, { 33, 96 },
+                   { 47, 32 }, { 80, 576 }, { 96, 256 } };
+    static const uint32_t tokens[] = { 1, 2, 3, 4, 5, 7, 8, 13, 17 };
+
+    for (size_t f = 0; f < check_n_formats; f++) {
+        for (size_t s = 0; s < N_ELEMS(shapes); s++) {
+            for (int kind = 0; kind < 2; kind++) {
+                struct matrix w;
+
+                if (check_tiny && shapes[s].k > 100) {
+                    continue;
+                }
+                make_matrix(&w, check_formats[f], shapes[s].n, shapes[s].k,
+                            kind);
+                for (size_t t = 0; t < N_ELEMS(tokens); t++) {
+                    compare(&w, tokens[t], kind);
+                    if (t % 4 == 3) {
+                        check_free_all(state);
+                        make_matrix(&w, check_formats[f], shapes[s].n,
+                                    shapes[s].k, kind);
+                    }
+                }
+                check_free_all(state);
+            }
+        }
+    }
+}
+
+
+/* Float formats take any k. */
+static void
+test_matmul_float_odd_k(void **state)
+{
+    for (uint32_t k = 1; k < 20; k += 3) {
+        for (uint32_t format = AXK_F32; format <= AXK_F16; format++) {
+            struct matrix w;
+
+            make_matrix(&w, format, 37, k, 0);
+            compare(&w, 1, 0);
+            compare(&w, 6, 0);
+            check_free_all(state);
+        }
+    }
+}
+
+
+/* The reference against doubles, so that all are not wrong together. */
+static void
+test_reference_is_the_dot_product(void **state)
+{
+    enum { N = 35, K = 128, M = 5 };
+
+    for (size_t f = 0; f < check_n_formats; f++) {
+        struct matrix w;
+        float *x = check_alloc(M * K * 4);
+        float *y = check_alloc(M * N * 4);
+
+        make_matrix(&w, check_formats[f], N, K, 0);
+        check_fill(x, M * K, 0);
+        void *act = quantized(check_reference, act_of(w.format), x, M, K);
+        run(check_reference, &w, act, M, NULL, false, y);
+
+        for (uint32_t m = 0; m < M; m++) {
+            for (uint32_t n = 0; n < N; n++) {
+                double sum = 0;
+                double size = 0;
+
+                for (uint32_t i = 0; i < K; i++) {
+                    double p = check_weight(w.format, w.src, K, n, i)
+                               * (double)x[m * K + i];
+                    sum += p;
+                    size += fabs(p);
+                }
+                /* int8 activations: half a step in 127, averaged out */
+                double bound = (w.format <= AXK_F16 ? 1e-6 : 5e-3) * size;
+                assert_true(fabs(sum - (double)y[m * N + n]) <= bound);
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+/* q8_0 and q8_1 as the format's own formulas give them. */
+static void
+test_quantize_is_q8(void **state)
+{
+    enum { K = 32 * 40 };
+    float *x = check_alloc(K * 4);
+
+    (void)state;
+    check_fill(x, K, 0);
+    const uint32_t *record = quantized(check_reference, AXK_ACT_Q8, x, 1, K);
+
+    for (int b = 0; b < K / 32; b++, record += 12) {
+        float amax = 0;
+        int sum = 0;
+        int8_t q[32];
+        float word[4];
+
+        for (int j = 0; j < 32; j++) {
+            amax = fmaxf(amax, fabsf(x[32 * b + j]));
+        }
+        float d = amax / 127.0f;
+        memcpy(q, record, 32);
+        for (int j = 0; j < 32; j++) {
+            assert_int_equal(q[j], (int)roundf(x[32 * b + j] * (1.0f / d)));
+            sum += q[j];
+        }
+        memcpy(word, record + 8, 16);
+        assert_true(word[0] == axk_f16_to_f32(axk_f32_to_f16(d)));
+        assert_int_equal((int32_t)record[9], -8 * sum);
+        assert_int_equal((int32_t)record[10], -128 * sum);
+        assert_true(word[3]
+                    == axk_f16_to_f32(axk_f32_to_f16(d * (float)sum)));
+    }
+}
+
+
+/* A token's result is the same alone and among 512, for every row split. */
+static void
+test_matmul_batch_and_split_invariant(void **state)
+{
+    const uint32_t n = 96;
+    const uint32_t k = 128;
+    const uint32_t many = check_tiny ? 37 : 512;
+
+    for (size_t f = 0; f < check_n_formats; f++) {
+        for (int i = 0; check_isas[i] != NULL; i++) {
+            const struct axk_ops *ops = check_isas[i];
+            enum axk_act kind = act_of(check_formats[f]);
+            struct matrix w;
+
+            make_matrix(&w, check_formats[f], n, k, 0);
+            float *x = check_alloc((size_t)many * k * 4);
+            float *all = check_alloc((size_t)many * n * 4);
+            float *one = check_alloc((size_t)many * n * 4);
+            check_fill(x, (size_t)many * k, 0);
+            void *act = check_alloc(axk_act_bytes(kind, many, k));
+            /* in two pieces, as two threads would */
+            ops->quantize(kind, x, k, many, k, 3, axk_act_tiles(many), act);
+            ops->quantize(kind, x, k, many, k, 0, 3, act);
+            run(ops, &w, act, many, NULL, false, all);
+
+            void *single = check_alloc(axk_act_bytes(kind, 1, k));
+            for (uint32_t m = 0; m < many; m++) {
+                struct axk_matmul a = { .format = w.format,
+                                        .n_rows = n,
+                                        .k = k,
+                                        .n_tokens = 1,
+                                        .w = w.packed,
+                                        .act = single,
+                                        .y = one + (size_t)m * n,
+                                        .y_stride = n };
+
+                ops->quantize(kind, x + (size_t)m * k, k, 1, k, 0, 1, single);
+                for (uint32_t row = 0; row < n; row += 32) {
+                    ops->matmul(&a, row, row + 32);
+                }
+            }
+            check_same("batch invariance", ops->isa, all, one,
+                       (size_t)many * n);
+            check_free_all(state);
+        }
+    }
+}
+
+
+/* Nothing is written outside the asked rows and tokens. */
+static void
+test_matmul_writes_only_its_rows(void **state)
+{
+    enum { N = 70, STRIDE = 75, M = 3 };
+
+    for (int i = 0; check_isas[i] != NULL; i++) {
+        struct matrix w;
+        float *x = check_alloc(M * 32 * 4);
+        float *y = check_alloc(M * STRIDE * 4);
+
+        make_matrix(&w, AXK_Q4_0, N, 32, 0);
+        check_fill(x, M * 32, 0);
+        for (int j = 0; j < M * STRIDE; j++) {
+            y[j] = 1234.5f;
+        }
+        struct axk_matmul a = { .format = w.format,
+                                .n_rows = N,
+                                .k = 32,
+                                .n_tokens = M,
+                                .w = w.packed,
+                                .act = quantized(check_isas[i], AXK_ACT_Q8, x,
+                                                 M, 32),
+                                .y = y,
+                                .y_stride = STRIDE };
+        check_isas[i]->matmul(&a, 64, N);
+
+        for (int m = 0; m < M; m++) {
+            for (int n = 0; n < STRIDE; n++) {
+                bool own = n >= 64 && n < N;
+                assert_true((y[m * STRIDE + n] == 1234.5f) == !own);
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+/* NaN and infinity in one token's activations stay in that token. */
+static void
+test_nonfinite_activation_stays_in_its_token(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    enum { N = 32, K = 64, M = 6 };
+
+    for (size_t f = 0; f < check_n_formats; f++) {
+        for (int b = 0; b < 3; b++) {
+            struct matrix w;
+            float *x = check_alloc(M * K * 4);
+            float *y = check_alloc(M * N * 4);
+
+            make_matrix(&w, check_formats[f], N, K, 0);
+            check_fill(x, M * K, 0);
+            x[2 * K + 40] = bad[b];
+            for (int i = 0; check_isas[i] != NULL; i++) {
+                run(check_isas[i], &w,
+                    quantized(check_isas[i], act_of(w.format), x, M, K), M,
+                    NULL, false, y);
+                for (int m = 0; m < M; m++) {
+                    for (int n = 0; n < N; n++) {
+                        assert_true(isfinite(y[m * N + n]) == (m != 2));
+                    }
+                }
+            }
+            check_free_all(state);
+        }
+    }
+}
+
+
+static void
+test_unpack_row_is_the_file(void **state)
+{
+    enum { N = 45, K = 96 };
+    float row[K];
+
+    for (size_t f = 0; f < check_n_formats; f++) {
+        for (int kind = 0; kind < 2; kind++) {
+            struct matrix w;
+
+            make_matrix(&w, check_formats[f], N, K, kind);
+            for (uint32_t n = 0; n < N; n++) {
+                axk_unpack_row(w.format, w.packed, N, K, n, row);
+                for (uint32_t i = 0; i < K; i++) {
+                    assert_true(row[i]
+                                == (float)check_weight(w.format, w.src, K, n,
+                                                       i));
+                }
+            }
+            check_free_all(state);
+        }
+    }
+}
+
+
+static void
+test_pack_in_pieces(void **state)
+{
+    enum { N = 75, K = 64 };
+    struct matrix w;
+    enum axk_status status;
+    size_t bytes = axk_packed_bytes(AXK_Q4_1, N, K, &status);
+    uint8_t *pieces = check_alloc(bytes);
+
+    (void)state;
+    make_matrix(&w, AXK_Q4_1, N, K, 0);
+    assert_int_equal(
+        axk_pack_rows(AXK_Q4_1, w.src, N, K, 64, N, pieces, NULL), AXK_OK);
+    assert_int_equal(
+        axk_pack_rows(AXK_Q4_1, w.src, N, K, 0, 64, pieces, NULL), AXK_OK);
+    assert_memory_equal(pieces, w.packed, bytes);
+    assert_int_equal(
+        axk_pack_rows(AXK_Q4_1, w.src, N, K, 16, N, pieces, NULL),
+        AXK_BAD_ARGUMENT);
+    assert_int_equal(
+        axk_pack_rows(AXK_Q4_1, w.src, N, K, 0, 33, pieces, NULL),
+        AXK_BAD_ARGUMENT);
+}
+
+
+static void
+test_pack_names_nonfinite_weights(void **state)
+{
+    static const uint16_t bad[] = { 0x7c00, 0xfc00, 0x7e00, 0xffff };
+    enum { N = 40, K = 64, ROW = 37 };
+
+    for (size_t f = 0; f < check_n_formats; f++) {
+        const struct axk_format_traits *t =
+            axk_format_traits(check_formats[f]);
+        size_t row_bytes = K / t->block_elems * t->block_bytes;
+
+        for (size_t b = 0; b < N_ELEMS(bad); b++) {
+            struct matrix w;
+            uint32_t bad_row = 0;
+
+            make_matrix(&w, check_formats[f], N, K, 0);
+            uint8_t *last = w.src + ROW * row_bytes + row_bytes
+                            - t->block_bytes;
+            if (check_formats[f] == AXK_F32) {
+                last += 2; /* the high half of the float */
+                uint16_t high = (uint16_t)(bad[b] << 3 | 0x7f80
+                                           | (bad[b] & 0x8000));
+                memcpy(last, &high, 2);
+            } else {
+                memcpy(last, &bad[b], 2);
+            }
+            assert_int_equal(axk_pack_rows(w.format, w.src, N, K, 0, N,
+                                           w.packed, &bad_row),
+                             AXK_NONFINITE_WEIGHT);
+            assert_int_equal(bad_row, ROW);
+            check_free_all(state);
+        }
+    }
+}
+
+
+static void
+test_shapes_and_formats_are_refused(void **state)
+{
+    enum axk_status status;
+
+    (void)state;
+    assert_int_equal(axk_packed_bytes(AXK_Q4_0, 32, 33, &status), 0);
+    assert_int_equal(status, AXK_BAD_SHAPE);
+    assert_int_equal(axk_packed_bytes(AXK_Q4_0, 0, 32, &status), 0);
+    assert_int_equal(status, AXK_BAD_SHAPE);
+    assert_int_equal(axk_packed_bytes(AXK_F32, 32, 0, &status), 0);
+    assert_int_equal(status, AXK_BAD_SHAPE);
+    assert_int_equal(axk_packed_bytes(AXK_F32, UINT32_MAX, UINT32_MAX, &status),
+                     0);
+    assert_int_equal(status, AXK_BAD_SHAPE);
+    assert_int_equal(axk_packed_bytes(4, 32, 32, &status), 0);
+    assert_int_equal(status, AXK_UNSUPPORTED_FORMAT);
+    assert_int_equal(axk_packed_bytes(UINT32_MAX, 32, 32, &status), 0);
+    assert_int_equal(status, AXK_UNSUPPORTED_FORMAT);
+    assert_int_equal(axk_packed_bytes(AXK_Q2_K, 32, 256, &status), 0);
+    assert_int_equal(status, AXK_UNSUPPORTED_FORMAT);
+    assert_string_equal(axk_format_traits(AXK_Q2_K)->name, "Q2_K");
+    assert_null(axk_format_traits(5)->name);
+    assert_int_equal(axk_act_bytes(AXK_ACT_Q8, 1, 33), 0);
+    assert_int_equal(axk_act_bytes(AXK_ACT_NONE, 1, 32), 0);
+    assert_int_equal(axk_file_bytes(AXK_Q8_0, 3, 64), 3 * 68);
+}
+
+
+static void
+test_selection_obeys_the_cap(void **state)
+{
+    char why[80];
+    const struct axk_ops *ops = axk_select("scalar", why, sizeof(why));
+
+    (void)state;
+    assert_string_equal(axk_isa_name(ops), "scalar");
+    assert_string_equal(why, "scalar, capped at scalar");
+    assert_null(axk_select("sse9", why, sizeof(why)));
+    assert_string_equal(why, "unknown instruction set \"sse9\"");
+    assert_non_null(axk_select(NULL, NULL, 0));
+    assert_ptr_equal(axk_select("auto", NULL, 0), axk_select(NULL, NULL, 0));
+    for (int i = 0; check_isas[i] != NULL; i++) {
+        assert_ptr_equal(axk_select(check_isas[i]->isa, NULL, 0),
+                         check_isas[i]);
+    }
+}
+
+
+#define TEST(name) cmocka_unit_test_teardown(name, check_free_all)
+
+const struct CMUnitTest check_matmul_tests[] = {
+    TEST(test_matmul_equals_reference),
+    TEST(test_matmul_float_odd_k),
+    TEST(test_reference_is_the_dot_product),
+    TEST(test_quantize_is_q8),
+    TEST(test_matmul_batch_and_split_invariant),
+    TEST(test_matmul_writes_only_its_rows),
+    TEST(test_nonfinite_activation_stays_in_its_token),
+    TEST(test_unpack_row_is_the_file),
+    TEST(test_pack_in_pieces),
+    TEST(test_pack_names_nonfinite_weights),
+    TEST(test_shapes_and_formats_are_refused),
+    TEST(test_selection_obeys_the_cap),
+};
+const size_t check_matmul_count = N_ELEMS(check_matmul_tests);

@@ -1,0 +1,438 @@
+/*
+ * Shows that the small ops give the reference's bits on every instruction
+ * set and touch nothing outside their rows, and that the reference's
+ * mathematics (exp, log, sine, RoPE tables, f16) is right.
+ */
+
+#include <math.h>
+
+#include "tests/kernels/check.h"
+
+static const uint32_t sizes[] = { 1, 2, 7, 15, 16, 17, 31, 33, 64, 100, 576 };
+
+
+static void
+test_rmsnorm(void **state)
+{
+    enum { ROWS = 3 };
+
+    for (size_t s = 0; s < N_ELEMS(sizes); s++) {
+        uint32_t n = sizes[s];
+        float *x = check_alloc(ROWS * n * 4);
+        float *w = check_alloc(n * 4);
+        float *a = check_alloc(ROWS * n * 4);
+        float *b = check_alloc(ROWS * n * 4);
+
+        for (int kind = 0; kind < 2; kind++) {
+            check_fill(x, ROWS * n, kind);
+            check_fill(w, n, kind);
+            const float *weight = s % 3 == 2 ? NULL : w;
+
+            check_reference->rmsnorm(a, n, x, n, ROWS, n, weight, 1e-5f);
+            for (int i = 0; check_isas[i] != NULL; i++) {
+                check_isas[i]->rmsnorm(b, n, x, n, ROWS, n, weight, 1e-5f);
+                check_same("rmsnorm", check_isas[i]->isa, a, b, ROWS * n);
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+static void
+test_rmsnorm_is_the_formula(void **state)
+{
+    enum { N = 576 };
+    float x[N];
+    float y[N];
+    double sum = 0;
+
+    (void)state;
+    check_fill(x, N, 0);
+    for (int i = 0; i < N; i++) {
+        sum += (double)x[i] * (double)x[i];
+    }
+    check_reference->rmsnorm(y, N, x, N, 1, N, NULL, 1e-5f);
+    for (int i = 0; i < N; i++) {
+        double want = (double)x[i] / sqrt(sum / N + 1e-5);
+        assert_true(fabs((double)y[i] - want) <= 1e-6);
+    }
+}
+
+
+static void
+test_rope(void **state)
+{
+    static const struct {
+        uint32_t heads;
+        uint32_t head_dim;
+        uint32_t n_rot;
+    } shapes[] = { { 1, 2, 2 },   { 3, 8, 8 },    { 2, 64, 64 },
+                   { 4, 80, 80 }, { 2, 128, 32 }, { 1, 40, 36 } };
+    enum { T = 3 };
+    static const uint32_t positions[T] = { 0, 17, 40000 };
+
+    for (size_t s = 0; s < N_ELEMS(shapes); s++) {
+        uint32_t n_rot = shapes[s].n_rot;
+        uint32_t width = shapes[s].heads * shapes[s].head_dim;
+        double inv_freq[64];
+        float *table = check_alloc(T * n_rot * 4);
+        float *x = check_alloc(T * width * 4);
+        float *a = check_alloc(T * width * 4);
+        float *b = check_alloc(T * width * 4);
+
+        axk_rope_inv_freq(10000, 1, NULL, n_rot, inv_freq);
+        axk_rope_table(inv_freq, n_rot, 1, positions, T, table);
+        for (int variant = 0; variant < 4; variant++) {
+            struct axk_rope rope = { .x_stride = width,
+                                     .n_heads = shapes[s].heads,
+                                     .head_dim = shapes[s].head_dim,
+                                     .n_rot = n_rot,
+                                     .neox = variant % 2,
+                                     .table = table };
+
+            check_fill(x, T * width, variant / 2);
+            memcpy(a, x, T * width * 4);
+            rope.x = a;
+            check_reference->rope(&rope, 0, T);
+            for (int i = 0; check_isas[i] != NULL; i++) {
+                memcpy(b, x, T * width * 4);
+                rope.x = b;
+                check_isas[i]->rope(&rope, 1, T);
+                check_isas[i]->rope(&rope, 0, 1);
+                check_same("rope", check_isas[i]->isa, a, b, T * width);
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+/* Rotation by pos * base^(-2i/n) in both pairings, factors dividing. */
+static void
+test_rope_is_the_formula(void **state)
+{
+    enum { D = 8 };
+    static const float factors[D / 2] = { 1, 1, 2, 8 };
+    uint32_t pos = 1234;
+    double inv_freq[D / 2];
+    float table[D];
+
+    (void)state;
+    axk_rope_inv_freq(500000, 1, factors, D, inv_freq);
+    axk_rope_table(inv_freq, D, 1, &pos, 1, table);
+    for (int neox = 0; neox < 2; neox++) {
+        float x[D];
+        float y[D];
+        check_fill(x, D, 0);
+        memcpy(y, x, sizeof(y));
+        struct axk_rope rope = { .x = y, .x_stride = D, .n_heads = 1,
+                                 .head_dim = D, .n_rot = D, .neox = neox,
+                                 .table = table };
+        check_reference->rope(&rope, 0, 1);
+        for (int i = 0; i < D / 2; i++) {
+            double angle =
+                pos * pow(500000, -2.0 * i / D) / (double)factors[i];
+            int p = neox ? i : 2 * i;
+            int q = neox ? i + D / 2 : 2 * i + 1;
+            double u = (double)x[p];
+            double v = (double)x[q];
+
+            assert_true(fabs(u * cos(angle) - v * sin(angle) - (double)y[p])
+                        < 1e-6);
+            assert_true(fabs(u * sin(angle) + v * cos(angle) - (double)y[q])
+                        < 1e-6);
+        }
+    }
+}
+
+
+/* silu, gelu, softcap, exp_sub, add, scale over one pair of inputs. */
+static void
+apply(const struct axk_ops *ops, int op, float *y, const float *x,
+      const float *u, uint32_t n)
+{
+    switch (op) {
+    case 0:
+        ops->silu_mul(y, n, x, n, u, n, 1, n);
+        break;
+    case 1:
+        ops->gelu_mul(y, n, x, n, u, n, 1, n);
+        break;
+    case 2:
+        ops->softcap(y, x, 30, n);
+        break;
+    case 3:
+        ops->exp_sub(y, x, 0.25f, n);
+        break;
+    case 4:
+        ops->add(y, x, u, n);
+        break;
+    default:
+        ops->scale(y, x, 0.3f, n);
+        break;
+    }
+}
+
+
+static void
+test_elementwise(void **state)
+{
+    static const char *const names[] = { "silu", "gelu", "softcap",
+                                         "exp_sub", "add", "scale" };
+
+    for (size_t s = 0; s < N_ELEMS(sizes); s++) {
+        uint32_t n = sizes[s];
+        float *x = check_alloc(n * 4);
+        float *u = check_alloc(n * 4);
+        float *a = check_alloc(n * 4);
+        float *b = check_alloc(n * 4);
+
+        for (int op = 0; op < 6; op++) {
+            for (int kind = 0; kind < 3; kind++) {
+                check_fill(x, n, kind % 2);
+                check_fill(u, n, kind % 2);
+                if (kind == 2) {
+                    x[n / 2] = NAN;
+                    x[n - 1] = -INFINITY;
+                }
+                apply(check_reference, op, a, x, u, n);
+                for (int i = 0; check_isas[i] != NULL; i++) {
+                    apply(check_isas[i], op, b, x, u, n);
+                    check_same(names[op], check_isas[i]->isa, a, b, n);
+                }
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+static void
+test_rows_have_strides(void **state)
+{
+    enum { ROWS = 3, N = 20, STRIDE = 50 };
+    float *x = check_alloc(ROWS * STRIDE * 4);
+    float *a = check_alloc(ROWS * N * 4);
+    float *b = check_alloc(ROWS * N * 4);
+
+    (void)state;
+    check_fill(x, ROWS * STRIDE, 0);
+    check_reference->silu_mul(a, N, x, STRIDE, x + 25, STRIDE, ROWS, N);
+    for (int i = 0; check_isas[i] != NULL; i++) {
+        check_isas[i]->silu_mul(b, N, x, STRIDE, x + 25, STRIDE, ROWS, N);
+        check_same("silu", check_isas[i]->isa, a, b, ROWS * N);
+    }
+}
+
+
+static void
+test_activations_are_the_formulas(void **state)
+{
+    (void)state;
+    for (double x = -20; x < 20; x += 0.37) {
+        float g = (float)x;
+        float u = 1.5f;
+        float y;
+        double want = (double)g / (1 + exp(-(double)g)) * 1.5;
+
+        check_reference->silu_mul(&y, 1, &g, 1, &u, 1, 1, 1);
+        assert_true(fabs((double)y - want) <= 1e-6 * (1 + fabs(want)));
+        check_reference->gelu_mul(&y, 1, &g, 1, &u, 1, 1, 1);
+        double t = tanh(sqrt(2 / acos(-1))
+                        * ((double)g + 0.044715 * pow((double)g, 3)));
+        want = 0.5 * (double)g * (1 + t) * 1.5;
+        assert_true(fabs((double)y - want) <= 1e-6 * (1 + fabs(want)));
+        check_reference->softcap(&y, &g, 30, 1);
+        want = 30 * tanh((double)g / 30);
+        assert_true(fabs((double)y - want) <= 1e-5);
+    }
+}
+
+
+static void
+test_exp_of_many_floats(void **state)
+{
+    enum { N = 4096 };
+    float *x = check_alloc(N * 4);
+    float *a = check_alloc(N * 4);
+    float *b = check_alloc(N * 4);
+    uint32_t step = check_tiny ? 4000037 : 40009;
+
+    (void)state;
+    for (uint64_t u = 0; u <= UINT32_MAX;) {
+        size_t n = 0;
+        for (; n < N && u <= UINT32_MAX; n++, u += step) {
+            uint32_t bits = (uint32_t)u;
+            memcpy(&x[n], &bits, 4);
+        }
+        check_reference->exp_sub(a, x, 0, n);
+        for (size_t j = 0; j < n; j++) {
+            double want = exp((double)x[j]);
+            if (want > 1.2e-38 && want < 2.3e38) {
+                assert_true(fabs((double)a[j] / want - 1) < 2.5e-7);
+            }
+            assert_true(x[j] == x[j] ? a[j] >= 0 : a[j] != a[j]);
+        }
+        for (int i = 0; check_isas[i] != NULL; i++) {
+            check_isas[i]->exp_sub(b, x, 0, n);
+            check_same("exp", check_isas[i]->isa, a, b, n);
+        }
+    }
+}
+
+
+static void
+test_argmax_and_logsumexp(void **state)
+{
+    static const uint32_t lengths[] = { 1,   5,    16,   17,  100,
+                                        999, 1024, 1025, 5000 };
+
+    for (size_t s = 0; s < N_ELEMS(lengths); s++) {
+        uint32_t n = lengths[s];
+        float *x = check_alloc(n * 4);
+
+        for (int kind = 0; kind < 6; kind++) {
+            check_fill(x, n, kind == 1);
+            if (kind == 2) { /* ties */
+                for (uint32_t i = 0; i < n; i++) {
+                    x[i] = (float)(check_random() % 3);
+                }
+            } else if (kind == 3) {
+                x[check_random() % n] = NAN;
+            } else if (kind == 4) {
+                for (uint32_t i = 0; i < n; i++) {
+                    x[i] = -INFINITY;
+                }
+            } else if (kind == 5) {
+                x[n - 1] = 3;
+            }
+            uint32_t top = check_reference->argmax(x, n);
+            float lse = (float)check_reference->logsumexp(x, n);
+
+            for (int i = 0; check_isas[i] != NULL; i++) {
+                float other = (float)check_isas[i]->logsumexp(x, n);
+                assert_int_equal(check_isas[i]->argmax(x, n), top);
+                check_same("logsumexp", check_isas[i]->isa, &lse, &other, 1);
+            }
+            if (kind == 0) {
+                double sum = 0;
+                for (uint32_t i = 0; i < n; i++) {
+                    assert_true(x[i] <= x[top]);
+                    sum += exp((double)x[i]);
+                }
+                assert_true(fabs(log(sum) - (double)lse) < 2e-6);
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+static void
+test_kv_write(void **state)
+{
+    static const struct {
+        uint32_t heads;
+        uint32_t head_dim;
+    } shapes[] = { { 1, 1 }, { 3, 64 }, { 2, 80 }, { 2, 40 }, { 1, 512 } };
+
+    for (size_t s = 0; s < N_ELEMS(shapes); s++) {
+        uint32_t n = shapes[s].heads * shapes[s].head_dim;
+        size_t bytes =
+            axk_kv_block_bytes(shapes[s].heads, shapes[s].head_dim);
+        float *k = check_alloc(n * 4);
+        float *v = check_alloc(n * 4);
+        void *a = check_alloc(bytes);
+        void *b = check_alloc(bytes);
+
+        assert_int_equal(bytes % AXK_ALIGN, 0);
+        for (int i = 0; check_isas[i] != NULL; i++) {
+            memset(a, 0, bytes);
+            memset(b, 0, bytes);
+            for (uint32_t slot = 0; slot < AXK_KV_TOKENS; slot++) {
+                check_fill(k, n, slot % 2);
+                check_fill(v, n, slot % 2);
+                check_reference->kv_write(a, slot, k, v, shapes[s].heads,
+                                          shapes[s].head_dim);
+                check_isas[i]->kv_write(b, slot, k, v, shapes[s].heads,
+                                        shapes[s].head_dim);
+            }
+            assert_memory_equal(a, b, bytes);
+        }
+        check_free_all(state);
+    }
+    assert_int_equal(axk_kv_block_bytes(3, 0), 0);
+    assert_int_equal(axk_kv_block_bytes(0, 64), 0);
+    assert_int_equal(axk_kv_block_bytes(1, AXK_HEAD_DIM_MAX + 1), 0);
+}
+
+
+/* Each f16 comes back; each f32 goes to the nearest, ties to even. */
+static void
+test_f16_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        float x = axk_f16_to_f32((uint16_t)h);
+        float next = axk_f16_to_f32((uint16_t)(h + 1));
+        float middle = h == 0x7bff ? 65520.0f : (x + next) / 2;
+
+        assert_int_equal(axk_f32_to_f16(x), h);
+        assert_int_equal(axk_f32_to_f16(-x), h | 0x8000);
+        assert_int_equal(axk_f32_to_f16(middle), h + (h & 1));
+        assert_int_equal(axk_f32_to_f16(nextafterf(middle, 0)), h);
+        assert_int_equal(axk_f32_to_f16(nextafterf(middle, INFINITY)), h + 1);
+    }
+    assert_true(isnan(axk_f16_to_f32(axk_f32_to_f16(NAN))));
+    assert_true(isinf(axk_f16_to_f32(axk_f32_to_f16(1e30f))));
+}
+
+
+static void
+test_own_mathematics(void **state)
+{
+    double s;
+    double c;
+
+    (void)state;
+    for (double x = -700; x < 700; x += 0.777) {
+        assert_true(fabs(axk_exp64(x) / exp(x) - 1) < 1e-14);
+    }
+    for (double x = 1e-300; x < 1e300; x *= 7.3) {
+        assert_true(fabs(axk_log64(x) - log(x)) <= 1e-14 * (1 + fabs(log(x))));
+    }
+    for (double x = 0.5; x < 2; x += 0.00137) {
+        assert_true(fabs(axk_log64(x) - log(x)) <= 1e-15);
+    }
+    assert_true(axk_log64(0) == -INFINITY);
+    assert_true(isnan(axk_log64(-1)));
+    assert_true(axk_exp64(-1000) == 0 && axk_exp64(1000) == INFINITY);
+    assert_true(fabs(axk_pow64(500000, -0.25) / pow(500000, -0.25) - 1)
+                < 1e-14);
+    for (double x = 0; x < 1.5e6; x += 17.0331 + x * 1e-4) {
+        axk_sincos64(x, &s, &c);
+        assert_true(fabs(s - sin(x)) < 1e-13 && fabs(c - cos(x)) < 1e-13);
+        axk_sincos64(-x, &s, &c);
+        assert_true(fabs(s + sin(x)) < 1e-13 && fabs(c - cos(x)) < 1e-13);
+    }
+}
+
+
+#define TEST(name) cmocka_unit_test_teardown(name, check_free_all)
+
+const struct CMUnitTest check_ops_tests[] = {
+    TEST(test_rmsnorm),
+    TEST(test_rmsnorm_is_the_formula),
+    TEST(test_rope),
+    TEST(test_rope_is_the_formula),
+    TEST(test_elementwise),
+    TEST(test_rows_have_strides),
+    TEST(test_activations_are_the_formulas),
+    TEST(test_exp_of_many_floats),
+    TEST(test_argmax_and_logsumexp),
+    TEST(test_kv_write),
+    TEST(test_f16_rounds_to_nearest_even),
+    TEST(test_own_mathematics),
+};
+const size_t check_ops_count = N_ELEMS(check_ops_tests);
