@@ -62,11 +62,12 @@ def metrics():
 
 
 def options(pattern):
-    """Long options of a program's getopt table."""
+    """The rows of the option tables (engine/server/options.h)."""
     text = code(pattern)
     names = set()
-    for body in tables(text, "struct option"):
-        names |= {"--" + n for n in re.findall(r'\{"([a-z0-9-]+)",', body)}
+    for body in tables(text, "struct ax_option"):
+        names |= {"--" + n for n in re.findall(
+            r'\{\s*"([a-z0-9-]+)",\s*AX_OPTION_', body)}
     return names
 
 
