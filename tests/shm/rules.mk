@@ -3,8 +3,11 @@
 
 SHM_TEST_LIBS := $(BUILD)/tests/shm/pair.o $(BUILD)/libaxion_shm.a
 
-SHM_UNIT_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_%,errors request)
+SHM_UNIT_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_%,errors request \
+                    text_queue)
+SHM_RING_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_ring_%,bounds)
 UNIT_TESTS += $(SHM_UNIT_TESTS)
+RING_TESTS += $(SHM_RING_TESTS)
 
-$(SHM_UNIT_TESTS): %: %.o $(SHM_TEST_LIBS)
-$(SHM_UNIT_TESTS): LDLIBS = -lcmocka
+$(SHM_UNIT_TESTS) $(SHM_RING_TESTS): %: %.o $(SHM_TEST_LIBS)
+$(SHM_UNIT_TESTS) $(SHM_RING_TESTS): LDLIBS = -lcmocka
