@@ -141,6 +141,13 @@ ax_gguf_path(const struct ax_gguf *g)
 }
 
 
+const char *
+ax_gguf_label(const struct ax_gguf *g)
+{
+    return g->label;
+}
+
+
 uint32_t
 ax_gguf_version(const struct ax_gguf *g)
 {

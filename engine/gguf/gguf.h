@@ -102,6 +102,8 @@ void ax_gguf_close_file(struct ax_gguf *g);
 void ax_gguf_close(struct ax_gguf *g);   /* NULL is fine */
 
 const char *ax_gguf_path(const struct ax_gguf *g);
+/* The path's end, escaped; what error lines begin with. */
+const char *ax_gguf_label(const struct ax_gguf *g);
 uint32_t ax_gguf_version(const struct ax_gguf *g);
 uint64_t ax_gguf_file_bytes(const struct ax_gguf *g);
 

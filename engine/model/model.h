@@ -96,7 +96,7 @@ struct ax_kv_shape ax_model_kv_shape(const struct ax_model *m);
 const struct ax_plan *ax_model_plan(const struct ax_model *m);
 const struct axk_ops *ax_model_ops(const struct ax_model *m);
 
-/* "llama, qwen2, ...", for help texts and errors. */
-const char *ax_model_families(void);
+/* Known architectures in order ("llama", ...), NULL past the last. */
+const char *ax_model_family(uint32_t i);
 
 #endif /* AX_MODEL_H */
