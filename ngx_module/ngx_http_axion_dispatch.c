@@ -1,0 +1,388 @@
+/*
+ * From a parsed request to an engine that works on it.
+ *
+ * Engines of the upstream that are connected and serve the model are
+ * compared by their load boards; the least loaded gets the request, equals
+ * take turns.  If the one that would serve it is away, the request waits up
+ * to `axion_timeout connect=`; a lost engine's requests that were not yet
+ * accepted start over the same way, a bounded number of times, so that a
+ * request that kills engines cannot kill them for ever.
+ *
+ * A request is in one queue at most: main->waiting or engine->streams.
+ */
+
+
+#include "ngx_module/ngx_http_axion_zone.h"
+
+
+static ngx_http_axion_engine_t *ngx_http_axion_choose(
+    ngx_http_axion_ctx_t *ctx, int *error);
+static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
+static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine);
+static void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx,
+    ngx_uint_t crowded);
+static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
+
+
+/* May end the request: ctx is not to be touched afterwards. */
+void
+ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
+{
+    int                       error;
+    ngx_int_t                 rc;
+    ngx_http_axion_engine_t  *engine;
+
+    if (ctx->endpoint == NGX_HTTP_AXION_MODELS
+        || ctx->endpoint == NGX_HTTP_AXION_MODEL)
+    {
+        rc = ngx_http_axion_send_models(ctx);
+
+        if (rc == NGX_AGAIN && !ctx->own) {
+            ngx_http_axion_wait(ctx, 0);
+            return;
+        }
+
+        ngx_http_axion_finalize(ctx, rc);
+        return;
+    }
+
+    engine = ngx_http_axion_choose(ctx, &error);
+
+    if (engine != NULL) {
+        ngx_http_axion_submit(ctx, engine);
+        return;
+    }
+
+    if (error == AXION_AGAIN) {
+        ngx_http_axion_wait(ctx, 0);
+        return;
+    }
+
+    axion_failure_set(&ctx->failure, error, NULL, NULL);
+    ngx_http_axion_fail(ctx);
+}
+
+
+static ngx_http_axion_engine_t *
+ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx, int *error)
+{
+    uint64_t                     load, best_load;
+    ngx_uint_t                   i, n, away, loading;
+    struct axion_text           *model;
+    ngx_http_axion_engine_t     *engine, *best, **engines;
+    ngx_http_axion_upstream_t   *upstream;
+
+    upstream = ctx->conf->upstream;
+    engines = upstream->engines.elts;
+    n = upstream->engines.nelts;
+
+    model = &ctx->parsed.model;
+    best = NULL;
+    best_load = 0;
+    away = 0;
+    loading = 0;
+
+    upstream->turn++;
+
+    for (i = 0; i < n; i++) {
+        engine = engines[(upstream->turn + i) % n];
+
+        if (ngx_http_axion_engine_board(engine) != NGX_OK) {
+
+            if (!engine->seen
+                || axion_board_find_model(&engine->board, model->data,
+                                          model->bytes))
+            {
+                away = 1;
+            }
+
+            continue;
+        }
+
+        if (axion_board_find_model(&engine->board, model->data, model->bytes)
+            == NULL)
+        {
+            if (engine->board.state == AXION_ENGINE_LOADING) {
+                loading = 1;
+            }
+
+            continue;
+        }
+
+        load = ngx_http_axion_load(engine);
+
+        if (best == NULL || load < best_load) {
+            best = engine;
+            best_load = load;
+        }
+    }
+
+    if (best == NULL) {
+        *error = away ? AXION_AGAIN
+                      : loading ? AXION_ERR_ENGINE_LOADING
+                                : AXION_ERR_MODEL_NOT_FOUND;
+    }
+
+    return best;
+}
+
+
+/* The board lags by a step: what this worker sent itself counts at least. */
+static uint64_t
+ngx_http_axion_load(ngx_http_axion_engine_t *engine)
+{
+    uint64_t  load, own;
+
+    load = (uint64_t) engine->board.running + engine->board.waiting;
+    own = axion_client_streams(engine->client);
+
+    if (own > load) {
+        load = own;
+    }
+
+    if (engine->board.state != AXION_ENGINE_READY) {
+        load |= (uint64_t) 1 << 40;
+    }
+
+    return load;
+}
+
+
+static void
+ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine)
+{
+    int  rc;
+
+    rc = axion_client_submit(engine->client, ctx->parsed.payload,
+                             ctx->parsed.payload_bytes,
+                             AXION_LEASE_UNLIMITED, ctx, &ctx->stream);
+
+    if (rc == AXION_ERR_NO_STREAM_SLOT || rc == AXION_ERR_ENGINE_UNAVAILABLE) {
+        ngx_http_axion_wait(ctx, 1);
+        return;
+    }
+
+    if (rc != AXION_OK) {
+        axion_failure_set(&ctx->failure, rc, NULL, NULL);
+        ngx_http_axion_fail(ctx);
+        return;
+    }
+
+    ngx_http_axion_unlink(ctx);
+
+    if (ctx->tries++ != 0) {
+        (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.retries, 1);
+    }
+
+    ctx->state = NGX_HTTP_AXION_SUBMITTED;
+    ctx->engine = engine;
+    ctx->engine_name = engine->name;
+    ctx->crowded = 0;
+
+    ngx_queue_insert_tail(&engine->streams, &ctx->link);
+    ctx->linked = 1;
+
+    ngx_http_axion_count_stream(ctx, 1);
+    ctx->active = 1;
+
+    ngx_http_axion_engine_watch(engine, ctx->conf->stall_timeout);
+    ngx_http_axion_set_timer(ctx);
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "axion: submitted to \"%V\" as %uL", &engine->name,
+                   ctx->stream);
+}
+
+
+/* `crowded`: the engine is there, the channel has no room at the moment. */
+static void
+ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, ngx_uint_t crowded)
+{
+    ctx->crowded = crowded;
+
+    if (ctx->state != NGX_HTTP_AXION_WAITING) {
+        ctx->state = NGX_HTTP_AXION_WAITING;
+        ctx->deadline = ngx_current_msec + ctx->conf->connect_timeout;
+    }
+
+    if (!ctx->linked) {
+        ngx_queue_insert_tail(&ctx->main->waiting, &ctx->link);
+        ctx->linked = 1;
+    }
+
+    ngx_http_axion_set_timer(ctx);
+}
+
+
+void
+ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx)
+{
+    int                         error;
+    ngx_uint_t                  i;
+    ngx_http_axion_engine_t   **engine;
+
+    error = ctx->crowded ? AXION_ERR_NO_STREAM_SLOT
+                         : AXION_ERR_ENGINE_UNAVAILABLE;
+
+    engine = ctx->conf->upstream->engines.elts;
+
+    for (i = 0; i < ctx->conf->upstream->engines.nelts; i++) {
+
+        if (error == AXION_ERR_ENGINE_UNAVAILABLE
+            && engine[i]->link != NGX_HTTP_AXION_UP)
+        {
+            error = engine[i]->error;
+        }
+    }
+
+    /* a loss is over by now; what counts is that nothing came back */
+
+    if (error == AXION_ERR_ENGINE_LOST) {
+        error = AXION_ERR_ENGINE_UNAVAILABLE;
+    }
+
+    axion_failure_set(&ctx->failure, error, NULL, NULL);
+    ngx_http_axion_fail(ctx);
+}
+
+
+/* An engine came up, or room came back. */
+void
+ngx_http_axion_dispatch_waiting(ngx_http_axion_main_conf_t *amcf)
+{
+    ngx_uint_t             n;
+    ngx_queue_t           *q;
+    ngx_connection_t      *c;
+    ngx_http_axion_ctx_t  *ctx;
+
+    n = 0;
+
+    for (q = ngx_queue_head(&amcf->waiting);
+         q != ngx_queue_sentinel(&amcf->waiting);
+         q = ngx_queue_next(q))
+    {
+        n++;
+    }
+
+    /* each once: those that go on waiting line up at the end again */
+
+    while (n-- != 0 && !ngx_queue_empty(&amcf->waiting)) {
+
+        q = ngx_queue_head(&amcf->waiting);
+        ctx = ngx_queue_data(q, ngx_http_axion_ctx_t, link);
+
+        ngx_http_axion_unlink(ctx);
+
+        c = ctx->request->connection;
+        ngx_http_set_log_request(c->log, ctx->request);
+
+        ngx_http_axion_dispatch(ctx);
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
+/* Takes the request out of whatever queue it is in. */
+void
+ngx_http_axion_unlink(ngx_http_axion_ctx_t *ctx)
+{
+    if (ctx->linked) {
+        ngx_queue_remove(&ctx->link);
+        ctx->linked = 0;
+    }
+
+    if (ctx->active) {
+        ngx_http_axion_count_stream(ctx, -1);
+        ctx->active = 0;
+    }
+
+    ctx->engine = NULL;
+}
+
+
+/* The request needs no engine any more: out of every queue and timer. */
+void
+ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
+{
+    if (ctx->engine != NULL) {
+        axion_client_cancel(ctx->engine->client, ctx->stream);
+        axion_client_forget(ctx->engine->client, ctx->stream);
+    }
+
+    ngx_http_axion_unlink(ctx);
+    ctx->state = NGX_HTTP_AXION_ENDED;
+
+    if (ctx->queued) {
+        ngx_queue_remove(&ctx->dirty);
+        ctx->queued = 0;
+    }
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    if (ctx->scratch != NULL) {
+        ngx_destroy_pool(ctx->scratch);
+        ctx->scratch = NULL;
+    }
+}
+
+
+/* The channel is closed; its requests start over or end. */
+void
+ngx_http_axion_engine_lost(ngx_http_axion_engine_t *engine, int error)
+{
+    ngx_queue_t           *q;
+    ngx_connection_t      *c;
+    ngx_http_axion_ctx_t  *ctx;
+
+    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                  "axion: lost engine \"%V\": %s%s%s", &engine->name,
+                  axion_error_info(error)->text,
+                  axion_client_why(engine->client)[0] ? ": " : "",
+                  axion_client_why(engine->client));
+
+    engine->reported = 1;
+    (void) ngx_atomic_fetch_add(&engine->stats->losses, 1);
+
+    ngx_http_axion_engine_close(engine);
+
+    /* before the requests: those that wait need the next attempt */
+
+    ngx_http_axion_engine_retry(engine, error);
+
+    while (!ngx_queue_empty(&engine->streams)) {
+
+        q = ngx_queue_head(&engine->streams);
+        ctx = ngx_queue_data(q, ngx_http_axion_ctx_t, link);
+
+        ngx_http_axion_unlink(ctx);
+        ctx->stream = 0;
+
+        c = ctx->request->connection;
+        ngx_http_set_log_request(c->log, ctx->request);
+
+        ngx_http_axion_lose(ctx, error);
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
+static void
+ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error)
+{
+    if (ctx->state == NGX_HTTP_AXION_SUBMITTED
+        && ctx->tries < NGX_HTTP_AXION_TRIES_MAX)
+    {
+        /* another engine may be there, else it waits */
+
+        ctx->state = NGX_HTTP_AXION_READING;
+        ngx_http_axion_dispatch(ctx);
+        return;
+    }
+
+    axion_failure_set(&ctx->failure, error, NULL, NULL);
+    ngx_http_axion_fail(ctx);
+}

@@ -1,0 +1,148 @@
+/*
+ * Answers that are sent whole: JSON bodies, metrics, refusals.  A refusal is
+ * a struct axion_failure: status, body and Retry-After all come from it, it
+ * is counted and logged once, here or in _stream.c.
+ *
+ * What these functions return goes to ngx_http_finalize_request(), which
+ * also waits for a client that reads slowly.
+ */
+
+
+#include "ngx_module/ngx_http_axion_module.h"
+
+
+#define NGX_HTTP_AXION_FAILURE_MAX  (64 * 1024)
+
+
+ngx_int_t
+ngx_http_axion_add_header(ngx_http_request_t *r, const char *name,
+    const char *value, size_t len)
+{
+    u_char           *p;
+    ngx_table_elt_t  *h;
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, value, len);
+
+    h->hash = 1;
+    h->key.len = ngx_strlen(name);
+    h->key.data = (u_char *) name;
+    h->value.len = len;
+    h->value.data = p;
+    ngx_http_axion_single_header(h);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_axion_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *type, const struct axion_out *out)
+{
+    ngx_buf_t             *b;
+    ngx_int_t              rc;
+    ngx_chain_t            chain;
+    ngx_http_axion_ctx_t  *ctx;
+
+    if (axion_out_status(out) != AXION_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx = ngx_http_axion_get_ctx(r);
+    b = ngx_calloc_buf(r->pool);
+
+    if (ctx == NULL || b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->own = 1;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = out->bytes;
+    r->headers_out.content_type.len = ngx_strlen(type);
+    r->headers_out.content_type.data = (u_char *) type;
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b->start = (u_char *) out->data;
+    b->pos = b->start;
+    b->last = b->start + out->bytes;
+    b->end = b->last;
+    b->memory = (out->bytes != 0);
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    chain.buf = b;
+    chain.next = NULL;
+
+    return ngx_http_output_filter(r, &chain);
+}
+
+
+/* Sends ctx->failure as the whole response. */
+ngx_int_t
+ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx)
+{
+    u_char                *p;
+    u_char                 seconds[NGX_INT_T_LEN];
+    uint32_t               retry_after;
+    struct axion_out       out;
+    ngx_http_request_t    *r;
+    struct axion_failure  *failure;
+
+    r = ctx->request;
+    failure = &ctx->failure;
+
+    ngx_http_axion_count_error(ctx->main, failure->error);
+
+    ngx_log_error(ngx_http_axion_log_level(failure->error),
+                  r->connection->log, 0, "axion: %s%s%s",
+                  axion_error_info(failure->error)->name,
+                  failure->message[0] ? ": " : "", failure->message);
+
+    retry_after = axion_retry_after_seconds(failure);
+
+    if (retry_after != 0) {
+        p = ngx_sprintf(seconds, "%uD", retry_after);
+
+        if (ngx_http_axion_add_header(r, "Retry-After", (char *) seconds,
+                                      p - seconds)
+            != NGX_OK)
+        {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    axion_out_grow(&out, &ctx->memory, 512, NGX_HTTP_AXION_FAILURE_MAX);
+    axion_failure_body(&out, failure);
+
+    return ngx_http_axion_send(r, axion_failure_status(failure),
+                               "application/json", &out);
+}
+
+
+/* For refusals that come before or instead of asking an engine. */
+ngx_int_t
+ngx_http_axion_refuse(ngx_http_axion_ctx_t *ctx, int error,
+    const char *message)
+{
+    axion_failure_set(&ctx->failure, error, NULL, message ? "%s" : NULL,
+                      message);
+
+    return ngx_http_axion_send_failure(ctx);
+}

@@ -1,0 +1,339 @@
+/*
+ * What the files of the nginx module share.  One request under axion_pass:
+ *
+ *   _access.c    ACCESS phase: who asks (no tenant: 401)
+ *   _handler.c   method and path, the body, parsing, refusals
+ *   _dispatch.c  which engine, submit, wait for one that is away, retry
+ *   _upstream.c  one channel per worker and engine: connect, drain, lose
+ *   _stream.c    events of the ring → output chains, back-pressure, timers
+ *   _output.c    the chains themselves, recycled; what the client takes
+ *   _error.c     whole answers and refusals as JSON
+ *   _filter.c    nginx's own refusals as JSON, X-Request-Id
+ *   _log.c       LOG phase: the counters of _zone.c
+ *
+ * Life.  Configuration (upstreams, engines, tenants) lives in the cycle's
+ * pool; an engine's second half belongs to the worker that forked with it.
+ * A request's context lives in its pool; its cleanup handler cancels the
+ * stream and takes the context out of every queue and timer, so nothing
+ * outside ever keeps a pointer to a request that is gone.
+ *
+ * Timers.  Every request in flight holds a timer that is not cancelable (an
+ * exiting worker waits only for those), every other timer is cancelable.
+ */
+#ifndef _NGX_HTTP_AXION_MODULE_H_INCLUDED_
+#define _NGX_HTTP_AXION_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "api/error.h"
+#include "api/json.h"
+#include "api/memory.h"
+#include "api/metrics.h"
+#include "api/models.h"
+#include "api/request.h"
+#include "api/response.h"
+#include "api/tenant.h"
+#include "shm/client.h"
+#include "shm/errors.h"
+
+
+#define NGX_HTTP_AXION_ENGINES_MAX   64
+#define NGX_HTTP_AXION_CHUNK_BYTES   4096
+#define NGX_HTTP_AXION_BODY_MAX      (32 * 1024 * 1024)
+#define NGX_HTTP_AXION_ANSWER_MAX    (16 * 1024 * 1024)
+#define NGX_HTTP_AXION_TRIES_MAX     3
+
+
+typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
+typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
+typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
+typedef struct ngx_http_axion_zone_s      ngx_http_axion_zone_t;
+
+
+typedef enum {
+    NGX_HTTP_AXION_CHAT = 0,
+    NGX_HTTP_AXION_COMPLETION,
+    NGX_HTTP_AXION_MODELS,
+    NGX_HTTP_AXION_MODEL,
+    NGX_HTTP_AXION_OTHER,
+    NGX_HTTP_AXION_ENDPOINTS
+} ngx_http_axion_endpoint_e;
+
+
+typedef enum {
+    NGX_HTTP_AXION_READING = 0,  /* nothing is asked of an engine yet */
+    NGX_HTTP_AXION_WAITING,      /* for an engine, in amcf->waiting */
+    NGX_HTTP_AXION_SUBMITTED,    /* ACCEPTED or ERROR is outstanding */
+    NGX_HTTP_AXION_ACCEPTED,     /* tokens come */
+    NGX_HTTP_AXION_ENDED         /* the last event is seen, or given up */
+} ngx_http_axion_state_e;
+
+
+typedef enum {
+    NGX_HTTP_AXION_DOWN = 0,
+    NGX_HTTP_AXION_CONNECTING,
+    NGX_HTTP_AXION_UP
+} ngx_http_axion_link_e;
+
+
+/* Counters of one engine, in the shared zone. */
+typedef struct {
+    u_char                       name[128];
+    ngx_atomic_t                 connects;
+    ngx_atomic_t                 connect_failures;
+    ngx_atomic_t                 losses;
+    ngx_atomic_t                 stalls;
+    ngx_atomic_t                 protocol_errors;
+} ngx_http_axion_engine_stats_t;
+
+
+typedef struct {
+    ngx_str_t                      name;     /* "unix:/run/axion/a.sock" */
+    ngx_http_axion_engine_stats_t *stats;
+    ngx_http_axion_main_conf_t    *main;
+
+    /* the worker's own */
+    struct axion_client           *client;
+    ngx_connection_t              *connection;
+    ngx_event_t                    timer;    /* reconnect, handshake, watch */
+    ngx_queue_t                    streams;  /* ctx->link */
+    ngx_msec_t                     backoff;
+    ngx_msec_t                     stall;    /* shortest of the streams' */
+    ngx_msec_t                     silent;   /* work pending, no progress */
+    ngx_msec_t                     watched;  /* when it was last looked at */
+    uint64_t                       heartbeat;
+    struct axion_board             board;    /* the last copy, if `seen` */
+    int                            error;    /* why it is down */
+    ngx_http_axion_link_e          link;
+    unsigned                       seen:1;
+    unsigned                       reported:1;
+} ngx_http_axion_engine_t;
+
+
+typedef struct {
+    ngx_str_t                    name;
+    ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
+    ngx_uint_t                   turn;       /* round robin among equals */
+    u_char                      *file_name;  /* of the first mention */
+    ngx_uint_t                   line;
+    unsigned                     defined:1;
+    unsigned                     used:1;
+} ngx_http_axion_upstream_t;
+
+
+struct ngx_http_axion_main_conf_s {
+    ngx_array_t                  upstreams;  /* ngx_http_axion_upstream_t * */
+    ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
+    ngx_array_t                  tenants;    /* struct axion_tenant * */
+    ngx_shm_zone_t              *shm_zone;
+    ngx_http_axion_zone_t       *zone;
+    ngx_uint_t                   open;       /* axion_pass without tenants */
+    unsigned                     used:1;
+
+    /* the worker's own */
+    ngx_queue_t                  waiting;    /* ctx->link */
+    ngx_queue_t                  dirty;      /* ctx->dirty */
+};
+
+
+typedef struct {
+    ngx_http_axion_upstream_t   *upstream;   /* axion_pass */
+    ngx_http_axion_upstream_t   *status;     /* axion_status NAME */
+    ngx_array_t                 *tenants;    /* struct axion_tenant * */
+    ngx_msec_t                   connect_timeout;
+    ngx_msec_t                   accept_timeout;
+    ngx_msec_t                   stall_timeout;
+    ngx_msec_t                   idle_timeout;
+    ngx_msec_t                   keepalive_ping;  /* 0: off */
+    size_t                       buffer;
+    ngx_uint_t                   line;
+    u_char                      *file_name;
+    unsigned                     timeout_set:1;
+    unsigned                     handler_set:1;
+} ngx_http_axion_loc_conf_t;
+
+
+struct ngx_http_axion_ctx_s {
+    ngx_http_request_t          *request;
+    ngx_http_axion_main_conf_t  *main;
+    ngx_http_axion_loc_conf_t   *conf;
+    const struct axion_tenant   *tenant;
+    ngx_http_axion_endpoint_e    endpoint;
+    ngx_str_t                    id;         /* of /models/{id} */
+
+    ngx_http_axion_state_e       state;
+    ngx_http_axion_engine_t     *engine;     /* while it has our stream */
+    ngx_str_t                    engine_name;
+    axion_stream_id              stream;
+    ngx_uint_t                   tries;
+    ngx_msec_t                   deadline;   /* of the state */
+    ngx_queue_t                  link;
+    ngx_queue_t                  dirty;
+    ngx_event_t                  timer;
+
+    struct axion_memory          memory;     /* the request's pool */
+    ngx_pool_t                  *scratch;    /* body and payload */
+    struct axion_parsed          parsed;
+    struct axion_response        response;
+    struct axion_out             answer;     /* not streamed: grows here */
+    struct axion_failure         failure;
+    struct axion_cq_done         usage;
+
+    /* output of a stream: filled → busy → free, never more than needed */
+    ngx_chain_t                 *filled;
+    ngx_chain_t                **last;
+    ngx_chain_t                 *busy;
+    ngx_chain_t                 *free;
+    ngx_buf_t                   *tail;       /* the last of `filled` */
+    ngx_msec_t                   arrived;    /* time of the whole body */
+    ngx_msec_t                   written;    /* time of the last output */
+
+    uint64_t                     started_us;
+    uint64_t                     first_us;
+    uint64_t                     last_us;
+    uint32_t                     tokens;     /* seen so far */
+
+    unsigned                     tenant_known:1;
+    unsigned                     own:1;      /* the header is ours */
+    unsigned                     header_sent:1; /* of a stream */
+    unsigned                     linked:1;   /* waiting, or with an engine */
+    unsigned                     queued:1;   /* in main->dirty */
+    unsigned                     crowded:1;  /* waits for room in the ring */
+    unsigned                     active:1;   /* counted as a live stream */
+    unsigned                     paused:1;
+    unsigned                     begun:1;    /* first chunk is written */
+    unsigned                     finished:1; /* DONE was seen */
+    unsigned                     accepted:1; /* usage.prompt_tokens is valid */
+    unsigned                     replace:1;  /* nginx's page → JSON */
+    unsigned                     replaced:1;
+};
+
+
+/* The one place that knows nginx versions: 1.23 made headers linked lists. */
+#if (nginx_version >= 1023000)
+#define ngx_http_axion_single_header(h)  (h)->next = NULL
+#else
+#define ngx_http_axion_single_header(h)
+#endif
+
+
+extern ngx_module_t  ngx_http_axion_module;
+
+
+/* _conf.c */
+void *ngx_http_axion_create_main_conf(ngx_conf_t *cf);
+char *ngx_http_axion_init_main_conf(ngx_conf_t *cf, void *conf);
+void *ngx_http_axion_create_loc_conf(ngx_conf_t *cf);
+char *ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+char *ngx_http_axion_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_keepalive_ping(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_axion_buffer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* _blocks.c */
+ngx_http_axion_upstream_t *ngx_http_axion_find_upstream(ngx_conf_t *cf,
+    ngx_str_t *name);
+char *ngx_http_axion_upstream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_tenant(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* _zone.c: counters that all workers share */
+ngx_int_t ngx_http_axion_add_zone(ngx_conf_t *cf,
+    ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_zone_start(ngx_http_axion_main_conf_t *amcf);
+ngx_http_axion_stats_t *ngx_http_axion_stats(
+    ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_count_error(ngx_http_axion_main_conf_t *amcf, int error);
+void ngx_http_axion_count_stream(ngx_http_axion_ctx_t *ctx, ngx_int_t by);
+
+/* _upstream.c */
+void ngx_http_axion_engine_init(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_t *engine);
+void ngx_http_axion_engine_connect(ngx_http_axion_engine_t *engine);
+void ngx_http_axion_engine_close(ngx_http_axion_engine_t *engine);
+void ngx_http_axion_engine_retry(ngx_http_axion_engine_t *engine,
+    int error);
+void ngx_http_axion_engine_watch(ngx_http_axion_engine_t *engine,
+    ngx_msec_t stall);
+ngx_int_t ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine);
+
+/* _dispatch.c */
+void ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_dispatch_waiting(ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_engine_lost(ngx_http_axion_engine_t *engine, int error);
+void ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_unlink(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx);
+
+/* _access.c */
+ngx_http_axion_ctx_t *ngx_http_axion_get_ctx(ngx_http_request_t *r);
+const struct axion_tenant *ngx_http_axion_identify(ngx_http_request_t *r);
+ngx_int_t ngx_http_axion_access_handler(ngx_http_request_t *r);
+
+struct axion_text ngx_http_axion_find_header(ngx_http_request_t *r,
+    const char *lowcase);
+
+/* _handler.c */
+ngx_int_t ngx_http_axion_handler(ngx_http_request_t *r);
+
+/* _body.c */
+ngx_int_t ngx_http_axion_body(ngx_http_request_t *r, ngx_pool_t *pool,
+    ngx_str_t *body);
+
+/* _stream.c */
+void ngx_http_axion_event(ngx_http_axion_ctx_t *ctx,
+    const struct axion_event *event);
+void ngx_http_axion_flush_dirty(ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_fail(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_finalize(ngx_http_axion_ctx_t *ctx, ngx_int_t rc);
+
+/* _timer.c */
+void ngx_http_axion_timer(ngx_event_t *ev);
+void ngx_http_axion_set_timer(ngx_http_axion_ctx_t *ctx);
+
+/* _output.c */
+ngx_buf_t *ngx_http_axion_room(ngx_http_axion_ctx_t *ctx, size_t bytes);
+ngx_int_t ngx_http_axion_begin(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_text_out(ngx_http_axion_ctx_t *ctx, const char *text,
+    size_t bytes);
+ngx_int_t ngx_http_axion_stream_header(ngx_http_axion_ctx_t *ctx);
+ngx_int_t ngx_http_axion_flush(ngx_http_axion_ctx_t *ctx, ngx_uint_t last);
+void ngx_http_axion_write_handler(ngx_http_request_t *r);
+
+/* _error.c */
+ngx_int_t ngx_http_axion_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *type, const struct axion_out *out);
+ngx_int_t ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx);
+ngx_int_t ngx_http_axion_refuse(ngx_http_axion_ctx_t *ctx, int error,
+    const char *message);
+ngx_int_t ngx_http_axion_add_header(ngx_http_request_t *r, const char *name,
+    const char *value, size_t len);
+
+/* _filter.c */
+ngx_int_t ngx_http_axion_init_filters(ngx_conf_t *cf);
+
+/* _models.c */
+ngx_int_t ngx_http_axion_send_models(ngx_http_axion_ctx_t *ctx);
+
+/* _vars.c */
+ngx_int_t ngx_http_axion_add_variables(ngx_conf_t *cf);
+
+/* _metrics.c, _status.c, _log.c: handlers */
+ngx_int_t ngx_http_axion_metrics_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_axion_status_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_axion_log_handler(ngx_http_request_t *r);
+
+/* _util.c */
+struct axion_memory ngx_http_axion_memory(ngx_pool_t *pool);
+uint64_t ngx_http_axion_now_us(void);
+ngx_uint_t ngx_http_axion_log_level(int error);
+struct axion_text ngx_http_axion_text(const ngx_str_t *str);
+
+
+#endif /* _NGX_HTTP_AXION_MODULE_H_INCLUDED_ */

@@ -1,0 +1,422 @@
+/*
+ * The chains of one streamed answer.
+ *
+ *   filled   rendered, not given to nginx yet
+ *   busy     given to nginx, not taken by the client yet
+ *   free     taken; its buffers are filled again
+ *
+ * While the client takes everything, each drain's text goes out at once.
+ * When it does not, text collects in `filled`, in full buffers, until the
+ * socket is writable again; beyond `axion_buffer` the engine is asked to
+ * PAUSE the stream, at half of it to RESUME.  So a stream of any length runs
+ * in constant memory, and a slow reader costs its bound and no more.
+ */
+
+
+#include "ngx_module/ngx_http_axion_zone.h"
+
+
+static size_t ngx_http_axion_piece(ngx_http_axion_ctx_t *ctx,
+    const char *text, size_t bytes);
+static size_t ngx_http_axion_unsent(ngx_http_axion_ctx_t *ctx);
+static void ngx_http_axion_pressure(ngx_http_axion_ctx_t *ctx);
+static ngx_int_t ngx_http_axion_expect_write(ngx_http_axion_ctx_t *ctx);
+static void ngx_http_axion_too_slow(ngx_http_axion_ctx_t *ctx);
+
+
+/* A buffer at the end of `filled` with room for `bytes`; the caller moves
+ * its `last`.  NULL: no memory. */
+ngx_buf_t *
+ngx_http_axion_room(ngx_http_axion_ctx_t *ctx, size_t bytes)
+{
+    size_t        size;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    if (ctx->filled != NULL
+        && (size_t) (ctx->tail->end - ctx->tail->last) >= bytes)
+    {
+        return ctx->tail;
+    }
+
+    cl = ngx_chain_get_free_buf(ctx->request->pool, &ctx->free);
+    if (cl == NULL) {
+        return NULL;
+    }
+
+    b = cl->buf;
+    size = ngx_max(bytes, NGX_HTTP_AXION_CHUNK_BYTES);
+
+    if ((size_t) (b->end - b->start) < size) {
+        b->start = ngx_palloc(ctx->request->pool, size);
+        if (b->start == NULL) {
+            return NULL;
+        }
+
+        b->end = b->start + size;
+        b->temporary = 1;
+        b->tag = (ngx_buf_tag_t) &ngx_http_axion_module;
+    }
+
+    b->pos = b->start;
+    b->last = b->start;
+    b->flush = 0;
+    b->last_buf = 0;
+    b->last_in_chain = 0;
+
+    cl->next = NULL;
+    *ctx->last = cl;
+    ctx->last = &cl->next;
+    ctx->tail = b;
+
+    return b;
+}
+
+
+/* The first chunk of a stream, or the answer's opening; once. */
+ngx_int_t
+ngx_http_axion_begin(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_buf_t         *b;
+    struct axion_out   out;
+
+    if (ctx->begun) {
+        return NGX_OK;
+    }
+
+    ctx->begun = 1;
+
+    if (!ctx->parsed.stream) {
+        axion_out_grow(&ctx->answer, &ctx->memory, 1024,
+                       NGX_HTTP_AXION_ANSWER_MAX);
+        axion_response_begin(&ctx->response, &ctx->answer);
+        return NGX_OK;
+    }
+
+    b = ngx_http_axion_room(ctx, axion_response_bytes_max(&ctx->response, 0));
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    axion_out_fixed(&out, b->last, b->end - b->last);
+    axion_response_begin(&ctx->response, &out);
+    b->last += out.bytes;
+
+    return NGX_OK;
+}
+
+
+/* How much of the text fits into one buffer, cut between characters. */
+static size_t
+ngx_http_axion_piece(ngx_http_axion_ctx_t *ctx, const char *text,
+    size_t bytes)
+{
+    size_t  fixed, max, n;
+
+    fixed = axion_response_bytes_max(&ctx->response, 0);
+
+    max = (fixed < NGX_HTTP_AXION_CHUNK_BYTES / 2)
+              ? (NGX_HTTP_AXION_CHUNK_BYTES - fixed) / AXION_JSON_ESCAPE_MAX
+              : NGX_HTTP_AXION_CHUNK_BYTES / 2 / AXION_JSON_ESCAPE_MAX;
+
+    if (bytes <= max) {
+        return bytes;
+    }
+
+    for (n = max; n > max - 4; n--) {
+        if (((u_char) text[n] & 0xc0) != 0x80) {
+            return n;
+        }
+    }
+
+    return max;
+}
+
+
+void
+ngx_http_axion_text_out(ngx_http_axion_ctx_t *ctx, const char *text,
+    size_t bytes)
+{
+    size_t             n;
+    ngx_buf_t         *b;
+    struct axion_out   out;
+
+    if (ngx_http_axion_begin(ctx) != NGX_OK) {
+        axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
+        return;
+    }
+
+    if (!ctx->parsed.stream) {
+        axion_response_text(&ctx->response, &ctx->answer, text, bytes);
+
+        if (axion_out_status(&ctx->answer) != AXION_OK) {
+            axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL,
+                              "the answer is too long to be sent unstreamed");
+        }
+
+        return;
+    }
+
+    while (bytes != 0) {
+
+        n = ngx_http_axion_piece(ctx, text, bytes);
+
+        b = ngx_http_axion_room(ctx,
+                                axion_response_bytes_max(&ctx->response, n));
+        if (b == NULL) {
+            axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
+            return;
+        }
+
+        axion_out_fixed(&out, b->last, b->end - b->last);
+        axion_response_text(&ctx->response, &out, text, n);
+        b->last += out.bytes;
+
+        text += n;
+        bytes -= n;
+    }
+}
+
+
+ngx_int_t
+ngx_http_axion_stream_header(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_int_t                  rc;
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    c = r->connection;
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        c = r->stream->connection->connection;
+    }
+#endif
+
+    if (clcf->tcp_nodelay && ngx_tcp_nodelay(c) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    r->headers_out.status = NGX_HTTP_OK;
+    ngx_str_set(&r->headers_out.content_type, "text/event-stream");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    ngx_http_clear_content_length(r);
+
+    if (ngx_http_axion_add_header(r, "Cache-Control", "no-cache",
+                                  sizeof("no-cache") - 1)
+        != NGX_OK
+        || ngx_http_axion_add_header(r, "X-Accel-Buffering", "no",
+                                     sizeof("no") - 1)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ctx->own = 1;
+    ctx->header_sent = 1;
+    ctx->written = ngx_current_msec;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_axion_set_timer(ctx);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Gives nginx what is filled, unless the client is behind already.  With
+ * `last` everything goes, and the result is for ngx_http_finalize_request();
+ * else NGX_OK or NGX_ERROR.
+ */
+ngx_int_t
+ngx_http_axion_flush(ngx_http_axion_ctx_t *ctx, ngx_uint_t last)
+{
+    ngx_int_t            rc;
+    ngx_chain_t         *out;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    if (ctx->filled == NULL) {
+        return NGX_OK;
+    }
+
+    if (ctx->busy != NULL && !last) {
+        ngx_http_axion_pressure(ctx);
+        return NGX_OK;
+    }
+
+    ctx->tail->flush = 1;
+    ctx->tail->last_buf = last;
+    ctx->tail->last_in_chain = last;
+
+    out = ctx->filled;
+    ctx->filled = NULL;
+    ctx->last = &ctx->filled;
+    ctx->written = ngx_current_msec;
+
+    rc = ngx_http_output_filter(r, out);
+
+    if (last || rc == NGX_ERROR) {
+        return rc;
+    }
+
+    ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,
+                            (ngx_buf_tag_t) &ngx_http_axion_module);
+
+    ngx_http_axion_pressure(ctx);
+
+    if (r->buffered || c->buffered) {
+        return ngx_http_axion_expect_write(ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+static size_t
+ngx_http_axion_unsent(ngx_http_axion_ctx_t *ctx)
+{
+    size_t        bytes;
+    ngx_chain_t  *cl;
+
+    bytes = 0;
+
+    for (cl = ctx->busy; cl; cl = cl->next) {
+        bytes += ngx_buf_size(cl->buf);
+    }
+
+    for (cl = ctx->filled; cl; cl = cl->next) {
+        bytes += ngx_buf_size(cl->buf);
+    }
+
+    return bytes;
+}
+
+
+static void
+ngx_http_axion_pressure(ngx_http_axion_ctx_t *ctx)
+{
+    size_t  unsent;
+
+    if (ctx->engine == NULL) {
+        return;
+    }
+
+    unsent = ngx_http_axion_unsent(ctx);
+
+    if (!ctx->paused && unsent > ctx->conf->buffer) {
+        ctx->paused = 1;
+        axion_client_pause(ctx->engine->client, ctx->stream);
+        (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.pauses, 1);
+
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                       "axion: paused with %uz bytes unsent", unsent);
+        return;
+    }
+
+    if (ctx->paused && unsent <= ctx->conf->buffer / 2) {
+        ctx->paused = 0;
+        axion_client_resume(ctx->engine->client, ctx->stream);
+
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                       "axion: resumed with %uz bytes unsent", unsent);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_axion_expect_write(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_event_t               *wev;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    wev = ctx->request->connection->write;
+    clcf = ngx_http_get_module_loc_conf(ctx->request, ngx_http_core_module);
+
+    if (!wev->delayed && !wev->timer_set) {
+        ngx_add_timer(wev, ctx->conf->idle_timeout);
+    }
+
+    return ngx_handle_write_event(wev, clcf->send_lowat);
+}
+
+
+void
+ngx_http_axion_write_handler(ngx_http_request_t *r)
+{
+    ngx_int_t              rc;
+    ngx_chain_t           *out;
+    ngx_event_t           *wev;
+    ngx_http_axion_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
+    wev = r->connection->write;
+
+    if (wev->timedout) {
+        ngx_http_axion_too_slow(ctx);
+        return;
+    }
+
+    if (!r->buffered && !r->connection->buffered) {
+        return;
+    }
+
+    rc = ngx_http_output_filter(r, NULL);
+
+    if (rc == NGX_ERROR) {
+        ngx_http_axion_finalize(ctx, NGX_ERROR);
+        return;
+    }
+
+    /* the client took something: it has its whole time again */
+
+    if (wev->timer_set && !wev->delayed) {
+        ngx_del_timer(wev);
+    }
+
+    out = NULL;
+    ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,
+                            (ngx_buf_tag_t) &ngx_http_axion_module);
+
+    if (ngx_http_axion_flush(ctx, 0) == NGX_ERROR) {
+        ngx_http_axion_finalize(ctx, NGX_ERROR);
+        return;
+    }
+
+    ngx_http_axion_pressure(ctx);
+
+    if ((r->buffered || r->connection->buffered)
+        && ngx_http_axion_expect_write(ctx) != NGX_OK)
+    {
+        ngx_http_axion_finalize(ctx, NGX_ERROR);
+    }
+}
+
+
+static void
+ngx_http_axion_too_slow(ngx_http_axion_ctx_t *ctx)
+{
+    axion_failure_set(&ctx->failure, AXION_ERR_CLIENT_TOO_SLOW, NULL, NULL);
+    ngx_http_axion_count_error(ctx->main, AXION_ERR_CLIENT_TOO_SLOW);
+
+    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, NGX_ETIMEDOUT,
+                  "axion: CLIENT_TOO_SLOW: %uz bytes unsent",
+                  ngx_http_axion_unsent(ctx));
+
+    ctx->request->connection->timedout = 1;
+
+    ngx_http_axion_finalize(ctx, NGX_ERROR);
+}

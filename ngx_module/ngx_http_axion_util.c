@@ -1,0 +1,74 @@
+/*
+ * Where api/ meets nginx: its memory is a pool, its text an ngx_str_t, its
+ * log levels nginx's.  Time that is measured rather than scheduled comes
+ * from the monotonic clock; nginx's cached time stands still within a turn
+ * of the event loop.
+ */
+
+
+#include "ngx_module/ngx_http_axion_module.h"
+
+
+static void *
+ngx_http_axion_alloc(void *context, size_t bytes)
+{
+    return ngx_palloc(context, bytes);
+}
+
+
+struct axion_memory
+ngx_http_axion_memory(ngx_pool_t *pool)
+{
+    struct axion_memory  memory;
+
+    memory.alloc = ngx_http_axion_alloc;
+    memory.context = pool;
+
+    return memory;
+}
+
+
+uint64_t
+ngx_http_axion_now_us(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+
+ngx_uint_t
+ngx_http_axion_log_level(int error)
+{
+    switch (axion_error_info(error)->level) {
+
+    case AXION_LOG_info:
+        return NGX_LOG_INFO;
+
+    case AXION_LOG_notice:
+        return NGX_LOG_NOTICE;
+
+    case AXION_LOG_warn:
+        return NGX_LOG_WARN;
+
+    case AXION_LOG_error:
+        return NGX_LOG_ERR;
+
+    default: /* AXION_LOG_crit */
+        return NGX_LOG_CRIT;
+    }
+}
+
+
+struct axion_text
+ngx_http_axion_text(const ngx_str_t *str)
+{
+    struct axion_text  text;
+
+    text.data = (const char *) str->data;
+    text.bytes = (uint32_t) str->len;
+
+    return text;
+}

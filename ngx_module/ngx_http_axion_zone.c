@@ -1,0 +1,198 @@
+/*
+ * The shared zone: made by the master, kept over reloads, counted in by all
+ * workers.  See _zone.h for what lies in it.
+ *
+ * It also holds the secret that separates the tenants' prefix caches: random
+ * at the first start and the same for all workers and after a reload, so
+ * that a tenant finds its own cached prefixes again.
+ */
+
+
+#include "ngx_module/ngx_http_axion_zone.h"
+
+
+#include <sodium.h>
+
+
+static ngx_int_t ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone,
+    void *data);
+static void ngx_http_axion_zone_engines(ngx_http_axion_main_conf_t *amcf);
+static ngx_uint_t ngx_http_axion_zone_used(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_stats_t *stats);
+
+
+const uint64_t  ngx_http_axion_ttft_bounds_us[NGX_HTTP_AXION_TTFT_BOUNDS] = {
+    1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
+    2500000, 5000000, 10000000, 30000000
+};
+
+
+ngx_int_t
+ngx_http_axion_add_zone(ngx_conf_t *cf, ngx_http_axion_main_conf_t *amcf)
+{
+    size_t     size;
+    ngx_str_t  name = ngx_string("axion");
+
+    /* a slab pool needs pages of its own beside our one allocation */
+
+    size = ngx_align(sizeof(ngx_http_axion_zone_t), ngx_pagesize)
+           + 8 * ngx_pagesize;
+
+    amcf->shm_zone = ngx_shared_memory_add(cf, &name, size,
+                                           &ngx_http_axion_module);
+    if (amcf->shm_zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    amcf->shm_zone->init = ngx_http_axion_init_zone;
+    amcf->shm_zone->data = amcf;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_axion_main_conf_t  *old = data;
+
+    ngx_uint_t                   i;
+    ngx_slab_pool_t             *shpool;
+    struct axion_tenant        **tenant;
+    ngx_http_axion_main_conf_t  *amcf;
+
+    amcf = shm_zone->data;
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (old != NULL) {
+        amcf->zone = old->zone;
+
+    } else if (shm_zone->shm.exists) {
+        amcf->zone = shpool->data;
+
+    } else {
+        amcf->zone = ngx_slab_calloc(shpool, sizeof(ngx_http_axion_zone_t));
+        if (amcf->zone == NULL) {
+            return NGX_ERROR;
+        }
+
+        shpool->data = amcf->zone;
+        randombytes_buf(amcf->zone->secret, sizeof(amcf->zone->secret));
+    }
+
+    tenant = amcf->tenants.elts;
+
+    for (i = 0; i < amcf->tenants.nelts; i++) {
+        axion_cache_salt(tenant[i]->cache_salt, amcf->zone->secret,
+                         tenant[i]->name.data, tenant[i]->name.bytes);
+    }
+
+    ngx_http_axion_zone_engines(amcf);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Finds or makes every engine's entry.  An entry is taken over only when no
+ * engine of the new configuration has its name; there are as many entries
+ * as engines allowed, so one is always left.
+ */
+static void
+ngx_http_axion_zone_engines(ngx_http_axion_main_conf_t *amcf)
+{
+    ngx_uint_t                       i, k;
+    ngx_http_axion_engine_t        **engine;
+    ngx_http_axion_engine_stats_t   *stats;
+
+    engine = amcf->engines.elts;
+    stats = amcf->zone->engines;
+
+    for (i = 0; i < amcf->engines.nelts; i++) {
+
+        for (k = 0; k < NGX_HTTP_AXION_ENGINES_MAX; k++) {
+            if (ngx_strcmp(stats[k].name, engine[i]->name.data) == 0) {
+                engine[i]->stats = &stats[k];
+                break;
+            }
+        }
+    }
+
+    for (i = 0; i < amcf->engines.nelts; i++) {
+
+        for (k = 0; engine[i]->stats == NULL; k++) {
+
+            if (ngx_http_axion_zone_used(amcf, &stats[k])) {
+                continue;
+            }
+
+            ngx_memzero(&stats[k], sizeof(ngx_http_axion_engine_stats_t));
+            ngx_cpystrn(stats[k].name, engine[i]->name.data,
+                        sizeof(stats[k].name));
+            engine[i]->stats = &stats[k];
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_axion_zone_used(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_stats_t *stats)
+{
+    ngx_uint_t                 i;
+    ngx_http_axion_engine_t  **engine;
+
+    engine = amcf->engines.elts;
+
+    for (i = 0; i < amcf->engines.nelts; i++) {
+        if (engine[i]->stats == stats) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+void
+ngx_http_axion_zone_start(ngx_http_axion_main_conf_t *amcf)
+{
+    amcf->zone->streams[ngx_process_slot] = 0;
+}
+
+
+ngx_http_axion_stats_t *
+ngx_http_axion_stats(ngx_http_axion_main_conf_t *amcf)
+{
+    return &amcf->zone->stats;
+}
+
+
+void
+ngx_http_axion_count_error(ngx_http_axion_main_conf_t *amcf, int error)
+{
+    unsigned                        i;
+    const struct axion_error_info  *info;
+
+    for (i = 0; i < NGX_HTTP_AXION_ERRORS_MAX; i++) {
+
+        info = axion_error_at(i);
+
+        if (info == NULL) {
+            return;
+        }
+
+        if (info->number == error) {
+            (void) ngx_atomic_fetch_add(&amcf->zone->stats.errors[i], 1);
+            return;
+        }
+    }
+}
+
+
+void
+ngx_http_axion_count_stream(ngx_http_axion_ctx_t *ctx, ngx_int_t by)
+{
+    (void) ngx_atomic_fetch_add(&ctx->main->zone->streams[ngx_process_slot],
+                                by);
+}
