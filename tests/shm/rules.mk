@@ -5,7 +5,8 @@ SHM_TEST_LIBS := $(BUILD)/tests/shm/pair.o $(BUILD)/libaxion_shm.a
 
 SHM_UNIT_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_%,errors request \
                     text_queue)
-SHM_RING_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_ring_%,bounds)
+SHM_RING_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_ring_%,bounds credit \
+                    handshake board listen)
 UNIT_TESTS += $(SHM_UNIT_TESTS)
 RING_TESTS += $(SHM_RING_TESTS)
 
