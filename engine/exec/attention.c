@@ -1,0 +1,284 @@
+/*
+ * Attention over the threads.
+ *
+ * An item is one KV head (with all query heads that share it) for up to
+ * CHUNK queries of one segment.  When a step has fewer items than keep the
+ * threads evenly busy, which is a few decodes on deep contexts, the keys of a
+ * query are cut into runs of tiles instead: each item leaves the partial
+ * results of its tiles, and whoever finishes the last item of a KV head
+ * merges them.  The kernels give the same bits either way, so the choice is
+ * free and made anew for every step.
+ */
+#include "engine/exec/internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+/* Queries of one item. */
+#define CHUNK  32u
+
+/* Items per thread below which queries are split. */
+#define ITEMS_PER_THREAD  4u
+
+/* Tiles that are not worth a piece of their own. */
+#define TILES_MIN  2u
+
+#define PARTIALS_BYTES_MAX  ((size_t) 64 << 20)
+
+
+static uint32_t
+heads_max(const struct ax_plan *plan)
+{
+    uint32_t n = 1;
+
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        if (plan->ops[i].kind == AX_OP_ATTENTION
+            && plan->ops[i].attention.n_head > n) {
+            n = plan->ops[i].attention.n_head;
+        }
+    }
+    return n;
+}
+
+
+/* Floats of one split query's partials, all tiles from 0 to its end. */
+static size_t
+partial_floats(const struct ax_exec *e, uint32_t n_tokens)
+{
+    size_t tiles = (n_tokens + AXK_ATTN_KEYS - 1) / AXK_ATTN_KEYS;
+    size_t record = axk_attention_partial_floats(e->kv_shape.head_dim);
+
+    return heads_max(e->plan) * tiles * record;
+}
+
+
+static uint32_t
+items_max(const struct ax_exec *e)
+{
+    uint32_t chunks = e->options.sequences_max
+                      + e->options.batch_tokens_max / CHUNK;
+    uint32_t pieces = 2 * ITEMS_PER_THREAD * e->options.n_threads;
+
+    return (chunks + pieces) * e->kv_shape.n_head_kv;
+}
+
+
+int
+ax_attention_open(struct ax_exec *e, struct ax_error *err)
+{
+    uint32_t n_windows = e->program.n_windows;
+    uint32_t n_ctx = ax_model_info(e->model)->n_ctx;
+    size_t one = partial_floats(e, n_ctx) * sizeof(float);
+
+    /* More single queries than this are enough items by themselves. */
+    e->splits_max = ITEMS_PER_THREAD * e->options.n_threads;
+    size_t bytes = one * e->splits_max;
+    if (bytes > PARTIALS_BYTES_MAX) {
+        bytes = one > PARTIALS_BYTES_MAX ? one : PARTIALS_BYTES_MAX;
+    }
+    e->left = calloc(e->splits_max * (size_t) e->kv_shape.n_head_kv,
+                     sizeof(*e->left));
+    bool failed = e->left == NULL
+                  || ax_arena_open(&e->partials, bytes) != AXION_OK;
+    for (uint32_t w = 0; w < n_windows && !failed; w++) {
+        e->items[w] = calloc(items_max(e), sizeof(*e->items[w]));
+        e->splits[w] = calloc(e->splits_max, sizeof(*e->splits[w]));
+        failed = e->items[w] == NULL || e->splits[w] == NULL;
+    }
+    return failed ? ax_error_set(err, AXION_ERR_NO_MEMORY,
+                                 "no memory for attention's tables")
+                  : AXION_OK;
+}
+
+
+void
+ax_attention_close(struct ax_exec *e)
+{
+    for (uint32_t w = 0; w < AX_PROGRAM_WINDOWS_MAX; w++) {
+        free(e->splits[w]);
+        free(e->items[w]);
+    }
+    free(e->left);
+    ax_arena_close(&e->partials);
+}
+
+
+/* What the kernels need to know of a segment; q and out are the stage's. */
+static struct axk_attention
+describe(const struct ax_exec *e, const struct ax_segment *segment,
+         uint32_t window)
+{
+    return (struct axk_attention) {
+        .n_q = segment->n,
+        .pos0 = segment->pos0,
+        .n_head_kv = e->kv_shape.n_head_kv,
+        .head_dim = e->kv_shape.head_dim,
+        .kv_block_stride = ax_kv_block_bytes(e->kv),
+        .block_table = segment->sequence->blocks,
+        .window = window,
+    };
+}
+
+
+static void
+add_item(struct ax_exec *e, uint32_t w, const struct ax_attention_item *item)
+{
+    assert(e->n_items[w] < items_max(e));
+    e->items[w][e->n_items[w]++] = *item;
+}
+
+
+static void
+cut_whole(struct ax_exec *e, uint32_t w, uint32_t segment)
+{
+    uint32_t n = e->segments[segment].n;
+
+    for (uint32_t q = 0; q < n; q += CHUNK) {
+        for (uint32_t h = 0; h < e->kv_shape.n_head_kv; h++) {
+            add_item(e, w, &(struct ax_attention_item) {
+                .segment = segment,
+                .kv_head = h,
+                .q0 = q,
+                .q1 = n - q < CHUNK ? n : q + CHUNK,
+            });
+        }
+    }
+}
+
+
+/* False when the query is too short or there is no room to split it. */
+static bool
+cut_split(struct ax_exec *e, uint32_t w, uint32_t segment, uint32_t pieces)
+{
+    const struct ax_segment *s = &e->segments[segment];
+    struct axk_attention a = describe(e, s, e->program.windows[w]);
+    uint32_t first, end;
+
+    axk_attention_tiles(&a, 0, &first, &end);
+    uint32_t run = (end - first + pieces - 1) / pieces;
+    run = run < TILES_MIN ? TILES_MIN : run;
+    pieces = (end - first + run - 1) / run;
+    if (pieces < 2 || e->n_splits[w] == e->splits_max) {
+        return false;
+    }
+    float *partials = ax_arena_take(
+        &e->partials, partial_floats(e, s->pos0 + 1) * sizeof(float));
+    if (partials == NULL) {
+        return false;
+    }
+    uint32_t index = e->n_splits[w]++;
+    struct ax_attention_split *split = &e->splits[w][index];
+    *split = (struct ax_attention_split) {
+        .partials = partials,
+        .pieces = pieces,
+        .left0 = index * e->kv_shape.n_head_kv,
+    };
+    for (uint32_t h = 0; h < e->kv_shape.n_head_kv; h++) {
+        for (uint32_t tile = first; tile < end; tile += run) {
+            add_item(e, w, &(struct ax_attention_item) {
+                .segment = segment,
+                .kv_head = h,
+                .q0 = 0,
+                .q1 = 1,
+                .tile0 = tile,
+                .tile1 = end - tile < run ? end : tile + run,
+                .split = index,
+            });
+        }
+    }
+    return true;
+}
+
+
+static void
+cut_window(struct ax_exec *e, uint32_t w)
+{
+    uint32_t n_head_kv = e->kv_shape.n_head_kv;
+    uint32_t threads = ax_pool_threads(e->pool);
+    uint32_t wanted = ITEMS_PER_THREAD * threads;
+    uint64_t natural = 0;
+
+    for (uint32_t s = 0; s < e->n_segments; s++) {
+        natural += (uint64_t) ((e->segments[s].n + CHUNK - 1) / CHUNK)
+                   * n_head_kv;
+    }
+    uint32_t pieces = threads == 1 || natural >= wanted
+                          ? 1 : (uint32_t) ((wanted + natural - 1) / natural);
+    e->n_items[w] = 0;
+    e->n_splits[w] = 0;
+    e->partials.used = 0;
+    for (uint32_t s = 0; s < e->n_segments; s++) {
+        if (pieces < 2 || e->segments[s].n != 1
+            || !cut_split(e, w, s, pieces)) {
+            cut_whole(e, w, s);
+        }
+    }
+}
+
+
+void
+ax_attention_cut(struct ax_exec *e)
+{
+    /* Windows are never at work at the same time: they share partials. */
+    for (uint32_t w = 0; w < e->program.n_windows; w++) {
+        cut_window(e, w);
+    }
+}
+
+
+/* The piece of a split that comes last merges, and readies the counter. */
+static void
+finish_piece(struct ax_exec *e, const struct axk_attention *a,
+             const struct ax_attention_item *item,
+             const struct ax_attention_split *split)
+{
+    _Atomic uint32_t *left = &e->left[split->left0 + item->kv_head];
+
+    /* Pairs with itself: the last one sees what the others left. */
+    uint32_t done = atomic_fetch_add_explicit(left, 1, memory_order_acq_rel);
+    if (done + 1 == split->pieces) {
+        atomic_store_explicit(left, 0, memory_order_relaxed);
+        e->ops->attention_merge(a, item->kv_head, 0, split->partials);
+    }
+}
+
+
+static void
+run_item(struct ax_exec *e, const struct ax_stage *stage,
+         const struct ax_attention_item *item)
+{
+    const struct ax_plan_op *op = stage->attention;
+    const struct ax_segment *segment = &e->segments[item->segment];
+    struct axk_attention a = describe(e, segment, op->attention.window);
+
+    a.q_stride = e->program.strides[op->a];
+    a.q = e->program.buffers[op->a] + segment->token0 * a.q_stride;
+    a.out_stride = e->program.strides[op->out];
+    a.out = e->program.buffers[op->out] + segment->token0 * a.out_stride;
+    a.n_head = op->attention.n_head;
+    a.kv_base = ax_kv_layer(e->kv, op->layer);
+    a.scale = op->attention.scale;
+    a.softcap = op->attention.softcap;
+    if (item->tile1 == 0) {
+        e->ops->attention(&a, item->kv_head, item->kv_head + 1, item->q0,
+                          item->q1);
+        return;
+    }
+    const struct ax_attention_split *split
+        = &e->splits[stage->window][item->split];
+    e->ops->attention_partial(&a, item->kv_head, item->q0, item->tile0,
+                              item->tile1, split->partials);
+    finish_piece(e, &a, item, split);
+}
+
+
+void
+ax_attention_run(struct ax_exec *e, const struct ax_stage *stage,
+                 uint32_t begin, uint32_t end)
+{
+    for (uint32_t i = begin; i < end; i++) {
+        run_item(e, stage, &e->items[stage->window][i]);
+    }
+}

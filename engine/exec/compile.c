@@ -1,0 +1,441 @@
+/*
+ * From a plan to a program; program.h says what comes out.
+ *
+ * One pass over the ops in order.  `version` counts the writes of a value, so
+ * that a quantized activation is known to be of its present content;
+ * `written` is the stage of the last write, which tells whether an op may
+ * join a stage.  Lifetimes are collected on the way, memory is given out at
+ * the end (memory.c).
+ */
+#include "engine/exec/compile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+static struct ax_stage *
+new_stage(struct ax_compile *c, enum ax_stage_kind kind, bool selected)
+{
+    struct ax_program *p = c->program;
+    struct ax_stage *s = &p->stages[p->n_stages];
+
+    *s = (struct ax_stage) {
+        .kind = kind,
+        .layer = c->layer,
+        .selected = selected,
+        .layer_start = p->n_stages == 0 || c->layer > c->layer_begun,
+    };
+    c->layer_begun = c->layer;
+    c->current = p->n_stages++;
+    return s;
+}
+
+
+static bool
+current_is(const struct ax_compile *c, enum ax_stage_kind kind, bool selected)
+{
+    const struct ax_program *p = c->program;
+
+    return p->n_stages > 0 && p->stages[c->current].kind == kind
+           && p->stages[c->current].selected == selected;
+}
+
+
+static void
+touch(struct ax_compile *c, ax_value v, uint32_t stage)
+{
+    struct ax_lifetime *life = &c->lives[v];
+
+    if (!life->used || stage < life->first) {
+        life->first = stage;
+    }
+    if (!life->used || stage > life->last) {
+        life->last = stage;
+    }
+    life->used = true;
+}
+
+
+static void
+wrote(struct ax_compile *c, ax_value v, uint32_t stage)
+{
+    touch(c, v, stage);
+    c->version[v]++;
+    c->written[v] = stage;
+}
+
+
+static void
+add_row_op(struct ax_compile *c, uint32_t stage, enum ax_row_kind kind,
+           const struct ax_plan_op *op, uint32_t act, ax_rope rope)
+{
+    struct ax_program *p = c->program;
+
+    p->row_ops[p->n_row_ops++] = (struct ax_row_op) {
+        .kind = kind,
+        .stage = stage,
+        .op = op,
+        .act = act,
+        .rope = rope,
+    };
+}
+
+
+/* The present stage if it is one of rows, else a new one. */
+static uint32_t
+rows_stage(struct ax_compile *c, bool selected)
+{
+    if (!current_is(c, AX_STAGE_ROWS, selected)) {
+        new_stage(c, AX_STAGE_ROWS, selected);
+    }
+    return c->current;
+}
+
+
+static const enum ax_row_kind row_kinds[] = {
+    [AX_OP_EMBED]   = AX_ROW_EMBED,
+    [AX_OP_RMSNORM] = AX_ROW_RMSNORM,
+    [AX_OP_ROPE]    = AX_ROW_ROPE,
+    [AX_OP_GATED]   = AX_ROW_GATED,
+    [AX_OP_ADD]     = AX_ROW_ADD,
+    [AX_OP_SCALE]   = AX_ROW_SCALE,
+    [AX_OP_SOFTCAP] = AX_ROW_SOFTCAP,
+    [AX_OP_SELECT]  = AX_ROW_SELECT,
+};
+
+
+static void
+compile_row_op(struct ax_compile *c, const struct ax_plan_op *op)
+{
+    const struct ax_plan *plan = c->program->plan;
+    uint32_t stage = rows_stage(c, plan->values[op->out].selected);
+
+    add_row_op(c, stage, row_kinds[op->kind], op, 0, op->rope);
+    if (op->kind != AX_OP_EMBED) {
+        touch(c, op->a, stage);
+    }
+    if (op->kind == AX_OP_GATED) {
+        touch(c, op->b, stage);
+    }
+    wrote(c, op->out, stage);
+}
+
+
+/* The stage in which x can be quantized as early as it needs to be. */
+static uint32_t
+quantize_stage(struct ax_compile *c, ax_value x, bool selected)
+{
+    const struct ax_stage *stages = c->program->stages;
+
+    if (current_is(c, AX_STAGE_MATMUL, selected) && c->current > 0
+        && stages[c->current - 1].kind == AX_STAGE_ROWS
+        && stages[c->current - 1].selected == selected
+        && c->written[x] < c->current) {
+        return c->current - 1;
+    }
+    return rows_stage(c, selected);
+}
+
+
+/* The quantized form of x, made now if there is none of its content. */
+static uint32_t
+find_act(struct ax_compile *c, ax_value x, enum axk_act kind)
+{
+    struct ax_program *p = c->program;
+
+    for (uint32_t i = p->n_acts; i-- > 0;) {
+        const struct ax_act *a = &p->acts[i];
+        if (a->value == x && a->version == c->version[x] && a->kind == kind) {
+            return i;
+        }
+    }
+    uint32_t stage = quantize_stage(c, x, p->plan->values[x].selected);
+    add_row_op(c, stage, AX_ROW_QUANTIZE, NULL, p->n_acts, 0);
+    touch(c, x, stage);
+    p->acts[p->n_acts] = (struct ax_act) {
+        .value = x,
+        .version = c->version[x],
+        .kind = kind,
+        .k = p->plan->values[x].width,
+        .ready = stage,
+        .last = stage,
+    };
+    return p->n_acts++;
+}
+
+
+static int
+compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
+{
+    struct ax_program *p = c->program;
+    const struct ax_plan_matrix *m = &p->plan->matrices[op->matrix];
+    bool selected = p->plan->values[op->out].selected;
+    uint32_t act = find_act(c, op->a,
+                            axk_format_traits(m->tensor->format)->act);
+    uint32_t panels = m->n_rows / AXK_PANEL_ROWS
+                      + (m->n_rows % AXK_PANEL_ROWS != 0);
+
+    if (!current_is(c, AX_STAGE_MATMUL, selected)
+        || p->acts[act].ready >= c->current
+        || (c->version[op->out] > 0 && c->written[op->out] == c->current)) {
+        new_stage(c, AX_STAGE_MATMUL, selected)->first = p->n_mat_ops;
+    }
+    struct ax_stage *s = &p->stages[c->current];
+    if (panels > AX_POOL_UNITS_MAX - s->panels) {
+        return ax_error_set(c->err, AXION_ERR_MODEL_UNSUPPORTED,
+                            "matrices of one stage have too many rows");
+    }
+    p->mat_ops[p->n_mat_ops++] = (struct ax_mat_op) {
+        .op = op,
+        .act = act,
+        .panel0 = s->panels,
+        .panels = panels,
+    };
+    s->panels += panels;
+    s->n++;
+    p->acts[act].last = c->current;
+    wrote(c, op->out, c->current);
+    return AXION_OK;
+}
+
+
+static int
+window_index(struct ax_compile *c, uint32_t window, uint32_t *out)
+{
+    struct ax_program *p = c->program;
+
+    for (*out = 0; *out < p->n_windows; (*out)++) {
+        if (p->windows[*out] == window) {
+            return AXION_OK;
+        }
+    }
+    if (p->n_windows == AX_PROGRAM_WINDOWS_MAX) {
+        return ax_error_set(c->err, AXION_ERR_MODEL_UNSUPPORTED,
+                            "more than %u sizes of attention window",
+                            AX_PROGRAM_WINDOWS_MAX);
+    }
+    p->windows[p->n_windows++] = window;
+    return AXION_OK;
+}
+
+
+static int
+compile_attention(struct ax_compile *c, const struct ax_plan_op *op)
+{
+    uint32_t stage = rows_stage(c, false);
+
+    add_row_op(c, stage, AX_ROW_KV_WRITE, op, 0, 0);
+    touch(c, op->b, stage);
+    touch(c, op->c, stage);
+    struct ax_stage *s = new_stage(c, AX_STAGE_ATTENTION, false);
+    s->attention = op;
+    touch(c, op->a, c->current);
+    wrote(c, op->out, c->current);
+    return window_index(c, op->attention.window, &s->window);
+}
+
+
+static int
+compile_ops(struct ax_compile *c)
+{
+    const struct ax_plan *plan = c->program->plan;
+    int rc = AXION_OK;
+
+    uint32_t first = rows_stage(c, false);
+    for (uint32_t i = 0; i < plan->n_ropes; i++) {
+        add_row_op(c, first, AX_ROW_ROPE_TABLE, NULL, 0, i);
+    }
+    for (uint32_t i = 0; i < plan->n_ops && rc == AXION_OK; i++) {
+        const struct ax_plan_op *op = &plan->ops[i];
+        c->layer = op->layer;
+        if (op->kind == AX_OP_MATMUL) {
+            rc = compile_matmul(c, op);
+        } else if (op->kind == AX_OP_ATTENTION) {
+            rc = compile_attention(c, op);
+        } else {
+            compile_row_op(c, op);
+        }
+    }
+    return rc;
+}
+
+
+/* Row ops were added out of order where a quantization moved up. */
+static int
+sort_row_ops(struct ax_compile *c)
+{
+    struct ax_program *p = c->program;
+    struct ax_row_op *sorted = calloc(p->n_row_ops + 1, sizeof(*sorted));
+    uint32_t n = 0;
+
+    if (sorted == NULL) {
+        return ax_error_set(c->err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    for (uint32_t i = 0; i < p->n_row_ops; i++) {
+        p->stages[p->row_ops[i].stage].n++;
+    }
+    for (uint32_t s = 0; s < p->n_stages; s++) {
+        if (p->stages[s].kind == AX_STAGE_ROWS) {
+            p->stages[s].first = n;
+            n += p->stages[s].n;
+            p->stages[s].n = 0;
+        }
+    }
+    for (uint32_t i = 0; i < p->n_row_ops; i++) {
+        struct ax_stage *s = &p->stages[p->row_ops[i].stage];
+        sorted[s->first + s->n++] = p->row_ops[i];
+    }
+    free(p->row_ops);
+    p->row_ops = sorted;
+    return AXION_OK;
+}
+
+
+static const char *const row_names[] = {
+    [AX_ROW_ROPE_TABLE] = "rope_table",
+    [AX_ROW_EMBED]      = "embed",
+    [AX_ROW_SELECT]     = "select",
+    [AX_ROW_RMSNORM]    = "rmsnorm",
+    [AX_ROW_ROPE]       = "rope",
+    [AX_ROW_KV_WRITE]   = "kv_write",
+    [AX_ROW_GATED]      = "gated",
+    [AX_ROW_ADD]        = "add",
+    [AX_ROW_SCALE]      = "scale",
+    [AX_ROW_SOFTCAP]    = "softcap",
+    [AX_ROW_QUANTIZE]   = "quantize",
+};
+
+
+/* "attn_q" from "blk.3.attn_q.weight" */
+static void
+append_tensor_name(char *out, const char *tensor)
+{
+    size_t used = strlen(out);
+
+    if (strncmp(tensor, "blk.", 4) == 0) {
+        const char *dot = strchr(tensor + 4, '.');
+        tensor = dot != NULL ? dot + 1 : tensor;
+    }
+    const char *end = strchr(tensor, '.');
+    int n = end != NULL ? (int) (end - tensor) : (int) strlen(tensor);
+    snprintf(out + used, AX_COUNTER_NAME - used, "%s%.*s",
+             used == 0 ? "" : "+", n, tensor);
+}
+
+
+static void
+name_stage(const struct ax_program *p, const struct ax_stage *s, char *out)
+{
+    out[0] = '\0';
+    if (s->kind == AX_STAGE_ATTENTION) {
+        snprintf(out, AX_COUNTER_NAME, "attention");
+    }
+    for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_MATMUL; i++) {
+        const struct ax_plan_op *op = p->mat_ops[s->first + i].op;
+        append_tensor_name(out, p->plan->matrices[op->matrix].tensor->name);
+    }
+    for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_ROWS; i++) {
+        size_t used = strlen(out);
+        snprintf(out + used, AX_COUNTER_NAME - used, "%s%s",
+                 used == 0 ? "" : "+",
+                 row_names[p->row_ops[s->first + i].kind]);
+    }
+}
+
+
+/* Stages of the same name share a counter. */
+static void
+name_counters(struct ax_program *p)
+{
+    for (uint32_t s = 0; s < p->n_stages; s++) {
+        char name[AX_COUNTER_NAME];
+        uint32_t i = 0;
+        name_stage(p, &p->stages[s], name);
+        while (i < p->n_counters && strcmp(p->counters[i], name) != 0) {
+            i++;
+        }
+        if (i == p->n_counters) {
+            memcpy(p->counters[p->n_counters++], name, sizeof(name));
+        }
+        p->stages[s].counter = i;
+    }
+}
+
+
+static int
+allocate(struct ax_compile *c)
+{
+    struct ax_program *p = c->program;
+    const struct ax_plan *plan = p->plan;
+    size_t n = plan->n_ops + 4u;
+
+    /* An op adds at most two stages, a row op, a quantization. */
+    p->stages = calloc(2 * n, sizeof(*p->stages));
+    p->counters = calloc(2 * n, sizeof(*p->counters));
+    p->row_ops = calloc(2 * n + plan->n_ropes, sizeof(*p->row_ops));
+    p->mat_ops = calloc(n, sizeof(*p->mat_ops));
+    p->acts = calloc(n, sizeof(*p->acts));
+    p->buffers = calloc(plan->n_values + 1, sizeof(*p->buffers));
+    p->strides = calloc(plan->n_values + 1, sizeof(*p->strides));
+    p->rope_tables = calloc(plan->n_ropes + 1, sizeof(*p->rope_tables));
+    c->version = calloc(plan->n_values + 1, sizeof(*c->version));
+    c->written = calloc(plan->n_values + 1, sizeof(*c->written));
+    c->lives = calloc(plan->n_values + 1, sizeof(*c->lives));
+    if (p->stages == NULL || p->counters == NULL || p->row_ops == NULL
+        || p->mat_ops == NULL || p->acts == NULL || p->buffers == NULL
+        || p->strides == NULL || p->rope_tables == NULL || c->version == NULL
+        || c->written == NULL || c->lives == NULL) {
+        return ax_error_set(c->err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    return AXION_OK;
+}
+
+
+int
+ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
+                   uint32_t rows_max, uint32_t selected_max,
+                   struct ax_error *err)
+{
+    struct ax_compile c = { .program = p, .err = err };
+
+    *p = (struct ax_program) {
+        .plan = plan,
+        .rows_max = rows_max,
+        .selected_max = selected_max,
+    };
+    int rc = allocate(&c);
+    if (rc == AXION_OK) {
+        rc = compile_ops(&c);
+    }
+    if (rc == AXION_OK) {
+        rc = sort_row_ops(&c);
+    }
+    if (rc == AXION_OK) {
+        name_counters(p);
+        rc = ax_program_place(&c);
+    }
+    free(c.version);
+    free(c.written);
+    free(c.lives);
+    if (rc != AXION_OK) {
+        ax_program_free(p);
+    }
+    return rc;
+}
+
+
+void
+ax_program_free(struct ax_program *p)
+{
+    ax_arena_close(&p->arena);
+    free(p->rope_tables);
+    free(p->strides);
+    free(p->buffers);
+    free(p->acts);
+    free(p->mat_ops);
+    free(p->row_ops);
+    free(p->counters);
+    free(p->stages);
+    *p = (struct ax_program) { 0 };
+}

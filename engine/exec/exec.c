@@ -1,0 +1,319 @@
+/*
+ * Opening an executor, checking a step, running it; exec.h has the contract.
+ */
+#include "engine/exec/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+
+static int
+check_options(const struct ax_exec *e, struct ax_error *err)
+{
+    const struct ax_exec_options *o = &e->options;
+    struct ax_kv_shape shape = ax_model_kv_shape(e->model);
+
+    if (o->n_threads == 0 || o->n_threads > AX_POOL_THREADS_MAX) {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "%u threads; 1 to %u expected", o->n_threads,
+                            AX_POOL_THREADS_MAX);
+    }
+    if (o->batch_tokens_max == 0 || o->batch_tokens_max > AX_EXEC_BATCH_MAX
+        || o->logits_max == 0 || o->logits_max > o->batch_tokens_max
+        || o->sequences_max > o->batch_tokens_max) {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "a batch of %u tokens, %u rows of logits, %u "
+                            "sequences; 1 to %u tokens expected, and no more "
+                            "of the others", o->batch_tokens_max,
+                            o->logits_max, o->sequences_max,
+                            AX_EXEC_BATCH_MAX);
+    }
+    if (shape.n_layer != e->kv_shape.n_layer
+        || shape.n_head_kv != e->kv_shape.n_head_kv
+        || shape.head_dim != e->kv_shape.head_dim) {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "the KV pool is of another model");
+    }
+    return AXION_OK;
+}
+
+
+static int
+allocate(struct ax_exec *e, struct ax_error *err)
+{
+    const struct ax_exec_options *o = &e->options;
+    size_t phases = 2 * (size_t) e->program.n_stages;
+
+    e->units = calloc(phases, sizeof(*e->units));
+    e->phase_stage = calloc(phases, sizeof(*e->phase_stage));
+    e->end_ns = o->counters ? calloc(phases, sizeof(*e->end_ns)) : NULL;
+    e->counters = calloc(e->program.n_counters, sizeof(*e->counters));
+    e->positions = calloc(o->batch_tokens_max, sizeof(*e->positions));
+    e->selected = calloc(o->logits_max, sizeof(*e->selected));
+    e->seen = calloc(o->sequences_max, sizeof(*e->seen));
+    e->segments = calloc(o->sequences_max, sizeof(*e->segments));
+    if (e->units == NULL || e->phase_stage == NULL
+        || (o->counters && e->end_ns == NULL) || e->counters == NULL
+        || e->positions == NULL || e->selected == NULL || e->seen == NULL
+        || e->segments == NULL) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    for (uint32_t i = 0; i < e->program.n_counters; i++) {
+        e->counters[i].name = e->program.counters[i];
+    }
+    return AXION_OK;
+}
+
+
+int
+ax_exec_open(struct ax_exec **out, const struct ax_model *model,
+             struct ax_kv *kv, const struct ax_exec_options *options,
+             struct ax_error *err)
+{
+    struct ax_exec *e = calloc(1, sizeof(*e));
+
+    *out = NULL;
+    if (e == NULL) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    e->model = model;
+    e->plan = ax_model_plan(model);
+    e->ops = ax_model_ops(model);
+    e->kv = kv;
+    e->kv_shape = ax_kv_shape(kv);
+    e->options = *options;
+    if (e->options.sequences_max == 0) {
+        e->options.sequences_max = e->options.batch_tokens_max;
+    }
+    int rc = check_options(e, err);
+    if (rc == AXION_OK) {
+        rc = ax_program_compile(&e->program, e->plan,
+                                e->options.batch_tokens_max,
+                                e->options.logits_max, err);
+    }
+    if (rc == AXION_OK) {
+        rc = allocate(e, err);
+    }
+    if (rc == AXION_OK) {
+        rc = ax_attention_open(e, err);
+    }
+    if (rc == AXION_OK) {
+        rc = ax_pool_open(&e->pool, e->options.n_threads,
+                          2 * e->program.n_stages, err);
+    }
+    if (rc != AXION_OK) {
+        ax_exec_close(e);
+        return rc;
+    }
+    *out = e;
+    return AXION_OK;
+}
+
+
+void
+ax_exec_close(struct ax_exec *e)
+{
+    if (e == NULL) {
+        return;
+    }
+    ax_pool_close(e->pool);
+    ax_attention_close(e);
+    ax_program_free(&e->program);
+    free(e->segments);
+    free(e->seen);
+    free(e->selected);
+    free(e->positions);
+    free(e->counters);
+    free(e->end_ns);
+    free(e->phase_stage);
+    free(e->units);
+    free(e);
+}
+
+
+uint64_t
+ax_exec_bytes(const struct ax_exec *e)
+{
+    return e->program.arena.bytes + e->partials.bytes;
+}
+
+
+uint32_t
+ax_exec_counters(const struct ax_exec *e, struct ax_exec_counter *out,
+                 uint32_t max)
+{
+    uint32_t n = e->end_ns != NULL ? e->program.n_counters : 0;
+
+    for (uint32_t i = 0; i < n && i < max; i++) {
+        out[i] = e->counters[i];
+    }
+    return n;
+}
+
+
+/* A token goes on in the present segment or opens one. */
+static int
+place_token(struct ax_exec *e, uint32_t i)
+{
+    const struct ax_step *step = e->step;
+    const struct ax_step_token *t = &step->tokens[i];
+
+    if (t->sequence >= step->n_sequences) {
+        return AXION_ERR_INTERNAL;
+    }
+    const struct ax_kv_sequence *seq = step->sequences[t->sequence];
+    if (t->position >= seq->n_tokens
+        || seq->n_blocks < ax_kv_blocks_for(seq->n_tokens)
+        || t->position >= ax_model_info(e->model)->n_ctx) {
+        return AXION_ERR_INTERNAL;
+    }
+    e->positions[i] = t->position;
+    if (e->n_segments > 0) {
+        struct ax_segment *last = &e->segments[e->n_segments - 1];
+        if (last->sequence == seq && t->position == last->pos0 + last->n) {
+            last->n++;
+            return AXION_OK;
+        }
+    }
+    if (e->seen[t->sequence] == e->step_number) {
+        return AXION_ERR_INTERNAL;
+    }
+    e->seen[t->sequence] = e->step_number;
+    e->segments[e->n_segments++] = (struct ax_segment) {
+        .sequence = seq,
+        .token0 = i,
+        .n = 1,
+        .pos0 = t->position,
+    };
+    return AXION_OK;
+}
+
+
+/* Everything that a step says is bounded here, before any thread runs. */
+static int
+check_step(struct ax_exec *e)
+{
+    const struct ax_step *step = e->step;
+    uint32_t n_vocab = ax_model_info(e->model)->n_vocab;
+    uint32_t rows = 0;
+
+    if (step->n_tokens > e->options.batch_tokens_max
+        || step->n_logits > e->options.logits_max
+        || step->n_sequences > e->options.sequences_max
+        || (step->n_logits > 0 && step->logits == NULL)) {
+        return AXION_ERR_INTERNAL;
+    }
+    for (uint32_t r = 0; r < step->n_logits; r++) {
+        e->selected[r] = AX_NO_LOGITS;
+    }
+    for (uint32_t i = 0; i < step->n_tokens; i++) {
+        const struct ax_step_token *t = &step->tokens[i];
+        if (t->token < 0 || (uint32_t) t->token >= n_vocab) {
+            return AXION_ERR_INVALID_TOKEN;
+        }
+        int rc = place_token(e, i);
+        if (rc != AXION_OK) {
+            return rc;
+        }
+        if (t->logits_row == AX_NO_LOGITS) {
+            continue;
+        }
+        if (t->logits_row >= step->n_logits
+            || e->selected[t->logits_row] != AX_NO_LOGITS) {
+            return AXION_ERR_INTERNAL;
+        }
+        e->selected[t->logits_row] = i;
+        rows++;
+    }
+    return rows == step->n_logits ? AXION_OK : AXION_ERR_INTERNAL;
+}
+
+
+static uint32_t
+stage_units(const struct ax_exec *e, const struct ax_stage *stage)
+{
+    uint32_t rows = stage->selected ? e->n_selected : e->step->n_tokens;
+
+    switch (stage->kind) {
+    case AX_STAGE_ROWS:
+        return axk_act_tiles(rows);
+    case AX_STAGE_MATMUL:
+        return rows == 0 ? 0 : stage->panels;
+    default:
+        return e->n_items[stage->window];
+    }
+}
+
+
+static uint32_t
+list_phases(struct ax_exec *e)
+{
+    uint32_t n = 0;
+
+    for (uint32_t s = 0; s < e->program.n_stages; s++) {
+        const struct ax_stage *stage = &e->program.stages[s];
+        if (stage->layer_start && e->step->at_layer != NULL) {
+            e->phase_stage[n] = s;
+            e->units[n++] = AX_POOL_GATE;
+        }
+        e->phase_stage[n] = s;
+        e->units[n++] = stage_units(e, stage);
+    }
+    return n;
+}
+
+
+static int
+gate(void *context, uint32_t phase)
+{
+    struct ax_exec *e = context;
+    const struct ax_stage *stage = &e->program.stages[e->phase_stage[phase]];
+
+    return e->step->at_layer(e->step->context, stage->layer);
+}
+
+
+static void
+count(struct ax_exec *e, uint32_t n_phases, uint64_t start_ns)
+{
+    for (uint32_t i = 0; i < n_phases; i++) {
+        uint32_t s = e->phase_stage[i];
+        struct ax_exec_counter *c
+            = &e->counters[e->program.stages[s].counter];
+        if (e->units[i] != AX_POOL_GATE) {
+            c->calls++;
+            c->ns += e->end_ns[i] - start_ns;
+        }
+        start_ns = e->end_ns[i];
+    }
+}
+
+
+int
+ax_exec_step(struct ax_exec *e, const struct ax_step *step)
+{
+    e->step = step;
+    e->n_selected = step->n_logits;
+    e->n_segments = 0;
+    e->step_number++;
+    int rc = check_step(e);
+    if (rc != AXION_OK || step->n_tokens == 0) {
+        return rc;
+    }
+    ax_attention_cut(e);
+    e->program.buffers[e->plan->logits] = step->logits;
+    struct ax_pool_job job = {
+        .n_phases = list_phases(e),
+        .units = e->units,
+        .context = e,
+        .work = ax_exec_work,
+        .gate = gate,
+        .end_ns = e->end_ns,
+    };
+    uint64_t start_ns = e->end_ns != NULL ? ax_pool_clock_ns() : 0;
+    rc = ax_pool_run(e->pool, &job);
+    if (rc == AXION_OK && e->end_ns != NULL) {
+        count(e, job.n_phases, start_ns);
+    }
+    return rc;
+}

@@ -1,0 +1,127 @@
+/*
+ * A compiled plan: stages that the compute threads run one after the other.
+ *
+ * Three kinds of stage.  ROWS runs a list of row-local ops (norms, RoPE, KV
+ * writes, gates, quantizing) over tiles of AXK_TILE rows, a tile through the
+ * whole list while it is in cache.  MATMUL runs one or more matrices that
+ * have their activations ready (Q, K, V; gate, up) as one range of panels.
+ * ATTENTION runs items that attention.c cuts for each step.  Between stages
+ * all threads meet, so the compiler's aim is few of them: ops that can join
+ * the stage before do, and an activation is quantized once for all matrices
+ * that read it.
+ *
+ * Values and quantized activations get memory by lifetime: two share a slot
+ * when one is last read in an earlier stage than the other is first written.
+ *
+ * Made at open from a plan and the batch's bounds; constant afterwards, but
+ * for buffers[logits], which is the step's.
+ */
+#ifndef AX_PROGRAM_H
+#define AX_PROGRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/model/plan.h"
+#include "engine/pool/arena.h"
+
+
+#define AX_PROGRAM_WINDOWS_MAX  8u
+#define AX_COUNTER_NAME         64u
+
+
+enum ax_stage_kind {
+    AX_STAGE_ROWS,
+    AX_STAGE_MATMUL,
+    AX_STAGE_ATTENTION
+};
+
+
+enum ax_row_kind {
+    AX_ROW_ROPE_TABLE,   /* rope: cosines and sines of the step's positions */
+    AX_ROW_EMBED,
+    AX_ROW_SELECT,
+    AX_ROW_RMSNORM,
+    AX_ROW_ROPE,
+    AX_ROW_KV_WRITE,     /* op is the attention whose K and V are stored */
+    AX_ROW_GATED,
+    AX_ROW_ADD,
+    AX_ROW_SCALE,
+    AX_ROW_SOFTCAP,
+    AX_ROW_QUANTIZE      /* act */
+};
+
+
+struct ax_row_op {
+    enum ax_row_kind          kind;
+    uint32_t                  stage;
+    const struct ax_plan_op  *op;     /* NULL for QUANTIZE, ROPE_TABLE */
+    uint32_t                  act;
+    ax_rope                   rope;
+};
+
+
+struct ax_mat_op {
+    const struct ax_plan_op  *op;
+    uint32_t                  act;
+    uint32_t                  panel0;   /* of the stage's panels */
+    uint32_t                  panels;
+};
+
+
+struct ax_stage {
+    enum ax_stage_kind        kind;
+    uint32_t                  layer;
+    bool                      layer_start;   /* at_layer comes before it */
+    bool                      selected;      /* rows are the wanted ones */
+    uint32_t                  first;         /* in row_ops or mat_ops */
+    uint32_t                  n;
+    uint32_t                  panels;        /* MATMUL: all together */
+    const struct ax_plan_op  *attention;
+    uint32_t                  window;        /* ATTENTION: index in windows */
+    uint32_t                  counter;
+};
+
+
+/* A quantized activation: one value at one time in one kind. */
+struct ax_act {
+    ax_value      value;
+    uint32_t      version;
+    enum axk_act  kind;
+    uint32_t      k;
+    uint32_t      ready;    /* stage that quantizes it */
+    uint32_t      last;     /* stage that last reads it */
+    void         *data;
+};
+
+
+struct ax_program {
+    const struct ax_plan  *plan;
+    uint32_t               rows_max;       /* tokens of a step */
+    uint32_t               selected_max;   /* rows with logits */
+    uint32_t               n_stages;
+    struct ax_stage       *stages;
+    uint32_t               n_row_ops;
+    struct ax_row_op      *row_ops;
+    uint32_t               n_mat_ops;
+    struct ax_mat_op      *mat_ops;
+    uint32_t               n_acts;
+    struct ax_act         *acts;
+    float                **buffers;        /* [plan->n_values] */
+    size_t                *strides;        /* floats, [plan->n_values] */
+    float                **rope_tables;    /* [plan->n_ropes], [rows][n_rot] */
+    uint32_t               n_windows;
+    uint32_t               windows[AX_PROGRAM_WINDOWS_MAX];
+    uint32_t               n_counters;
+    char                 (*counters)[AX_COUNTER_NAME];
+    struct ax_arena        arena;
+};
+
+
+/* AXION_ERR_NO_MEMORY, AXION_ERR_MODEL_UNSUPPORTED, AXION_ERR_INTERNAL. */
+int ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
+    uint32_t rows_max, uint32_t selected_max, struct ax_error *err);
+void ax_program_free(struct ax_program *p);
+
+#endif /* AX_PROGRAM_H */

@@ -1,0 +1,300 @@
+/*
+ * The work of a stage, on any thread: rows by tiles, matrices by panels,
+ * attention by items.
+ */
+#include "engine/exec/internal.h"
+
+#include <assert.h>
+
+
+/* One row-local op over rows [r0, r1), which are whole tiles. */
+struct rows {
+    struct ax_exec  *e;
+    uint32_t         r0, r1;
+    uint32_t         n;        /* rows of the stage */
+};
+
+
+static inline float *
+row(const struct ax_exec *e, ax_value v, uint32_t r)
+{
+    return e->program.buffers[v] + r * e->program.strides[v];
+}
+
+
+static void
+run_embed(const struct rows *s, const struct ax_plan_op *op)
+{
+    const struct ax_exec *e = s->e;
+    const struct ax_plan_matrix *m = &e->plan->matrices[op->matrix];
+
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        float *out = row(e, op->out, r);
+        axk_unpack_row(m->tensor->format, m->packed, m->n_rows, m->k,
+                       (uint32_t) e->step->tokens[r].token, out);
+        if (op->scale != 1.0f) {
+            e->ops->scale(out, out, op->scale, m->k);
+        }
+    }
+}
+
+
+static void
+run_select(const struct rows *s, const struct ax_plan_op *op)
+{
+    const struct ax_exec *e = s->e;
+    uint32_t width = e->plan->values[op->out].width;
+
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        e->ops->scale(row(e, op->out, r), row(e, op->a, e->selected[r]), 1.0f,
+                      width);
+    }
+}
+
+
+static void
+run_rmsnorm(const struct rows *s, const struct ax_plan_op *op)
+{
+    const struct ax_exec *e = s->e;
+    const float *weight = op->vector == AX_NONE
+                              ? NULL : e->plan->vectors[op->vector].data;
+    uint32_t heads = e->plan->values[op->out].width / op->head_dim;
+
+    if (heads == 1) {
+        e->ops->rmsnorm(row(e, op->out, s->r0), e->program.strides[op->out],
+                        row(e, op->a, s->r0), e->program.strides[op->a],
+                        s->r1 - s->r0, op->head_dim, weight, op->scale);
+        return;
+    }
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        e->ops->rmsnorm(row(e, op->out, r), op->head_dim, row(e, op->a, r),
+                        op->head_dim, heads, op->head_dim, weight, op->scale);
+    }
+}
+
+
+static void
+run_rope(const struct rows *s, const struct ax_plan_op *op)
+{
+    const struct ax_exec *e = s->e;
+    const struct ax_plan_rope *config = &e->plan->ropes[op->rope];
+    struct axk_rope a = {
+        .x = e->program.buffers[op->out],
+        .x_stride = e->program.strides[op->out],
+        .n_heads = e->plan->values[op->out].width / op->head_dim,
+        .head_dim = op->head_dim,
+        .n_rot = config->n_rot,
+        .neox = config->neox,
+        .table = e->program.rope_tables[op->rope],
+    };
+
+    e->ops->rope(&a, s->r0, s->r1);
+}
+
+
+static void
+run_rope_table(const struct rows *s, ax_rope rope)
+{
+    const struct ax_exec *e = s->e;
+    const struct ax_plan_rope *config = &e->plan->ropes[rope];
+
+    axk_rope_table(config->inv_freq, config->n_rot, 1.0,
+                   e->positions + s->r0, s->r1 - s->r0,
+                   e->program.rope_tables[rope]
+                       + (size_t) s->r0 * config->n_rot);
+}
+
+
+static void
+run_kv_write(const struct rows *s, const struct ax_plan_op *op)
+{
+    const struct ax_exec *e = s->e;
+    char *layer = ax_kv_layer(e->kv, op->layer);
+    size_t block_bytes = ax_kv_block_bytes(e->kv);
+
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        const struct ax_step_token *t = &e->step->tokens[r];
+        const struct ax_kv_sequence *seq = e->step->sequences[t->sequence];
+        uint32_t block = seq->blocks[t->position / AX_KV_BLOCK_TOKENS];
+        assert(ax_kv_block_refs(e->kv, block) == 1);
+        e->ops->kv_write(layer + block * block_bytes,
+                         t->position % AX_KV_BLOCK_TOKENS, row(e, op->b, r),
+                         row(e, op->c, r), e->kv_shape.n_head_kv,
+                         e->kv_shape.head_dim);
+    }
+}
+
+
+static void
+run_gated(const struct rows *s, const struct ax_plan_op *op)
+{
+    const struct ax_exec *e = s->e;
+    const size_t *strides = e->program.strides;
+
+    (op->activation == AX_SILU ? e->ops->silu_mul : e->ops->gelu_mul)(
+        row(e, op->out, s->r0), strides[op->out], row(e, op->a, s->r0),
+        strides[op->a], row(e, op->b, s->r0), strides[op->b], s->r1 - s->r0,
+        e->plan->values[op->out].width);
+}
+
+
+static void
+run_elementwise(const struct rows *s, const struct ax_row_op *row_op)
+{
+    const struct ax_exec *e = s->e;
+    const struct ax_plan_op *op = row_op->op;
+    uint32_t n = e->plan->values[op->out].width;
+
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        float *out = row(e, op->out, r);
+        const float *in = row(e, op->a, r);
+        switch (row_op->kind) {
+        case AX_ROW_ADD:
+            e->ops->add(out, out, in, n);
+            break;
+        case AX_ROW_SCALE:
+            e->ops->scale(out, in, op->scale, n);
+            break;
+        default:
+            e->ops->softcap(out, in, op->scale, n);
+            break;
+        }
+    }
+}
+
+
+static void
+run_quantize(const struct rows *s, uint32_t act)
+{
+    const struct ax_exec *e = s->e;
+    const struct ax_act *a = &e->program.acts[act];
+
+    e->ops->quantize(a->kind, e->program.buffers[a->value],
+                     e->program.strides[a->value], s->n, a->k,
+                     s->r0 / AXK_TILE, axk_act_tiles(s->r1), a->data);
+}
+
+
+static void
+run_row_op(const struct rows *s, const struct ax_row_op *op)
+{
+    switch (op->kind) {
+    case AX_ROW_ROPE_TABLE:
+        run_rope_table(s, op->rope);
+        break;
+    case AX_ROW_EMBED:
+        run_embed(s, op->op);
+        break;
+    case AX_ROW_SELECT:
+        run_select(s, op->op);
+        break;
+    case AX_ROW_RMSNORM:
+        run_rmsnorm(s, op->op);
+        break;
+    case AX_ROW_ROPE:
+        run_rope(s, op->op);
+        break;
+    case AX_ROW_KV_WRITE:
+        run_kv_write(s, op->op);
+        break;
+    case AX_ROW_GATED:
+        run_gated(s, op->op);
+        break;
+    case AX_ROW_QUANTIZE:
+        run_quantize(s, op->act);
+        break;
+    case AX_ROW_ADD:
+    case AX_ROW_SCALE:
+    case AX_ROW_SOFTCAP:
+        run_elementwise(s, op);
+        break;
+    }
+}
+
+
+static uint32_t
+stage_rows(const struct ax_exec *e, const struct ax_stage *stage)
+{
+    return stage->selected ? e->n_selected : e->step->n_tokens;
+}
+
+
+static void
+run_rows(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
+         uint32_t end)
+{
+    const struct ax_row_op *ops = &e->program.row_ops[stage->first];
+    struct rows s = { .e = e, .n = stage_rows(e, stage) };
+
+    for (uint32_t tile = begin; tile < end; tile++) {
+        s.r0 = tile * AXK_TILE;
+        s.r1 = s.n - s.r0 < AXK_TILE ? s.n : s.r0 + AXK_TILE;
+        for (uint32_t i = 0; i < stage->n; i++) {
+            run_row_op(&s, &ops[i]);
+        }
+    }
+}
+
+
+static void
+run_panels(struct ax_exec *e, const struct ax_stage *stage,
+           const struct ax_mat_op *mat, uint32_t panel0, uint32_t panel1)
+{
+    const struct ax_plan_op *op = mat->op;
+    const struct ax_plan_matrix *m = &e->plan->matrices[op->matrix];
+    struct axk_matmul a = {
+        .format = m->tensor->format,
+        .n_rows = m->n_rows,
+        .k = m->k,
+        .n_tokens = stage_rows(e, stage),
+        .w = m->packed,
+        .act = e->program.acts[mat->act].data,
+        .y = e->program.buffers[op->out],
+        .y_stride = e->program.strides[op->out],
+        .bias = op->vector == AX_NONE ? NULL
+                                      : e->plan->vectors[op->vector].data,
+        .accumulate = op->accumulate,
+    };
+    uint32_t row1 = panel1 * AXK_PANEL_ROWS;
+
+    e->ops->matmul(&a, panel0 * AXK_PANEL_ROWS,
+                   row1 < m->n_rows ? row1 : m->n_rows);
+}
+
+
+static void
+run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
+           uint32_t end)
+{
+    for (uint32_t i = 0; i < stage->n; i++) {
+        const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
+        uint32_t lo = begin > mat->panel0 ? begin : mat->panel0;
+        uint32_t hi = mat->panel0 + mat->panels;
+        hi = end < hi ? end : hi;
+        if (lo < hi) {
+            run_panels(e, stage, mat, lo - mat->panel0, hi - mat->panel0);
+        }
+    }
+}
+
+
+void
+ax_exec_work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
+             uint32_t thread)
+{
+    struct ax_exec *e = context;
+    const struct ax_stage *stage = &e->program.stages[e->phase_stage[phase]];
+
+    (void) thread;
+    switch (stage->kind) {
+    case AX_STAGE_ROWS:
+        run_rows(e, stage, begin, end);
+        break;
+    case AX_STAGE_MATMUL:
+        run_matmul(e, stage, begin, end);
+        break;
+    case AX_STAGE_ATTENTION:
+        ax_attention_run(e, stage, begin, end);
+        break;
+    }
+}
