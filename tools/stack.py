@@ -35,11 +35,11 @@ error_log error.log {level};
 load_module {module};
 events {{ worker_connections 4096; }}
 http {{
-    access_log access.log llm;
     log_format llm '$remote_addr "$request" $status $axion_tenant '
                    '$axion_model $axion_prompt_tokens '
                    '$axion_completion_tokens ttft=$axion_ttft '
                    'tpot=$axion_tpot $axion_finish_reason';
+    access_log access.log llm;
     client_body_temp_path tmp/body;
     proxy_temp_path tmp/proxy;
     fastcgi_temp_path tmp/fastcgi;
@@ -99,15 +99,15 @@ class Child:
         with open(self.log, errors="replace") as file:
             return "".join(file.readlines()[-lines:])
 
-    def signal(self, number):
+    def send(self, number):
         if self.process.poll() is None:
             self.process.send_signal(number)
 
     def stop(self, number=signal.SIGTERM, seconds=30):
         """Ends it and returns its status; what does not end is killed."""
-        self.signal(number)
+        self.send(number)
         if not self.died_within(seconds):
-            self.signal(signal.SIGKILL)
+            self.send(signal.SIGKILL)
         status = self.process.wait()
         os.close(self.pidfd)
         return status

@@ -79,7 +79,7 @@ class EngineDeath(base.StackTest):
                           ignore_eos=True)))
         ending.start()
         self.stack.wait_metric("axion_engine_requests_running", 1)
-        self.stack.engine.signal(signal.SIGTERM)
+        self.stack.engine.send(signal.SIGTERM)
         ending.join()
         self.assertEqual(result[0]["usage"]["completion_tokens"], 60)
         self.assertTrue(self.stack.engine.died_within(60))

@@ -83,7 +83,7 @@ class Streams(base.StackTest):
         old = self.workers()
         fields = {"max_tokens": 80, "ignore_eos": True}
         results = self.run_streams(
-            16, lambda: self.stack.nginx.signal(signal.SIGHUP), **fields)
+            16, lambda: self.stack.nginx.send(signal.SIGHUP), **fields)
         self.check(results, **fields)
         # the old workers go when their streams have ended
         for pid in old:
@@ -95,7 +95,7 @@ class Streams(base.StackTest):
     def test_3_quit_lets_streams_end(self):
         fields = {"max_tokens": 80, "ignore_eos": True}
         results = self.run_streams(
-            8, lambda: self.stack.nginx.signal(signal.SIGQUIT), **fields)
+            8, lambda: self.stack.nginx.send(signal.SIGQUIT), **fields)
         self.assertTrue(self.stack.nginx.died_within(60))
         self.assertEqual(self.stack.nginx.process.wait(), 0)
         self.stack.start_nginx()
