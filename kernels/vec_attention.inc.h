@@ -44,11 +44,12 @@ struct tile {
 };
 
 
-/* c[r][0 .. 16 n_vectors) += sum over k < n of a[r][k] * b[v][k * b_stride] */
+/* c[r][0 .. 16 n_vectors) += sum over k < n of a[r][k] * b[v][k * b_stride];
+ * ahead: by how many bytes to fetch ahead of each pair of b. */
 INLINE void
 multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
          const size_t a_stride, const uint16_t *const *b, size_t b_stride,
-         uint32_t n, float *c, const size_t c_stride)
+         uint32_t n, float *c, const size_t c_stride, const ptrdiff_t *ahead)
 {
     v16 acc[BLOCK_MAX][V16_BATCH];
     const uint16_t *p[V16_BATCH];
@@ -64,6 +65,9 @@ multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
 
         for (uint32_t v = 0; v < n_vectors; v++) {
             column[v] = v16_load_f16(p[v]);
+            if (v % 2 == 0) {
+                __builtin_prefetch((const char *)p[v] + ahead[v / 2], 0, 2);
+            }
             p[v] += b_stride;
         }
         for (uint32_t r = 0; r < rows; r++) {
@@ -85,7 +89,7 @@ multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
 /* Scores: a is a block of queries, c of terms. */
 static void
 multiply_keys(uint32_t rows, const float *a, const uint16_t *const *b,
-              uint32_t n, float *c)
+              uint32_t n, float *c, const ptrdiff_t *ahead)
 {
     const size_t sa = ROW_FLOATS;
     const size_t sc = AXK_ATTN_KEYS;
@@ -93,22 +97,22 @@ multiply_keys(uint32_t rows, const float *a, const uint16_t *const *b,
 
     switch (rows) {
     case 1:
-        multiply(1, V16_BATCH, a, sa, b, sb, n, c, sc);
+        multiply(1, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 2:
-        multiply(2, V16_BATCH, a, sa, b, sb, n, c, sc);
+        multiply(2, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 3:
-        multiply(3, V16_BATCH, a, sa, b, sb, n, c, sc);
+        multiply(3, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 4:
-        multiply(4, V16_BATCH, a, sa, b, sb, n, c, sc);
+        multiply(4, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 5:
-        multiply(5, V16_BATCH, a, sa, b, sb, n, c, sc);
+        multiply(5, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
         break;
     default:
-        multiply(6, V16_BATCH, a, sa, b, sb, n, c, sc);
+        multiply(6, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
         break;
     }
 }
@@ -117,7 +121,8 @@ multiply_keys(uint32_t rows, const float *a, const uint16_t *const *b,
 /* Weighted values: a is a block of terms, c of partial results. */
 INLINE void
 multiply_values_of(const uint32_t n_vectors, uint32_t rows, const float *a,
-                   const uint16_t *values, size_t sb, uint32_t n, float *c)
+                   const uint16_t *values, size_t sb, uint32_t n, float *c,
+                   const ptrdiff_t *ahead)
 {
     const size_t sa = AXK_ATTN_KEYS;
     const size_t sc = ROW_FLOATS;
@@ -128,22 +133,22 @@ multiply_values_of(const uint32_t n_vectors, uint32_t rows, const float *a,
     }
     switch (rows) {
     case 1:
-        multiply(1, n_vectors, a, sa, b, sb, n, c, sc);
+        multiply(1, n_vectors, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 2:
-        multiply(2, n_vectors, a, sa, b, sb, n, c, sc);
+        multiply(2, n_vectors, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 3:
-        multiply(3, n_vectors, a, sa, b, sb, n, c, sc);
+        multiply(3, n_vectors, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 4:
-        multiply(4, n_vectors, a, sa, b, sb, n, c, sc);
+        multiply(4, n_vectors, a, sa, b, sb, n, c, sc, ahead);
         break;
     case 5:
-        multiply(5, n_vectors, a, sa, b, sb, n, c, sc);
+        multiply(5, n_vectors, a, sa, b, sb, n, c, sc, ahead);
         break;
     default:
-        multiply(6, n_vectors, a, sa, b, sb, n, c, sc);
+        multiply(6, n_vectors, a, sa, b, sb, n, c, sc, ahead);
         break;
     }
 }
@@ -151,15 +156,17 @@ multiply_values_of(const uint32_t n_vectors, uint32_t rows, const float *a,
 
 static void
 multiply_values(uint32_t rows, const float *a, const uint16_t *values,
-                uint32_t padded, uint32_t n, float *c)
+                uint32_t padded, uint32_t n, float *c, ptrdiff_t next)
 {
+    const ptrdiff_t ahead[2] = { next, next };
     uint32_t i = 0;
 
     for (; i + 16 * V16_BATCH <= padded; i += 16 * V16_BATCH) {
-        multiply_values_of(V16_BATCH, rows, a, values + i, padded, n, c + i);
+        multiply_values_of(V16_BATCH, rows, a, values + i, padded, n, c + i,
+                           ahead);
     }
     for (; i < padded; i += 16) {
-        multiply_values_of(1, rows, a, values + i, padded, n, c + i);
+        multiply_values_of(1, rows, a, values + i, padded, n, c + i, ahead);
     }
 }
 
@@ -214,6 +221,22 @@ softmax_terms(const struct axk_attention *a, float *p, uint32_t lo, uint32_t hi,
 }
 
 
+/*
+ * Bytes from block i to the same place in the next tile, which the products
+ * fetch into L2 as they go (a decode from memory took twice as long without;
+ * fetching into L1 instead gained nothing: its miss buffers are few).
+ */
+INLINE ptrdiff_t
+distance(const struct chunk *c, uint32_t i)
+{
+    uint32_t last = c->pos[c->n_rows - 1] / AXK_KV_TOKENS;
+    uint32_t next = i + 2 <= last ? i + 2 : i;
+
+    return (ptrdiff_t)c->a->block_table[next] * (ptrdiff_t)c->a->kv_block_stride
+           - (ptrdiff_t)c->a->block_table[i] * (ptrdiff_t)c->a->kv_block_stride;
+}
+
+
 /* Keys [lo, hi) of the tile for rows [r, r + rows) of t. */
 static void
 add_values(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
@@ -232,7 +255,8 @@ add_values(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
         if (n > hi - lo) {
             n = hi - lo;
         }
-        multiply_values(rows, &t->p[r][lo], values, padded, n, t->o[r]);
+        multiply_values(rows, &t->p[r][lo], values, padded, n, t->o[r],
+                        distance(c, (base + lo) / AXK_KV_TOKENS));
         lo += n;
     }
 }
@@ -246,17 +270,23 @@ score_keys(const struct chunk *c, uint32_t base, uint32_t r0, uint32_t rows,
     uint32_t i = base / AXK_KV_TOKENS;
     const uint16_t *half[2];
     const uint16_t *b[4];
+    ptrdiff_t ahead[2];
 
     /* A block that no row sees may not exist: its scores are masked, so any
      * readable keys stand in. */
-    half[0] = kv_head_of(a, lo < AXK_KV_TOKENS ? i : i + 1, c->kv_head);
-    half[1] = kv_head_of(a, hi > AXK_KV_TOKENS ? i + 1 : i, c->kv_head);
+    uint32_t i0 = lo < AXK_KV_TOKENS ? i : i + 1;
+    uint32_t i1 = hi > AXK_KV_TOKENS ? i + 1 : i;
+    half[0] = kv_head_of(a, i0, c->kv_head);
+    half[1] = kv_head_of(a, i1, c->kv_head);
+    ahead[0] = distance(c, i0);
+    ahead[1] = distance(c, i1);
     for (int v = 0; v < 4; v++) {
         b[v] = half[v / 2] + v % 2 * 16;
     }
     memset(t->p, 0, rows * sizeof(t->p[0]));
     for (int v = 0; v < 4; v += V16_BATCH) {
-        multiply_keys(rows, c->q[r0], b + v, a->head_dim, t->p[0] + 16 * v);
+        multiply_keys(rows, c->q[r0], b + v, a->head_dim, t->p[0] + 16 * v,
+                      ahead + v / 2);
     }
 }
 
