@@ -43,7 +43,7 @@
 #define AX_SAMPLING_BIAS_BANNED (-100.0f)
 
 struct ax_sampling_bias {
-    uint32_t token; /* < n_vocab, no token twice */
+    uint32_t token; /* < n_vocab */
     float bias;     /* finite */
 };
 

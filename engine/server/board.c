@@ -1,0 +1,87 @@
+/*
+ * The load board: what clients read to balance, to tell loading from ready,
+ * and to notice an engine that stands still.  Published after every step and
+ * at every change of state; the heartbeat counts with it.
+ */
+#include "engine/server/server_private.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RATE_WINDOW_US 1000000u
+
+
+void
+ax_server_board_open(struct ax_server *s)
+{
+    struct axion_board *b = &s->board;
+    b->state = AXION_ENGINE_LOADING;
+    b->engine_pid = (uint64_t) getpid();
+    b->started = (uint64_t) time(NULL);
+    s->rate_since_us = ax_server_now_us();
+}
+
+
+void
+ax_server_board_model(struct ax_server *s)
+{
+    const struct ax_engine *e = s->engine;
+    struct axion_board *b = &s->board;
+    b->load_permille = 1000;
+    b->batch_max = e->sequences;
+    b->kv_blocks_total = ax_kv_blocks_total(e->kv);
+    b->kv_block_tokens = AX_KV_BLOCK_TOKENS;
+    b->kv_bytes = ax_kv_block_bytes(e->kv) * b->kv_blocks_total;
+    b->n_models = 1;
+    struct axion_board_model *m = &b->models[0];
+    memcpy(m->id, e->id, sizeof(m->id));
+    m->context_tokens = e->ctx;
+    m->vocabulary = e->info->n_vocab;
+    m->created = e->created;
+    m->parameters = e->info->n_params;
+}
+
+
+/* Tokens per second over the last whole window. */
+static void
+update_rates(struct ax_server *s, uint64_t now_us)
+{
+    struct axion_board *b = &s->board;
+    uint64_t us = now_us - s->rate_since_us;
+    if (us < RATE_WINDOW_US) {
+        return;
+    }
+    uint64_t answer = b->completion_tokens_total - s->rate_answer;
+    uint64_t prompt = s->prefilled_total - s->rate_prompt;
+    b->tokens_per_second_milli = (uint32_t) (answer * 1000000000ull / us);
+    b->prefill_per_second_milli = (uint32_t) (prompt * 1000000000ull / us);
+    s->rate_answer = b->completion_tokens_total;
+    s->rate_prompt = s->prefilled_total;
+    s->rate_since_us = now_us;
+}
+
+
+void
+ax_server_publish(struct ax_server *s)
+{
+    struct axion_board *b = &s->board;
+    uint64_t now_us = ax_server_now_us();
+    update_rates(s, now_us);
+    b->state = s->state;
+    b->heartbeat++;
+    b->channels_open = s->n_conns;
+    if (s->engine != NULL) {
+        struct ax_sched_counts counts;
+        ax_sched_counts(s->sched, &counts);
+        b->running = counts.running;
+        b->waiting = counts.waiting;
+        b->parked = counts.parked;
+        b->preemptions_total = counts.preemptions;
+        b->kv_blocks_used = ax_kv_blocks_used(s->engine->kv);
+    } else {
+        b->load_permille = atomic_load(&s->load_permille);
+    }
+    s->published_us = now_us;
+    axion_board_publish(s->board_writer, b);
+}

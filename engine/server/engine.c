@@ -1,0 +1,189 @@
+/* See engine.h.  Everything is opened in the order of its dependencies and
+ * closed in the reverse one, half-open engines included. */
+#include "engine/server/engine.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KV_BYTES_MAX_DEFAULT (1ull << 30)
+
+
+uint32_t
+ax_engine_cpus(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        return (uint32_t) CPU_COUNT(&set);
+    }
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint32_t) n : 1;
+}
+
+
+static uint64_t
+kv_bytes_default(void)
+{
+    uint64_t quarter = (uint64_t) sysconf(_SC_PHYS_PAGES) *
+                       (uint64_t) sysconf(_SC_PAGE_SIZE) / 4;
+    return quarter < KV_BYTES_MAX_DEFAULT ? quarter : KV_BYTES_MAX_DEFAULT;
+}
+
+
+static void
+name_model(struct ax_engine *e, const struct ax_engine_options *options)
+{
+    const char *slash = strrchr(options->path, '/');
+    const char *base = slash != NULL ? slash + 1 : options->path;
+    size_t n = strlen(base);
+    if (n > 5 && strcmp(base + n - 5, ".gguf") == 0) {
+        n -= 5;
+    }
+    ax_error_escape(e->file_id, sizeof(e->file_id), base, n);
+    snprintf(e->id, sizeof(e->id), "%s",
+             options->alias != NULL ? options->alias : e->file_id);
+    struct stat st;
+    e->created = stat(options->path, &st) == 0 && st.st_mtime > 0
+                     ? (uint64_t) st.st_mtime : 0;
+}
+
+
+static int
+open_text(struct ax_engine *e, struct ax_error *err)
+{
+    struct ax_tokenizer_params params;
+    int rc = ax_model_tokenizer_params(e->model, &params, err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    char why[AX_ERROR_TEXT];
+    rc = ax_tokenizer_open(&e->tokenizer, &params, why, sizeof(why));
+    if (rc != AX_TEXT_OK) {
+        return ax_error_set(err, rc == AX_TEXT_NO_MEMORY
+                                     ? AXION_ERR_NO_MEMORY
+                                     : AXION_ERR_MODEL_UNSUPPORTED,
+                            "tokenizer: %s", why);
+    }
+    if (ax_tokenizer_n_vocab(e->tokenizer) > e->info->n_vocab) {
+        return ax_error_set(err, AXION_ERR_MODEL_FILE,
+                            "the tokenizer has %u tokens, the model %u",
+                            ax_tokenizer_n_vocab(e->tokenizer),
+                            e->info->n_vocab);
+    }
+    e->token_bytes_max =
+        (uint32_t) ax_tokenizer_token_bytes_max(e->tokenizer);
+    const char *source = e->info->chat_template;
+    if (source == NULL) {
+        snprintf(e->template_note, sizeof(e->template_note),
+                 "the model file has no chat template");
+    } else if (ax_template_open(&e->chat_template, source, strlen(source),
+                                why, sizeof(why)) != AX_TEXT_OK)
+    {
+        /* Completions work without; chat requests are told this line. */
+        snprintf(e->template_note, sizeof(e->template_note),
+                 "the chat template does not compile: %.200s", why);
+    }
+    e->prompts = (struct ax_prompt_maker){
+        .tokenizer = e->tokenizer,
+        .chat_template = e->chat_template,
+        .template_note = e->template_note,
+    };
+    return AXION_OK;
+}
+
+
+static int
+open_compute(struct ax_engine *e, const struct ax_engine_options *options,
+             struct ax_error *err)
+{
+    struct ax_kv_shape shape = ax_model_kv_shape(e->model);
+    uint64_t bytes = options->kv_bytes != 0 ? options->kv_bytes
+                                            : kv_bytes_default();
+    int rc = ax_kv_open(&e->kv, &shape, bytes, err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    uint64_t kv_tokens = (uint64_t) ax_kv_blocks_total(e->kv) *
+                         AX_KV_BLOCK_TOKENS;
+    e->ctx = kv_tokens < e->info->n_ctx ? (uint32_t) kv_tokens
+                                        : e->info->n_ctx;
+    struct ax_exec_options exec = {.n_threads = e->threads,
+                                   .batch_tokens_max = e->batch_tokens,
+                                   .logits_max = e->sequences,
+                                   .sequences_max = e->sequences};
+    rc = ax_exec_open(&e->exec, e->model, e->kv, &exec, err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    rc = ax_sampler_open(&e->sampler, e->info->n_vocab,
+                         ax_model_ops(e->model));
+    e->logits = aligned_alloc(64, ((size_t) e->sequences * e->info->n_vocab *
+                                       sizeof(float) + 63) / 64 * 64);
+    if (rc != AXION_OK || e->logits == NULL) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY,
+                            "no memory for the logits of %u sequences",
+                            e->sequences);
+    }
+    return AXION_OK;
+}
+
+
+int
+ax_engine_open(struct ax_engine **out,
+               const struct ax_engine_options *options, struct ax_error *err)
+{
+    *out = NULL;
+    struct ax_engine *e = calloc(1, sizeof(*e));
+    if (e == NULL) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    e->threads = options->threads != 0 ? options->threads : ax_engine_cpus();
+    e->batch_tokens = options->batch_tokens;
+    e->sequences = options->sequences < options->batch_tokens
+                       ? options->sequences : options->batch_tokens;
+    name_model(e, options);
+    struct ax_model_options model = {
+        .path = options->path,
+        .isa = options->isa,
+        .n_threads = e->threads,
+        .ctx = options->ctx,
+        .progress = options->progress,
+        .context = options->context,
+    };
+    int rc = ax_model_open(&e->model, &model, err);
+    if (rc != AXION_OK) {
+        goto failed;
+    }
+    e->info = ax_model_info(e->model);
+    if ((rc = open_text(e, err)) != AXION_OK ||
+        (rc = open_compute(e, options, err)) != AXION_OK)
+    {
+        goto failed;
+    }
+    *out = e;
+    return AXION_OK;
+
+failed:
+    ax_engine_close(e);
+    return rc;
+}
+
+
+void
+ax_engine_close(struct ax_engine *e)
+{
+    if (e == NULL) {
+        return;
+    }
+    free(e->logits);
+    ax_sampler_close(e->sampler);
+    ax_exec_close(e->exec);
+    ax_kv_close(e->kv);
+    ax_template_close(e->chat_template);
+    ax_tokenizer_close(e->tokenizer);
+    ax_model_close(e->model);
+    free(e);
+}

@@ -1,0 +1,70 @@
+/*
+ * One loaded model with everything that serves it: tokenizer, template, KV
+ * blocks, executor, sampler, rows for logits.
+ *
+ * ax_engine_open() blocks for as long as loading takes; axiond calls it on a
+ * thread of its own while the socket answers, the tool calls it directly.
+ * The result belongs to one thread at a time, but for the tokenizer and the
+ * template, which are immutable.
+ *
+ * Sizes are decided here, once, and can be printed: how much KV, how long a
+ * context fits into it, how many sequences share a step.
+ */
+#ifndef AX_SERVER_ENGINE_H
+#define AX_SERVER_ENGINE_H
+
+#include <stdint.h>
+#include "engine/error.h"
+#include "engine/exec/exec.h"
+#include "engine/kv/kv.h"
+#include "engine/model/model.h"
+#include "engine/sample/sample.h"
+#include "engine/server/prompt.h"
+#include "engine/text/template.h"
+#include "engine/text/tokenizer.h"
+
+#define AX_ENGINE_ID_BYTES 64u
+
+struct ax_engine_options {
+    const char *path;
+    const char *isa;        /* NULL: the best */
+    const char *alias;      /* NULL: the file's name */
+    uint32_t threads;       /* 0: CPUs that this process may use */
+    uint32_t ctx;           /* 0: the model's, as far as KV reaches */
+    uint64_t kv_bytes;      /* 0: a quarter of memory, at most 1 GiB */
+    uint32_t batch_tokens;  /* tokens of one step */
+    uint32_t sequences;     /* of one step; cut to batch_tokens */
+    void (*progress)(void *context, uint32_t permille);
+    void *context;
+};
+
+struct ax_engine {
+    struct ax_model *model;
+    const struct ax_model_info *info;
+    struct ax_tokenizer *tokenizer;
+    struct ax_template *chat_template; /* NULL: the model has none */
+    struct ax_kv *kv;
+    struct ax_exec *exec;
+    struct ax_sampler *sampler;
+    float *logits; /* [sequences][n_vocab] */
+    struct ax_prompt_maker prompts;
+    uint32_t threads;
+    uint32_t ctx;
+    uint32_t batch_tokens;
+    uint32_t sequences;
+    uint32_t token_bytes_max;
+    uint64_t created;                 /* of the file, seconds */
+    char file_id[AX_ENGINE_ID_BYTES]; /* the file's name without .gguf */
+    char id[AX_ENGINE_ID_BYTES];      /* the alias, else file_id */
+    char template_note[AX_ERROR_TEXT]; /* why there is no chat template */
+};
+
+int ax_engine_open(struct ax_engine **out,
+                   const struct ax_engine_options *options,
+                   struct ax_error *err);
+void ax_engine_close(struct ax_engine *engine); /* NULL is fine */
+
+/* CPUs that this process may run on. */
+uint32_t ax_engine_cpus(void);
+
+#endif

@@ -1,0 +1,61 @@
+/* axiond's options: parsed, shown by --help and held against
+ * docs/options.md by tests/server. */
+#include "engine/server/loop.h"
+#include "engine/server/server.h"
+
+#define AT(field) offsetof(struct ax_server_options, field)
+
+const struct ax_option ax_server_option_table[] = {
+    {"model", AX_OPTION_TEXT, AT(model), "FILE", NULL,
+     "the GGUF file to serve; required", 0, 0, NULL},
+    {"listen", AX_OPTION_TEXT, AT(listen), "unix:PATH[,mode=][,group=]", NULL,
+     "the socket of gateways; required", 0, 0, NULL},
+    {"allow-uid", AX_OPTION_UIDS, AT(allow_uid), "UID", "any",
+     "accept gateways of this user only; may be repeated", 0, 0, NULL},
+    {"alias", AX_OPTION_TEXT, AT(alias), "NAME", "the file's name",
+     "the model's id for clients", 0, 0, NULL},
+    {"threads", AX_OPTION_NUMBER, AT(threads), "N", "one per CPU",
+     "compute threads", 1, 512, NULL},
+    {"kv-memory", AX_OPTION_SIZE, AT(kv_memory), "SIZE",
+     "a quarter of memory, at most 1g", "memory for keys and values",
+     1 << 20, 1e15, NULL},
+    {"ctx", AX_OPTION_NUMBER, AT(ctx), "N", "the model's, as KV allows",
+     "longest context of a request, in tokens", 16, 1 << 24, NULL},
+    {"max-batch", AX_OPTION_NUMBER, AT(max_batch), "N", "256",
+     "tokens computed in one step", 1, 16384, NULL},
+    {"max-sequences", AX_OPTION_NUMBER, AT(max_sequences), "N", "64",
+     "requests computed in one step", 1, 4096, NULL},
+    {"max-queue", AX_OPTION_NUMBER, AT(max_queue), "N", "512",
+     "requests that may wait", 1, 65536, NULL},
+    {"max-queue-tokens", AX_OPTION_SIZE, AT(max_queue_tokens), "N", "256k",
+     "prompt tokens that may wait", 1, 1e12, NULL},
+    {"isa", AX_OPTION_CHOICE, AT(isa), "NAME", "auto",
+     "cap the instruction set", 0, 0, "auto|scalar|avx2|avx512"},
+    {"event-loop", AX_OPTION_CHOICE, AT(event_loop), "NAME", "auto",
+     "how to wait for events", 0, 0, AX_LOOP_KINDS},
+    {"drain-timeout", AX_OPTION_TIME, AT(drain_timeout_ms), "TIME", "30s",
+     "how long running requests may take after SIGTERM", 0, 86400000, NULL},
+    {"log-level", AX_OPTION_CHOICE, AT(log_level), "LEVEL", "notice",
+     "the least that is logged", 0, 0, AX_LOG_LEVELS},
+    {"version", AX_OPTION_FLAG, AT(version), NULL, NULL,
+     "print the version and exit", 0, 0, NULL},
+    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL,
+     "print this and exit", 0, 0, NULL},
+    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
+};
+
+
+void
+ax_server_defaults(struct ax_server_options *options)
+{
+    *options = (struct ax_server_options){
+        .event_loop = "auto",
+        .isa = "auto",
+        .log_level = "notice",
+        .max_batch = 256,
+        .max_sequences = 64,
+        .max_queue = 512,
+        .max_queue_tokens = 256 << 10,
+        .drain_timeout_ms = 30000,
+    };
+}

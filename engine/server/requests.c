@@ -1,0 +1,690 @@
+/*
+ * Life of a request, from SUBMIT to DONE or ERROR.
+ *
+ * The payload is copied out of the ring, decoded, rendered and tokenized on
+ * the helper thread (text_run), which writes only the fields that the header
+ * marks as its own.  Back on thread 0 the request meets the scheduler, which
+ * takes or refuses it at once: ACCEPTED or ERROR never wait for the batch.
+ */
+#include "engine/server/server_private.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#define LOADING_RETRY_MS 1000u
+
+
+/* ---- memory ---- */
+
+static int
+kv_reserve(void *context, uint32_t slot, uint32_t n_tokens)
+{
+    struct ax_server *s = context;
+    return ax_kv_reserve(s->engine->kv, &s->requests[slot].kv, n_tokens);
+}
+
+
+static void
+kv_release(void *context, uint32_t slot)
+{
+    struct ax_server *s = context;
+    ax_kv_release(s->engine->kv, &s->requests[slot].kv);
+}
+
+
+static uint32_t
+kv_free(void *context)
+{
+    struct ax_server *s = context;
+    return ax_kv_blocks_free(s->engine->kv);
+}
+
+
+static size_t
+text_memory_bytes(void)
+{
+    static const char longest[AXION_STOP_BYTES_MAX] = {'x'};
+    struct ax_stream_stop stops[AXION_STOP_MAX];
+    for (uint32_t i = 0; i < AXION_STOP_MAX; i++) {
+        stops[i] = (struct ax_stream_stop){longest, sizeof(longest)};
+    }
+    return ax_stream_size(stops, AXION_STOP_MAX);
+}
+
+
+static void *
+cut(char **at, size_t bytes)
+{
+    void *memory = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return memory;
+}
+
+
+/* Address space for every slot at once; pages come with their first use. */
+static int
+reserve_slots(struct ax_server *s)
+{
+    size_t tokens = (size_t) s->engine->ctx * sizeof(int32_t);
+    uint32_t blocks_max = ax_kv_blocks_for(s->engine->ctx);
+    size_t blocks = (size_t) blocks_max * sizeof(uint32_t);
+    size_t bias = AXION_LOGIT_BIAS_MAX * sizeof(struct ax_sampling_bias);
+    size_t text = text_memory_bytes();
+    size_t slot = tokens + blocks + bias + text + 4 * 64;
+    s->slots_memory_bytes = slot * s->n_requests;
+    char *at = mmap(NULL, s->slots_memory_bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    s->requests = calloc(s->n_requests, sizeof(*s->requests));
+    if (at == MAP_FAILED || s->requests == NULL) {
+        s->slots_memory_bytes = 0;
+        return AXION_ERR_NO_MEMORY;
+    }
+    s->slots_memory = at;
+    for (uint32_t i = s->n_requests; i-- > 0;) {
+        struct request *r = &s->requests[i];
+        r->slot = i;
+        r->server = s;
+        r->tokens = cut(&at, tokens);
+        r->kv.blocks = cut(&at, blocks);
+        r->kv.blocks_max = blocks_max;
+        r->bias = cut(&at, bias);
+        r->text_memory = cut(&at, text);
+        r->next_free = s->free_requests;
+        s->free_requests = r;
+    }
+    return AXION_OK;
+}
+
+
+int
+ax_server_requests_open(struct ax_server *s, struct ax_error *err)
+{
+    const struct ax_engine *e = s->engine;
+    /* The queue, those in steps, and as many again that are parked. */
+    s->n_requests = s->options.max_queue + 2 * e->sequences;
+    struct ax_sched_options options = {
+        .slots_max = s->n_requests,
+        .running_max = e->sequences,
+        .batch_tokens_max = e->batch_tokens,
+        .kv_blocks_total = ax_kv_blocks_total(e->kv),
+        .kv_block_tokens = AX_KV_BLOCK_TOKENS,
+        .queue_max = s->options.max_queue,
+        .queue_tokens_max = s->options.max_queue_tokens,
+        .kv = {s, kv_reserve, kv_release, kv_free},
+    };
+    int rc = ax_sched_open(&s->sched, &options);
+    s->step_tokens = calloc(e->batch_tokens, sizeof(*s->step_tokens));
+    s->step_sequences = calloc(e->sequences, sizeof(*s->step_sequences));
+    s->step_entries = calloc(e->sequences, sizeof(*s->step_entries));
+    /* The longest token, each byte at worst a U+FFFD, behind held text. */
+    s->text_out_bytes = 3 * ((size_t) e->token_bytes_max +
+                             2 * AXION_STOP_BYTES_MAX);
+    s->text_out = malloc(s->text_out_bytes);
+    if (rc != AXION_OK || s->step_tokens == NULL ||
+        s->step_sequences == NULL || s->step_entries == NULL ||
+        s->text_out == NULL || reserve_slots(s) != AXION_OK ||
+        getrandom(&s->next_seed, sizeof(s->next_seed), 0) !=
+            sizeof(s->next_seed))
+    {
+        return ax_error_set(err, rc != AXION_OK ? rc : AXION_ERR_NO_MEMORY,
+                            "cannot reserve %u request slots",
+                            s->n_requests);
+    }
+    return AXION_OK;
+}
+
+
+void
+ax_server_requests_close(struct ax_server *s)
+{
+    for (uint32_t i = 0; s->requests != NULL && i < s->n_requests; i++) {
+        free(s->requests[i].payload);
+    }
+    ax_sched_close(s->sched);
+    free(s->step_tokens);
+    free(s->step_sequences);
+    free(s->step_entries);
+    free(s->text_out);
+    free(s->requests);
+    if (s->slots_memory != NULL) {
+        munmap(s->slots_memory, s->slots_memory_bytes);
+    }
+}
+
+
+static void
+free_request(struct ax_server *s, struct request *r)
+{
+    assert(r->state != REQUEST_FREE && r->payload == NULL &&
+           r->kv.n_blocks == 0);
+    for (struct request **at = &s->held; r->in_held_list && *at != NULL;
+         at = &(*at)->next_held)
+    {
+        if (*at == r) {
+            *at = r->next_held;
+            break;
+        }
+    }
+    r->in_held_list = false;
+    r->state = REQUEST_FREE;
+    r->conn = NULL;
+    r->next_free = s->free_requests;
+    s->free_requests = r;
+    s->n_live--;
+}
+
+
+/* ---- text work, on the helper's thread ---- */
+
+static int
+check_model(const struct ax_engine *e, const struct axion_request_view *view,
+            struct ax_error *err)
+{
+    const char *names[] = {e->id, e->file_id};
+    if (view->model.data == NULL || view->model.bytes == 0) {
+        return AXION_OK;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (strlen(names[i]) == view->model.bytes &&
+            memcmp(names[i], view->model.data, view->model.bytes) == 0)
+        {
+            return AXION_OK;
+        }
+    }
+    return ax_error_set(err, AXION_ERR_MODEL_NOT_FOUND,
+                        "this engine serves \"%s\"", e->id);
+}
+
+
+static int
+take_sampling(struct request *r, const struct axion_request_view *view,
+              uint32_t n_vocab, struct ax_error *err)
+{
+    const struct axion_request_head *head = &view->head;
+    uint64_t drawn = r->sampling.seed;
+    r->sampling = (struct ax_sampling){
+        .temperature = head->temperature,
+        .top_p = head->top_p,
+        .min_p = head->min_p,
+        .repetition_penalty = head->repetition_penalty,
+        .presence_penalty = head->presence_penalty,
+        .frequency_penalty = head->frequency_penalty,
+        .top_k = head->top_k,
+        .n_bias = view->n_logit_bias,
+        .bias = r->bias,
+        .seed = head->flags & AXION_REQUEST_SEED ? head->seed : drawn,
+    };
+    if (view->n_logit_bias > AXION_LOGIT_BIAS_MAX) {
+        return ax_error_set(err, AXION_ERR_INVALID_VALUE,
+                            "more than %u logit_bias entries",
+                            AXION_LOGIT_BIAS_MAX);
+    }
+    for (uint32_t i = 0; i < view->n_logit_bias; i++) {
+        struct axion_logit_bias bias;
+        memcpy(&bias, view->logit_bias + i * sizeof(bias), sizeof(bias));
+        r->bias[i] = (struct ax_sampling_bias){bias.token, bias.bias};
+    }
+    const char *field;
+    int rc = ax_sampling_check(&r->sampling, n_vocab, &field);
+    if (rc != AXION_OK) {
+        return ax_error_set(err, rc, "%s is out of range", field);
+    }
+    return AXION_OK;
+}
+
+
+static int
+open_stream(struct request *r, const struct axion_request_view *view,
+            struct ax_error *err)
+{
+    struct ax_stream_stop stops[AXION_STOP_MAX];
+    for (uint32_t i = 0; i < view->n_stops; i++) {
+        stops[i] = (struct ax_stream_stop){view->stops[i].data,
+                                           view->stops[i].bytes};
+    }
+    r->text = ax_stream_init(r->text_memory, text_memory_bytes(), stops,
+                             view->n_stops);
+    if (r->text == NULL) {
+        return ax_error_set(err, AXION_ERR_INVALID_VALUE,
+                            "a stop string is empty or too long");
+    }
+    return AXION_OK;
+}
+
+
+static int
+prepare(struct request *r)
+{
+    const struct ax_engine *e = r->server->engine;
+    struct axion_request_view view;
+    char why[AX_ERROR_TEXT];
+    int rc = axion_request_decode(&view, r->payload, r->payload_bytes, why,
+                                  sizeof(why));
+    if (rc != AXION_OK) {
+        return ax_error_set(&r->error, AXION_ERR_INVALID_REQUEST, "%s", why);
+    }
+    r->head = view.head;
+    if ((rc = check_model(e, &view, &r->error)) != AXION_OK ||
+        (rc = take_sampling(r, &view, e->info->n_vocab, &r->error)) !=
+            AXION_OK ||
+        (rc = open_stream(r, &view, &r->error)) != AXION_OK ||
+        (rc = ax_prompt_of_request(&e->prompts, &view, r->tokens, e->ctx,
+                                   &r->n_prompt, &r->error)) != AXION_OK)
+    {
+        return rc;
+    }
+    if (r->n_prompt >= e->ctx) {
+        return ax_error_set(&r->error, AXION_ERR_CONTEXT_LENGTH,
+                            "the prompt has %u tokens and the context %u: "
+                            "no room for an answer", r->n_prompt, e->ctx);
+    }
+    return AXION_OK;
+}
+
+
+static void
+text_run(struct ax_job *job)
+{
+    struct request *r = (struct request *) job;
+    r->error = (struct ax_error){0};
+    r->error.number = prepare(r);
+}
+
+
+/* ---- SUBMIT ---- */
+
+static int
+submit_refusal(struct ax_server *s, size_t payload_bytes, uint32_t *retry_ms)
+{
+    *retry_ms = 0;
+    if (s->state == AXION_ENGINE_LOADING) {
+        *retry_ms = LOADING_RETRY_MS;
+        return AXION_ERR_ENGINE_LOADING;
+    }
+    if (s->state != AXION_ENGINE_READY) {
+        return AXION_ERR_ENGINE_DRAINING;
+    }
+    if (s->free_requests == NULL ||
+        (s->text_bytes > 0 && s->text_bytes + payload_bytes > TEXT_BYTES_MAX))
+    {
+        *retry_ms = ax_sched_retry_after_ms(s->sched, 0);
+        return AXION_ERR_QUEUE_FULL;
+    }
+    return AXION_OK;
+}
+
+
+void
+ax_server_submit(struct ax_server *s, struct conn *conn,
+                 const struct axion_command *command)
+{
+    uint32_t retry_ms;
+    s->board.requests_total++;
+    int rc = submit_refusal(s, command->payload_bytes, &retry_ms);
+    uint8_t *payload = NULL;
+    if (rc == AXION_OK && (payload = malloc(command->payload_bytes)) == NULL) {
+        rc = AXION_ERR_NO_MEMORY;
+    }
+    if (rc != AXION_OK) {
+        s->board.requests_refused++;
+        axion_channel_error(conn->channel, command->id, rc, retry_ms, NULL);
+        ax_log(s->log, axion_error_info(rc)->level,
+               "request of %s refused: %s", axion_channel_name(conn->channel),
+               axion_error_info(rc)->name);
+        return;
+    }
+    memcpy(payload, command->payload, command->payload_bytes);
+    struct request *r = s->free_requests;
+    s->free_requests = r->next_free;
+    s->n_live++;
+    assert(r->state == REQUEST_FREE && r->kv.n_blocks == 0);
+    r->state = REQUEST_TEXT;
+    r->conn = conn;
+    r->id = command->id;
+    r->payload = payload;
+    r->payload_bytes = command->payload_bytes;
+    r->lease_tokens = command->lease_tokens;
+    r->submitted_us = ax_server_now_us();
+    r->started_us = r->first_us = r->last_us = 0;
+    r->paused = r->lease_refused = r->output_held = false;
+    r->n_prompt = r->n_tokens = 0;
+    /* Steps of an odd constant: all seeds of one run differ. */
+    r->sampling.seed = s->next_seed += 0x9e3779b97f4a7c15u;
+    s->text_bytes += command->payload_bytes;
+    axion_channel_set_user(conn->channel, command->id, r);
+    r->job.run = text_run;
+    ax_helper_submit(s->helper, &r->job);
+}
+
+
+/* ---- ends ---- */
+
+static uint32_t
+elapsed_us(uint64_t from, uint64_t to)
+{
+    if (from == 0 || to <= from) {
+        return 0;
+    }
+    return to - from < UINT32_MAX ? (uint32_t) (to - from) : UINT32_MAX;
+}
+
+
+static struct axion_cq_done
+done_of(const struct ax_server *s, const struct request *r, unsigned reason)
+{
+    struct axion_cq_done done = {
+        .reason = reason,
+        .prompt_tokens = r->n_prompt,
+        .completion_tokens = r->n_tokens - r->n_prompt,
+        .queue_us = elapsed_us(r->submitted_us, r->started_us),
+        .prefill_us = elapsed_us(r->started_us, r->first_us),
+        .decode_us = elapsed_us(r->first_us, r->last_us),
+    };
+    if (r->state == REQUEST_SCHED) {
+        done.preemptions = ax_sched_preemptions(s->sched, r->slot);
+    }
+    return done;
+}
+
+
+static void
+log_end(const struct ax_server *s, const struct request *r, const char *how,
+        const struct axion_cq_done *done)
+{
+    ax_log(s->log, AXION_LOG_info,
+           "request of %s: %s, %u+%u tokens, queue %u us, prefill %u us, "
+           "decode %u us, preempted %u times",
+           r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
+           how, done->prompt_tokens, done->completion_tokens, done->queue_us,
+           done->prefill_us, done->decode_us, done->preemptions);
+}
+
+
+static void
+send_done(struct ax_server *s, struct request *r, unsigned reason)
+{
+    static const char *const names[] = {"", "stop", "length", "lease",
+                                        "cancelled"};
+    struct axion_cq_done done = done_of(s, r, reason);
+    log_end(s, r, names[reason], &done);
+    if (r->conn != NULL) {
+        axion_channel_done(r->conn->channel, r->id, &done);
+        r->conn = NULL;
+    }
+}
+
+
+/* The text that was held back for a stop string or an open character. */
+static void
+send_held_text(struct ax_server *s, struct request *r)
+{
+    if (ax_stream_stopped(r->text)) {
+        return;
+    }
+    size_t n = ax_stream_finish(r->text, s->text_out);
+    if (n > 0) {
+        (void) axion_channel_tokens(r->conn->channel, r->id, NULL, 0,
+                                    s->text_out, (uint32_t) n, NULL, 0);
+    }
+}
+
+
+void
+ax_server_done(struct ax_server *s, struct request *r, unsigned reason)
+{
+    assert(r->state == REQUEST_SCHED && r->conn != NULL);
+    send_held_text(s, r);
+    send_done(s, r, reason);
+    s->board.requests_done++;
+    ax_sched_finish(s->sched, r->slot, ax_server_now_us());
+    free_request(s, r);
+}
+
+
+static void
+send_error(struct ax_server *s, struct request *r, int error,
+           uint32_t retry_ms, const char *detail)
+{
+    ax_log(s->log, axion_error_info(error)->level,
+           "request of %s: %s%s%s",
+           r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
+           axion_error_info(error)->name, detail != NULL ? ": " : "",
+           detail != NULL ? detail : "");
+    if (r->conn != NULL) {
+        axion_channel_error(r->conn->channel, r->id, error, retry_ms, detail);
+        r->conn = NULL;
+    }
+}
+
+
+void
+ax_server_fail(struct ax_server *s, struct request *r, int error,
+               uint32_t retry_ms, const char *detail)
+{
+    assert(r->state == REQUEST_SCHED);
+    send_error(s, r, error, retry_ms, detail);
+    s->board.requests_failed++;
+    ax_sched_finish(s->sched, r->slot, ax_server_now_us());
+    free_request(s, r);
+}
+
+
+void
+ax_server_fail_all(struct ax_server *s, int error, const char *detail)
+{
+    for (uint32_t i = 0; i < s->n_requests; i++) {
+        struct request *r = &s->requests[i];
+        if (r->state == REQUEST_SCHED) {
+            ax_server_fail(s, r, error, 0, detail);
+        } else if (r->state == REQUEST_TEXT && r->conn != NULL) {
+            send_error(s, r, error, 0, detail);
+            s->board.requests_failed++;
+        }
+    }
+}
+
+
+void
+ax_server_cancel(struct ax_server *s, struct request *r)
+{
+    send_done(s, r, AXION_FINISH_CANCELLED);
+    s->board.requests_cancelled++;
+    if (r->state == REQUEST_SCHED &&
+        ax_sched_cancel(s->sched, r->slot) == AXION_OK)
+    {
+        free_request(s, r);
+    }
+}
+
+
+/* ---- other commands ---- */
+
+void
+ax_server_pause(struct ax_server *s, struct request *r, bool pause)
+{
+    r->paused = pause;
+    if (r->state != REQUEST_SCHED) {
+        return;
+    }
+    if (pause) {
+        ax_sched_hold(s->sched, r->slot, AX_HOLD_PAUSE);
+    } else {
+        ax_sched_unhold(s->sched, r->slot, AX_HOLD_PAUSE);
+    }
+}
+
+
+void
+ax_server_topup(struct ax_server *s, struct request *r, uint64_t tokens)
+{
+    if (r->state == REQUEST_SCHED) {
+        ax_sched_topup(s->sched, r->slot, tokens);
+    } else if (tokens == 0) {
+        r->lease_refused = true;
+    } else if (r->lease_tokens < UINT64_MAX - tokens) {
+        r->lease_tokens += tokens;
+    }
+}
+
+
+void
+ax_server_hold_output(struct ax_server *s, struct request *r)
+{
+    ax_sched_hold(s->sched, r->slot, AX_HOLD_OUTPUT);
+    r->output_held = true;
+    if (!r->in_held_list) {
+        r->in_held_list = true;
+        r->next_held = s->held;
+        s->held = r;
+    }
+}
+
+
+void
+ax_server_release_outputs(struct ax_server *s)
+{
+    for (struct request **at = &s->held; *at != NULL;) {
+        struct request *r = *at;
+        uint32_t bytes = (uint32_t) ax_stream_out_max(
+            r->text, s->engine->token_bytes_max);
+        /* Cancelled during a step: its place is given back soon. */
+        if (r->conn != NULL &&
+            !axion_channel_writable(r->conn->channel, r->id, bytes))
+        {
+            at = &r->next_held;
+            continue;
+        }
+        if (r->conn != NULL) {
+            ax_sched_unhold(s->sched, r->slot, AX_HOLD_OUTPUT);
+        }
+        r->output_held = r->in_held_list = false;
+        *at = r->next_held;
+    }
+}
+
+
+/* ---- from the helper to the scheduler ---- */
+
+static void
+refuse(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
+       const char *detail)
+{
+    send_error(s, r, error, retry_ms, detail);
+    s->board.requests_refused++;
+    free_request(s, r);
+}
+
+
+static void
+arrive(struct ax_server *s, struct request *r)
+{
+    uint32_t room = s->engine->ctx - r->n_prompt;
+    r->max_tokens = r->head.max_tokens != 0 && r->head.max_tokens < room
+                        ? r->head.max_tokens : room;
+    r->n_tokens = r->n_prompt;
+    struct ax_sched_request request = {
+        .tenant = r->head.tenant,
+        .priority = r->head.priority,
+        .prompt_tokens = r->n_prompt,
+        .max_tokens = r->max_tokens,
+        .lease_tokens = r->lease_tokens,
+        .deadline_us = r->head.deadline_ms != 0
+                           ? r->submitted_us + r->head.deadline_ms * 1000ull
+                           : 0,
+    };
+    struct ax_sched_arrival arrival;
+    int rc = ax_sched_arrive(s->sched, r->slot, &request, ax_server_now_us(),
+                             &arrival);
+    if (rc != AXION_OK) {
+        refuse(s, r, rc, arrival.retry_after_ms, NULL);
+        return;
+    }
+    r->state = REQUEST_SCHED;
+    struct axion_cq_accepted accepted = {
+        .prompt_tokens = r->n_prompt,
+        .context_tokens = s->engine->ctx,
+        .queue_position = arrival.queue_position,
+    };
+    axion_channel_accepted(r->conn->channel, r->id, &accepted);
+    if (r->paused) {
+        ax_sched_hold(s->sched, r->slot, AX_HOLD_PAUSE);
+    }
+    if (r->lease_refused) {
+        ax_sched_topup(s->sched, r->slot, 0);
+    }
+}
+
+
+void
+ax_server_take_text(struct ax_server *s)
+{
+    struct ax_job *job = ax_helper_take(s->helper);
+    while (job != NULL) {
+        struct request *r = (struct request *) job;
+        job = job->next;
+        s->text_bytes -= r->payload_bytes;
+        free(r->payload);
+        r->payload = NULL;
+        if (r->conn == NULL) {
+            free_request(s, r); /* cancelled meanwhile, and told so */
+        } else if (r->error.number != AXION_OK) {
+            refuse(s, r, r->error.number, 0, r->error.text);
+        } else {
+            arrive(s, r);
+        }
+    }
+}
+
+
+void
+ax_server_on_helper(struct ax_server *s, struct source *source)
+{
+    (void) source;
+    ax_server_take_text(s);
+}
+
+
+/* ---- what the scheduler says ---- */
+
+void
+ax_server_take_events(struct ax_server *s)
+{
+    struct ax_sched_event event;
+    while (ax_sched_event(s->sched, &event) == AXION_OK) {
+        struct request *r = &s->requests[event.slot];
+        switch (event.kind) {
+        case AX_SCHED_STARTED:
+            r->started_us = ax_server_now_us();
+            s->board.prompt_tokens_total += r->n_prompt;
+            break;
+        case AX_SCHED_PREEMPTED:
+            ax_log(s->log, AXION_LOG_info,
+                   "request of %s preempted at %u tokens: KV is full",
+                   axion_channel_name(r->conn->channel), r->n_tokens);
+            break;
+        case AX_SCHED_LEASE_LOW: {
+            struct axion_cq_lease_low low = {.spent_tokens = event.spent,
+                                             .left_tokens = event.left,
+                                             .wanted_tokens = event.wanted};
+            axion_channel_lease_low(r->conn->channel, r->id, &low);
+            break;
+        }
+        case AX_SCHED_LEASE_END:
+            ax_server_done(s, r, AXION_FINISH_LEASE);
+            break;
+        case AX_SCHED_DEADLINE:
+            send_error(s, r, AXION_ERR_DEADLINE,
+                       ax_sched_retry_after_ms(s->sched, r->n_prompt), NULL);
+            s->board.requests_failed++;
+            free_request(s, r);
+            break;
+        case AX_SCHED_CANCELLED:
+            free_request(s, r);
+            break;
+        }
+    }
+}

@@ -1,0 +1,433 @@
+/* The loop, loading, signals and the end; see server.h. */
+#include "engine/server/server_private.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TAGS_MAX     64u
+#define LOAD_TICK_US 100000
+#define RATE_TICK_US 1000000
+
+
+uint64_t
+ax_server_now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t) ts.tv_sec * 1000000u + (uint64_t) ts.tv_nsec / 1000u;
+}
+
+
+/* ---- loading ---- */
+
+static void
+note_progress(void *context, uint32_t permille)
+{
+    struct ax_server *s = context;
+    atomic_store(&s->load_permille, permille);
+}
+
+
+/* On the loader's thread: writes `loaded` and `load_error` alone, which
+ * thread 0 reads after joining it. */
+static void *
+load_main(void *context)
+{
+    struct ax_server *s = context;
+    uint64_t one = 1;
+    (void) ax_engine_open(&s->loaded, &s->load_options, &s->load_error);
+    if (write(s->loaded_fd, &one, sizeof(one)) < 0) {
+        abort(); /* a fresh eventfd takes a 1 */
+    }
+    return NULL;
+}
+
+
+static int
+start_loading(struct ax_server *s, struct ax_error *err)
+{
+    const struct ax_server_options *o = &s->options;
+    s->load_options = (struct ax_engine_options){
+        .path = o->model,
+        .isa = o->isa,
+        .alias = o->alias,
+        .threads = o->threads,
+        .ctx = o->ctx,
+        .kv_bytes = o->kv_memory,
+        .batch_tokens = o->max_batch,
+        .sequences = o->max_sequences,
+        .progress = note_progress,
+        .context = s,
+    };
+    ax_log(s->log, AXION_LOG_notice, "loading %s", o->model);
+    if (pthread_create(&s->loader, NULL, load_main, s) != 0) {
+        return ax_error_set(err, AXION_ERR_SYSTEM,
+                            "cannot start the loader thread");
+    }
+    s->loader_runs = true;
+    return AXION_OK;
+}
+
+
+static void
+log_engine(const struct ax_server *s)
+{
+    const struct ax_engine *e = s->engine;
+    ax_log(s->log, AXION_LOG_notice,
+           "model \"%s\": %s, %.1f M parameters, %s, %u layers, "
+           "vocabulary %u, %.1f MB of weights", e->id, e->info->architecture,
+           (double) e->info->n_params / 1e6, e->info->weight_format,
+           e->info->n_layer, e->info->n_vocab,
+           (double) e->info->weight_bytes / 1e6);
+    ax_log(s->log, AXION_LOG_notice,
+           "%u threads, %s; context %u of %u, KV %.0f MB in %u blocks of %u "
+           "tokens, %u tokens and %u sequences a step", e->threads,
+           e->info->isa_reason, e->ctx, e->info->n_ctx_train,
+           (double) ax_kv_block_bytes(e->kv) * ax_kv_blocks_total(e->kv) /
+               1e6,
+           ax_kv_blocks_total(e->kv), AX_KV_BLOCK_TOKENS, e->batch_tokens,
+           e->sequences);
+    if (e->chat_template == NULL) {
+        ax_log(s->log, AXION_LOG_warn,
+               "chat requests will be refused: %s", e->template_note);
+    }
+}
+
+
+static void
+on_loaded(struct ax_server *s, struct source *source)
+{
+    uint64_t count;
+    (void) source;
+    if (read(s->loaded_fd, &count, sizeof(count)) < 0) {
+        return;
+    }
+    pthread_join(s->loader, NULL);
+    s->loader_runs = false;
+    s->engine = s->loaded;
+    int rc = s->engine != NULL ? ax_server_requests_open(s, &s->load_error)
+                               : s->load_error.number;
+    if (rc != AXION_OK) {
+        ax_log(s->log, AXION_LOG_crit, "cannot load %s: %s",
+               s->options.model, s->load_error.text);
+        ax_engine_close(s->engine);
+        s->engine = NULL;
+        s->state = AXION_ENGINE_FAILED;
+        s->result = rc;
+        s->ended = true;
+        return;
+    }
+    s->state = AXION_ENGINE_READY;
+    ax_server_board_model(s);
+    log_engine(s);
+    ax_log(s->log, AXION_LOG_notice, "ready on %s", s->listen_path);
+}
+
+
+/* ---- signals and drain ---- */
+
+static void
+stop_listening(struct ax_server *s)
+{
+    if (s->listen_fd >= 0) {
+        ax_loop_unwatch(s->loop, s->listen_fd);
+        close(s->listen_fd);
+        s->listen_fd = -1;
+        (void) unlink(s->listen_path);
+    }
+}
+
+
+static void
+begin_drain(struct ax_server *s)
+{
+    stop_listening(s);
+    if (s->state == AXION_ENGINE_LOADING) {
+        ax_log(s->log, AXION_LOG_notice, "ended while loading");
+        s->ended = true;
+        return;
+    }
+    s->state = AXION_ENGINE_DRAINING;
+    s->drain_deadline_us = ax_server_now_us() +
+                           s->options.drain_timeout_ms * 1000;
+    ax_log(s->log, AXION_LOG_notice,
+           "draining: %u requests, at most %llu ms", s->n_live,
+           (unsigned long long) s->options.drain_timeout_ms);
+}
+
+
+static void
+on_signal(struct ax_server *s, struct source *source)
+{
+    struct signalfd_siginfo info;
+    (void) source;
+    while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+        ax_log(s->log, AXION_LOG_notice, "signal %u from pid %u",
+               info.ssi_signo, info.ssi_pid);
+        if (s->state == AXION_ENGINE_DRAINING) {
+            ax_log(s->log, AXION_LOG_warn,
+                   "second signal: %u requests are cut off", s->n_live);
+            s->ended = true;
+        } else {
+            begin_drain(s);
+        }
+    }
+}
+
+
+static bool
+output_is_out(const struct ax_server *s)
+{
+    for (const struct conn *c = s->conns; c != NULL; c = c->next) {
+        if (!c->dead && axion_channel_streams(c->channel) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+
+static void
+check_drain(struct ax_server *s)
+{
+    if (s->n_live == 0 && output_is_out(s)) {
+        ax_log(s->log, AXION_LOG_notice, "drained");
+        s->ended = true;
+    } else if (ax_server_now_us() >= s->drain_deadline_us) {
+        ax_log(s->log, AXION_LOG_warn,
+               "drain timed out: %u requests are cut off", s->n_live);
+        ax_server_fail_all(s, AXION_ERR_ENGINE_DRAINING,
+                           "the engine's drain timed out");
+        ax_server_flush(s);
+        s->ended = true;
+    }
+}
+
+
+/* ---- the loop ---- */
+
+static bool
+step_if_due(struct ax_server *s)
+{
+    if (s->engine == NULL) {
+        return false;
+    }
+    ax_server_release_outputs(s);
+    ax_server_take_events(s);
+    if (!ax_sched_runnable(s->sched) &&
+        ax_server_now_us() < ax_sched_wakeup_us(s->sched))
+    {
+        return false;
+    }
+    return ax_server_step(s);
+}
+
+
+/* How long there is nothing to do unless something happens; -1: for ever. */
+static int64_t
+idle_us(const struct ax_server *s)
+{
+    uint64_t now = ax_server_now_us(), wake = UINT64_MAX;
+    if (s->state == AXION_ENGINE_LOADING) {
+        return LOAD_TICK_US;
+    }
+    if (s->engine != NULL) {
+        wake = ax_sched_wakeup_us(s->sched);
+    }
+    if (s->state == AXION_ENGINE_DRAINING && s->drain_deadline_us < wake) {
+        wake = s->drain_deadline_us;
+    }
+    /* The rates on the board go down to 0 once. */
+    if ((s->board.tokens_per_second_milli | s->board.prefill_per_second_milli)
+            != 0 && wake - now > RATE_TICK_US)
+    {
+        return RATE_TICK_US;
+    }
+    if (wake == UINT64_MAX) {
+        return -1;
+    }
+    return wake > now ? (int64_t) (wake - now) : 0;
+}
+
+
+static void
+turn(struct ax_server *s)
+{
+    void *tags[TAGS_MAX];
+    int64_t timeout_us = 0;
+    ax_server_take_commands(s);
+    ax_server_take_text(s);
+    bool worked = step_if_due(s);
+    ax_server_flush(s);
+    if (s->state == AXION_ENGINE_DRAINING) {
+        check_drain(s);
+    }
+    ax_server_publish(s);
+    if (s->ended) {
+        return;
+    }
+    if (!worked && ax_server_arm(s)) {
+        timeout_us = idle_us(s);
+    }
+    uint32_t n = ax_loop_wait(s->loop, timeout_us, tags, TAGS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        struct source *source = tags[i];
+        source->ready(s, source);
+    }
+    ax_server_bury_conns(s);
+}
+
+
+int
+ax_server_run(struct ax_server *s)
+{
+    axk_thread_init();
+    while (!s->ended) {
+        turn(s);
+    }
+    ax_server_publish(s);
+    stop_listening(s);
+    ax_server_close_conns(s);
+    return s->result;
+}
+
+
+/* ---- open and close ---- */
+
+static int
+watch(struct ax_server *s, int fd, struct source *source,
+      void (*ready)(struct ax_server *, struct source *),
+      struct ax_error *err)
+{
+    source->ready = ready;
+    if (ax_loop_watch(s->loop, fd, source) != AXION_OK) {
+        return ax_error_set(err, AXION_ERR_SYSTEM,
+                            "cannot watch a descriptor");
+    }
+    return AXION_OK;
+}
+
+
+static int
+open_descriptors(struct ax_server *s, struct ax_error *err)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    s->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    s->loaded_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->signal_fd < 0 || s->loaded_fd < 0) {
+        return ax_error_set(err, AXION_ERR_SYSTEM, "signalfd or eventfd: %s",
+                            strerror(errno));
+    }
+    int rc = ax_helper_open(&s->helper);
+    if (rc != AXION_OK) {
+        return ax_error_set(err, rc, "cannot start the helper thread");
+    }
+    char why[128];
+    rc = axion_listen(s->options.listen, &s->listen_fd, s->listen_path,
+                      sizeof(s->listen_path), why, sizeof(why));
+    if (rc != AXION_OK) {
+        s->listen_fd = -1;
+        return ax_error_set(err, rc, "--listen: %s", why);
+    }
+    return AXION_OK;
+}
+
+
+static int
+watch_all(struct ax_server *s, struct ax_error *err)
+{
+    int rc;
+    if ((rc = watch(s, s->signal_fd, &s->signal_source, on_signal, err)) ||
+        (rc = watch(s, s->loaded_fd, &s->loaded_source, on_loaded, err)) ||
+        (rc = watch(s, ax_helper_fd(s->helper), &s->helper_source,
+                    ax_server_on_helper, err)) ||
+        (rc = watch(s, s->listen_fd, &s->listen_source, ax_server_on_listen,
+                    err)))
+    {
+        return rc;
+    }
+    return AXION_OK;
+}
+
+
+int
+ax_server_open(struct ax_server **out,
+               const struct ax_server_options *options,
+               const struct ax_log *log, struct ax_error *err)
+{
+    *out = NULL;
+    struct ax_server *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    s->options = *options;
+    s->log = log;
+    s->state = AXION_ENGINE_LOADING;
+    s->listen_fd = s->signal_fd = s->loaded_fd = -1;
+    s->allow_uids = s->options.allow_uid.uid;
+    ax_server_board_open(s);
+    int rc = ax_loop_open(&s->loop, options->event_loop, err);
+    if (rc != AXION_OK) {
+        goto failed;
+    }
+    ax_log(log, AXION_LOG_notice, "event loop: %s%s%s",
+           ax_loop_name(s->loop), *ax_loop_note(s->loop) ? ", because of " : "",
+           ax_loop_note(s->loop));
+    rc = axion_board_open(&s->board_writer);
+    if (rc != AXION_OK) {
+        ax_error_set(err, rc, "cannot make the load board");
+        goto failed;
+    }
+    if ((rc = open_descriptors(s, err)) != AXION_OK ||
+        (rc = watch_all(s, err)) != AXION_OK ||
+        (rc = start_loading(s, err)) != AXION_OK)
+    {
+        goto failed;
+    }
+    *out = s;
+    return AXION_OK;
+
+failed:
+    ax_server_close(s);
+    return rc;
+}
+
+
+void
+ax_server_close(struct ax_server *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    if (s->loader_runs) {
+        /* Ended while loading: the process is about to go, and waiting for
+         * the file would only delay it.  The loader keeps its memory. */
+        pthread_detach(s->loader);
+        return;
+    }
+    ax_helper_close(s->helper); /* first: its jobs use the engine */
+    if (s->loop != NULL) {
+        stop_listening(s);
+        ax_server_close_conns(s);
+    }
+    ax_server_requests_close(s);
+    ax_engine_close(s->engine);
+    axion_board_close(s->board_writer);
+    if (s->signal_fd >= 0) {
+        close(s->signal_fd);
+    }
+    if (s->loaded_fd >= 0) {
+        close(s->loaded_fd);
+    }
+    ax_loop_close(s->loop);
+    free(s);
+}

@@ -1,0 +1,192 @@
+/*
+ * The server's insides, shared by its files:
+ *
+ *   server.c    open, close, the loop, loading, signals, drain
+ *   channels.c  connections: accept, handshake, commands, death
+ *   requests.c  life of a request: text work, arrival, end
+ *   step.c      compose, compute, sample, send
+ *   board.c     the load board
+ *
+ * All of it runs on thread 0, but for the loader thread (load_main) and the
+ * text work of a request (text_run), which touch only what their comments
+ * name.
+ *
+ * A request's place in `requests` is its slot in the scheduler and its KV
+ * table.  FREE → TEXT (on the helper) → SCHED (the scheduler has it) → FREE.
+ * A request whose channel died or that was cancelled has conn NULL: nothing
+ * more is sent for it, and its place becomes free when helper and step let go
+ * of it.
+ */
+#ifndef AX_SERVER_SERVER_PRIVATE_H
+#define AX_SERVER_SERVER_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "engine/sched/sched.h"
+#include "engine/server/engine.h"
+#include "engine/server/helper.h"
+#include "engine/server/loop.h"
+#include "engine/server/server.h"
+#include "engine/text/stream.h"
+#include "shm/channel.h"
+
+#define CONNS_MAX        256u
+#define COMMANDS_PER_TURN 256u      /* of one channel, then the next's turn */
+#define TEXT_BYTES_MAX   (64u << 20) /* payloads waiting for the helper */
+
+struct ax_server;
+struct conn;
+
+/* What a tag of the event loop points to. */
+struct source {
+    void (*ready)(struct ax_server *server, struct source *source);
+};
+
+struct conn {
+    struct source source; /* first: tags point here */
+    struct conn *next;
+    struct axion_channel *channel;
+    bool dead;     /* freed at the end of the turn */
+    bool greeted; /* its handshake was logged */
+};
+
+enum request_state {
+    REQUEST_FREE = 0,
+    REQUEST_TEXT,
+    REQUEST_SCHED,
+};
+
+struct request {
+    struct ax_job job; /* first: jobs point here */
+    enum request_state state;
+    uint32_t slot;
+    struct ax_server *server;
+    struct conn *conn;
+    axion_stream_id id;
+    struct request *next_free;
+
+    /* from SUBMIT */
+    uint8_t *payload;
+    size_t payload_bytes;
+    uint64_t lease_tokens;
+    uint64_t submitted_us;
+    bool paused;         /* PAUSE seen before the scheduler had it */
+    bool lease_refused;  /* TOPUP of 0 seen before */
+
+    /* from the text work: the helper's until it is taken back */
+    struct ax_error error;
+    struct axion_request_head head;
+    struct ax_sampling sampling;
+    struct ax_stream *text;
+    uint32_t n_prompt;
+
+    /* from then on */
+    int32_t *tokens; /* [ctx] prompt, then answer */
+    uint32_t n_tokens;
+    uint32_t max_tokens;
+    struct ax_kv_sequence kv;
+    bool output_held;
+    bool in_held_list;
+    struct request *next_held;
+    uint64_t started_us, first_us, last_us;
+
+    /* memory of the slot, reserved once */
+    struct ax_sampling_bias *bias;
+    void *text_memory;
+};
+
+struct ax_server {
+    struct ax_server_options options;
+    const struct ax_log *log;
+    struct ax_loop *loop;
+    struct axion_board_writer *board_writer;
+    struct axion_board board;
+    enum axion_engine_state state;
+    int result;
+
+    int listen_fd;
+    char listen_path[128];
+    int signal_fd, loaded_fd;
+    struct source listen_source, signal_source, loaded_source, helper_source;
+    uid_t *allow_uids;
+    struct conn *conns;
+    uint32_t n_conns;
+
+    pthread_t loader;
+    bool loader_runs;
+    struct ax_engine_options load_options;
+    struct ax_engine *loaded; /* the loader's, until loaded_fd says so */
+    struct ax_error load_error;
+    atomic_uint load_permille;
+
+    struct ax_engine *engine; /* NULL while loading */
+    struct ax_helper *helper;
+    struct ax_sched *sched;
+    struct request *requests;
+    uint32_t n_requests;
+    struct request *free_requests;
+    uint32_t n_live; /* not FREE */
+    uint64_t text_bytes;
+    struct request *held; /* waiting for room in their channel */
+    void *slots_memory;
+    size_t slots_memory_bytes;
+
+    struct ax_step_token *step_tokens; /* [batch_tokens] */
+    struct ax_kv_sequence **step_sequences;
+    struct ax_sched_entry *step_entries; /* a copy for after the step */
+    bool stepping;
+    char *text_out;
+    size_t text_out_bytes;
+
+    uint64_t drain_deadline_us;
+    bool ended; /* leave the loop */
+    uint64_t published_us;
+    uint64_t rate_since_us, rate_prompt, rate_answer;
+    uint64_t prefilled_total;
+    uint64_t next_seed;
+};
+
+uint64_t ax_server_now_us(void);
+
+/* channels.c */
+void ax_server_on_listen(struct ax_server *s, struct source *source);
+void ax_server_take_commands(struct ax_server *s);
+/* Sends what is queued; returns whether anything waits for credit. */
+void ax_server_flush(struct ax_server *s);
+/* True when every channel agrees to sleep. */
+bool ax_server_arm(struct ax_server *s);
+void ax_server_bury_conns(struct ax_server *s);
+void ax_server_close_conns(struct ax_server *s);
+
+/* requests.c */
+int ax_server_requests_open(struct ax_server *s, struct ax_error *err);
+void ax_server_requests_close(struct ax_server *s);
+void ax_server_submit(struct ax_server *s, struct conn *conn,
+                      const struct axion_command *command);
+void ax_server_cancel(struct ax_server *s, struct request *r);
+void ax_server_pause(struct ax_server *s, struct request *r, bool pause);
+void ax_server_topup(struct ax_server *s, struct request *r,
+                     uint64_t tokens);
+void ax_server_on_helper(struct ax_server *s, struct source *source);
+void ax_server_take_text(struct ax_server *s);
+void ax_server_take_events(struct ax_server *s);
+/* The two ways a request that the scheduler has ends by itself. */
+void ax_server_done(struct ax_server *s, struct request *r, unsigned reason);
+void ax_server_fail(struct ax_server *s, struct request *r, int error,
+                    uint32_t retry_after_ms, const char *detail);
+void ax_server_fail_all(struct ax_server *s, int error, const char *detail);
+/* Holds a request whose channel is full, and lets go of those with room. */
+void ax_server_hold_output(struct ax_server *s, struct request *r);
+void ax_server_release_outputs(struct ax_server *s);
+
+/* step.c */
+/* One step; false: there was nothing to compute. */
+bool ax_server_step(struct ax_server *s);
+
+/* board.c */
+void ax_server_board_open(struct ax_server *s);
+void ax_server_board_model(struct ax_server *s);
+void ax_server_publish(struct ax_server *s);
+
+#endif

@@ -1,0 +1,192 @@
+/*
+ * One step: what the scheduler composed becomes the executor's flat list of
+ * tokens; the rows of logits become tokens, text and events.
+ *
+ * While it computes, the hook between layers takes commands and finished text
+ * work, so that a refusal or ACCEPTED does not wait for the step, a cancel is
+ * known before its end, and a step that nobody waits for any more is dropped.
+ */
+#include "engine/server/server_private.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define HEARTBEAT_US 100000u /* in a long step the board still moves */
+
+
+static int
+at_layer(void *context, uint32_t layer)
+{
+    struct ax_server *s = context;
+    (void) layer;
+    ax_server_take_commands(s);
+    ax_server_take_text(s);
+    ax_server_flush(s);
+    if (ax_server_now_us() - s->published_us > HEARTBEAT_US) {
+        ax_server_publish(s);
+    }
+    return ax_sched_abandoned(s->sched) ? AXION_AGAIN : 0;
+}
+
+
+static void
+fill(struct ax_server *s, const struct ax_sched_step *plan,
+     struct ax_step *step)
+{
+    uint32_t n = 0, row = 0;
+    for (uint32_t i = 0; i < plan->n_entries; i++) {
+        const struct ax_sched_entry *entry = &plan->entries[i];
+        struct request *r = &s->requests[entry->slot];
+        s->step_sequences[i] = &r->kv;
+        for (uint32_t k = 0; k < entry->n_tokens; k++) {
+            bool last = k + 1 == entry->n_tokens && entry->samples;
+            s->step_tokens[n++] = (struct ax_step_token){
+                .token = r->tokens[entry->position + k],
+                .position = entry->position + k,
+                .sequence = i,
+                .logits_row = last ? row++ : AX_NO_LOGITS,
+            };
+        }
+    }
+    *step = (struct ax_step){
+        .tokens = s->step_tokens,
+        .n_tokens = n,
+        .n_sequences = plan->n_entries,
+        .sequences = s->step_sequences,
+        .logits = s->engine->logits,
+        .n_logits = row,
+        .at_layer = at_layer,
+        .context = s,
+    };
+}
+
+
+/* Text of one token that may be shown now, into text_out. */
+static uint32_t
+text_of(struct ax_server *s, struct request *r, int32_t token)
+{
+    char bytes[AX_TOKENIZER_TOKEN_BYTES_MAX];
+    size_t n = ax_tokenizer_decode_token(s->engine->tokenizer, token, false,
+                                         bytes, sizeof(bytes));
+    assert(n <= sizeof(bytes) &&
+           ax_stream_out_max(r->text, n) <= s->text_out_bytes);
+    return (uint32_t) ax_stream_push(r->text, bytes, n, s->text_out);
+}
+
+
+static void
+answer(struct ax_server *s, struct request *r, int32_t token,
+       uint64_t now_us)
+{
+    uint32_t id = (uint32_t) token, text_bytes = 0;
+    r->tokens[r->n_tokens++] = token;
+    r->last_us = now_us;
+    if (r->first_us == 0) {
+        r->first_us = now_us;
+    }
+    s->board.completion_tokens_total++;
+    unsigned reason = ax_sched_sampled(s->sched, r->slot);
+    if (ax_tokenizer_is_eog(s->engine->tokenizer, token) &&
+        (r->head.flags & AXION_REQUEST_IGNORE_EOS) == 0)
+    {
+        reason = AXION_FINISH_STOP;
+    } else {
+        text_bytes = text_of(s, r, token);
+        if (ax_stream_stopped(r->text)) {
+            reason = AXION_FINISH_STOP;
+        }
+    }
+    int rc = axion_channel_tokens(r->conn->channel, r->id, &id, 1,
+                                  s->text_out, text_bytes, NULL, 0);
+    if (rc != AXION_OK) {
+        ax_server_fail(s, r, AXION_ERR_INTERNAL, 0,
+                       "a token's text does not fit its channel");
+        return;
+    }
+    if (reason != 0) {
+        ax_server_done(s, r, reason);
+        return;
+    }
+    uint32_t next = (uint32_t) ax_stream_out_max(r->text,
+                                                 s->engine->token_bytes_max);
+    if (!axion_channel_writable(r->conn->channel, r->id, next)) {
+        ax_server_hold_output(s, r);
+    }
+}
+
+
+static void
+sample_all(struct ax_server *s, uint32_t n_entries)
+{
+    uint32_t row = 0;
+    uint64_t now_us = ax_server_now_us();
+    for (uint32_t i = 0; i < n_entries; i++) {
+        const struct ax_sched_entry *entry = &s->step_entries[i];
+        if (!entry->samples) {
+            continue;
+        }
+        const float *logits = s->engine->logits +
+                              (size_t) row++ * s->engine->info->n_vocab;
+        struct request *r = &s->requests[entry->slot];
+        if (r->state != REQUEST_SCHED) {
+            continue; /* cancelled during the step */
+        }
+        struct ax_sample_history history = {r->tokens, r->n_prompt,
+                                            r->n_tokens};
+        int32_t token;
+        int rc = ax_sample(s->engine->sampler, &r->sampling, &history, logits,
+                           &token);
+        if (rc != AXION_OK) {
+            ax_server_fail(s, r, rc, 0,
+                           rc == AXION_ERR_INVALID_VALUE
+                               ? "logit_bias bans every token" : NULL);
+            continue;
+        }
+        answer(s, r, token, now_us);
+    }
+}
+
+
+static void
+fail_step(struct ax_server *s, uint32_t n_entries, int error)
+{
+    for (uint32_t i = 0; i < n_entries; i++) {
+        struct request *r = &s->requests[s->step_entries[i].slot];
+        if (r->state == REQUEST_SCHED) {
+            ax_server_fail(s, r, error, 0, "the step failed");
+        }
+    }
+}
+
+
+bool
+ax_server_step(struct ax_server *s)
+{
+    uint64_t start_us = ax_server_now_us();
+    const struct ax_sched_step *plan = ax_sched_next(s->sched, start_us);
+    ax_server_take_events(s);
+    if (plan->n_entries == 0) {
+        return false;
+    }
+    struct ax_step step;
+    fill(s, plan, &step);
+    uint32_t n_entries = plan->n_entries;
+    memcpy(s->step_entries, plan->entries,
+           n_entries * sizeof(*s->step_entries));
+
+    int rc = ax_exec_step(s->engine->exec, &step);
+
+    uint64_t us = ax_server_now_us() - start_us;
+    s->board.steps++;
+    s->board.step_us_total += us;
+    ax_sched_stepped(s->sched, us, rc == AXION_OK);
+    ax_server_take_events(s);
+    if (rc == AXION_OK) {
+        s->prefilled_total += step.n_tokens - step.n_logits;
+        sample_all(s, n_entries);
+        ax_server_take_events(s);
+    } else if (rc != AXION_AGAIN) {
+        fail_step(s, n_entries, rc);
+    }
+    return true;
+}
