@@ -98,7 +98,7 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
         rc = ax_attention_open(e, err);
     }
     if (rc == AXION_OK) {
-        rc = ax_pool_open(&e->pool, e->options.n_threads,
+        rc = ax_pool_start(&e->pool, e->options.n_threads,
                           2 * e->program.n_stages, err);
     }
     if (rc != AXION_OK) {
@@ -116,7 +116,7 @@ ax_exec_close(struct ax_exec *e)
     if (e == NULL) {
         return;
     }
-    ax_pool_close(e->pool);
+    ax_pool_stop(e->pool);
     ax_attention_close(e);
     ax_program_free(&e->program);
     free(e->segments);

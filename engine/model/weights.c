@@ -179,7 +179,7 @@ static int
 run_pieces(struct load *l, uint32_t n_threads)
 {
     struct ax_pool *pool;
-    int rc = ax_pool_open(&pool, n_threads, 1, l->err);
+    int rc = ax_pool_start(&pool, n_threads, 1, l->err);
 
     if (rc != AXION_OK) {
         return rc;
@@ -201,7 +201,7 @@ run_pieces(struct load *l, uint32_t n_threads)
     if (rc == AXION_OK) {
         report(l, l->n_pieces);
     }
-    ax_pool_close(pool);
+    ax_pool_stop(pool);
     return rc;
 }
 

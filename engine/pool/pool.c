@@ -436,7 +436,7 @@ start_threads(struct ax_pool *pool, struct ax_error *err)
 
 
 int
-ax_pool_open(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
+ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
              struct ax_error *err)
 {
     *out = NULL;
@@ -460,7 +460,7 @@ ax_pool_open(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
     pool->targets = calloc(phases_max, sizeof(*pool->targets));
     if (pool->workers == NULL || pool->units == NULL
         || pool->targets == NULL) {
-        ax_pool_close(pool);
+        ax_pool_stop(pool);
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     memset(pool->workers, 0, n_threads * sizeof(*pool->workers));
@@ -470,7 +470,7 @@ ax_pool_open(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
     }
     int rc = start_threads(pool, err);
     if (rc != AXION_OK) {
-        ax_pool_close(pool);
+        ax_pool_stop(pool);
         return rc;
     }
     *out = pool;
@@ -479,7 +479,7 @@ ax_pool_open(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
 
 
 void
-ax_pool_close(struct ax_pool *pool)
+ax_pool_stop(struct ax_pool *pool)
 {
     if (pool == NULL) {
         return;

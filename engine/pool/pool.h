@@ -54,9 +54,9 @@ struct ax_pool;
 
 
 /* AXION_ERR_BAD_OPTION, AXION_ERR_NO_MEMORY, AXION_ERR_SYSTEM. */
-int ax_pool_open(struct ax_pool **out, uint32_t n_threads,
+int ax_pool_start(struct ax_pool **out, uint32_t n_threads,
     uint32_t phases_max, struct ax_error *err);
-void ax_pool_close(struct ax_pool *pool);   /* NULL is fine */
+void ax_pool_stop(struct ax_pool *pool);   /* NULL is fine */
 
 uint32_t ax_pool_threads(const struct ax_pool *pool);
 
