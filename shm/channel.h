@@ -73,9 +73,10 @@ int axion_channel_next(struct axion_channel *channel,
 
 /*
  * Flushes, then says that we are about to sleep.  0: sleep, a doorbell will
- * come, also when credit returns that output waits for; 1: commands or credit
- * arrived (or the channel broke and next() has not said so yet): next(),
- * then arm again.
+ * come, also when credit returns that output waits for.  1: commands came, or
+ * something went out just now, so that a stream may be writable() again, or
+ * the channel broke and next() has not said so yet: take another turn, then
+ * arm again.
  */
 int axion_channel_arm(struct axion_channel *channel);
 

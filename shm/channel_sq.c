@@ -192,9 +192,13 @@ axion_channel_arm(struct axion_channel *channel)
     if (channel->state == AXION_CHANNEL_HANDSHAKE) {
         return 0;
     }
+    uint32_t cq_tail = channel->cq_tail;
     int waiting = axion_channel_flush(channel);
     if (channel->state == AXION_CHANNEL_BROKEN) {
         return !channel->error_reported;
+    }
+    if (cq_tail != channel->cq_tail) {
+        return 1; /* credit was used: a stream may be writable again */
     }
 
     uint32_t bits = AXION_WAKE_RECORDS | (waiting ? AXION_WAKE_SPACE : 0);

@@ -108,8 +108,8 @@ axion_span(uint32_t bytes, uint32_t inline_bytes)
     if (bytes <= inline_bytes) {
         return 0;
     }
-    return (bytes - inline_bytes + AXION_RECORD_BYTES - 1) /
-           AXION_RECORD_BYTES;
+    /* In this form no foreign `bytes` can wrap it to a short span. */
+    return (bytes - inline_bytes - 1) / AXION_RECORD_BYTES + 1;
 }
 
 

@@ -1,14 +1,19 @@
 # Tests of shm/.  What runs in one process alone is a unit test; whatever has
 # two ends, two processes or a hostile peer is a ring test.
 
-SHM_TEST_LIBS := $(BUILD)/tests/shm/pair.o $(BUILD)/libaxion_shm.a
+SHM_TEST_LIBS := $(BUILD)/tests/shm/stress.o $(BUILD)/tests/shm/pair.o \
+                 $(BUILD)/libaxion_shm.a
 
 SHM_UNIT_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_%,errors request \
                     text_queue)
 SHM_RING_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_ring_%,bounds credit \
-                    handshake board listen)
+                    handshake board listen hostile_client hostile_engine \
+                    stress threads)
 UNIT_TESTS += $(SHM_UNIT_TESTS)
 RING_TESTS += $(SHM_RING_TESTS)
 
 $(SHM_UNIT_TESTS) $(SHM_RING_TESTS): %: %.o $(SHM_TEST_LIBS)
 $(SHM_UNIT_TESTS) $(SHM_RING_TESTS): LDLIBS = -lcmocka
+
+# Both ends on one mapping, for ThreadSanitizer.
+$(BUILD)/tests/shm/test_ring_threads: LDFLAGS += -Wl,--wrap=mmap,--wrap=munmap
