@@ -1,0 +1,516 @@
+/*
+ * `axion bench`: options, and the runs.
+ *
+ * A test is n_prompt tokens of prefill in chunks of n_batch, then n_gen steps
+ * of decode, for n_sequences sequences at once, behind n_depth tokens that
+ * are not timed.  Tokens are pseudo-random from a fixed seed: kernels do not
+ * care what they compute, and runs stay comparable.  Nothing is sampled.
+ */
+#include "engine/tool/bench.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/pool/pool.h"
+
+
+#define LIST_MAX       16u
+#define TOKENS_MAX     (1u << 20)
+#define SEQUENCES_MAX  1024u
+
+
+struct list {
+    uint32_t  n;
+    uint32_t  v[LIST_MAX];
+};
+
+
+struct options {
+    const char            *path;
+    const char            *isa;
+    struct list            prompt, gen, depth, threads, sequences;
+    uint32_t               batch;
+    uint32_t               reps;
+    bool                   counters;
+    enum ax_bench_format   format;
+};
+
+
+struct bench {
+    const struct options   *o;
+    struct ax_model        *model;
+    struct ax_kv           *kv;
+    struct ax_exec         *exec;
+    uint32_t                n_sequences;
+    struct ax_kv_sequence  *sequences;
+    struct ax_kv_sequence **table;
+    struct ax_step_token   *tokens;
+    float                  *logits;
+    uint64_t                random;
+    struct ax_error         err;
+};
+
+
+static const char usage[] =
+    "usage: axion bench -m FILE [options]\n"
+    "  -m, --model FILE       GGUF file\n"
+    "  -p, --n-prompt N,...   tokens of prefill (512)\n"
+    "  -n, --n-gen N,...      tokens of decode (128)\n"
+    "  -d, --n-depth N,...    tokens in the context before the test (0)\n"
+    "  -s, --sequences N,...  sequences at once (1)\n"
+    "  -b, --batch-size N     tokens of one step at most (512)\n"
+    "  -t, --threads N,...    compute threads (all CPUs)\n"
+    "  -r, --repetitions N    (5)\n"
+    "  -o, --output FORMAT    table, csv, json or jsonl (table)\n"
+    "      --isa NAME         cap of the instruction set: scalar, avx2, "
+    "avx512\n"
+    "  -v, --verbose          time by kind of work, to stderr\n";
+
+
+static bool
+parse_list(const char *text, uint32_t max, struct list *out)
+{
+    out->n = 0;
+    for (;;) {
+        char *end;
+        errno = 0;
+        unsigned long value = strtoul(text, &end, 10);
+        if (end == text || errno != 0 || value > max || text[0] == '-'
+            || out->n == LIST_MAX || (*end != ',' && *end != '\0')) {
+            return false;
+        }
+        out->v[out->n++] = (uint32_t) value;
+        if (*end == '\0') {
+            return true;
+        }
+        text = end + 1;
+    }
+}
+
+
+static bool
+parse_one(const char *text, uint32_t max, uint32_t *out)
+{
+    struct list list;
+
+    if (!parse_list(text, max, &list) || list.n != 1 || list.v[0] == 0) {
+        return false;
+    }
+    *out = list.v[0];
+    return true;
+}
+
+
+static bool
+parse_format(const char *text, enum ax_bench_format *out)
+{
+    static const char *const names[] = { "table", "csv", "json", "jsonl" };
+
+    for (uint32_t i = 0; i < 4; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum ax_bench_format) i;
+            return true;
+        }
+    }
+    /* llama-bench's name for the same. */
+    *out = AX_BENCH_TABLE;
+    return strcmp(text, "md") == 0;
+}
+
+
+static bool
+no_zero(const struct list *list)
+{
+    for (uint32_t i = 0; i < list->n; i++) {
+        if (list->v[i] == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+
+static bool
+parse_option(struct options *o, int option, const char *arg)
+{
+    switch (option) {
+    case 'm':
+        o->path = arg;
+        return true;
+    case 'p':
+        return parse_list(arg, TOKENS_MAX, &o->prompt);
+    case 'n':
+        return parse_list(arg, TOKENS_MAX, &o->gen);
+    case 'd':
+        return parse_list(arg, TOKENS_MAX, &o->depth);
+    case 's':
+        return parse_list(arg, SEQUENCES_MAX, &o->sequences)
+               && no_zero(&o->sequences);
+    case 'b':
+        return parse_one(arg, AX_EXEC_BATCH_MAX, &o->batch);
+    case 't':
+        return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads)
+               && no_zero(&o->threads);
+    case 'r':
+        return parse_one(arg, AX_BENCH_REPS_MAX, &o->reps);
+    case 'o':
+        return parse_format(arg, &o->format);
+    case 'i':
+        o->isa = arg;
+        return true;
+    case 'v':
+        o->counters = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+
+static bool
+parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option long_options[] = {
+        { "model", required_argument, NULL, 'm' },
+        { "n-prompt", required_argument, NULL, 'p' },
+        { "n-gen", required_argument, NULL, 'n' },
+        { "n-depth", required_argument, NULL, 'd' },
+        { "sequences", required_argument, NULL, 's' },
+        { "batch-size", required_argument, NULL, 'b' },
+        { "threads", required_argument, NULL, 't' },
+        { "repetitions", required_argument, NULL, 'r' },
+        { "output", required_argument, NULL, 'o' },
+        { "isa", required_argument, NULL, 'i' },
+        { "verbose", no_argument, NULL, 'v' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    int option;
+
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "m:p:n:d:s:b:t:r:o:vh",
+                                 long_options, NULL)) != -1) {
+        if (!parse_option(o, option, optarg)) {
+            if (option != 'h' && option != '?') {
+                fprintf(stderr, "axion bench: bad value of -%c: %s\n", option,
+                        optarg);
+            }
+            return false;
+        }
+    }
+    if (o->path == NULL || optind != argc) {
+        fprintf(stderr, "axion bench: a model (-m) is needed, and no other "
+                        "arguments\n");
+        return false;
+    }
+    return true;
+}
+
+
+static uint32_t
+next_token(struct bench *b)
+{
+    /* xorshift64: any sequence without a short period does. */
+    b->random ^= b->random << 13;
+    b->random ^= b->random >> 7;
+    b->random ^= b->random << 17;
+    return (uint32_t) (b->random >> 33)
+           % ax_model_info(b->model)->n_vocab;
+}
+
+
+static int
+run_step(struct bench *b, uint32_t n_tokens, uint32_t n_logits)
+{
+    struct ax_step step = {
+        .tokens = b->tokens,
+        .n_tokens = n_tokens,
+        .n_sequences = b->n_sequences,
+        .sequences = b->table,
+        .logits = b->logits,
+        .n_logits = n_logits,
+    };
+    int rc = ax_exec_step(b->exec, &step);
+
+    return rc == AXION_OK ? rc
+                          : ax_error_set(&b->err, rc, "a step failed: %s",
+                                         axion_error_info(rc)->text);
+}
+
+
+/* n tokens of prefill of one sequence, logits for the very last. */
+static int
+prefill(struct bench *b, uint32_t sequence, uint32_t n)
+{
+    struct ax_kv_sequence *seq = &b->sequences[sequence];
+    uint32_t end = seq->n_tokens + n;
+    int rc = AXION_OK;
+
+    while (seq->n_tokens < end && rc == AXION_OK) {
+        uint32_t start = seq->n_tokens;
+        uint32_t left = end - start;
+        uint32_t m = left < b->o->batch ? left : b->o->batch;
+        rc = ax_kv_reserve(b->kv, seq, start + m);
+        for (uint32_t i = 0; i < m; i++) {
+            b->tokens[i] = (struct ax_step_token) {
+                .token = (int32_t) next_token(b),
+                .position = start + i,
+                .sequence = sequence,
+                .logits_row = start + i + 1 == end ? 0 : AX_NO_LOGITS,
+            };
+        }
+        if (rc == AXION_OK) {
+            rc = run_step(b, m, start + m == end ? 1 : 0);
+        }
+    }
+    return rc;
+}
+
+
+static int
+prefill_all(struct bench *b, uint32_t n)
+{
+    int rc = AXION_OK;
+
+    for (uint32_t s = 0; s < b->n_sequences && rc == AXION_OK; s++) {
+        rc = prefill(b, s, n);
+    }
+    return rc;
+}
+
+
+/* One token of every sequence. */
+static int
+decode(struct bench *b)
+{
+    for (uint32_t s = 0; s < b->n_sequences; s++) {
+        struct ax_kv_sequence *seq = &b->sequences[s];
+        b->tokens[s] = (struct ax_step_token) {
+            .token = (int32_t) next_token(b),
+            .position = seq->n_tokens,
+            .sequence = s,
+            .logits_row = s,
+        };
+        int rc = ax_kv_reserve(b->kv, seq, seq->n_tokens + 1);
+        if (rc != AXION_OK) {
+            return rc;
+        }
+    }
+    return run_step(b, b->n_sequences, b->n_sequences);
+}
+
+
+static int
+run_once(struct bench *b, const struct ax_bench_result *r, uint64_t *ns)
+{
+    for (uint32_t s = 0; s < b->n_sequences; s++) {
+        ax_kv_release(b->kv, &b->sequences[s]);
+    }
+    b->random = 0x9e3779b97f4a7c15u;
+    int rc = prefill_all(b, r->n_depth);
+    uint64_t start = ax_pool_clock_ns();
+    if (rc == AXION_OK) {
+        rc = prefill_all(b, r->n_prompt);
+    }
+    for (uint32_t i = 0; i < r->n_gen && rc == AXION_OK; i++) {
+        rc = decode(b);
+    }
+    *ns = ax_pool_clock_ns() - start;
+    return rc;
+}
+
+
+static void
+close_run(struct bench *b)
+{
+    ax_exec_close(b->exec);
+    ax_kv_close(b->kv);
+    if (b->sequences != NULL) {
+        free(b->sequences[0].blocks);
+    }
+    free(b->sequences);
+    free(b->table);
+    free(b->tokens);
+    free(b->logits);
+    b->exec = NULL;
+    b->kv = NULL;
+    b->sequences = NULL;
+    b->table = NULL;
+    b->tokens = NULL;
+    b->logits = NULL;
+}
+
+
+static int
+open_run(struct bench *b, const struct ax_bench_result *r)
+{
+    const struct ax_model_info *info = ax_model_info(b->model);
+    uint64_t length = (uint64_t) r->n_depth + r->n_prompt + r->n_gen;
+    struct ax_kv_shape shape = ax_model_kv_shape(b->model);
+    uint32_t n = r->n_sequences;
+
+    if (length > info->n_ctx) {
+        return ax_error_set(&b->err, AXION_ERR_BAD_OPTION,
+                            "%llu tokens of context; the model has %u",
+                            (unsigned long long) length, info->n_ctx);
+    }
+    uint32_t blocks = ax_kv_blocks_for((uint32_t) length);
+    struct ax_exec_options eo = {
+        .n_threads = r->n_threads,
+        .batch_tokens_max = b->o->batch > n ? b->o->batch : n,
+        .logits_max = n,
+        .sequences_max = n,
+        .counters = b->o->counters,
+    };
+    b->n_sequences = n;
+    b->sequences = calloc(n, sizeof(*b->sequences));
+    b->table = calloc(n, sizeof(*b->table));
+    b->tokens = calloc(eo.batch_tokens_max, sizeof(*b->tokens));
+    b->logits = calloc((size_t) n * info->n_vocab, sizeof(*b->logits));
+    uint32_t *tables = calloc((size_t) n * blocks, sizeof(*tables));
+    if (b->sequences == NULL || b->table == NULL || b->tokens == NULL
+        || b->logits == NULL || tables == NULL) {
+        free(tables);
+        return ax_error_set(&b->err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    for (uint32_t s = 0; s < n; s++) {
+        b->sequences[s].blocks = tables + (size_t) s * blocks;
+        b->sequences[s].blocks_max = blocks;
+        b->table[s] = &b->sequences[s];
+    }
+    size_t layer = axk_kv_block_bytes(shape.n_head_kv, shape.head_dim);
+    int rc = ax_kv_open(&b->kv, &shape,
+                        (uint64_t) blocks * n * layer * shape.n_layer,
+                        &b->err);
+    return rc != AXION_OK ? rc
+                          : ax_exec_open(&b->exec, b->model, b->kv, &eo,
+                                         &b->err);
+}
+
+
+static int
+run_test(struct bench *b, struct ax_bench_result *r)
+{
+    uint64_t warm_up;
+    int rc = open_run(b, r);
+
+    if (rc == AXION_OK) {
+        rc = run_once(b, r, &warm_up);
+    }
+    for (uint32_t i = 0; i < r->n_reps && rc == AXION_OK; i++) {
+        rc = run_once(b, r, &r->samples_ns[i]);
+    }
+    if (rc == AXION_OK) {
+        r->n_counters = ax_exec_counters(b->exec, r->counters,
+                                         AX_BENCH_COUNTERS_MAX);
+        r->n_counters = r->n_counters < AX_BENCH_COUNTERS_MAX
+                            ? r->n_counters : AX_BENCH_COUNTERS_MAX;
+    }
+    return rc;
+}
+
+
+/* One test with everything chosen; prints its line. */
+static int
+run_and_print(struct bench *b, struct ax_bench_result *r, uint32_t *index)
+{
+    int rc = run_test(b, r);
+
+    if (rc == AXION_OK) {
+        ax_bench_print(stdout, b->o->format, r, (*index)++);
+        if (b->o->counters) {
+            ax_bench_print_counters(stderr, r);
+        }
+    }
+    close_run(b);
+    return rc;
+}
+
+
+static int
+run_tests(struct bench *b, struct ax_bench_result *r, uint32_t *index)
+{
+    const struct options *o = b->o;
+    int rc = AXION_OK;
+
+    for (uint32_t i = 0; i < o->prompt.n && rc == AXION_OK; i++) {
+        r->n_prompt = o->prompt.v[i];
+        r->n_gen = 0;
+        if (r->n_prompt > 0) {
+            rc = run_and_print(b, r, index);
+        }
+    }
+    for (uint32_t i = 0; i < o->gen.n && rc == AXION_OK; i++) {
+        r->n_prompt = 0;
+        r->n_gen = o->gen.v[i];
+        if (r->n_gen > 0) {
+            rc = run_and_print(b, r, index);
+        }
+    }
+    return rc;
+}
+
+
+static int
+run_all(struct bench *b, struct ax_bench_result *r)
+{
+    const struct options *o = b->o;
+    uint32_t index = 0;
+    int rc = AXION_OK;
+
+    for (uint32_t t = 0; t < o->threads.n; t++) {
+        for (uint32_t d = 0; d < o->depth.n; d++) {
+            for (uint32_t s = 0; s < o->sequences.n && rc == AXION_OK; s++) {
+                r->n_threads = o->threads.v[t];
+                r->n_depth = o->depth.v[d];
+                r->n_sequences = o->sequences.v[s];
+                rc = run_tests(b, r, &index);
+            }
+        }
+    }
+    return rc;
+}
+
+
+int
+ax_tool_bench(int argc, char **argv)
+{
+    struct options o = {
+        .prompt = { 1, { 512 } },
+        .gen = { 1, { 128 } },
+        .depth = { 1, { 0 } },
+        .threads = { 1, { ax_pool_cpus() } },
+        .sequences = { 1, { 1 } },
+        .batch = 512,
+        .reps = 5,
+    };
+    struct bench b = { .o = &o };
+
+    if (!parse_options(argc, argv, &o)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    struct ax_bench_result *r = calloc(1, sizeof(*r));
+    struct ax_model_options mo = { .path = o.path, .isa = o.isa };
+    int rc = r == NULL ? ax_error_set(&b.err, AXION_ERR_NO_MEMORY, "no memory")
+                       : ax_model_open(&b.model, &mo, &b.err);
+    if (rc == AXION_OK) {
+        r->info = ax_model_info(b.model);
+        r->n_reps = o.reps;
+        r->n_batch = o.batch;
+        ax_bench_print_begin(stdout, o.format);
+        rc = run_all(&b, r);
+        ax_bench_print_end(stdout, o.format);
+    }
+    if (rc != AXION_OK) {
+        fprintf(stderr, "axion bench: %s\n",
+                b.err.number != AXION_OK ? b.err.text
+                                         : axion_error_info(rc)->text);
+    }
+    ax_model_close(b.model);
+    free(r);
+    return rc == AXION_OK ? 0 : 1;
+}

@@ -1,0 +1,56 @@
+/*
+ * `axion bench`: prefill and decode rates of a model, measured as llama-bench
+ * measures them (random tokens, one warm-up, mean and deviation of the
+ * repetitions), so that the two can stand side by side.
+ */
+#ifndef AX_TOOL_BENCH_H
+#define AX_TOOL_BENCH_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "engine/exec/exec.h"
+#include "engine/model/model.h"
+
+
+#define AX_BENCH_REPS_MAX      1000u
+#define AX_BENCH_COUNTERS_MAX  32u
+
+
+enum ax_bench_format {
+    AX_BENCH_TABLE,
+    AX_BENCH_CSV,
+    AX_BENCH_JSON,
+    AX_BENCH_JSONL
+};
+
+
+/* One line of the result. */
+struct ax_bench_result {
+    const struct ax_model_info  *info;
+    uint32_t                     n_threads;
+    uint32_t                     n_batch;
+    uint32_t                     n_prompt;
+    uint32_t                     n_gen;
+    uint32_t                     n_depth;
+    uint32_t                     n_sequences;
+    uint32_t                     n_reps;
+    uint64_t                     samples_ns[AX_BENCH_REPS_MAX];
+    uint32_t                     n_counters;
+    struct ax_exec_counter       counters[AX_BENCH_COUNTERS_MAX];
+};
+
+
+/* The subcommand; argv[0] is its name.  Returns the exit status. */
+int ax_tool_bench(int argc, char **argv);
+
+/* Head, one line each, tail. */
+void ax_bench_print_begin(FILE *out, enum ax_bench_format format);
+void ax_bench_print(FILE *out, enum ax_bench_format format,
+    const struct ax_bench_result *result, uint32_t index);
+void ax_bench_print_end(FILE *out, enum ax_bench_format format);
+
+/* Where the time went, by kind of stage; for -v. */
+void ax_bench_print_counters(FILE *out, const struct ax_bench_result *result);
+
+#endif /* AX_TOOL_BENCH_H */
