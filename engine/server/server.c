@@ -13,6 +13,7 @@
 #define TAGS_MAX     64u
 #define LOAD_TICK_US 100000
 #define RATE_TICK_US 1000000
+#define LIVE_TICK_US 500000 /* the heartbeat while any stream is open */
 
 
 uint64_t
@@ -114,8 +115,8 @@ on_loaded(struct ax_server *s, struct source *source)
     int rc = s->engine != NULL ? ax_server_requests_open(s, &s->load_error)
                                : s->load_error.number;
     if (rc != AXION_OK) {
-        ax_log(s->log, AXION_LOG_crit, "cannot load %s: %s",
-               s->options.model, s->load_error.text);
+        ax_log(s->log, AXION_LOG_crit, "cannot load the model: %s",
+               s->load_error.text);
         ax_engine_close(s->engine);
         s->engine = NULL;
         s->state = AXION_ENGINE_FAILED;
@@ -243,6 +244,9 @@ idle_us(const struct ax_server *s)
     if (s->state == AXION_ENGINE_DRAINING && s->drain_deadline_us < wake) {
         wake = s->drain_deadline_us;
     }
+    if (s->n_live > 0 && wake - now > LIVE_TICK_US) {
+        return LIVE_TICK_US;
+    }
     /* The rates on the board go down to 0 once. */
     if ((s->board.tokens_per_second_milli | s->board.prefill_per_second_milli)
             != 0 && wake - now > RATE_TICK_US)
@@ -264,11 +268,12 @@ turn(struct ax_server *s)
     ax_server_take_commands(s);
     ax_server_take_text(s);
     bool worked = step_if_due(s);
+    /* Who reads an event and then the board finds its effect there. */
+    ax_server_publish(s);
     ax_server_flush(s);
     if (s->state == AXION_ENGINE_DRAINING) {
         check_drain(s);
     }
-    ax_server_publish(s);
     if (s->ended) {
         return;
     }
