@@ -3,5 +3,7 @@
 BENCH_MODEL := $(BUILD)/bench/bench-model
 BENCHES     += $(BENCH_MODEL)
 
-$(BENCH_MODEL): $(BUILD)/bench/bench_model.o $(MODEL_LIBS)
+# MODEL_LIBS comes later than this file.
+$(BENCH_MODEL): $(BUILD)/bench/bench_model.o $(BUILD)/libaxion_model.a \
+                $(BUILD)/libaxion_kernels.a $(BUILD)/libaxion_shm.a
 $(BENCH_MODEL): LDLIBS = -lm

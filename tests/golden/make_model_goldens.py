@@ -8,9 +8,14 @@
 For SmolLM2 (20 prompts up to 1,000 tokens) and for every tiny model it
 records, at chosen positions, the most probable tokens with their natural
 log-probabilities and the mass of all others, and some greedy continuations as
-far as each step's margin is over 0.1 nat.  The oracle runs with one thread, f16
-KV and no flash attention.  tests/golden/golden.h has the layout of the files
-in tests/golden/model/ and reads them.
+far as each step's margin is over 0.1 nat.  The oracle runs with one thread and
+no flash attention.  tests/golden/golden.h has the layout of the files in
+tests/golden/model/ and reads them.
+
+SmolLM2 is asked twice: the file as it is (Q4_1, f16 KV), and the same weights as
+F32 with f32 KV (dequantize.py), which is the function without the noise of 8-bit
+activations.  At the end it says how far llama.cpp's own Q4_1 arithmetic is from
+that: README.md draws the tests' bounds from it.
 """
 
 import argparse
@@ -103,11 +108,11 @@ def tiny_prompts():
 
 
 class Oracle:
-    def __init__(self, path, n_ctx):
+    def __init__(self, path, n_ctx, kv):
         self.model = llama_cpp.Llama(
             path, n_ctx=n_ctx, n_batch=512, n_threads=1, n_threads_batch=1,
             logits_all=True, flash_attn=False, use_mmap=True, verbose=False,
-            type_k=llama_cpp.GGML_TYPE_F16, type_v=llama_cpp.GGML_TYPE_F16)
+            type_k=kv, type_v=kv)
 
     def tokenize(self, text, tokens_max):
         tokens = self.model.tokenize(text.encode(), add_bos=False,
@@ -170,8 +175,9 @@ def pack_prompt(oracle, tokens, n_top, positions_max):
     return b"".join(parts), len(greedy)
 
 
-def write_golden(out, path, prompts, n_ctx, n_top, positions_max):
-    oracle = Oracle(path, n_ctx)
+def write_golden(out, path, prompts, n_ctx, n_top, positions_max,
+                 kv=llama_cpp.GGML_TYPE_F16):
+    oracle = Oracle(path, n_ctx, kv)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     name = f"llama-cpp-python {VERSION}".encode().ljust(32, b"\0")
@@ -187,6 +193,25 @@ def write_golden(out, path, prompts, n_ctx, n_top, positions_max):
         file.write(data)
     print(f"{out}: {len(prompts)} prompts, {len(data)} bytes, "
           f"greedy {greedy}", flush=True)
+
+
+def print_own_noise(quantized, exact):
+    """llama.cpp's Q4_1 beside its own F32 on the same weights."""
+    a = Oracle(quantized, 1088, llama_cpp.GGML_TYPE_F16)
+    b = Oracle(exact, 1088, llama_cpp.GGML_TYPE_F32)
+    divergences, decided, same = [], 0, 0
+    for text, tokens_max in smollm2_prompts():
+        tokens = a.tokenize(text, tokens_max)
+        rows = chosen_positions(len(tokens), 24)
+        p, q = b.log_probs(tokens)[rows], a.log_probs(tokens)[rows]
+        divergences += list((np.exp(p) * (p - q)).sum(axis=1))
+        top = np.sort(p, axis=1)
+        sure = top[:, -1] - top[:, -2] > MARGIN
+        decided += int(sure.sum())
+        same += int((p.argmax(axis=1) == q.argmax(axis=1))[sure].sum())
+    print(f"llama.cpp's Q4_1 against its F32: mean KL "
+          f"{np.mean(divergences):.2e} nat, same first token at {same} of "
+          f"{decided} decided positions")
 
 
 def main():
@@ -212,9 +237,17 @@ def main():
             if args.only in (None, "tiny-" + variant):
                 write_golden(f"{args.out}/tiny-{variant}.golden", path,
                              tiny_prompts(), 512, 64, 12)
-    if args.only in (None, "smollm2"):
-        write_golden(f"{args.out}/smollm2.golden", args.model,
-                     smollm2_prompts(), 1088, 40, 24)
+        exact = os.path.join(scratch, "smollm2-f32.gguf")
+        if args.only in (None, "smollm2", "smollm2-f32"):
+            subprocess.run([sys.executable, os.path.join(
+                os.path.dirname(__file__), "dequantize.py"), args.model,
+                exact], check=True)
+            write_golden(f"{args.out}/smollm2.golden", args.model,
+                         smollm2_prompts(), 1088, 40, 24)
+            write_golden(f"{args.out}/smollm2-f32.golden", exact,
+                         smollm2_prompts(), 1088, 40, 24,
+                         llama_cpp.GGML_TYPE_F32)
+            print_own_noise(args.model, exact)
 
 
 if __name__ == "__main__":

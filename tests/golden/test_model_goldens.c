@@ -1,10 +1,16 @@
 /*
- * Shows that our executor and llama.cpp agree on the next token: on every
- * golden, mean KL below 1e-3 nat, the same first token wherever the oracle's
- * margin is over 0.1 nat, and the same greedy text while it is.
+ * Shows that our executor and llama.cpp agree on the next token.
  *
- * Tiny models of every weight format run on the machine's best instruction
- * set and on the scalar reference; SmolLM2 (AXION_MODEL) on the best one.
+ * Where arithmetic leaves no room (tiny models of every weight format, on the
+ * machine's best instruction set and on the scalar reference; SmolLM2 with its
+ * weights as F32): mean KL below 1e-3 nat, the same first token wherever the
+ * oracle's margin is over 0.1 nat, and the same greedy text while it is.
+ *
+ * SmolLM2 as it comes, Q4_1, rounds activations to 8 bits 211 times on the way,
+ * and any two implementations that differ in one last digit round differently:
+ * llama.cpp differs from its own F32 run by more than 1e-3.  There we must be
+ * no farther from that F32 run than llama.cpp is itself, in KL and in decided
+ * first tokens (README.md has the figures).
  */
 
 #include <stdarg.h>
@@ -21,15 +27,24 @@
 #include "tests/golden/runner.h"
 #include "tests/tiny/tiny_model.h"
 
-#define MEAN_KL_MAX    1e-3
 #define MARGIN         0.1f
 #define POSITIONS_MAX  64
 #define PROMPT_MAX     1024
 
+struct bounds {
+    double mean_kl_max;
+    uint32_t n_wrong_max; /* decided first tokens that may differ */
+    bool greedy;          /* and whether greedy texts must be equal */
+};
+
 struct score {
     double kl_sum, kl_max;
-    uint32_t n_positions, n_decided, n_greedy;
+    uint32_t n_positions, n_decided, n_wrong, n_greedy;
 };
+
+static const struct bounds strict = {1e-3, 0, true};
+/* What make_model_goldens.py says of llama.cpp's own Q4_1 and F32 runs. */
+static const struct bounds own_noise = {4.18e-3, 336 - 332, false};
 
 
 /* The whole prompt in one step, logits at the golden's positions. */
@@ -79,11 +94,12 @@ compare_positions(const struct runner *r, const struct golden_prompt *p,
 
             score->n_decided++;
             if (ours != g->top[0]) {
-                fail_msg("prompt %u, position %u: token %u instead of %u, "
-                         "margin %.3f nat",
-                         (unsigned)prompt, (unsigned)g->position,
-                         (unsigned)ours, (unsigned)g->top[0],
-                         (double)golden_margin(g));
+                score->n_wrong++;
+                printf("prompt %u, position %u: token %u instead of %u, "
+                       "margin %.3f nat\n",
+                       (unsigned)prompt, (unsigned)g->position,
+                       (unsigned)ours, (unsigned)g->top[0],
+                       (double)golden_margin(g));
             }
         }
     }
@@ -119,7 +135,8 @@ compare_greedy(struct runner *r, const struct golden_prompt *p,
 
 
 static void
-compare_model(const char *name, const char *path, const char *isa)
+compare_model(const char *name, const char *path, const char *isa,
+              const struct bounds *bounds)
 {
     const char *source = getenv("AXION_SOURCE");
     struct score score = {0};
@@ -142,15 +159,20 @@ compare_model(const char *name, const char *path, const char *isa)
         runner_reset(&r);
         run_prompt(&r, p);
         compare_positions(&r, p, i, &score);
-        compare_greedy(&r, p, i, &score);
+        if (bounds->greedy) {
+            compare_greedy(&r, p, i, &score);
+        }
     }
     printf("%s, %s: mean KL %.2e, max %.2e nat over %u positions; "
-           "%u decided, %u greedy tokens equal (%s)\n",
+           "same first token at %u of %u decided, %u greedy (%s)\n",
            name, ax_model_info(r.model)->isa,
            score.kl_sum / score.n_positions, score.kl_max,
-           (unsigned)score.n_positions, (unsigned)score.n_decided,
-           (unsigned)score.n_greedy, golden.oracle);
-    assert_true(score.kl_sum / score.n_positions < MEAN_KL_MAX);
+           (unsigned)score.n_positions,
+           (unsigned)(score.n_decided - score.n_wrong),
+           (unsigned)score.n_decided, (unsigned)score.n_greedy,
+           golden.oracle);
+    assert_true(score.kl_sum / score.n_positions < bounds->mean_kl_max);
+    assert_true(score.n_wrong <= bounds->n_wrong_max);
     runner_close(&r);
     golden_close(&golden);
 }
@@ -166,7 +188,7 @@ compare_tiny(const char *isa)
         char name[64];
 
         snprintf(name, sizeof(name), "tiny-%s", variant->name);
-        compare_model(name, path, isa);
+        compare_model(name, path, isa, &strict);
         unlink(path);
     }
 }
@@ -189,7 +211,24 @@ tiny_models_agree_on_the_scalar_reference(void **state)
 
 
 static void
-smollm2_agrees(void **state)
+smollm2_as_f32_agrees(void **state)
+{
+    const char *build = getenv("AXION_BUILD");
+    char path[512];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/smollm2-f32.gguf",
+             build == NULL ? "build" : build);
+    if (getenv("AXION_MODEL") == NULL || access(path, R_OK) != 0) {
+        printf("skipped: no %s (make model test-unit)\n", path);
+        skip();
+    }
+    compare_model("smollm2-f32", path, NULL, &strict);
+}
+
+
+static void
+smollm2_as_q4_1_is_within_the_oracles_own_noise(void **state)
 {
     const char *path = getenv("AXION_MODEL");
 
@@ -198,7 +237,8 @@ smollm2_agrees(void **state)
         printf("skipped: AXION_MODEL is not set (make model fetches it)\n");
         skip();
     }
-    compare_model("smollm2", path, NULL);
+    compare_model("smollm2-f32", path, NULL, &own_noise);
+    compare_model("smollm2", path, NULL, &own_noise);
 }
 
 
@@ -208,7 +248,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_models_agree_on_the_best_isa),
         cmocka_unit_test(tiny_models_agree_on_the_scalar_reference),
-        cmocka_unit_test(smollm2_agrees),
+        cmocka_unit_test(smollm2_as_f32_agrees),
+        cmocka_unit_test(smollm2_as_q4_1_is_within_the_oracles_own_noise),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
