@@ -1,0 +1,471 @@
+/*
+ * Filters on one value: text, numbers, defaults.  Those that walk lists are
+ * in jinja_sequences.c; both tables are searched by name when a template is
+ * compiled.
+ */
+#include "engine/text/jinja_filters.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "engine/text/utf8.h"
+
+
+static struct ax_value *
+filter_default(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *otherwise = ax_arg(call, 0, "default_value");
+    struct ax_value *boolean = ax_arg(call, 1, "boolean");
+
+    if (v->kind == AX_V_UNDEFINED
+        || (boolean != NULL && ax_jinja_truth(boolean)
+            && !ax_jinja_truth(v)))
+    {
+        return otherwise != NULL ? otherwise
+                                 : ax_value_literal(j->pool, "");
+    }
+    return v;
+}
+
+
+static struct ax_value *
+filter_string(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    (void) call;
+    return ax_jinja_string(j, v);
+}
+
+
+/* A method of str(v) under a filter's name. */
+static struct ax_value *
+as_method(struct ax_jinja *j, struct ax_value *v, const char *name,
+    const struct ax_call *call)
+{
+    struct ax_value *text = ax_jinja_string(j, v);
+    struct ax_value *fn = text != NULL
+                          ? ax_jinja_method(j, text, name, strlen(name))
+                          : NULL;
+
+    return fn != NULL ? ax_jinja_call(j, fn, call) : NULL;
+}
+
+
+static struct ax_value *
+filter_trim(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *chars = ax_arg(call, 0, "chars");
+    struct ax_call inner = { .args = &chars, .n = chars != NULL };
+
+    return as_method(j, v, "strip", &inner);
+}
+
+
+static struct ax_value *
+filter_upper(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    return as_method(j, v, "upper", call);
+}
+
+
+static struct ax_value *
+filter_lower(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    return as_method(j, v, "lower", call);
+}
+
+
+static struct ax_value *
+filter_capitalize(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    return as_method(j, v, "capitalize", call);
+}
+
+
+/* Jinja's title: a word starts behind white space, -, (, {, [ or <. */
+static struct ax_value *
+filter_title(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *text = ax_jinja_string(j, v);
+    struct ax_buf *b = ax_buf_new(j->pool);
+    size_t from = 0;
+
+    (void) call;
+    if (text == NULL || b == NULL
+        || !ax_jinja_charge(j, 1 + text->u.s.n / 4))
+    {
+        return NULL;
+    }
+    for (size_t at = 0; at <= text->u.s.n; at++) {
+        bool end = at == text->u.s.n;
+
+        if (!end && strchr("-({[< \t\n\r\v\f", text->u.s.p[at]) == NULL) {
+            continue;
+        }
+
+        /* the word, then the character that ended it */
+        struct ax_string word = ax_string_slice(&text->u.s, from, at - from);
+        struct ax_value *cased = ax_jinja_case(j, &word, 'c');
+
+        if (cased == NULL) {
+            return NULL;
+        }
+        ax_buf_add(j->pool, b, &cased->u.s);
+        if (!end) {
+            struct ax_string one = ax_string_slice(&text->u.s, at, 1);
+
+            ax_buf_add(j->pool, b, &one);
+        }
+        from = at + 1;
+    }
+    return ax_buf_value(j->pool, b);
+}
+
+
+static struct ax_value *
+filter_replace(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *text = ax_jinja_string(j, v);
+    struct ax_value *from = ax_arg(call, 0, "old");
+    struct ax_value *to = ax_arg(call, 1, "new");
+    struct ax_value *most = ax_arg(call, 2, "count");
+    int64_t count = -1;
+
+    from = from != NULL ? ax_jinja_string(j, from) : NULL;
+    to = to != NULL ? ax_jinja_string(j, to) : NULL;
+    if (text == NULL || from == NULL || to == NULL) {
+        return NULL;
+    }
+    if (most != NULL && most->kind != AX_V_NONE
+        && !ax_jinja_integer(j, most, &count))
+    {
+        return NULL;
+    }
+    return ax_jinja_replace(j, &text->u.s, &from->u.s, &to->u.s, count);
+}
+
+
+/* Marks text as safe HTML; without autoescape there is nothing to mark. */
+static struct ax_value *
+filter_safe(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    (void) call;
+    return ax_jinja_string(j, v);
+}
+
+
+static struct ax_value *
+filter_escape(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    static const char *const  from[] = { "&", "<", ">", "'", "\"" };
+    static const char *const  to[] = { "&amp;", "&lt;", "&gt;", "&#39;",
+                                       "&#34;" };
+    struct ax_value *text = ax_jinja_string(j, v);
+
+    (void) call;
+    for (size_t i = 0; text != NULL && i < 5; i++) {
+        struct ax_string a = { from[i], 1, NULL, NULL, true };
+        struct ax_string b = { to[i], strlen(to[i]), NULL, NULL, true };
+
+        text = ax_jinja_replace(j, &text->u.s, &a, &b, -1);
+    }
+    return text;
+}
+
+
+/* indent(width=4, first=False, blank=False): width may be a string. */
+static struct ax_value *
+filter_indent(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *width = ax_arg(call, 0, "width");
+    struct ax_value *first = ax_arg(call, 1, "first");
+    struct ax_value *blank = ax_arg(call, 2, "blank");
+    struct ax_value *text = ax_jinja_string(j, v);
+    struct ax_buf *b = ax_buf_new(j->pool);
+    struct ax_value *space = ax_value_literal(j->pool, " ");
+
+    if (space == NULL || text == NULL || b == NULL) {
+        return NULL;
+    }
+    if (width == NULL || width->kind != AX_V_STRING) {
+        space = ax_jinja_arithmetic(j, AX_OP_MUL, space, width != NULL ? width
+                                    : ax_value_int(j->pool, 4));
+    } else {
+        space = width;
+    }
+    if (space == NULL) {
+        return NULL;
+    }
+
+    const struct ax_string *s = &text->u.s;
+    bool blanks = blank != NULL && ax_jinja_truth(blank);
+    bool indent = first != NULL && ax_jinja_truth(first);
+
+    for (size_t at = 0; at < s->n || at == 0; ) {
+        size_t end = ax_string_find(s, "\n", 1, at);
+        size_t stop = end == SIZE_MAX ? s->n : end + 1;
+        struct ax_string line = ax_string_slice(s, at, stop - at);
+
+        if (!ax_jinja_charge(j, 1 + line.n / 16 + space->u.s.n / 16)) {
+            return NULL;
+        }
+        if (indent && (blanks || at == 0 || (end == SIZE_MAX ? line.n > 0
+                                                             : line.n > 1)))
+        {
+            ax_buf_add(j->pool, b, &space->u.s);
+        }
+        ax_buf_add(j->pool, b, &line);
+        indent = true;
+        at = stop;
+        if (s->n == 0) {
+            break;
+        }
+    }
+    return ax_buf_value(j->pool, b);
+}
+
+
+/* ---- numbers ----------------------------------------------------------- */
+
+/* The number that text spells, white space around allowed. */
+static bool
+parse_number(const struct ax_string *s, int base, double *f, int64_t *i,
+    bool *is_int)
+{
+    struct ax_string digits = ax_jinja_strip(s, 'b', NULL);
+    char text[400], *end;
+
+    if (digits.n == 0 || digits.n >= sizeof(text)) {
+        return false;
+    }
+    memcpy(text, digits.p, digits.n);
+    text[digits.n] = '\0';
+    *i = strtoll(text, &end, base);
+    *is_int = *end == '\0';
+    if (*is_int) {
+        *f = (double) *i;
+        return true;
+    }
+    if (strpbrk(text, "xXpP") != NULL) {
+        return false;
+    }
+    *f = strtod(text, &end);
+    return *end == '\0';
+}
+
+
+static struct ax_value *
+filter_int(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *otherwise = ax_arg(call, 0, "default");
+    struct ax_value *base = ax_arg(call, 1, "base");
+    int64_t radix = 10, i = 0;
+    double f = 0;
+    bool is_int = false, ok = false;
+
+    if (base != NULL && !ax_jinja_integer(j, base, &radix)) {
+        return NULL;
+    }
+    if (v->kind == AX_V_INT) {
+        return v;
+    }
+    if (v->kind == AX_V_BOOL) {
+        return ax_value_int(j->pool, v->u.b);
+    }
+    if (v->kind == AX_V_FLOAT) {
+        f = v->u.f;
+        ok = true;
+    } else if (v->kind == AX_V_STRING && radix >= 2 && radix <= 36) {
+        ok = parse_number(&v->u.s, (int) radix, &f, &i, &is_int);
+    }
+    if (ok && is_int) {
+        return ax_value_int(j->pool, i);
+    }
+    if (ok && f > -9.2e18 && f < 9.2e18) {
+        return ax_value_int(j->pool, (int64_t) f);
+    }
+    return otherwise != NULL ? otherwise : ax_value_int(j->pool, 0);
+}
+
+
+static struct ax_value *
+filter_float(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *otherwise = ax_arg(call, 0, "default");
+    double f = 0;
+    int64_t i;
+    bool is_int;
+
+    if (v->kind == AX_V_FLOAT) {
+        return v;
+    }
+    if (v->kind == AX_V_INT || v->kind == AX_V_BOOL) {
+        return ax_value_float(j->pool, v->kind == AX_V_INT ? (double) v->u.i
+                                                           : v->u.b);
+    }
+    if (v->kind == AX_V_STRING && parse_number(&v->u.s, 10, &f, &i, &is_int)) {
+        return ax_value_float(j->pool, f);
+    }
+    return otherwise != NULL ? otherwise : ax_value_float(j->pool, 0);
+}
+
+
+static struct ax_value *
+filter_abs(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *zero = ax_value_int(j->pool, 0);
+    bool negative;
+
+    (void) call;
+    if (zero == NULL || !ax_jinja_less(j, v, zero, &negative)) {
+        return NULL;
+    }
+    return negative ? ax_jinja_negate(j, v) : v;
+}
+
+
+/* round(precision=0, method='common'); halves go to even, as in Python. */
+static struct ax_value *
+filter_round(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *precision = ax_arg(call, 0, "precision");
+    struct ax_value *method = ax_arg(call, 1, "method");
+    struct ax_call none = { 0 };
+    int64_t digits = 0;
+
+    v = filter_float(j, v, &none);
+    if (v == NULL || (precision != NULL
+                      && !ax_jinja_integer(j, precision, &digits)))
+    {
+        return NULL;
+    }
+    if (digits < -300 || digits > 300) {
+        return v;
+    }
+
+    double scale = pow(10, (double) digits), f = v->u.f * scale;
+
+    if (method != NULL && method->kind == AX_V_STRING
+        && ax_string_is(&method->u.s, "ceil"))
+    {
+        f = ceil(f);
+    } else if (method != NULL && method->kind == AX_V_STRING
+               && ax_string_is(&method->u.s, "floor"))
+    {
+        f = floor(f);
+    } else {
+        f = nearbyint(f);
+    }
+    return ax_value_float(j->pool, f / scale);
+}
+
+
+static struct ax_value *
+filter_wordcount(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_call none = { 0 };
+    struct ax_value *words = as_method(j, v, "split", &none);
+
+    (void) call;
+    return words != NULL ? ax_value_int(j->pool, (int64_t) words->u.list.n)
+                         : NULL;
+}
+
+
+/* "%s %s"|format(a, b) */
+static struct ax_value *
+filter_format(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    struct ax_value *args = ax_value_new(j->pool, AX_V_TUPLE);
+    struct ax_value *text = ax_jinja_string(j, v);
+
+    for (uint32_t i = 0; args != NULL && i < call->n; i++) {
+        ax_list_push(j->pool, &args->u.list, call->args[i]);
+    }
+    return args != NULL && text != NULL
+           ? ax_jinja_percent(j, &text->u.s, args) : NULL;
+}
+
+
+static struct ax_value *
+filter_attr(struct ax_jinja *j, struct ax_value *v,
+    const struct ax_call *call)
+{
+    if (call->n == 0 || call->args[0]->kind != AX_V_STRING) {
+        return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "attr needs a name");
+    }
+
+    struct ax_value *name = ax_value_string(j->pool, call->args[0]->u.s.p,
+                                            call->args[0]->u.s.n, true);
+
+    return name != NULL ? ax_jinja_attribute(j, v, name->u.s.p, name->u.s.n)
+                        : NULL;
+}
+
+
+const struct ax_filter  ax_value_filters[] = {
+    { "default", filter_default }, { "d", filter_default },
+    { "string", filter_string }, { "trim", filter_trim },
+    { "upper", filter_upper }, { "lower", filter_lower },
+    { "capitalize", filter_capitalize }, { "title", filter_title },
+    { "replace", filter_replace }, { "safe", filter_safe },
+    { "escape", filter_escape }, { "e", filter_escape },
+    { "indent", filter_indent }, { "tojson", ax_jinja_json },
+    { "int", filter_int }, { "float", filter_float }, { "abs", filter_abs },
+    { "round", filter_round }, { "wordcount", filter_wordcount },
+    { "format", filter_format }, { "attr", filter_attr },
+    { NULL, NULL }
+};
+
+
+static const struct ax_filter *
+find_filter(const struct ax_filter *filters, const char *name)
+{
+    for ( ; filters->name != NULL; filters++) {
+        if (strcmp(filters->name, name) == 0) {
+            return filters;
+        }
+    }
+    return NULL;
+}
+
+
+const void *
+ax_jinja_filter(const char *name)
+{
+    const struct ax_filter *filter = find_filter(ax_value_filters, name);
+
+    return filter != NULL ? filter
+                          : find_filter(ax_sequence_filters, name);
+}
+
+
+/* An unknown filter fails where it is used, not where it is written. */
+struct ax_value *
+ax_jinja_apply_filter(struct ax_jinja *j, const char *name,
+    const void *builtin, struct ax_value *value, const struct ax_call *call)
+{
+    const struct ax_filter *filter = builtin;
+
+    if (filter == NULL) {
+        return ax_jinja_fail(j, AX_TEXT_UNSUPPORTED, "no filter named '%s'",
+                             name);
+    }
+    return filter->fn(j, value, call);
+}
