@@ -18,6 +18,8 @@
 
 static size_t ngx_http_axion_piece(ngx_http_axion_ctx_t *ctx,
     const char *text, size_t bytes);
+static ngx_int_t ngx_http_axion_delta(ngx_http_axion_ctx_t *ctx,
+    const char *text, size_t n);
 static size_t ngx_http_axion_unsent(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_pressure(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_expect_write(ngx_http_axion_ctx_t *ctx);
@@ -133,13 +135,47 @@ ngx_http_axion_piece(ngx_http_axion_ctx_t *ctx, const char *text,
 }
 
 
+/*
+ * One event.  It is tried in what the last buffer has left first: room for
+ * the worst case, every byte escaped, would leave most buffers half empty,
+ * and a slow reader's memory is counted in buffers.
+ */
+static ngx_int_t
+ngx_http_axion_delta(ngx_http_axion_ctx_t *ctx, const char *text, size_t n)
+{
+    ngx_buf_t         *b;
+    struct axion_out   out;
+
+    if (ctx->filled != NULL) {
+        b = ctx->tail;
+
+        axion_out_fixed(&out, b->last, b->end - b->last);
+        axion_response_text(&ctx->response, &out, text, n);
+
+        if (axion_out_status(&out) == AXION_OK) {
+            b->last += out.bytes;
+            return NGX_OK;
+        }
+    }
+
+    b = ngx_http_axion_room(ctx, axion_response_bytes_max(&ctx->response, n));
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    axion_out_fixed(&out, b->last, b->end - b->last);
+    axion_response_text(&ctx->response, &out, text, n);
+    b->last += out.bytes;
+
+    return NGX_OK;
+}
+
+
 void
 ngx_http_axion_text_out(ngx_http_axion_ctx_t *ctx, const char *text,
     size_t bytes)
 {
-    size_t             n;
-    ngx_buf_t         *b;
-    struct axion_out   out;
+    size_t  n;
 
     if (ngx_http_axion_begin(ctx) != NGX_OK) {
         axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
@@ -161,16 +197,10 @@ ngx_http_axion_text_out(ngx_http_axion_ctx_t *ctx, const char *text,
 
         n = ngx_http_axion_piece(ctx, text, bytes);
 
-        b = ngx_http_axion_room(ctx,
-                                axion_response_bytes_max(&ctx->response, n));
-        if (b == NULL) {
+        if (ngx_http_axion_delta(ctx, text, n) != NGX_OK) {
             axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
             return;
         }
-
-        axion_out_fixed(&out, b->last, b->end - b->last);
-        axion_response_text(&ctx->response, &out, text, n);
-        b->last += out.bytes;
 
         text += n;
         bytes -= n;

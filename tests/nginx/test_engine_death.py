@@ -1,0 +1,183 @@
+"""Engines that are killed, stopped, restarted or never there: a started
+answer ends with an error event, one that was not accepted starts over, and
+nginx needs no reload."""
+
+import signal
+import threading
+
+import rig
+
+
+class EngineDeath(rig.Test):
+    HTTP = "axion_timeout connect=30s stall=300ms;"
+
+    def test_started_stream_ends_with_an_error_event(self):
+        self.start()
+        client = self.client().chat("!tokens=1000 !delay_ms=5 abcd")
+        client.until(b'"content":"abcd"')
+        self.echo.kill()
+        text, error, done = client.stream()
+        self.assertTrue(text.startswith("abcd"))
+        self.assertEqual(error["code"], "engine_lost")
+        self.assertEqual(set(error), {"message", "type", "param", "code"})
+        self.assertFalse(done)
+
+    def test_started_answer_gets_a_502(self):
+        self.start()
+        client = self.client().chat("!tokens=1000 !delay_ms=5 abcd",
+                                    stream=False)
+        self.echo.wait("accepted")
+        self.echo.kill()
+        status, headers, body = client.whole()
+        self.assertEqual(status, 502)
+        self.assertIn("retry-after", headers)
+        self.assertEqual(rig.json.loads(body)["error"]["code"], "engine_lost")
+
+    def test_request_not_accepted_starts_over(self):
+        self.start()
+        client = self.client().chat("!accept_delay_ms=300 again")
+        self.echo.wait("submit")
+        self.echo.kill()
+        self.nginx.wait("lost engine")
+        self.echo.stop()
+        self.echo.start()
+        text, error, done = client.stream()
+        self.assertEqual((text, error, done), ("again", None, True))
+        self.assertEqual(self.nginx.metrics()["axion_retries_total"], 1)
+
+    def test_request_that_kills_engines_is_given_up(self):
+        self.start()
+        client = self.client().chat("!die poison")
+        stop = threading.Event()
+
+        def resurrect():
+            while not stop.is_set():
+                if self.echo.process.poll() is not None:
+                    self.echo.stop()
+                    self.echo.start()
+                stop.wait(0.01)
+
+        thread = threading.Thread(target=resurrect)
+        thread.start()
+        try:
+            client.drain()
+        finally:
+            stop.set()
+            thread.join()
+        if self.echo.process.poll() is not None:
+            self.echo.stop()
+            self.echo.start()
+        self.assertIn(b"engine_lost", client.data)
+        self.assert_serves()
+
+    def test_engine_that_comes_late_serves_who_waits(self):
+        self.nginx.start()
+        self.nginx.wait("is not available")
+        clients = [self.client().chat("hello") for _ in range(8)]
+        models = self.client()
+        models.send("GET", "/v1/models")
+        self.echo.start()
+        for client in clients:
+            self.assertEqual(client.stream(), ("hello", None, True))
+        status, _, body = models.whole()
+        self.assertEqual(status, 200)
+        self.assertIn(b'"id":"echo"', body)
+
+    def test_no_engine_is_503(self):
+        self.nginx.write(http=self.nginx.settings["http"].replace(
+            "connect=30s", "connect=100ms"))
+        self.nginx.start()
+        status, headers, body = self.client().chat("hello").whole()
+        self.assertEqual(status, 503)
+        self.assertIn("retry-after", headers)
+        self.assertEqual(rig.json.loads(body)["error"]["code"],
+                         "engine_unavailable")
+        status, _, _ = self.client().chat("hello", stream=False).whole()
+        self.assertEqual(status, 503)
+
+    def test_stopped_engine_is_found_out(self):
+        self.nginx.write(http=self.nginx.settings["http"].replace(
+            "connect=30s", "connect=200ms"))
+        self.start()
+        running = self.client().chat("!tokens=100000 !delay_ms=2 abcd")
+        running.until(b'"content":"abcd"')
+        self.echo.kill(signal.SIGSTOP)
+        _, error, done = running.stream()
+        self.assertEqual((error["code"], done), ("engine_stalled", False))
+        status, _, body = self.client().chat("hello").whole()
+        self.assertEqual(status, 504, body)
+        self.echo.kill(signal.SIGCONT)
+        self.nginx.wait("connected to engine", 2)
+        self.assert_serves()
+        name = f'axion_engine_stalls_total{{engine="unix:{self.echo.path}"}}'
+        self.assertEqual(self.nginx.metrics()[name], 1)
+
+    def test_paused_and_silent_streams_are_no_stall(self):
+        self.start()
+        client = self.client().chat("!tokens=2 !first_delay_ms=1500 abcd")
+        self.assertEqual(client.stream(), ("abcdabcd", None, True))
+
+    def test_worker_that_was_stopped_blames_nobody(self):
+        self.start()
+        (worker,) = self.nginx.workers()
+        client = self.client().chat("!tokens=400 !delay_ms=5 abcd")
+        client.until(b'"content":"abcd"')
+        rig.os.kill(worker, signal.SIGSTOP)
+        rig.time.sleep(1)  # longer than stall=: what is tested
+        rig.os.kill(worker, signal.SIGCONT)
+        self.assertEqual(client.stream(), ("abcd" * 400, None, True))
+
+    def test_late_accept_sends_200_first_and_errors_as_events(self):
+        self.nginx.write(http=self.nginx.settings["http"].replace(
+            "stall=300ms", "accept=100ms"))
+        self.start()
+        client = self.client().chat("!accept_delay_ms=500 !error=QUEUE_FULL x")
+        client.until(b"200 OK").until(b": ping")
+        _, error, done = client.stream()
+        self.assertEqual((error["code"], done), ("overloaded", False))
+
+
+class TwoEngines(rig.Test):
+    def setUp(self):
+        super().setUp()
+        self.other = rig.Echo(self.dir, "other", ["--model", "other",
+                                                  "--model", "echo"])
+        self.addCleanup(self.other.stop)
+        self.nginx.write(http=f"""
+            axion_timeout connect=200ms;
+            axion_upstream llm {{
+                engine unix:{self.echo.path};
+                engine unix:{self.other.path};
+            }}""")
+
+    def test_load_is_spread_and_the_other_takes_over(self):
+        self.other.start()
+        self.echo.start()
+        self.nginx.start()
+        self.nginx.wait("connected to engine", 2)
+        clients = [self.client().chat("!tokens=10 !first_delay_ms=200 abcd")
+                   for _ in range(8)]
+        for client in clients:
+            self.assertEqual(client.stream()[2], True)
+        self.assertEqual(len(rig.re.findall("submit", self.echo.text())), 4)
+        self.assertEqual(len(rig.re.findall("submit", self.other.text())), 4)
+        self.echo.kill()
+        self.nginx.wait("lost engine")
+        for _ in range(4):
+            self.assert_serves()
+
+    def test_models_of_both_are_listed_and_found(self):
+        self.other.start()
+        self.echo.start()
+        self.nginx.start()
+        self.nginx.wait("connected to engine", 2)
+        status, body = self.nginx.get("/v1/models")
+        self.assertEqual(status, 200)
+        ids = [m["id"] for m in rig.json.loads(body)["data"]]
+        self.assertEqual(sorted(ids), ["echo", "other"])
+        client = self.client().chat("hi", model="other")
+        self.assertEqual(client.stream(), ("hi", None, True))
+
+
+if __name__ == "__main__":
+    rig.main()
