@@ -52,9 +52,18 @@ enum axk_format {
     AXK_Q4_K = 12,
     AXK_Q5_K = 13,
     AXK_Q6_K = 14,
+    AXK_IQ2_XXS = 16, /* known by name only, as all that say "no kernels" */
+    AXK_IQ2_XS = 17,  /* no kernels */
+    AXK_IQ3_XXS = 18, /* no kernels */
+    AXK_IQ1_S = 19,   /* no kernels */
     AXK_IQ4_NL = 20,
+    AXK_IQ3_S = 21, /* no kernels */
+    AXK_IQ2_S = 22, /* no kernels */
     AXK_IQ4_XS = 23,
+    AXK_IQ1_M = 29, /* no kernels */
     AXK_BF16 = 30,
+    AXK_TQ1_0 = 34, /* no kernels */
+    AXK_TQ2_0 = 35, /* no kernels */
     AXK_MXFP4 = 39,
     AXK_FORMAT_END = 40
 };

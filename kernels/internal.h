@@ -7,18 +7,20 @@
  * ascending order, so that a kernel reads every 64-byte line once and
  * addresses only rise (software prefetch and any other order measured
  * slower).  Inside a block the lanes of a vector are rows:
- *   block of 32 k : [32 x f16 d] [32 x f16 m, Q4_1] [k-steps]
  *   k-step, 4 bit : 128 bytes, 4 per row; byte c of a row holds in its low
  *                   nibble k = 8 i + c, in its high nibble k = 8 i + 4 + c
  *   k-step, 8 bit : 128 bytes, 4 per row: k = 4 i + c, stored as q + 128
- *   F32, F16      : 32 values for each k
+ *   F32, F16, BF16: 32 values for each k
+ * codes.h says how the blocks of each quantized format are put together.
  *
  * Activations, kind Q8: per tile of T tokens (4, or what is left in the last
  * tile) and per block of 32 k one record of 12 T words:
  *   [8][T] four int8 | [T] f32 d | [T] i32 -8 sum | [T] i32 -128 sum | [T] f32 s
  * d and s are the f16 values of q8_1.  The products of -8 and -128 are the
  * start values of the integer sums that undo the offset of the stored
- * weights.  Kind F32: [k][T] f32.
+ * weights.  Kind Q8_K, per block of 256 k 93 T words: [64][T] four int8 |
+ * [16][T] i32 - sum of 16 | [8][T], [4][T] the sums of 16 and of 32 as pairs
+ * of i16 | [T] f32 d.  Kind F32: [k][T] f32.
  *
  * KV block of one layer: per KV head K as [head_dim][32 keys] f16 (lanes are
  * keys), then V as [32 keys][head_dim padded to 16] f16 (lanes are elements).
@@ -39,6 +41,17 @@
 #define AXK_ACT_SUM8    9  /* -8 sum */
 #define AXK_ACT_SUM128  10 /* -128 sum */
 #define AXK_ACT_S       11 /* d * sum, rounded to f16 */
+
+/* The same for blocks of 256. */
+#define AXK_ACT_K_WORDS   93
+#define AXK_ACT_K_SUMS    64 /* 16 rows: - sum of 16 activations, i32 */
+#define AXK_ACT_K_PAIRS16 80 /* 8 rows: sums of 16, pairs of i16 */
+#define AXK_ACT_K_PAIRS32 88 /* 4 rows: sums of 32, pairs of i16 */
+#define AXK_ACT_K_D       92 /* f32 */
+
+/* Adding and taking it away rounds to the nearest integer, ties to even. */
+#define AXK_ROUND_MAGIC      0x1.8p23f
+#define AXK_ROUND_MAGIC_BITS 0x4b400000
 
 /* exp: x = n ln2 + r, n by adding and taking away 1.5 * 2^23. */
 #define AXK_EXP_MAGIC  0x1.8p23f
@@ -146,27 +159,6 @@ round_up_16(uint32_t n)
 }
 
 
-/* Bytes of one block (one k for the float formats) of a 32-row panel. */
-static inline size_t
-panel_block_bytes(uint32_t format)
-{
-    switch (format) {
-    case AXK_F32:
-        return 32 * 4;
-    case AXK_F16:
-        return 32 * 2;
-    case AXK_Q4_0:
-        return 32 * 18;
-    case AXK_Q4_1:
-        return 32 * 20;
-    case AXK_Q8_0:
-        return 32 * 34;
-    default:
-        return 0;
-    }
-}
-
-
 /* Tokens in a tile of a buffer for n_tokens. */
 static inline uint32_t
 tile_tokens(uint32_t n_tokens, uint32_t tile)
@@ -183,6 +175,9 @@ act_tile_words(enum axk_act kind, uint32_t k)
 {
     if (kind == AXK_ACT_Q8) {
         return (size_t)(k / AXK_QK) * AXK_ACT_WORDS * AXK_TILE;
+    }
+    if (kind == AXK_ACT_Q8_K) {
+        return (size_t)(k / 256) * AXK_ACT_K_WORDS * AXK_TILE;
     }
     return (size_t)k * AXK_TILE;
 }

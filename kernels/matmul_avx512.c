@@ -1,186 +1,13 @@
 /*
- * Matmuls for AVX-512 with VNNI.  A tile is 32 rows (two zmm whose lanes are
- * rows) times up to 4 tokens: 8 integer and 8 f32 accumulators, all in
- * registers, and no horizontal add anywhere.  scalar_matmul.c has the
- * definition, internal.h the layout.
- *
- * Measured rules kept here: weights are read strictly upwards, the k loop
- * stays rolled, nothing is prefetched by software.  The offset of stored
- * weights (8 for Q4_0, 128 for Q8_0) costs nothing, since the integer sums
- * start at minus its share.
+ * Matmuls for AVX-512 with VNNI: walks panels and tiles of tokens, and ends
+ * a tile with bias, residual and store.  The arithmetic is in
+ * tiles_avx512.h; each function axk_panel_FORMAT_avx512 is one copy of it
+ * with that format as a literal.
  */
 
-#include <immintrin.h>
+#include <assert.h>
 
-#include "kernels/axk.h"
-#include "kernels/internal.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-
-INLINE __m512
-load_16_f16(const uint8_t *p)
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-
-
-INLINE __m512i
-word(const uint32_t *p)
-{
-    return _mm512_set1_epi32((int32_t)*p);
-}
-
-
-INLINE __m512
-word_f32(const uint32_t *p)
-{
-    return _mm512_castsi512_ps(word(p));
-}
-
-
-/* 128 bytes of nibbles, 8 k: low nibbles first. */
-INLINE void
-step_4bit(const uint8_t *w, const uint32_t *a, const int n,
-          __m512i sum[2][AXK_TILE])
-{
-    const __m512i mask = _mm512_set1_epi8(15);
-    __m512i w0 = _mm512_loadu_si512(w);
-    __m512i w1 = _mm512_loadu_si512(w + 64);
-    __m512i lo0 = _mm512_and_si512(w0, mask);
-    __m512i lo1 = _mm512_and_si512(w1, mask);
-    __m512i hi0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), mask);
-    __m512i hi1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), mask);
-
-    for (int t = 0; t < n; t++) {
-        __m512i x = word(a + t);
-
-        sum[0][t] = _mm512_dpbusd_epi32(sum[0][t], lo0, x);
-        sum[1][t] = _mm512_dpbusd_epi32(sum[1][t], lo1, x);
-    }
-    for (int t = 0; t < n; t++) {
-        __m512i x = word(a + n + t);
-
-        sum[0][t] = _mm512_dpbusd_epi32(sum[0][t], hi0, x);
-        sum[1][t] = _mm512_dpbusd_epi32(sum[1][t], hi1, x);
-    }
-}
-
-
-/* 128 bytes, 4 k. */
-INLINE void
-step_8bit(const uint8_t *w, const uint32_t *a, const int n,
-          __m512i sum[2][AXK_TILE])
-{
-    __m512i w0 = _mm512_loadu_si512(w);
-    __m512i w1 = _mm512_loadu_si512(w + 64);
-
-    for (int t = 0; t < n; t++) {
-        __m512i x = word(a + t);
-
-        sum[0][t] = _mm512_dpbusd_epi32(sum[0][t], w0, x);
-        sum[1][t] = _mm512_dpbusd_epi32(sum[1][t], w1, x);
-    }
-}
-
-
-INLINE void
-start_sums(const uint32_t format, const uint32_t *record, const int n,
-           __m512i sum[2][AXK_TILE])
-{
-    for (int t = 0; t < n; t++) {
-        __m512i x = _mm512_setzero_si512();
-
-        if (format == AXK_Q4_0) {
-            x = word(record + AXK_ACT_SUM8 * n + t);
-        } else if (format == AXK_Q8_0) {
-            x = word(record + AXK_ACT_SUM128 * n + t);
-        }
-        sum[0][t] = x;
-        sum[1][t] = x;
-    }
-}
-
-
-/* All blocks of a panel times the n tokens of a tile. */
-INLINE void
-tile_blocks(const uint32_t format, const uint8_t *w, const uint32_t *act,
-            uint32_t n_blocks, const int n, __m512 acc[2][AXK_TILE])
-{
-    for (uint32_t b = 0; b < n_blocks; b++) {
-        __m512i sum[2][AXK_TILE];
-        __m512 d0 = load_16_f16(w);
-        __m512 d1 = load_16_f16(w + 32);
-        __m512 m0 = _mm512_setzero_ps();
-        __m512 m1 = m0;
-
-        w += 64;
-        if (format == AXK_Q4_1) {
-            m0 = load_16_f16(w);
-            m1 = load_16_f16(w + 32);
-            w += 64;
-        }
-        start_sums(format, act, n, sum);
-        if (format == AXK_Q8_0) {
-#pragma GCC unroll 1
-            for (int i = 0; i < 8; i++) {
-                step_8bit(w, act + i * n, n, sum);
-                w += 128;
-            }
-        } else {
-#pragma GCC unroll 1
-            for (int i = 0; i < 4; i++) {
-                step_4bit(w, act + 2 * i * n, n, sum);
-                w += 128;
-            }
-        }
-        for (int t = 0; t < n; t++) {
-            __m512 d = word_f32(act + AXK_ACT_D * n + t);
-
-            acc[0][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[0][t]),
-                                        _mm512_mul_ps(d0, d), acc[0][t]);
-            acc[1][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[1][t]),
-                                        _mm512_mul_ps(d1, d), acc[1][t]);
-        }
-        if (format == AXK_Q4_1) {
-            for (int t = 0; t < n; t++) {
-                __m512 s = word_f32(act + AXK_ACT_S * n + t);
-
-                acc[0][t] = _mm512_fmadd_ps(m0, s, acc[0][t]);
-                acc[1][t] = _mm512_fmadd_ps(m1, s, acc[1][t]);
-            }
-        }
-        act += AXK_ACT_WORDS * n;
-    }
-}
-
-
-INLINE void
-tile_floats(const uint32_t format, const uint8_t *w, const uint32_t *act,
-            uint32_t k, const int n, __m512 acc[2][AXK_TILE])
-{
-    for (uint32_t i = 0; i < k; i++) {
-        __m512 w0;
-        __m512 w1;
-
-        if (format == AXK_F16) {
-            w0 = load_16_f16(w);
-            w1 = load_16_f16(w + 32);
-            w += 64;
-        } else {
-            w0 = _mm512_loadu_ps(w);
-            w1 = _mm512_loadu_ps(w + 64);
-            w += 128;
-        }
-        for (int t = 0; t < n; t++) {
-            __m512 x = word_f32(act + t);
-
-            acc[0][t] = _mm512_fmadd_ps(w0, x, acc[0][t]);
-            acc[1][t] = _mm512_fmadd_ps(w1, x, acc[1][t]);
-        }
-        act += n;
-    }
-}
+#include "kernels/tiles_avx512.h"
 
 
 /* Bias, residual, store; only the rows that exist. */
@@ -222,8 +49,9 @@ INLINE void
 run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
          const uint8_t *panel, uint32_t tile, const int n)
 {
-    const bool floats = format == AXK_F32 || format == AXK_F16;
-    const enum axk_act kind = floats ? AXK_ACT_F32 : AXK_ACT_Q8;
+    const enum axk_act kind = is_float_format(format) ? AXK_ACT_F32
+                              : is_k_format(format)   ? AXK_ACT_Q8_K
+                                                      : AXK_ACT_Q8;
     const uint32_t *act =
         (const uint32_t *)a->act + tile * act_tile_words(kind, a->k);
     __m512 acc[2][AXK_TILE];
@@ -232,10 +60,12 @@ run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
         acc[0][t] = _mm512_setzero_ps();
         acc[1][t] = _mm512_setzero_ps();
     }
-    if (floats) {
+    if (kind == AXK_ACT_F32) {
         tile_floats(format, panel, act, a->k, n, acc);
+    } else if (kind == AXK_ACT_Q8_K) {
+        tile_blocks_256(format, panel, act, a->k / AXK_QK_K, n, acc);
     } else {
-        tile_blocks(format, panel, act, a->k / AXK_QK, n, acc);
+        tile_blocks_32(format, panel, act, a->k / AXK_QK, n, acc);
     }
     store_tile(a, row, tile * AXK_TILE, n, acc);
 }
@@ -283,6 +113,14 @@ axk_panel_f16_avx512(const struct axk_matmul *a, uint32_t row,
 
 
 static void
+axk_panel_bf16_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_BF16, a, row, panel);
+}
+
+
+static void
 axk_panel_q4_0_avx512(const struct axk_matmul *a, uint32_t row,
                       const uint8_t *panel)
 {
@@ -299,11 +137,115 @@ axk_panel_q4_1_avx512(const struct axk_matmul *a, uint32_t row,
 
 
 static void
+axk_panel_q5_0_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q5_0, a, row, panel);
+}
+
+
+static void
+axk_panel_q5_1_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q5_1, a, row, panel);
+}
+
+
+static void
 axk_panel_q8_0_avx512(const struct axk_matmul *a, uint32_t row,
                       const uint8_t *panel)
 {
     run_panel(AXK_Q8_0, a, row, panel);
 }
+
+
+static void
+axk_panel_q2_k_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q2_K, a, row, panel);
+}
+
+
+static void
+axk_panel_q3_k_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q3_K, a, row, panel);
+}
+
+
+static void
+axk_panel_q4_k_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q4_K, a, row, panel);
+}
+
+
+static void
+axk_panel_q5_k_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q5_K, a, row, panel);
+}
+
+
+static void
+axk_panel_q6_k_avx512(const struct axk_matmul *a, uint32_t row,
+                      const uint8_t *panel)
+{
+    run_panel(AXK_Q6_K, a, row, panel);
+}
+
+
+static void
+axk_panel_iq4_nl_avx512(const struct axk_matmul *a, uint32_t row,
+                        const uint8_t *panel)
+{
+    run_panel(AXK_IQ4_NL, a, row, panel);
+}
+
+
+static void
+axk_panel_iq4_xs_avx512(const struct axk_matmul *a, uint32_t row,
+                        const uint8_t *panel)
+{
+    run_panel(AXK_IQ4_XS, a, row, panel);
+}
+
+
+static void
+axk_panel_mxfp4_avx512(const struct axk_matmul *a, uint32_t row,
+                       const uint8_t *panel)
+{
+    run_panel(AXK_MXFP4, a, row, panel);
+}
+
+
+static const struct {
+    uint32_t format;
+    void (*panel)(const struct axk_matmul *a, uint32_t row,
+                  const uint8_t *panel);
+} panels[] = {
+    { AXK_F32, axk_panel_f32_avx512 },
+    { AXK_F16, axk_panel_f16_avx512 },
+    { AXK_BF16, axk_panel_bf16_avx512 },
+    { AXK_Q4_0, axk_panel_q4_0_avx512 },
+    { AXK_Q4_1, axk_panel_q4_1_avx512 },
+    { AXK_Q5_0, axk_panel_q5_0_avx512 },
+    { AXK_Q5_1, axk_panel_q5_1_avx512 },
+    { AXK_Q8_0, axk_panel_q8_0_avx512 },
+    { AXK_Q2_K, axk_panel_q2_k_avx512 },
+    { AXK_Q3_K, axk_panel_q3_k_avx512 },
+    { AXK_Q4_K, axk_panel_q4_k_avx512 },
+    { AXK_Q5_K, axk_panel_q5_k_avx512 },
+    { AXK_Q6_K, axk_panel_q6_k_avx512 },
+    { AXK_IQ4_NL, axk_panel_iq4_nl_avx512 },
+    { AXK_IQ4_XS, axk_panel_iq4_xs_avx512 },
+    { AXK_MXFP4, axk_panel_mxfp4_avx512 },
+};
 
 
 void
@@ -314,25 +256,14 @@ axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
         (a->k / f->block_elems) * panel_block_bytes(a->format);
     const uint8_t *panel =
         (const uint8_t *)a->w + row0 / AXK_PANEL_ROWS * panel_bytes;
+    size_t i = 0;
 
+    while (panels[i].format != a->format) {
+        i++;
+        assert(i < sizeof(panels) / sizeof(panels[0]));
+    }
     for (uint32_t row = row0; row < row1; row += AXK_PANEL_ROWS) {
-        switch (a->format) {
-        case AXK_F32:
-            axk_panel_f32_avx512(a, row, panel);
-            break;
-        case AXK_F16:
-            axk_panel_f16_avx512(a, row, panel);
-            break;
-        case AXK_Q4_0:
-            axk_panel_q4_0_avx512(a, row, panel);
-            break;
-        case AXK_Q4_1:
-            axk_panel_q4_1_avx512(a, row, panel);
-            break;
-        case AXK_Q8_0:
-            axk_panel_q8_0_avx512(a, row, panel);
-            break;
-        }
+        panels[i].panel(a, row, panel);
         panel += panel_bytes;
     }
 }

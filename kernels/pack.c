@@ -3,120 +3,128 @@
  *
  * The loader calls axk_pack_rows for disjoint panel ranges from several
  * threads; the source is the mapped file and may be unaligned.  A panel that
- * has fewer than 32 rows is filled up with zeros (and the zero point of the
- * format), so that kernels never read outside and never branch on it.
- * Scales and float weights are checked here, once: a NaN or an infinity is a
- * named error at load, not a value that spreads at the first token.
+ * has fewer than 32 rows is filled up with zeros, so that kernels never read
+ * outside and never branch on it.  Scales and float weights are checked
+ * here, once: a NaN or an infinity is a named error at load, not a value
+ * that spreads at the first token.
  *
- * Sources of the block layouts: the ggml file format, as facts.  Q4_0: f16 d,
- * 16 bytes; element j < 16 is the low nibble of byte j, element j + 16 the
- * high one; w = (q - 8) d.  Q4_1: f16 d, f16 m, the same nibbles; w = q d + m.
- * Q8_0: f16 d, 32 int8; w = q d.
+ * file_blocks.c reads the file's blocks; internal.h and codes.h describe the
+ * panels.
  */
 
 #include "kernels/axk.h"
 #include "kernels/internal.h"
+#include "kernels/codes.h"
+#include "kernels/file_blocks.h"
 
 
-/* One block of one row, decoded: what the packers of all formats share. */
-struct block {
-    uint16_t d;
-    uint16_t m;
-    uint8_t q[AXK_QK]; /* as stored in a panel: nibble, or q + 128 */
-};
-
-
-static uint16_t
-load_u16(const uint8_t *p)
-{
-    uint16_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-
+/* Two weights to a byte, four bytes to a row: n weights from q on. */
 static void
-read_nibbles(const uint8_t *src, uint8_t *q)
+put_nibbles(const uint8_t *q, uint32_t n, uint8_t *dst)
 {
-    for (int j = 0; j < 16; j++) {
-        q[j] = src[j] & 15;
-        q[j + 16] = src[j] >> 4;
-    }
-}
-
-
-static void
-read_block(uint32_t format, const uint8_t *src, struct block *b)
-{
-    b->d = load_u16(src);
-    b->m = 0;
-
-    switch (format) {
-    case AXK_Q4_0:
-        read_nibbles(src + 2, b->q);
-        break;
-    case AXK_Q4_1:
-        b->m = load_u16(src + 2);
-        read_nibbles(src + 4, b->q);
-        break;
-    default: /* AXK_Q8_0 */
-        for (int j = 0; j < AXK_QK; j++) {
-            b->q[j] = src[2 + j] ^ 0x80;
+    for (uint32_t i = 0; i < n / 8; i++) {
+        for (uint32_t c = 0; c < 4; c++) {
+            dst[128 * i + c] = (uint8_t)((q[8 * i + c] & 15)
+                                         | (q[8 * i + 4 + c] & 15) << 4);
         }
-        break;
     }
 }
 
 
-/* What fills the rows past the end of the matrix: weights of value 0. */
+/* bits [low, low + width) of n codes, `width` apart from bit `at` on. */
 static void
-zero_block(uint32_t format, struct block *b)
+put_bits(const uint8_t *q, uint32_t n, uint32_t low, uint32_t width,
+         uint32_t at, uint8_t *dst)
 {
-    uint8_t zero = format == AXK_Q4_0 ? 8 : format == AXK_Q8_0 ? 128 : 0;
+    for (uint32_t c = 0; c < 4; c++) {
+        uint32_t byte = at == 0 ? 0 : dst[c];
 
-    b->d = 0;
-    b->m = 0;
-    memset(b->q, zero, sizeof(b->q));
-}
-
-
-/* Where the pieces of a panel block lie. */
-static size_t
-steps_offset(uint32_t format)
-{
-    return format == AXK_Q4_1 ? 128 : 64;
+        for (uint32_t i = 0; i < n / 4; i++) {
+            uint32_t bits = q[4 * i + c] >> low & ((1u << width) - 1);
+            byte |= bits << (at + width * i);
+        }
+        dst[c] = (uint8_t)byte;
+    }
 }
 
 
 static void
-write_block(uint32_t format, const struct block *b, uint32_t r, uint8_t *dst)
+put_block_32(uint32_t format, const struct file_block *b, uint32_t r,
+             uint8_t *dst)
 {
+    uint8_t *steps = dst + steps_offset(format) + 4 * r;
+
     memcpy(dst + 2 * r, &b->d, 2);
-    if (format == AXK_Q4_1) {
+    if (has_min(format)) {
         memcpy(dst + 64 + 2 * r, &b->m, 2);
     }
-    dst += steps_offset(format) + 4 * r;
-
     if (format == AXK_Q8_0) {
         for (int i = 0; i < 8; i++) {
-            memcpy(dst + 128 * i, b->q + 4 * i, 4);
+            memcpy(steps + 128 * i, b->code + 4 * i, 4);
         }
         return;
     }
-    for (int i = 0; i < 4; i++) {
-        for (int c = 0; c < 4; c++) {
-            dst[128 * i + c] =
-                (uint8_t)(b->q[8 * i + c] | b->q[8 * i + 4 + c] << 4);
+    if (high_bits(format)) {
+        put_bits(b->code, 32, 4, 1, 0, steps - 128);
+    }
+    put_nibbles(b->code, 32, steps);
+}
+
+
+static void
+put_part(uint32_t format, const uint8_t *q, uint32_t part, uint32_t r,
+         uint8_t *block)
+{
+    uint32_t n = part_elems(format);
+    uint8_t *p = block + part / 2 * line_bytes(format) + line_head(format)
+                 + part % 2 * part_bytes(format) + 4 * r;
+
+    if (is_two_bit(format)) {
+        put_bits(q, n, 0, 2, 0, p);
+        if (format == AXK_Q3_K) {
+            put_bits(q, n, 2, 1, part % 2 * 4,
+                     block + part / 2 * line_bytes(format) + 64 + 4 * r);
         }
+        return;
+    }
+    if (high_bits(format)) {
+        put_bits(q, n, 4, (uint32_t)high_bits(format), 0, p);
+        p += 128;
+    }
+    put_nibbles(q, n, p);
+}
+
+
+static void
+put_block_256(uint32_t format, const struct file_block *b, uint32_t r,
+              uint8_t *dst)
+{
+    uint8_t *tail = dst + n_lines(format) * line_bytes(format);
+
+    for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
+        dst[part / 2 * line_bytes(format) + part % 2 * 32 + r] =
+            b->scale[part];
+        put_part(format, b->code + part * part_elems(format), part, r, dst);
+        if (has_min(format)) {
+            tail[128 + part / 2 * 64 + 2 * r + part % 2] = b->min[part];
+        }
+    }
+    memcpy(tail + 2 * r, &b->d, 2);
+    if (has_min(format)) {
+        memcpy(tail + 64 + 2 * r, &b->m, 2);
     }
 }
 
 
-static bool
-f16_is_finite(uint16_t h)
+static void
+put_block(uint32_t format, const struct file_block *b, uint32_t r,
+          uint8_t *dst)
 {
-    return (h & 0x7c00) != 0x7c00;
+    if (is_k_format(format)) {
+        put_block_256(format, b, r, dst);
+    } else {
+        put_block_32(format, b, r, dst);
+    }
 }
 
 
@@ -124,23 +132,25 @@ static enum axk_status
 pack_panel_blocks(uint32_t format, const uint8_t *src, size_t row_bytes,
                   uint32_t n_valid, uint32_t k, uint8_t *dst, uint32_t *bad)
 {
+    static const struct file_block zero;
     const struct axk_format_traits *f = axk_format_traits(format);
     size_t block_bytes = panel_block_bytes(format);
-    struct block b;
+    struct file_block b;
 
-    for (uint32_t i = 0; i < k / AXK_QK; i++) {
+    for (uint32_t i = 0; i < k / f->block_elems; i++) {
         for (uint32_t r = 0; r < n_valid; r++) {
-            read_block(format, src + r * row_bytes + (size_t)i * f->block_bytes,
-                       &b);
-            if (!f16_is_finite(b.d) || !f16_is_finite(b.m)) {
+            if (!axk_read_block(format,
+                                src + r * row_bytes
+                                    + (size_t)i * f->block_bytes,
+                                &b))
+            {
                 *bad = r;
                 return AXK_NONFINITE_WEIGHT;
             }
-            write_block(format, &b, r, dst);
+            put_block(format, &b, r, dst);
         }
-        zero_block(format, &b);
         for (uint32_t r = n_valid; r < AXK_PANEL_ROWS; r++) {
-            write_block(format, &b, r, dst);
+            put_block(format, &zero, r, dst);
         }
         dst += block_bytes;
     }
@@ -148,17 +158,18 @@ pack_panel_blocks(uint32_t format, const uint8_t *src, size_t row_bytes,
 }
 
 
+/* F16 and BF16; nonfinite: the exponent bits. */
 static enum axk_status
-pack_panel_f16(const uint8_t *src, size_t row_bytes, uint32_t n_valid,
-               uint32_t k, uint16_t *dst, uint32_t *bad)
+pack_panel_halves(uint16_t nonfinite, const uint8_t *src, size_t row_bytes,
+                  uint32_t n_valid, uint32_t k, uint16_t *dst, uint32_t *bad)
 {
     for (uint32_t r = 0; r < AXK_PANEL_ROWS; r++) {
         for (uint32_t i = 0; i < k; i++) {
             uint16_t h = 0;
             if (r < n_valid) {
-                h = load_u16(src + r * row_bytes + (size_t)i * 2);
+                memcpy(&h, src + r * row_bytes + (size_t)i * 2, 2);
             }
-            if (!f16_is_finite(h)) {
+            if ((h & nonfinite) == nonfinite) {
                 *bad = r;
                 return AXK_NONFINITE_WEIGHT;
             }
@@ -196,9 +207,14 @@ pack_panel(uint32_t format, const uint8_t *src, size_t row_bytes,
 {
     switch (format) {
     case AXK_F32:
-        return pack_panel_f32(src, row_bytes, n_valid, k, (uint32_t *)dst, bad);
+        return pack_panel_f32(src, row_bytes, n_valid, k, (uint32_t *)dst,
+                              bad);
     case AXK_F16:
-        return pack_panel_f16(src, row_bytes, n_valid, k, (uint16_t *)dst, bad);
+        return pack_panel_halves(0x7c00, src, row_bytes, n_valid, k,
+                                 (uint16_t *)dst, bad);
+    case AXK_BF16:
+        return pack_panel_halves(0x7f80, src, row_bytes, n_valid, k,
+                                 (uint16_t *)dst, bad);
     default:
         return pack_panel_blocks(format, src, row_bytes, n_valid, k, dst, bad);
     }
@@ -248,26 +264,38 @@ axk_pack_rows(uint32_t format, const void *src, uint32_t n_rows, uint32_t k,
 }
 
 
-/* One packed block of row r of its panel to 32 floats. */
+/* w = integer * d, or integer * d + m */
 static void
-unpack_block(uint32_t format, const uint8_t *src, uint32_t r, float *out)
+unpack_block_32(uint32_t format, const uint8_t *block, uint32_t r, float *out)
 {
-    float d = axk_f16_to_f32(load_u16(src + 2 * r));
-    float m = 0;
+    float d = half_at(format, block, r);
+    float m = has_min(format) ? half_at(format, block + 64, r) : 0;
 
-    if (format == AXK_Q4_1) {
-        m = axk_f16_to_f32(load_u16(src + 64 + 2 * r));
+    for (uint32_t j = 0; j < AXK_QK; j++) {
+        float w = (float)integer_of(format, block, r, j) * d;
+
+        out[j] = has_min(format) ? w + m : w;
     }
-    src += steps_offset(format) + 4 * r;
+}
 
-    for (int j = 0; j < AXK_QK; j++) {
-        if (format == AXK_Q8_0) {
-            out[j] = (float)(src[128 * (j / 4) + j % 4] - 128) * d;
-            continue;
+
+/* w = (d * scale) * integer - dmin * min */
+static void
+unpack_block_256(uint32_t format, const uint8_t *block, uint32_t r, float *out)
+{
+    const uint8_t *tail = block + n_lines(format) * line_bytes(format);
+    float d = half_at(format, tail, r);
+    float dmin = has_min(format) ? half_at(format, tail + 64, r) : 0;
+    uint32_t n = part_elems(format);
+
+    for (uint32_t j = 0; j < AXK_QK_K; j++) {
+        float scale = d * (float)sub_scale_of(format, block, r, j / n);
+        float w = scale * (float)integer_of(format, block, r, j);
+
+        if (has_min(format)) {
+            w = w - dmin * (float)sub_min_of(format, block, r, j / n);
         }
-        int byte = src[128 * (j / 8) + j % 4];
-        int q = j % 8 < 4 ? byte & 15 : byte >> 4;
-        out[j] = format == AXK_Q4_0 ? (float)(q - 8) * d : (float)q * d + m;
+        out[j] = w;
     }
 }
 
@@ -288,16 +316,16 @@ axk_unpack_row(uint32_t format, const void *packed, uint32_t n_rows,
         return;
     }
     for (uint32_t i = 0; i < k / f->block_elems; i++) {
-        switch (format) {
-        case AXK_F32:
-            memcpy(&out[i], src + 4 * r, 4);
-            break;
-        case AXK_F16:
-            out[i] = axk_f16_to_f32(load_u16(src + 2 * r));
-            break;
-        default:
-            unpack_block(format, src, r, out + (size_t)i * AXK_QK);
-            break;
+        float *dst = out + (size_t)i * f->block_elems;
+
+        if (format == AXK_F32) {
+            memcpy(dst, src + 4 * r, 4);
+        } else if (is_float_format(format)) {
+            *dst = half_at(format, src, r);
+        } else if (is_k_format(format)) {
+            unpack_block_256(format, src, r, dst);
+        } else {
+            unpack_block_32(format, src, r, dst);
         }
         src += block_bytes;
     }

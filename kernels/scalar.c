@@ -11,6 +11,7 @@
 
 #include "kernels/axk.h"
 #include "kernels/internal.h"
+#include "kernels/codes.h"
 
 
 /* lanes[i] += lanes[i + 8], then + 4, + 2, + 1. */
@@ -62,6 +63,49 @@ quantize_block(const float *x, uint32_t stride, uint32_t *record)
 }
 
 
+/* ggml's q8_K of 256 values; the sign of its d, which ggml takes from the
+ * largest value, cancels out and is positive here. */
+static void
+quantize_block_k(const float *x, uint32_t stride, uint32_t *record)
+{
+    uint32_t largest = 0;
+    int8_t q[AXK_QK_K] = { 0 };
+    int16_t sums[16] = { 0 };
+    int16_t sums32[8];
+    float d = 0;
+
+    for (int j = 0; j < AXK_QK_K; j++) {
+        uint32_t magnitude = bits_of(x[j]) & 0x7fffffff;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    if (largest >= 0x7f800000) {
+        d = float_of(0x7fc00000);
+    } else if (float_of(largest) >= AXK_D_MIN) {
+        float inverse = 127.0f / float_of(largest);
+        for (int j = 0; j < AXK_QK_K; j++) {
+            float v = x[j] * inverse + AXK_ROUND_MAGIC;
+            q[j] = (int8_t)(bits_of(v) - AXK_ROUND_MAGIC_BITS);
+            sums[j / 16] = (int16_t)(sums[j / 16] + q[j]);
+        }
+        d = 1.0f / inverse;
+    }
+    for (int i = 0; i < 64; i++) {
+        memcpy(&record[i * stride], q + 4 * i, 4);
+    }
+    for (int i = 0; i < 16; i++) {
+        record[(AXK_ACT_K_SUMS + i) * stride] = (uint32_t)-sums[i];
+    }
+    for (int i = 0; i < 8; i++) {
+        memcpy(&record[(AXK_ACT_K_PAIRS16 + i) * stride], sums + 2 * i, 4);
+        sums32[i] = (int16_t)(sums[2 * i] + sums[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; i++) {
+        memcpy(&record[(AXK_ACT_K_PAIRS32 + i) * stride], sums32 + 2 * i, 4);
+    }
+    record[AXK_ACT_K_D * stride] = bits_of(d);
+}
+
+
 void
 axk_order_f32(const float *row, uint32_t k, uint32_t n, uint32_t *dst)
 {
@@ -87,7 +131,13 @@ axk_quantize_scalar(enum axk_act kind, const float *x, size_t x_stride,
                 axk_order_f32(row, k, n, dst + t);
                 continue;
             }
-            for (uint32_t b = 0; b < k / AXK_QK; b++) {
+            for (uint32_t b = 0; kind == AXK_ACT_Q8_K && b < k / AXK_QK_K;
+                 b++)
+            {
+                quantize_block_k(row + (size_t)b * AXK_QK_K, n,
+                                 dst + (size_t)b * AXK_ACT_K_WORDS * n + t);
+            }
+            for (uint32_t b = 0; kind == AXK_ACT_Q8 && b < k / AXK_QK; b++) {
                 quantize_block(row + (size_t)b * AXK_QK, n,
                                dst + (size_t)b * AXK_ACT_WORDS * n + t);
             }

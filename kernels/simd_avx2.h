@@ -308,6 +308,23 @@ v16_round(v16 x, float below)
 }
 
 
+INLINE __m256i
+round_even_8(__m256 x)
+{
+    __m256 t = _mm256_add_ps(x, _mm256_set1_ps(AXK_ROUND_MAGIC));
+
+    return _mm256_sub_epi32(_mm256_castps_si256(t),
+                            _mm256_set1_epi32(AXK_ROUND_MAGIC_BITS));
+}
+
+
+INLINE v16i
+v16_round_even(v16 x)
+{
+    return (v16i){ round_even_8(x.lo), round_even_8(x.hi) };
+}
+
+
 INLINE void
 v16i_store_i8(int8_t *p, v16i x)
 {

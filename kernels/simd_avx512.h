@@ -258,6 +258,17 @@ v16_round(v16 x, float below)
 }
 
 
+/* Nearest integer, ties to even; |x| < 2^22. */
+INLINE v16i
+v16_round_even(v16 x)
+{
+    __m512 t = _mm512_add_ps(x, _mm512_set1_ps(AXK_ROUND_MAGIC));
+
+    return _mm512_sub_epi32(_mm512_castps_si512(t),
+                            _mm512_set1_epi32(AXK_ROUND_MAGIC_BITS));
+}
+
+
 /* 16 values of -128..127 as bytes. */
 INLINE void
 v16i_store_i8(int8_t *p, v16i x)

@@ -104,6 +104,51 @@ vec_quantize_block(const float *x, uint32_t stride, uint32_t *record)
 
 
 static void
+vec_quantize_block_k(const float *x, uint32_t stride, uint32_t *record)
+{
+    v16i top = v16i_set1(0);
+    uint32_t words[64] = { 0 };
+    int16_t sums[16] = { 0 };
+    int16_t sums32[8];
+    float d = 0;
+
+    for (int i = 0; i < 16; i++) {
+        top = v16i_max_u32(top, v16i_magnitude(v16_load(x + 16 * i)));
+    }
+    uint32_t largest = v16i_largest_u32(top);
+
+    if (largest >= 0x7f800000) {
+        d = float_of(0x7fc00000);
+    } else if (float_of(largest) >= AXK_D_MIN) {
+        float inverse = 127.0f / float_of(largest);
+
+        for (int i = 0; i < 16; i++) {
+            v16 v = v16_mul(v16_load(x + 16 * i), v16_set1(inverse));
+            v16i q = v16_round_even(v);
+
+            v16i_store_i8((int8_t *)(words + 4 * i), q);
+            sums[i] = (int16_t)v16i_sum(q);
+        }
+        d = 1.0f / inverse;
+    }
+    for (int i = 0; i < 64; i++) {
+        record[i * stride] = words[i];
+    }
+    for (int i = 0; i < 16; i++) {
+        record[(AXK_ACT_K_SUMS + i) * stride] = (uint32_t)-sums[i];
+    }
+    for (int i = 0; i < 8; i++) {
+        memcpy(&record[(AXK_ACT_K_PAIRS16 + i) * stride], sums + 2 * i, 4);
+        sums32[i] = (int16_t)(sums[2 * i] + sums[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; i++) {
+        memcpy(&record[(AXK_ACT_K_PAIRS32 + i) * stride], sums32 + 2 * i, 4);
+    }
+    record[AXK_ACT_K_D * stride] = bits_of(d);
+}
+
+
+static void
 vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
              uint32_t n_tokens, uint32_t k, uint32_t tile0, uint32_t tile1,
              void *act)
@@ -119,7 +164,13 @@ vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
                 axk_order_f32(row, k, n, dst + t);
                 continue;
             }
-            for (uint32_t b = 0; b < k / AXK_QK; b++) {
+            for (uint32_t b = 0; kind == AXK_ACT_Q8_K && b < k / AXK_QK_K;
+                 b++)
+            {
+                vec_quantize_block_k(row + (size_t)b * AXK_QK_K, n,
+                                     dst + (size_t)b * AXK_ACT_K_WORDS * n + t);
+            }
+            for (uint32_t b = 0; kind == AXK_ACT_Q8 && b < k / AXK_QK; b++) {
                 vec_quantize_block(row + (size_t)b * AXK_QK, n,
                                    dst + (size_t)b * AXK_ACT_WORDS * n + t);
             }

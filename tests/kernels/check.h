@@ -44,9 +44,11 @@ void check_fill(float *x, size_t n, int kind);
 void check_fill_weights(uint32_t format, uint32_t n_rows, uint32_t k, int kind,
                         uint8_t *dst);
 
-/* The value of one weight straight from the file's block. */
-double check_weight(uint32_t format, const uint8_t *src, uint32_t k,
-                    uint32_t row, uint32_t i);
+/* Where a block has its f16 scale and its second one (-1: none). */
+void check_scale_offsets(uint32_t format, int *d, int *m);
+
+/* k rounded up to whole blocks of the format. */
+uint32_t check_k(uint32_t format, uint32_t k);
 
 /* Equal bits, or both NaN; names the first difference. */
 void check_same(const char *what, const char *isa, const float *a,

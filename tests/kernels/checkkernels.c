@@ -20,7 +20,9 @@ const struct axk_ops *check_reference;
 int check_tiny;
 
 const uint32_t check_formats[] = {
-    AXK_F32, AXK_F16, AXK_Q4_0, AXK_Q4_1, AXK_Q8_0,
+    AXK_F32,  AXK_F16,  AXK_BF16, AXK_Q4_0,   AXK_Q4_1,   AXK_Q5_0,
+    AXK_Q5_1, AXK_Q8_0, AXK_Q2_K, AXK_Q3_K,   AXK_Q4_K,   AXK_Q5_K,
+    AXK_Q6_K, AXK_MXFP4, AXK_IQ4_NL, AXK_IQ4_XS,
 };
 const size_t check_n_formats = N_ELEMS(check_formats);
 
@@ -96,42 +98,78 @@ check_fill(float *x, size_t n, int kind)
 }
 
 
-static uint16_t
-random_scale(int kind)
+void
+check_scale_offsets(uint32_t format, int *d, int *m)
+{
+    *d = 0;
+    *m = -1;
+    switch (format) {
+    case AXK_Q4_1:
+    case AXK_Q5_1:
+    case AXK_Q4_K:
+    case AXK_Q5_K:
+        *m = 2;
+        break;
+    case AXK_Q2_K:
+        *d = 80;
+        *m = 82;
+        break;
+    case AXK_Q3_K:
+        *d = 108;
+        break;
+    case AXK_Q6_K:
+        *d = 208;
+        break;
+    default:
+        break;
+    }
+}
+
+
+/* An f16 scale; for BF16 and MXFP4 the number means something else, and is
+ * made by the caller. */
+static void
+put_scale(int kind, uint8_t *dst)
 {
     static const uint16_t nasty[] = { 0x0000, 0x8000, 0x0001, 0x83ff,
                                       0x0400, 0x7bff, 0xfbff, 0x3c00 };
+    uint16_t h = kind != 0 ? nasty[check_random() % N_ELEMS(nasty)]
+                           : axk_f32_to_f16(check_uniform() * 0.02f);
 
-    if (kind != 0) {
-        return nasty[check_random() % N_ELEMS(nasty)];
-    }
-    return axk_f32_to_f16(check_uniform() * 0.02f);
+    memcpy(dst, &h, 2);
 }
 
 
 static void
 fill_block(uint32_t format, int kind, uint8_t *dst)
 {
+    static const uint8_t edge[] = { 0x80, 0x7f, 0xff, 0x00, 0x81 };
     const struct axk_format_traits *f = axk_format_traits(format);
-    uint16_t d = random_scale(kind);
+    int d;
+    int m;
 
     for (uint32_t i = 0; i < f->block_bytes; i++) {
         dst[i] = (uint8_t)check_random();
         if (kind != 0) { /* all largest, all smallest: -128, 127, 15, 0 */
-            static const uint8_t edge[] = { 0x80, 0x7f, 0xff, 0x00, 0x81 };
             dst[i] = edge[check_random() % N_ELEMS(edge)];
         }
     }
-    if (format == AXK_F32) {
+    if (format == AXK_F32 || format == AXK_BF16) {
         float x;
         check_fill(&x, 1, kind);
-        memcpy(dst, &x, 4);
+        memcpy(dst, (const uint8_t *)&x + 4 - f->block_bytes, f->block_bytes);
         return;
     }
-    memcpy(dst, &d, 2);
-    if (format == AXK_Q4_1) {
-        d = random_scale(kind);
-        memcpy(dst + 2, &d, 2);
+    if (format == AXK_MXFP4) {
+        static const uint8_t powers[] = { 0, 1, 2, 120, 128, 254 };
+        dst[0] = kind != 0 ? powers[check_random() % N_ELEMS(powers)]
+                           : (uint8_t)(116 + check_random() % 8);
+        return;
+    }
+    check_scale_offsets(format, &d, &m);
+    put_scale(kind, dst + d);
+    if (m >= 0) {
+        put_scale(kind, dst + m);
     }
 }
 
@@ -149,36 +187,12 @@ check_fill_weights(uint32_t format, uint32_t n_rows, uint32_t k, int kind,
 }
 
 
-double
-check_weight(uint32_t format, const uint8_t *src, uint32_t k, uint32_t row,
-             uint32_t i)
+uint32_t
+check_k(uint32_t format, uint32_t k)
 {
-    const struct axk_format_traits *f = axk_format_traits(format);
-    const uint8_t *b =
-        src
-        + ((size_t)row * (k / f->block_elems) + i / f->block_elems)
-              * f->block_bytes;
-    uint32_t j = i % f->block_elems;
-    uint16_t h[2] = { 0 };
-    float x;
+    uint32_t elems = axk_format_traits(format)->block_elems;
 
-    memcpy(h, b, f->block_bytes < 4 ? 2 : 4);
-    double d = axk_f16_to_f32(h[0]);
-    double m = axk_f16_to_f32(h[1]);
-
-    switch (format) {
-    case AXK_F32:
-        memcpy(&x, b, 4);
-        return x;
-    case AXK_F16:
-        return d;
-    case AXK_Q4_0:
-        return d * ((b[2 + j % 16] >> 4 * (j / 16) & 15) - 8);
-    case AXK_Q4_1:
-        return d * (b[4 + j % 16] >> 4 * (j / 16) & 15) + m;
-    default:
-        return d * (int8_t)b[2 + j];
-    }
+    return (k + elems - 1) / elems * elems;
 }
 
 

@@ -1,0 +1,469 @@
+/*
+ * The inner tiles of matmul_avx2.c, on the same packed bytes as AVX-512 and
+ * with the same results.  Lanes are rows, eight to a ymm; with 16 registers
+ * a tile is 32 rows times one token, or 16 rows times two.  Each function is
+ * inlined with a literal format and tile shape.
+ *
+ * vpmaddubsw adds pairs of products in 16 bits, saturating, so sums are
+ * widened to 32 bits before they could: after so many k-steps that
+ * 2 * largest code * 127 for each of their two or one products still fits
+ * 32767 (steps_in_16_bits).  Codes that reach 128 and more, and the signed
+ * tables of IQ4, take the sign trick instead: |w| times the activation with
+ * w's sign (2 * 128 * 127 = 32512), widened every time.
+ */
+
+#ifndef AXK_TILES_AVX2_H
+#define AXK_TILES_AVX2_H
+
+#include <immintrin.h>
+
+#include "kernels/axk.h"
+#include "kernels/internal.h"
+#include "kernels/codes.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+#define ROWS_MAX   4 /* ymm of rows in a tile */
+#define TOKENS_MAX 2
+
+/* Which part of a panel and of a tile's tokens: literals but for first. */
+struct shape {
+    uint32_t n;      /* tokens in the records */
+    uint32_t first;  /* first ymm of rows in the panel, 0 .. 3 */
+    uint32_t rows;   /* ymm of rows */
+    uint32_t tokens;
+};
+
+typedef __m256i sums[ROWS_MAX][TOKENS_MAX];
+typedef __m256 results[ROWS_MAX][TOKENS_MAX];
+
+
+INLINE __m256
+load_8_halves(const uint32_t format, const uint8_t *p)
+{
+    __m128i h = _mm_loadu_si128((const __m128i *)p);
+
+    if (format == AXK_BF16 || format == AXK_MXFP4) {
+        return _mm256_castsi256_ps(
+            _mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+    }
+    return _mm256_cvtph_ps(h);
+}
+
+
+INLINE __m256i
+load_32_bytes(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+
+INLINE __m256i
+word(const uint32_t *p)
+{
+    return _mm256_set1_epi32((int32_t)*p);
+}
+
+
+INLINE __m256
+word_f32(const uint32_t *p)
+{
+    return _mm256_castsi256_ps(word(p));
+}
+
+
+INLINE void
+clear(const struct shape s, sums sum)
+{
+    for (uint32_t r = 0; r < s.rows; r++) {
+        for (uint32_t t = 0; t < s.tokens; t++) {
+            sum[r][t] = _mm256_setzero_si256();
+        }
+    }
+}
+
+
+/* sum += the 16-bit pairs, widened; the pairs are cleared. */
+INLINE void
+widen(const struct shape s, sums pairs, sums sum)
+{
+    for (uint32_t r = 0; r < s.rows; r++) {
+        for (uint32_t t = 0; t < s.tokens; t++) {
+            sum[r][t] = _mm256_add_epi32(
+                sum[r][t],
+                _mm256_madd_epi16(pairs[r][t], _mm256_set1_epi16(1)));
+            pairs[r][t] = _mm256_setzero_si256();
+        }
+    }
+}
+
+
+/* Row vector r: codes times the activations of all tokens, 4 k. */
+INLINE void
+dot_codes(const struct shape s, uint32_t r, __m256i codes, const uint32_t *a,
+          sums pairs)
+{
+    for (uint32_t t = 0; t < s.tokens; t++) {
+        pairs[r][t] = _mm256_add_epi16(
+            pairs[r][t], _mm256_maddubs_epi16(codes, word(a + t)));
+    }
+}
+
+
+/* The same for signed weights, added to 32-bit sums. */
+INLINE void
+dot_signed(const struct shape s, uint32_t r, __m256i w, const uint32_t *a,
+           sums sum)
+{
+    __m256i magnitude = _mm256_abs_epi8(w);
+
+    for (uint32_t t = 0; t < s.tokens; t++) {
+        __m256i x = _mm256_sign_epi8(word(a + t), w);
+        __m256i pairs = _mm256_maddubs_epi16(magnitude, x);
+
+        sum[r][t] = _mm256_add_epi32(
+            sum[r][t], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+}
+
+
+/* k-steps of nibbles (two dots each) that fit 16 bits. */
+INLINE int
+steps_in_16_bits(const uint32_t format)
+{
+    switch (high_bits(format)) {
+    case 0:
+        return 4; /* 8 * 2 * 15 * 127 = 30480 */
+    case 1:
+        return 2; /* 4 * 2 * 31 * 127 = 31496 */
+    default:
+        return 1; /* 2 * 2 * 63 * 127 = 32004 */
+    }
+}
+
+
+/*
+ * k-steps of nibbles for all row vectors.  w and high point at the shape's
+ * first row vector.  sum gets the 32-bit sums.
+ */
+INLINE void
+dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
+            const uint8_t *high, const int n_steps, const uint32_t *a,
+            sums sum)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i high_mask =
+        _mm256_set1_epi8(high_bits(format) == 2 ? 0x30 : 0x10);
+    __m256i table = mask;
+    __m256i h[ROWS_MAX];
+    sums pairs;
+
+    clear(s, pairs);
+    if (has_table(format)) {
+        table = _mm256_broadcastsi128_si256(_mm_loadu_si128(
+            (const __m128i *)(format == AXK_MXFP4 ? axk_table_mxfp4
+                                                  : axk_table_iq4)));
+    }
+    for (uint32_t r = 0; r < s.rows && high_bits(format); r++) {
+        h[r] = load_32_bytes(high + 32 * r);
+    }
+#pragma GCC unroll 1
+    for (int i = 0; i < n_steps; i++) {
+        for (uint32_t r = 0; r < s.rows; r++) {
+            __m256i q = load_32_bytes(w + 32 * r);
+            __m256i lo = _mm256_and_si256(q, mask);
+            __m256i hi = _mm256_and_si256(_mm256_srli_epi16(q, 4), mask);
+
+            if (has_table(format)) {
+                lo = _mm256_shuffle_epi8(table, lo);
+                hi = _mm256_shuffle_epi8(table, hi);
+                dot_signed(s, r, lo, a, sum);
+                dot_signed(s, r, hi, a + s.n, sum);
+                continue;
+            }
+            if (high_bits(format)) {
+                const int up = high_bits(format) == 2 ? 2 : 3;
+
+                lo = _mm256_or_si256(
+                    lo,
+                    _mm256_and_si256(_mm256_slli_epi16(h[r], 4), high_mask));
+                hi = _mm256_or_si256(
+                    hi,
+                    _mm256_and_si256(_mm256_slli_epi16(h[r], up), high_mask));
+                h[r] = _mm256_srli_epi16(h[r], 2 * high_bits(format));
+            }
+            dot_codes(s, r, lo, a, pairs);
+            dot_codes(s, r, hi, a + s.n, pairs);
+        }
+        if (!has_table(format) && (i + 1) % steps_in_16_bits(format) == 0) {
+            widen(s, pairs, sum);
+        }
+        w += 128;
+        a += 2 * s.n;
+    }
+}
+
+
+/* The 32 k of a Q8_0 block. */
+INLINE void
+dot_bytes(const struct shape s, const uint8_t *w, const uint32_t *a, sums sum)
+{
+#pragma GCC unroll 1
+    for (int i = 0; i < 8; i++) {
+        for (uint32_t r = 0; r < s.rows; r++) {
+            __m256i q = _mm256_xor_si256(load_32_bytes(w + 32 * r),
+                                         _mm256_set1_epi8(-128));
+            dot_signed(s, r, q, a, sum);
+        }
+        w += 128;
+        a += s.n;
+    }
+}
+
+
+/* 16 k of two bits each; part, for Q3_K: which half of the high bits. */
+INLINE void
+dot_two_bits(const uint32_t format, const struct shape s, const uint8_t *w,
+             const uint8_t *high, uint32_t part, const uint32_t *a, sums sum)
+{
+    const __m256i mask = _mm256_set1_epi8(3);
+    const __m128i half = _mm_cvtsi32_si128((int)(4 * part));
+    sums pairs; /* 4 * 2 * 7 * 127 fits */
+
+    clear(s, pairs);
+    for (uint32_t r = 0; r < s.rows; r++) {
+        __m256i q = load_32_bytes(w + 32 * r);
+        __m256i h = mask;
+
+        if (format == AXK_Q3_K) {
+            h = _mm256_srl_epi16(load_32_bytes(high + 32 * r), half);
+        }
+#pragma GCC unroll 1
+        for (uint32_t i = 0; i < 4; i++) {
+            __m256i codes = _mm256_and_si256(q, mask);
+
+            if (format == AXK_Q3_K) {
+                codes = _mm256_or_si256(
+                    codes, _mm256_and_si256(_mm256_slli_epi16(h, 2),
+                                            _mm256_set1_epi8(4)));
+                h = _mm256_srli_epi16(h, 1);
+            }
+            dot_codes(s, r, codes, a + i * s.n, pairs);
+            q = _mm256_srli_epi16(q, 2);
+        }
+    }
+    widen(s, pairs, sum);
+}
+
+
+/* acc += sum * (d * d_a); d at the panel's first row. */
+INLINE void
+add_scaled(const uint32_t format, const struct shape s, sums sum,
+           const uint8_t *d, const uint32_t *d_a, results acc)
+{
+    for (uint32_t r = 0; r < s.rows; r++) {
+        __m256 dw = load_8_halves(format, d + 16 * (s.first + r));
+
+        for (uint32_t t = 0; t < s.tokens; t++) {
+            acc[r][t] =
+                _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][t]),
+                                _mm256_mul_ps(dw, word_f32(d_a + t)),
+                                acc[r][t]);
+        }
+    }
+}
+
+
+/* The integer sums of a block of 32 start at minus the zero point's share. */
+INLINE void
+start_block_32(const uint32_t format, const struct shape s,
+               const uint32_t *record, sums sum)
+{
+    for (uint32_t t = 0; t < s.tokens; t++) {
+        __m256i x = _mm256_setzero_si256();
+
+        if (format == AXK_Q4_0 || format == AXK_Q5_0) {
+            x = word(record + AXK_ACT_SUM8 * s.n + t);
+        }
+        if (format == AXK_Q5_0) {
+            x = _mm256_add_epi32(x, x);
+        }
+        for (uint32_t r = 0; r < s.rows; r++) {
+            sum[r][t] = x;
+        }
+    }
+}
+
+
+/* All blocks of 32; act points at the tile's first token of the shape. */
+INLINE void
+tile_blocks_32(const uint32_t format, const struct shape s, const uint8_t *w,
+               const uint32_t *act, uint32_t n_blocks, results acc)
+{
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        const uint8_t *steps = w + steps_offset(format) + 32 * s.first;
+        sums sum;
+
+        start_block_32(format, s, act, sum);
+        if (format == AXK_Q8_0) {
+            dot_bytes(s, steps, act, sum);
+        } else {
+            dot_nibbles(format, s, steps, steps - 128, 4, act, sum);
+        }
+        add_scaled(format, s, sum, w, act + AXK_ACT_D * s.n, acc);
+        for (uint32_t r = 0; r < s.rows && has_min(format); r++) {
+            __m256 m = load_8_halves(format, w + 64 + 16 * (s.first + r));
+
+            for (uint32_t t = 0; t < s.tokens; t++) {
+                acc[r][t] = _mm256_fmadd_ps(
+                    m, word_f32(act + AXK_ACT_S * s.n + t), acc[r][t]);
+            }
+        }
+        w += panel_block_bytes(format);
+        act += AXK_ACT_WORDS * s.n;
+    }
+}
+
+
+/* ---- blocks of 256 ---- */
+
+INLINE void
+start_part(const uint32_t format, const struct shape s, const uint32_t *minus,
+           sums sum)
+{
+    for (uint32_t t = 0; t < s.tokens; t++) {
+        __m256i x = _mm256_setzero_si256();
+
+        if (format == AXK_Q3_K) {
+            x = _mm256_slli_epi32(word(minus + t), 2);
+        } else if (format == AXK_Q6_K) {
+            x = _mm256_slli_epi32(word(minus + t), 5);
+        }
+        for (uint32_t r = 0; r < s.rows; r++) {
+            sum[r][t] = x;
+        }
+    }
+}
+
+
+/* One part: its dot times its scale into total. */
+INLINE void
+add_part(const uint32_t format, const struct shape s, const uint8_t *line,
+         uint32_t part, const uint32_t *a, const uint32_t *minus, sums total)
+{
+    const uint8_t *p = line + line_head(format) + part * part_bytes(format)
+                       + 32 * s.first;
+    sums sum;
+
+    start_part(format, s, minus, sum);
+    if (is_two_bit(format)) {
+        dot_two_bits(format, s, p, line + 64 + 32 * s.first, part, a, sum);
+    } else {
+        dot_nibbles(format, s, high_bits(format) ? p + 128 : p, p,
+                    (int)part_elems(format) / 8, a, sum);
+    }
+    for (uint32_t r = 0; r < s.rows; r++) {
+        __m128i bytes = _mm_loadl_epi64(
+            (const __m128i *)(line + 32 * part + 8 * (s.first + r)));
+        __m256i scale = has_signed_scales(format)
+                            ? _mm256_cvtepi8_epi32(bytes)
+                            : _mm256_cvtepu8_epi32(bytes);
+
+        for (uint32_t t = 0; t < s.tokens; t++) {
+            total[r][t] = _mm256_add_epi32(
+                total[r][t], _mm256_mullo_epi32(sum[r][t], scale));
+        }
+    }
+}
+
+
+/* acc -= (sum over parts of min * sum of activations) * (dmin * d_a); tail
+ * points at dmin. */
+INLINE void
+subtract_minima(const uint32_t format, const struct shape s,
+                const uint8_t *tail, const uint32_t *record, results acc)
+{
+    const uint32_t *pairs =
+        record
+        + (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32)
+              * s.n;
+    sums sum;
+
+    clear(s, sum);
+#pragma GCC unroll 1
+    for (uint32_t i = 0; i < n_lines(format); i++) {
+        const uint8_t *minima = tail + 64 + 64 * i + 16 * s.first;
+
+        for (uint32_t r = 0; r < s.rows; r++) {
+            __m256i m = _mm256_cvtepu8_epi16(
+                _mm_loadu_si128((const __m128i *)(minima + 16 * r)));
+
+            for (uint32_t t = 0; t < s.tokens; t++) {
+                sum[r][t] = _mm256_add_epi32(
+                    sum[r][t],
+                    _mm256_madd_epi16(m, word(pairs + i * s.n + t)));
+            }
+        }
+    }
+    for (uint32_t r = 0; r < s.rows; r++) {
+        __m256 d = load_8_halves(format, tail + 16 * (s.first + r));
+
+        for (uint32_t t = 0; t < s.tokens; t++) {
+            __m256 x = word_f32(record + AXK_ACT_K_D * s.n + t);
+
+            acc[r][t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(sum[r][t]),
+                                         _mm256_mul_ps(d, x), acc[r][t]);
+        }
+    }
+}
+
+
+INLINE void
+tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
+                const uint32_t *act, uint32_t n_blocks, results acc)
+{
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        const uint32_t *a = act;
+        const uint32_t *minus = act + AXK_ACT_K_SUMS * s.n;
+        const uint8_t *tail = w + n_lines(format) * line_bytes(format);
+        sums total;
+
+        clear(s, total);
+#pragma GCC unroll 1
+        for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
+            add_part(format, s, w + part / 2 * line_bytes(format), part % 2, a,
+                     minus, total);
+            a += part_elems(format) / 4 * s.n;
+            minus += part_elems(format) / 16 * s.n;
+        }
+        add_scaled(format, s, total, tail, act + AXK_ACT_K_D * s.n, acc);
+        if (has_min(format)) {
+            subtract_minima(format, s, tail + 64, act, acc);
+        }
+        w += panel_block_bytes(format);
+        act += AXK_ACT_K_WORDS * s.n;
+    }
+}
+
+
+INLINE void
+tile_floats(const uint32_t format, const struct shape s, const uint8_t *w,
+            const uint32_t *act, uint32_t k, results acc)
+{
+    for (uint32_t i = 0; i < k; i++) {
+        for (uint32_t r = 0; r < s.rows; r++) {
+            uint32_t vector = s.first + r;
+            __m256 x = format == AXK_F32
+                           ? _mm256_loadu_ps((const float *)w + 8 * vector)
+                           : load_8_halves(format, w + 16 * vector);
+
+            for (uint32_t t = 0; t < s.tokens; t++) {
+                acc[r][t] = _mm256_fmadd_ps(x, word_f32(act + t), acc[r][t]);
+            }
+        }
+        w += panel_block_bytes(format);
+        act += s.n;
+    }
+}
+
+#endif

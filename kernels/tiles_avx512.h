@@ -1,0 +1,445 @@
+/*
+ * The inner tiles of matmul_avx512.c: one panel of 32 rows (two zmm whose
+ * lanes are rows) times up to 4 tokens.  8 integer and 8 f32 accumulators
+ * stay in registers, and there is no horizontal add anywhere.  Each function
+ * is inlined with a literal format and number of tokens, so every `if` on
+ * them is gone in the object.  scalar_matmul.c has the definition, codes.h
+ * the layout.
+ *
+ * Measured rules kept here: weights are read strictly upwards, the k loops
+ * stay rolled, nothing is prefetched by software.  The zero point of the
+ * stored codes costs next to nothing, since the integer sums start at minus
+ * its share.
+ */
+
+#ifndef AXK_TILES_AVX512_H
+#define AXK_TILES_AVX512_H
+
+#include <immintrin.h>
+
+#include "kernels/axk.h"
+#include "kernels/internal.h"
+#include "kernels/codes.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef __m512i sums[2][AXK_TILE];
+
+
+/* 16 numbers of f16, or of bf16 where the format has them. */
+INLINE __m512
+load_16_halves(const uint32_t format, const uint8_t *p)
+{
+    __m256i h = _mm256_loadu_si256((const __m256i *)p);
+
+    if (format == AXK_BF16 || format == AXK_MXFP4) {
+        return _mm512_castsi512_ps(
+            _mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+    }
+    return _mm512_cvtph_ps(h);
+}
+
+
+INLINE __m512i
+word(const uint32_t *p)
+{
+    return _mm512_set1_epi32((int32_t)*p);
+}
+
+
+INLINE __m512
+word_f32(const uint32_t *p)
+{
+    return _mm512_castsi512_ps(word(p));
+}
+
+
+/* x | (y & m) */
+INLINE __m512i
+or_masked(__m512i x, __m512i y, __m512i m)
+{
+    return _mm512_ternarylogic_epi32(x, y, m, 0xf8);
+}
+
+
+INLINE void
+dot_4(__m512i w0, __m512i w1, const uint32_t *a, const int n, sums sum)
+{
+    for (int t = 0; t < n; t++) {
+        __m512i x = word(a + t);
+
+        sum[0][t] = _mm512_dpbusd_epi32(sum[0][t], w0, x);
+        sum[1][t] = _mm512_dpbusd_epi32(sum[1][t], w1, x);
+    }
+}
+
+
+/* The table of a format whose codes are indexes, as unsigned bytes. */
+INLINE __m512i
+table_of(const uint32_t format)
+{
+    const int8_t *table =
+        format == AXK_MXFP4 ? axk_table_mxfp4 : axk_table_iq4;
+    __m512i values = _mm512_broadcast_i32x4(
+        _mm_loadu_si128((const __m128i *)table));
+
+    return _mm512_add_epi8(
+        values, _mm512_set1_epi8(format == AXK_MXFP4 ? 16 : -128));
+}
+
+
+/*
+ * k-steps of nibbles, 8 k each: low nibbles first.  high: the 128 bytes of
+ * high bits of these steps, if the format has them.
+ */
+INLINE void
+dot_nibbles(const uint32_t format, const uint8_t *w, const uint8_t *high,
+            const int n_steps, const uint32_t *a, const int n, sums sum)
+{
+    const __m512i mask = _mm512_set1_epi8(15);
+    const __m512i high_mask =
+        _mm512_set1_epi8(high_bits(format) == 2 ? 0x30 : 0x10);
+    __m512i table = mask;
+    __m512i h0 = mask;
+    __m512i h1 = mask;
+
+    if (has_table(format)) {
+        table = table_of(format);
+    }
+    if (high_bits(format)) {
+        h0 = _mm512_loadu_si512(high);
+        h1 = _mm512_loadu_si512(high + 64);
+    }
+#pragma GCC unroll 1
+    for (int i = 0; i < n_steps; i++) {
+        __m512i w0 = _mm512_loadu_si512(w);
+        __m512i w1 = _mm512_loadu_si512(w + 64);
+        __m512i lo0 = _mm512_and_si512(w0, mask);
+        __m512i lo1 = _mm512_and_si512(w1, mask);
+        __m512i hi0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), mask);
+        __m512i hi1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), mask);
+
+        if (high_bits(format)) {
+            const int up = high_bits(format) == 2 ? 2 : 3;
+
+            lo0 = or_masked(lo0, _mm512_slli_epi16(h0, 4), high_mask);
+            lo1 = or_masked(lo1, _mm512_slli_epi16(h1, 4), high_mask);
+            hi0 = or_masked(hi0, _mm512_slli_epi16(h0, up), high_mask);
+            hi1 = or_masked(hi1, _mm512_slli_epi16(h1, up), high_mask);
+            h0 = _mm512_srli_epi16(h0, 2 * high_bits(format));
+            h1 = _mm512_srli_epi16(h1, 2 * high_bits(format));
+        }
+        if (has_table(format)) {
+            lo0 = _mm512_shuffle_epi8(table, lo0);
+            lo1 = _mm512_shuffle_epi8(table, lo1);
+            hi0 = _mm512_shuffle_epi8(table, hi0);
+            hi1 = _mm512_shuffle_epi8(table, hi1);
+        }
+        dot_4(lo0, lo1, a, n, sum);
+        dot_4(hi0, hi1, a + n, n, sum);
+        w += 128;
+        a += 2 * n;
+    }
+}
+
+
+/* The 32 k of a Q8_0 block. */
+INLINE void
+dot_bytes(const uint8_t *w, const uint32_t *a, const int n, sums sum)
+{
+#pragma GCC unroll 1
+    for (int i = 0; i < 8; i++) {
+        dot_4(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), a, n, sum);
+        w += 128;
+        a += n;
+    }
+}
+
+
+/* 16 k of two bits each; high, for Q3_K: its bits, shifted to bit 0. */
+INLINE void
+dot_two_bits(const uint32_t format, const uint8_t *w, __m512i h0, __m512i h1,
+             const uint32_t *a, const int n, sums sum)
+{
+    const __m512i mask = _mm512_set1_epi8(3);
+    const __m512i high_mask = _mm512_set1_epi8(4);
+    __m512i w0 = _mm512_loadu_si512(w);
+    __m512i w1 = _mm512_loadu_si512(w + 64);
+
+#pragma GCC unroll 1
+    for (int i = 0; i < 4; i++) {
+        __m512i q0 = _mm512_and_si512(w0, mask);
+        __m512i q1 = _mm512_and_si512(w1, mask);
+
+        if (format == AXK_Q3_K) {
+            q0 = or_masked(q0, _mm512_slli_epi16(h0, 2), high_mask);
+            q1 = or_masked(q1, _mm512_slli_epi16(h1, 2), high_mask);
+            h0 = _mm512_srli_epi16(h0, 1);
+            h1 = _mm512_srli_epi16(h1, 1);
+        }
+        dot_4(q0, q1, a, n, sum);
+        w0 = _mm512_srli_epi16(w0, 2);
+        w1 = _mm512_srli_epi16(w1, 2);
+        a += n;
+    }
+}
+
+
+INLINE void
+start_block_32(const uint32_t format, const uint32_t *record, const int n,
+               sums sum)
+{
+    for (int t = 0; t < n; t++) {
+        __m512i x = _mm512_setzero_si512();
+
+        if (format == AXK_Q4_0) {
+            x = word(record + AXK_ACT_SUM8 * n + t);
+        } else if (format == AXK_Q5_0 || format == AXK_MXFP4) {
+            x = word(record + AXK_ACT_SUM8 * n + t);
+            x = _mm512_add_epi32(x, x);
+        } else if (format == AXK_Q8_0 || format == AXK_IQ4_NL) {
+            x = word(record + AXK_ACT_SUM128 * n + t);
+        }
+        sum[0][t] = x;
+        sum[1][t] = x;
+    }
+}
+
+
+/* acc += sum * (d * d_a) */
+INLINE void
+add_scaled(sums sum, __m512 d0, __m512 d1, const uint32_t *d_a, const int n,
+           __m512 acc[2][AXK_TILE])
+{
+    for (int t = 0; t < n; t++) {
+        __m512 d = word_f32(d_a + t);
+
+        acc[0][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[0][t]),
+                                    _mm512_mul_ps(d0, d), acc[0][t]);
+        acc[1][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[1][t]),
+                                    _mm512_mul_ps(d1, d), acc[1][t]);
+    }
+}
+
+
+/* All blocks of 32 of a panel times the n tokens of a tile. */
+INLINE void
+tile_blocks_32(const uint32_t format, const uint8_t *w, const uint32_t *act,
+               uint32_t n_blocks, const int n, __m512 acc[2][AXK_TILE])
+{
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        sums sum;
+        __m512 d0 = load_16_halves(format, w);
+        __m512 d1 = load_16_halves(format, w + 32);
+        __m512 m0 = _mm512_setzero_ps();
+        __m512 m1 = m0;
+        const uint8_t *steps = w + steps_offset(format);
+
+        if (has_min(format)) {
+            m0 = load_16_halves(format, w + 64);
+            m1 = load_16_halves(format, w + 96);
+        }
+        start_block_32(format, act, n, sum);
+        if (format == AXK_Q8_0) {
+            dot_bytes(steps, act, n, sum);
+        } else {
+            dot_nibbles(format, steps, steps - 128, 4, act, n, sum);
+        }
+        add_scaled(sum, d0, d1, act + AXK_ACT_D * n, n, acc);
+        if (has_min(format)) {
+            for (int t = 0; t < n; t++) {
+                __m512 s = word_f32(act + AXK_ACT_S * n + t);
+
+                acc[0][t] = _mm512_fmadd_ps(m0, s, acc[0][t]);
+                acc[1][t] = _mm512_fmadd_ps(m1, s, acc[1][t]);
+            }
+        }
+        w += panel_block_bytes(format);
+        act += AXK_ACT_WORDS * n;
+    }
+}
+
+
+/* ---- blocks of 256 ---- */
+
+/* minus: the rows of - sums of 16 that belong to this part. */
+INLINE void
+start_part(const uint32_t format, const uint32_t *minus, const int n, sums sum)
+{
+    for (int t = 0; t < n; t++) {
+        __m512i x = _mm512_setzero_si512();
+
+        if (format == AXK_Q3_K) {
+            x = _mm512_slli_epi32(word(minus + t), 2);
+        } else if (format == AXK_Q6_K) {
+            x = _mm512_slli_epi32(word(minus + t), 5);
+        } else if (format == AXK_IQ4_XS) {
+            x = _mm512_add_epi32(word(minus + t), word(minus + n + t));
+            x = _mm512_slli_epi32(x, 7);
+        }
+        sum[0][t] = x;
+        sum[1][t] = x;
+    }
+}
+
+
+INLINE __m512i
+sub_scales(const uint32_t format, const uint8_t *p)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+
+    return has_signed_scales(format) ? _mm512_cvtepi8_epi32(bytes)
+                                     : _mm512_cvtepu8_epi32(bytes);
+}
+
+
+/* One line: two parts, each its dot times its scale into total. */
+INLINE void
+add_line(const uint32_t format, const uint8_t *line, const uint32_t *a,
+         const uint32_t *minus, const int n, sums total)
+{
+    __m512i h0 = _mm512_setzero_si512();
+    __m512i h1 = h0;
+
+    if (format == AXK_Q3_K) {
+        h0 = _mm512_loadu_si512(line + 64);
+        h1 = _mm512_loadu_si512(line + 128);
+    }
+#pragma GCC unroll 1
+    for (uint32_t part = 0; part < 2; part++) {
+        const uint8_t *p =
+            line + line_head(format) + part * part_bytes(format);
+        __m512i s0 = sub_scales(format, line + 32 * part);
+        __m512i s1 = sub_scales(format, line + 32 * part + 16);
+        sums sum;
+
+        start_part(format, minus, n, sum);
+        if (is_two_bit(format)) {
+            dot_two_bits(format, p, h0, h1, a, n, sum);
+            h0 = _mm512_srli_epi16(h0, 4);
+            h1 = _mm512_srli_epi16(h1, 4);
+        } else {
+            dot_nibbles(format, high_bits(format) ? p + 128 : p, p,
+                        (int)part_elems(format) / 8, a, n, sum);
+        }
+        for (int t = 0; t < n; t++) {
+            total[0][t] = _mm512_add_epi32(total[0][t],
+                                           _mm512_mullo_epi32(sum[0][t], s0));
+            total[1][t] = _mm512_add_epi32(total[1][t],
+                                           _mm512_mullo_epi32(sum[1][t], s1));
+        }
+        a += part_elems(format) / 4 * (uint32_t)n;
+        minus += part_elems(format) / 16 * (uint32_t)n;
+    }
+}
+
+
+/* acc -= (sum over parts of min * sum of activations) * (dmin * d_a); tail
+ * points at dmin. */
+INLINE void
+subtract_minima(const uint32_t format, const uint8_t *tail,
+                const uint32_t *record, const int n, __m512 acc[2][AXK_TILE])
+{
+    const uint32_t *pairs =
+        record
+        + (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32)
+              * n;
+    __m512 d0 = load_16_halves(format, tail);
+    __m512 d1 = load_16_halves(format, tail + 32);
+    sums sum;
+
+    for (int t = 0; t < n; t++) {
+        sum[0][t] = _mm512_setzero_si512();
+        sum[1][t] = sum[0][t];
+    }
+    tail += 64;
+#pragma GCC unroll 1
+    for (uint32_t i = 0; i < n_lines(format); i++) {
+        __m512i m0 = _mm512_cvtepu8_epi16(
+            _mm256_loadu_si256((const __m256i *)tail));
+        __m512i m1 = _mm512_cvtepu8_epi16(
+            _mm256_loadu_si256((const __m256i *)(tail + 32)));
+
+        for (int t = 0; t < n; t++) {
+            __m512i x = word(pairs + t);
+
+            sum[0][t] = _mm512_dpwssd_epi32(sum[0][t], m0, x);
+            sum[1][t] = _mm512_dpwssd_epi32(sum[1][t], m1, x);
+        }
+        tail += 64;
+        pairs += n;
+    }
+    for (int t = 0; t < n; t++) {
+        __m512 d = word_f32(record + AXK_ACT_K_D * n + t);
+
+        acc[0][t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum[0][t]),
+                                     _mm512_mul_ps(d0, d), acc[0][t]);
+        acc[1][t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum[1][t]),
+                                     _mm512_mul_ps(d1, d), acc[1][t]);
+    }
+}
+
+
+/* All blocks of 256 of a panel times the n tokens of a tile. */
+INLINE void
+tile_blocks_256(const uint32_t format, const uint8_t *w, const uint32_t *act,
+                uint32_t n_blocks, const int n, __m512 acc[2][AXK_TILE])
+{
+    const uint32_t line_k = 2 * part_elems(format);
+
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        const uint32_t *a = act;
+        const uint32_t *minus = act + AXK_ACT_K_SUMS * n;
+        sums total;
+
+        for (int t = 0; t < n; t++) {
+            total[0][t] = _mm512_setzero_si512();
+            total[1][t] = total[0][t];
+        }
+#pragma GCC unroll 1
+        for (uint32_t i = 0; i < n_lines(format); i++) {
+            add_line(format, w, a, minus, n, total);
+            w += line_bytes(format);
+            a += line_k / 4 * (uint32_t)n;
+            minus += line_k / 16 * (uint32_t)n;
+        }
+        add_scaled(total, load_16_halves(format, w),
+                   load_16_halves(format, w + 32), act + AXK_ACT_K_D * n, n,
+                   acc);
+        w += 64;
+        if (has_min(format)) {
+            subtract_minima(format, w, act, n, acc);
+            w += 64 + 64 * n_lines(format);
+        }
+        act += AXK_ACT_K_WORDS * n;
+    }
+}
+
+
+INLINE void
+tile_floats(const uint32_t format, const uint8_t *w, const uint32_t *act,
+            uint32_t k, const int n, __m512 acc[2][AXK_TILE])
+{
+    for (uint32_t i = 0; i < k; i++) {
+        __m512 w0;
+        __m512 w1;
+
+        if (format == AXK_F32) {
+            w0 = _mm512_loadu_ps(w);
+            w1 = _mm512_loadu_ps(w + 64);
+        } else {
+            w0 = load_16_halves(format, w);
+            w1 = load_16_halves(format, w + 32);
+        }
+        for (int t = 0; t < n; t++) {
+            __m512 x = word_f32(act + t);
+
+            acc[0][t] = _mm512_fmadd_ps(w0, x, acc[0][t]);
+            acc[1][t] = _mm512_fmadd_ps(w1, x, acc[1][t]);
+        }
+        w += panel_block_bytes(format);
+        act += n;
+    }
+}
+
+#endif
