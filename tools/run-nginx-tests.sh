@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs Test::Nginx files with the environment they need: the module just
+# built, a free port of the loopback, a prefix under the build folder.
+#
+#   tools/run-nginx-tests.sh [FILE.t ...]      (all of t/ without arguments)
+#
+# BUILD names the build folder; TEST_NGINX_BINARY, TEST_NGINX_PORT and
+# TEST_NGINX_LOAD_MODULES are kept when they are set.
+set -u
+cd "$(dirname "$0")/.."
+
+build=${BUILD:-build}
+mkdir -p "$build"
+AXION_BUILD=$(cd "$build" && pwd)
+export AXION_BUILD
+
+[ $# -gt 0 ] || set -- t/*.t
+
+if [ -z "${TEST_NGINX_BINARY:-}" ]; then
+    TEST_NGINX_BINARY=$(command -v nginx || echo /usr/sbin/nginx)
+fi
+# An absolute path: nginx executes itself anew at a binary upgrade.
+export TEST_NGINX_BINARY
+: "${TEST_NGINX_LOAD_MODULES:=$AXION_BUILD/ngx_http_axion_module.so}"
+export TEST_NGINX_LOAD_MODULES
+: "${TEST_NGINX_SERVROOT:=$AXION_BUILD/servroot}"
+export TEST_NGINX_SERVROOT
+if [ -z "${TEST_NGINX_PORT:-}" ]; then
+    TEST_NGINX_PORT=$(perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
+        LocalAddr => "127.0.0.1", Listen => 1)->sockport')
+fi
+export TEST_NGINX_PORT
+export TEST_NGINX_SERVER_PORT=$TEST_NGINX_PORT
+
+exec tools/run-tests.sh nginx "$@"
