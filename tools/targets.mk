@@ -53,7 +53,7 @@ test-kernels: $(KERNEL_TESTS) ## every kernel of every ISA against the scalar
 	@$(RUN) kernels $(KERNEL_TESTS)
 
 test-nginx: $(PROGRAMS) $(TEST_TOOLS) ## the module inside nginx (Test::Nginx files in t/)
-	@$(RUN) nginx $(NGINX_TESTS)
+	@tools/run-nginx-tests.sh $(NGINX_TESTS)
 
 test-e2e: $(PROGRAMS) $(TEST_TOOLS) ## clients against nginx, engine and the real model
 	@$(RUN) e2e $(E2E_TESTS)
