@@ -1,9 +1,16 @@
 # tests/server: a real axiond on tiny models, spoken to over the ring.
 
-SERVER_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/server/test_*.c))
-UNIT_TESTS += $(SERVER_TESTS)
+SERVER_TESTS := $(patsubst %.c,$(BUILD)/%, \
+                  $(wildcard tests/server/test_server_*.c))
+UNIT_TESTS += $(SERVER_TESTS) $(BUILD)/tests/server/test_options
+E2E_TESTS  += tests/server/test_tool.sh
 
+# The programs that they start need not be linked into them.
 $(SERVER_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
-    $(BUILD)/libaxion_tiny.a $(BUILD)/libaxion_server.a \
-    $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
-$(SERVER_TESTS): LDLIBS = -luring -lcmocka -lm
+    $(BUILD)/libaxion_tiny.a $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
+$(SERVER_TESTS): LDLIBS = -lcmocka
+
+$(BUILD)/tests/server/test_options: $(BUILD)/tests/server/test_options.o \
+    $(BUILD)/libaxion_server.a $(BUILD)/libaxion_model.a \
+    $(BUILD)/libaxion_shm.a
+$(BUILD)/tests/server/test_options: LDLIBS = -lcmocka

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Shows that the program axion works on a tiny model: inspect, tokenize, a
+# chat in process and the same chat over the ring of an axiond, and that it
+# says in one line what is wrong.
+set -u
+build=${AXION_BUILD:-build}
+work=$(mktemp -d)
+engine=
+fails=0
+
+finish()
+{
+    [ -n "$engine" ] && kill "$engine" 2>/dev/null
+    rm -rf "$work"
+}
+trap finish EXIT
+
+check()
+{
+    if [ "$2" = "$3" ]; then
+        echo "ok: $1"
+    else
+        echo "FAILED: $1: got \"$2\", wanted \"$3\""
+        fails=$((fails + 1))
+    fi
+}
+
+model=$work/tiny.gguf
+"$build/tests/tiny/tiny-model" --variant q8_0 "$model" || exit 1
+
+check "inspect --json is JSON with all tensors" \
+    "$("$build/axion" inspect --json "$model" | python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+print(d["metadata"]["general.architecture"], len(d["tensors"]))')" \
+    "llama $("$build/axion" inspect "$model" | grep -c 'bytes at')"
+
+check "tokenize gives one id per byte without merges" \
+    "$(printf '~~~' | "$build/axion" tokenize --ids "$model" | wc -w)" 3
+check "a control token is text unless asked for" \
+    "$("$build/axion" tokenize --ids --special "$model" '<|im_end|>')" 2
+
+ask="--prompt Hello --max-tokens 24 --temp 0.8 --seed 7"
+# shellcheck disable=SC2086
+here=$("$build/axion" chat $ask "$model" 2>"$work/figures")
+check "chat reports its figures" \
+    "$(grep -c 'prompt tokens' "$work/figures")" 1
+
+mkfifo "$work/log"
+"$build/axiond" --model "$model" --listen "unix:$work/engine.sock" \
+    --threads 1 2>"$work/log" &
+engine=$!
+exec 3<"$work/log"
+while read -r line <&3; do
+    case $line in *"ready on"*) break ;; esac
+done
+# shellcheck disable=SC2086
+there=$("$build/axion" chat $ask --connect "unix:$work/engine.sock" \
+    2>/dev/null)
+check "the same answer over the ring" "$there" "$here"
+check "it is no empty answer" "$([ -n "$here" ] && echo yes)" yes
+
+check "no engine: one line" \
+    "$("$build/axion" chat --connect "unix:$work/none" --prompt x 2>&1 |
+        wc -l)" 1
+"$build/axion" chat "$work/none.gguf" --prompt x 2>/dev/null
+check "no file: status 1" $? 1
+"$build/axion" chat --temp hot "$model" 2>/dev/null
+check "wrong value: status 2" $? 2
+"$build/axion" nothing 2>/dev/null
+check "unknown command: status 2" $? 2
+
+[ $fails -eq 0 ]
