@@ -1,0 +1,16 @@
+# Unit tests of gguf, kv, pool, model and exec, and the GGUF fuzzer.
+
+ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
+                  kv model_refused pool_threads exec exec_threads)
+UNIT_TESTS += $(ENGINE_TESTS)
+
+$(ENGINE_TESTS): %: %.o $(BUILD)/tests/engine/bytes.o \
+                 $(BUILD)/libaxion_golden.a $(BUILD)/libaxion_tiny.a \
+                 $(MODEL_LIBS)
+$(ENGINE_TESTS): LDLIBS = -lcmocka -lm
+
+FUZZ_GGUF := $(BUILD)/tests/engine/fuzz_gguf
+FUZZERS += $(FUZZ_GGUF)
+
+$(FUZZ_GGUF): %: %.o $(MODEL_LIBS)
+$(FUZZ_GGUF): LDLIBS = -lm

@@ -1,0 +1,300 @@
+/*
+ * A step that breaks the executor's rules is refused before anything runs; a
+ * step that at_layer ends leaves nothing behind; truncating and computing
+ * again gives the same bits, and so does a prompt whose blocks another
+ * sequence shares.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/golden/runner.h"
+
+
+#define PROMPT  70u
+
+
+static void
+setup(struct runner *r, uint32_t threads)
+{
+    runner_open(r, runner_tiny_path("q4_1"), NULL, threads, 4);
+}
+
+
+static struct ax_step_token
+token(uint32_t sequence, uint32_t position, uint32_t row)
+{
+    return (struct ax_step_token) {
+        .token = (int32_t) (3 + (position * 7 + 5) % 256),
+        .position = position,
+        .sequence = sequence,
+        .logits_row = row,
+    };
+}
+
+
+/* Tokens [from, to) of a sequence; logits of the last in row 0. */
+static void
+prefill(struct runner *r, uint32_t sequence, uint32_t from, uint32_t to)
+{
+    struct ax_step_token t[PROMPT];
+
+    for (uint32_t i = from; i < to; i++) {
+        t[i - from] = token(sequence, i, i + 1 == to ? 0 : AX_NO_LOGITS);
+    }
+    runner_reserve(r, sequence, to);
+    runner_step(r, t, to - from, 1);
+}
+
+
+static int
+raw_step(struct runner *r, const struct ax_step_token *tokens, uint32_t n,
+         uint32_t n_logits)
+{
+    struct ax_kv_sequence *table[RUNNER_SEQUENCES_MAX];
+
+    for (uint32_t i = 0; i < RUNNER_SEQUENCES_MAX; i++) {
+        table[i] = &r->sequences[i].kv;
+    }
+    struct ax_step step = {
+        .tokens = tokens,
+        .n_tokens = n,
+        .n_sequences = RUNNER_SEQUENCES_MAX,
+        .sequences = table,
+        .logits = r->logits,
+        .n_logits = n_logits,
+    };
+    return ax_exec_step(r->exec, &step);
+}
+
+
+static void
+steps_that_break_the_rules_are_refused(void **state)
+{
+    struct runner r;
+
+    (void) state;
+    setup(&r, 2);
+    runner_reserve(&r, 0, 8);
+    runner_reserve(&r, 1, 8);
+    struct ax_step_token t[3] = { token(0, 0, AX_NO_LOGITS),
+                                  token(0, 1, AX_NO_LOGITS),
+                                  token(0, 2, 0) };
+    struct ax_step_token bad[3];
+#define BROKEN(field, value, number)                                          \
+    do {                                                                      \
+        memcpy(bad, t, sizeof(t));                                            \
+        bad[1].field = value;                                                 \
+        assert_int_equal(raw_step(&r, bad, 3, 1), number);                    \
+    } while (0)
+    BROKEN(token, -1, AXION_ERR_INVALID_TOKEN);
+    BROKEN(token, 331, AXION_ERR_INVALID_TOKEN);
+    BROKEN(position, 5, AXION_ERR_INTERNAL);         /* a gap */
+    BROKEN(position, 8, AXION_ERR_INTERNAL);         /* no KV room */
+    BROKEN(position, UINT32_MAX, AXION_ERR_INTERNAL);
+    BROKEN(sequence, 1, AXION_ERR_INTERNAL);         /* not contiguous */
+    BROKEN(sequence, 99, AXION_ERR_INTERNAL);
+    BROKEN(logits_row, 0, AXION_ERR_INTERNAL);       /* asked twice */
+    BROKEN(logits_row, 7, AXION_ERR_INTERNAL);
+#undef BROKEN
+    assert_int_equal(raw_step(&r, t, 3, 2), AXION_ERR_INTERNAL);
+    assert_int_equal(raw_step(&r, t, 3, 5), AXION_ERR_INTERNAL);
+    assert_int_equal(raw_step(&r, t, 1u << 20, 1), AXION_ERR_INTERNAL);
+    assert_int_equal(raw_step(&r, t, 0, 0), AXION_OK);
+    assert_int_equal(raw_step(&r, t, 3, 1), AXION_OK);
+    runner_close(&r);
+}
+
+
+static int
+stop_at_layer(void *context, uint32_t layer)
+{
+    uint32_t *seen = context;
+
+    *seen |= 1u << layer;
+    return layer == 1 ? 4321 : 0;
+}
+
+
+static void
+at_layer_ends_a_step_and_the_next_one_is_right(void **state)
+{
+    struct runner r;
+    struct ax_step_token t[PROMPT];
+    uint32_t seen = 0;
+
+    (void) state;
+    setup(&r, 2);
+    prefill(&r, 0, 0, PROMPT);
+    size_t bytes = r.n_vocab * sizeof(float);
+    float *expected = malloc(bytes);
+    assert_non_null(expected);
+    memcpy(expected, r.logits, bytes);
+    for (uint32_t round = 0; round < 50; round++) {
+        runner_reset(&r);
+        runner_reserve(&r, 0, PROMPT);
+        struct ax_kv_sequence *table[] = { &r.sequences[0].kv };
+        for (uint32_t i = 0; i < PROMPT; i++) {
+            t[i] = token(0, i, i + 1 == PROMPT ? 0 : AX_NO_LOGITS);
+        }
+        struct ax_step step = {
+            .tokens = t, .n_tokens = PROMPT, .n_sequences = 1,
+            .sequences = table, .logits = r.logits, .n_logits = 1,
+            .at_layer = stop_at_layer, .context = &seen,
+        };
+        assert_int_equal(ax_exec_step(r.exec, &step), 4321);
+        assert_int_equal(seen, 3);
+        runner_reset(&r);
+        prefill(&r, 0, 0, PROMPT);
+        assert_memory_equal(expected, r.logits, bytes);
+    }
+    free(expected);
+    runner_close(&r);
+}
+
+
+static void
+truncated_tokens_come_back_with_the_same_bits(void **state)
+{
+    struct runner r;
+
+    (void) state;
+    setup(&r, 2);
+    size_t bytes = r.n_vocab * sizeof(float);
+    float *expected = malloc(bytes);
+    assert_non_null(expected);
+    prefill(&r, 0, 0, PROMPT);
+    memcpy(expected, r.logits, bytes);
+    for (uint32_t keep = 1; keep < PROMPT; keep += 3) {
+        ax_kv_truncate(r.kv, &r.sequences[0].kv, keep);
+        prefill(&r, 0, keep, PROMPT);
+        assert_memory_equal(expected, r.logits, bytes);
+    }
+    free(expected);
+    runner_close(&r);
+}
+
+
+/* The second sequence starts with the first one's blocks and goes on alone. */
+static void
+shared_prefixes_have_the_same_bits(void **state)
+{
+    struct runner r;
+    uint32_t shared = 40;
+
+    (void) state;
+    setup(&r, 2);
+    size_t bytes = r.n_vocab * sizeof(float);
+    float *expected = malloc(bytes);
+    assert_non_null(expected);
+    prefill(&r, 0, 0, PROMPT);
+    memcpy(expected, r.logits, bytes);
+    struct ax_kv_sequence *a = &r.sequences[0].kv;
+    struct ax_kv_sequence *b = &r.sequences[1].kv;
+    b->n_tokens = shared;
+    b->n_blocks = ax_kv_blocks_for(shared);
+    for (uint32_t i = 0; i < b->n_blocks; i++) {
+        b->blocks[i] = a->blocks[i];
+        ax_kv_block_ref(r.kv, b->blocks[i]);
+    }
+    prefill(&r, 1, shared, PROMPT);
+    assert_memory_equal(expected, r.logits, bytes);
+    /* Nothing of that was written into the first one's blocks. */
+    ax_kv_truncate(r.kv, a, PROMPT - 1);
+    prefill(&r, 0, PROMPT - 1, PROMPT);
+    assert_memory_equal(expected, r.logits, bytes);
+    free(expected);
+    runner_close(&r);
+}
+
+
+static void
+counters_name_the_work(void **state)
+{
+    struct runner r;
+    struct ax_exec_counter counters[16];
+    struct ax_exec *e;
+    struct ax_exec_options options = {
+        .n_threads = 2, .batch_tokens_max = 16, .logits_max = 1,
+        .counters = true,
+    };
+
+    (void) state;
+    setup(&r, 1);
+    assert_int_equal(ax_exec_counters(r.exec, counters, 16), 0);
+    assert_int_equal(ax_exec_open(&e, r.model, r.kv, &options, NULL),
+                     AXION_OK);
+    struct ax_exec *other = r.exec;
+    r.exec = e;
+    prefill(&r, 0, 0, 8);
+    r.exec = other;
+    uint32_t n = ax_exec_counters(e, counters, 16);
+    assert_true(n > 5 && n <= 16);
+    bool found = false;
+    for (uint32_t i = 0; i < n; i++) {
+        if (strcmp(counters[i].name, "attn_q+attn_k+attn_v") == 0) {
+            found = true;
+            assert_int_equal(counters[i].calls, 2);
+            assert_true(counters[i].ns > 0);
+        }
+    }
+    assert_true(found);
+    ax_exec_close(e);
+    runner_close(&r);
+}
+
+
+static void
+options_are_checked(void **state)
+{
+    struct runner r;
+    struct ax_exec *e;
+    struct ax_error err = { 0 };
+    struct ax_kv *kv;
+    struct ax_kv_shape shape = { 1, 1, 32 };
+    struct ax_exec_options good = {
+        .n_threads = 1, .batch_tokens_max = 8, .logits_max = 8,
+    };
+
+    (void) state;
+    setup(&r, 1);
+    struct ax_exec_options bad = good;
+    bad.n_threads = 0;
+    assert_int_equal(ax_exec_open(&e, r.model, r.kv, &bad, &err),
+                     AXION_ERR_BAD_OPTION);
+    bad = good;
+    bad.batch_tokens_max = AX_EXEC_BATCH_MAX + 1;
+    assert_int_equal(ax_exec_open(&e, r.model, r.kv, &bad, &err),
+                     AXION_ERR_BAD_OPTION);
+    bad = good;
+    bad.logits_max = 9;
+    assert_int_equal(ax_exec_open(&e, r.model, r.kv, &bad, &err),
+                     AXION_ERR_BAD_OPTION);
+    assert_int_equal(ax_kv_open(&kv, &shape, 1 << 20, &err), AXION_OK);
+    assert_int_equal(ax_exec_open(&e, r.model, kv, &good, &err),
+                     AXION_ERR_BAD_OPTION);
+    assert_null(e);
+    ax_kv_close(kv);
+    runner_close(&r);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_that_break_the_rules_are_refused),
+        cmocka_unit_test(at_layer_ends_a_step_and_the_next_one_is_right),
+        cmocka_unit_test(truncated_tokens_come_back_with_the_same_bits),
+        cmocka_unit_test(shared_prefixes_have_the_same_bits),
+        cmocka_unit_test(counters_name_the_work),
+        cmocka_unit_test(options_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
