@@ -59,10 +59,10 @@ test-e2e: $(PROGRAMS) $(TEST_TOOLS) ## clients against nginx, engine and the rea
 	@$(RUN) e2e $(E2E_TESTS)
 
 # Instrumented builds live in folders of their own and use tiny models only.
-asan: ## unit and kernel tests under AddressSanitizer
+asan: ## unit, kernel and ring tests under AddressSanitizer
 	@$(MAKE) BUILD=build-asan SAN=address sanitized
 
-ubsan: ## unit and kernel tests under UndefinedBehaviorSanitizer
+ubsan: ## unit, kernel and ring tests under UndefinedBehaviorSanitizer
 	@$(MAKE) BUILD=build-ubsan SAN=undefined sanitized
 
 asan-ubsan: ## both at once, as `make check` runs them
@@ -71,9 +71,10 @@ asan-ubsan: ## both at once, as `make check` runs them
 tsan: ## ring and thread tests under ThreadSanitizer
 	@$(MAKE) BUILD=build-tsan SAN=thread sanitized-threads
 
-sanitized: $(UNIT_TESTS) $(KERNEL_TESTS)
+sanitized: $(UNIT_TESTS) $(KERNEL_TESTS) $(RING_TESTS)
 	@AXION_TINY_ONLY=1 AXION_SANITIZED=1 $(RUN) \
-	    $(subst $(comma),-,$(SAN)) $(UNIT_TESTS) $(KERNEL_TESTS)
+	    $(subst $(comma),-,$(SAN)) $(UNIT_TESTS) $(KERNEL_TESTS) \
+	    $(RING_TESTS)
 
 sanitized-threads: $(TSAN_TESTS)
 	@AXION_TINY_ONLY=1 AXION_SANITIZED=1 $(RUN) $(SAN) $(TSAN_TESTS)

@@ -473,7 +473,7 @@ test_random_writes(void **state)
 /* ---- while the client reads ---- */
 
 struct racer {
-    struct stage *stage;
+    struct stage own; /* of the thread: the client's side moves on */
     int stop;
 };
 
@@ -482,8 +482,7 @@ static void *
 race(void *context)
 {
     struct racer *racer = context;
-    struct raw *raw = &racer->stage->raw;
-    struct stage own = {.raw = *raw, .id = racer->stage->id};
+    struct raw *raw = &racer->own.raw;
     uint64_t random = test_seed();
 
     while (!__atomic_load_n(&racer->stop, __ATOMIC_RELAXED)) {
@@ -491,7 +490,7 @@ race(void *context)
         uint32_t *word = (uint32_t *) raw->map.cq + dice % (64 * 16);
 
         if (dice >> 60 == 0) {
-            scribble(&own, &random);
+            scribble(&racer->own, &random);
         } else {
             __atomic_store_n(word, (uint32_t) (dice >> 30) & 0x00030303,
                              __ATOMIC_RELAXED);
@@ -509,10 +508,11 @@ test_writes_while_the_client_reads(void **state)
     (void) state;
     for (int round = 0; round < ROUNDS / 4; round++) {
         struct stage stage;
-        struct racer racer = {.stage = &stage};
+        struct racer racer = {0};
         pthread_t thread;
 
         stage_open(&stage);
+        racer.own = stage;
         assert_int_equal(pthread_create(&thread, NULL, race, &racer), 0);
         for (int i = 0; i < ACTIONS; i++) {
             if (!client_turn(&stage, &random)) {
