@@ -31,6 +31,11 @@ struct axion_parser {
     struct axion_request_head head;
     struct axion_request_writer writer;
     uint32_t n_parts;
+    /* Where the walk is, and the path made of it when something is wrong:
+     * making it for every message would cost more than checking it. */
+    size_t message_index;
+    size_t part_index;
+    char path[AXION_PARAM_BYTES];
 };
 
 int axion_parse_fail(struct axion_parser *p, int error, const char *param,
@@ -55,7 +60,7 @@ int axion_parse_integer(struct axion_parser *p, const char *param,
 int axion_parse_json(struct axion_parser *p, const char *body, size_t bytes,
                      json_t **root);
 int axion_parse_scalars(struct axion_parser *p, const json_t *root);
-int axion_parse_unsupported(struct axion_parser *p, const json_t *root);
+int axion_parse_unsupported(struct axion_parser *p, json_t *root);
 /* After the head: writes the sections. */
 int axion_parse_sections(struct axion_parser *p, const json_t *root);
 

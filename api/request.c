@@ -111,7 +111,7 @@ take_identity(struct axion_request_head *head,
 
 
 static int
-parse_root(struct axion_parser *p, const json_t *root, size_t body_bytes,
+parse_root(struct axion_parser *p, json_t *root, size_t body_bytes,
            const struct axion_parse_options *options)
 {
     int error;

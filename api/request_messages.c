@@ -1,7 +1,8 @@
 /*
  * Fields of any length: model, messages, prompt, stop, logit_bias.  Each is
  * checked and appended to the payload at once, text by text, so nothing is
- * copied twice.  Paths in `param` are built as the walk goes down.
+ * copied twice.  Paths for `param` are only put together when something is
+ * wrong.
  */
 #include <stdio.h>
 #include <string.h>
@@ -89,26 +90,34 @@ parse_model(struct axion_parser *p, const json_t *root)
 
 /* ---- messages ---- */
 
-static int
-parse_role(struct axion_parser *p, size_t index, const json_t *message)
+static const char *
+message_path(struct axion_parser *p, const char *field)
 {
-    static const char *const roles[] = {"system", "user", "assistant"};
-    const json_t *value = axion_parse_get(message, "role");
-    char param[AXION_PARAM_BYTES];
-    size_t i;
+    snprintf(p->path, sizeof(p->path), "messages[%zu].%s", p->message_index,
+             field);
+    return p->path;
+}
 
-    snprintf(param, sizeof(param), "messages[%zu].role", index);
+
+/* `field` is "", ".type" or ".text". */
+static const char *
+part_path(struct axion_parser *p, const char *field)
+{
+    snprintf(p->path, sizeof(p->path), "messages[%zu].content[%zu]%s",
+             p->message_index, p->part_index, field);
+    return p->path;
+}
+
+
+static int
+fail_role(struct axion_parser *p, const json_t *value)
+{
+    const char *param = message_path(p, "role");
+
     if (value == NULL)
         return fail_missing(p, param);
     if (!json_is_string(value))
         return axion_parse_wrong_type(p, param, "a string", value);
-    if (axion_parse_is(value, "developer")) /* OpenAI's later name */
-        return add_section(p, AXION_SECTION_ROLE, roles[0],
-                           strlen(roles[0]));
-    for (i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
-        if (axion_parse_is(value, roles[i]))
-            return add_string(p, AXION_SECTION_ROLE, value);
-    }
     if (axion_parse_is(value, "tool") || axion_parse_is(value, "function"))
         return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, param,
                                 "messages of the role %s are not supported",
@@ -120,16 +129,34 @@ parse_role(struct axion_parser *p, size_t index, const json_t *message)
 
 
 static int
-parse_name(struct axion_parser *p, size_t index, const json_t *message)
+parse_role(struct axion_parser *p, const json_t *message)
+{
+    static const char *const roles[] = {"system", "user", "assistant"};
+    const json_t *value = axion_parse_get(message, "role");
+    size_t i;
+
+    if (!json_is_string(value))
+        return fail_role(p, value);
+    if (axion_parse_is(value, "developer")) /* OpenAI's later name */
+        return add_section(p, AXION_SECTION_ROLE, roles[0],
+                           strlen(roles[0]));
+    for (i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+        if (axion_parse_is(value, roles[i]))
+            return add_string(p, AXION_SECTION_ROLE, value);
+    }
+    return fail_role(p, value);
+}
+
+
+static int
+parse_name(struct axion_parser *p, const json_t *message)
 {
     const json_t *value = axion_parse_get(message, "name");
-    char param[AXION_PARAM_BYTES];
     int error;
 
     if (value == NULL)
         return AXION_OK;
-    snprintf(param, sizeof(param), "messages[%zu].name", index);
-    error = check_name(p, param, value, NAME_BYTES_MAX);
+    error = check_name(p, message_path(p, "name"), value, NAME_BYTES_MAX);
     if (error != AXION_OK)
         return error;
     return add_string(p, AXION_SECTION_NAME, value);
@@ -138,14 +165,15 @@ parse_name(struct axion_parser *p, size_t index, const json_t *message)
 
 /* What a message can carry besides text: refused unless it is empty. */
 static int
-check_message_extras(struct axion_parser *p, size_t index,
-                     const json_t *message)
+check_message_extras(struct axion_parser *p, const json_t *message)
 {
     static const char *const names[] = {"tool_calls", "function_call",
                                         "audio", "refusal", "tool_call_id"};
-    char param[AXION_PARAM_BYTES];
     size_t i;
 
+    if (json_object_size(message) <= 2 &&
+        axion_parse_get(message, "content") != NULL)
+        return AXION_OK; /* role and content: nearly every message */
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const json_t *value = axion_parse_get(message, names[i]);
 
@@ -153,29 +181,27 @@ check_message_extras(struct axion_parser *p, size_t index,
             (json_is_array(value) && json_array_size(value) == 0) ||
             (json_is_string(value) && json_string_length(value) == 0))
             continue;
-        snprintf(param, sizeof(param), "messages[%zu].%s", index, names[i]);
-        return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, param,
-                                "%s is not supported", param);
+        message_path(p, names[i]);
+        return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, p->path,
+                                "%s is not supported", p->path);
     }
     return AXION_OK;
 }
 
 
 static int
-check_part_type(struct axion_parser *p, const char *param,
-                const json_t *value)
+fail_part_type(struct axion_parser *p, const json_t *value)
 {
     static const char *const known[] = {
         "image_url", "input_image", "input_audio", "audio_url", "video_url",
         "file",      "input_file",  "refusal"};
+    const char *param = part_path(p, ".type");
     size_t i;
 
     if (value == NULL)
         return fail_missing(p, param);
     if (!json_is_string(value))
         return axion_parse_wrong_type(p, param, "a string", value);
-    if (axion_parse_is(value, "text"))
-        return AXION_OK;
     for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (axion_parse_is(value, known[i]))
             return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, param,
@@ -189,56 +215,49 @@ check_part_type(struct axion_parser *p, const char *param,
 
 
 static int
-parse_part(struct axion_parser *p, const char *path, const json_t *part)
+parse_part(struct axion_parser *p, const json_t *part)
 {
-    char param[AXION_PARAM_BYTES];
-    const json_t *text;
-    int error;
+    const json_t *type, *text;
 
     if (!json_is_object(part))
-        return axion_parse_wrong_type(p, path, "an object", part);
+        return axion_parse_wrong_type(p, part_path(p, ""), "an object", part);
     if (++p->n_parts > AXION_PARTS_MAX)
-        return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, path,
+        return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, part_path(p, ""),
                                 "there are more than %u content parts",
                                 AXION_PARTS_MAX);
-    snprintf(param, sizeof(param), "%.100s.type", path);
-    error = check_part_type(p, param, axion_parse_get(part, "type"));
-    if (error != AXION_OK)
-        return error;
-    snprintf(param, sizeof(param), "%.100s.text", path);
+    type = axion_parse_get(part, "type");
+    if (!json_is_string(type) || !axion_parse_is(type, "text"))
+        return fail_part_type(p, type);
     text = axion_parse_get(part, "text");
     if (text == NULL)
-        return fail_missing(p, param);
+        return fail_missing(p, part_path(p, ".text"));
     if (!json_is_string(text))
-        return axion_parse_wrong_type(p, param, "a string", text);
+        return axion_parse_wrong_type(p, part_path(p, ".text"), "a string",
+                                      text);
     return add_string(p, AXION_SECTION_TEXT, text);
 }
 
 
 static int
-parse_content(struct axion_parser *p, size_t index, const json_t *message)
+parse_content(struct axion_parser *p, const json_t *message)
 {
     const json_t *value = axion_parse_get(message, "content");
-    char param[AXION_PARAM_BYTES];
     json_t *part;
-    size_t i;
     int error;
 
-    snprintf(param, sizeof(param), "messages[%zu].content", index);
-    if (value == NULL)
-        return fail_missing(p, param);
     if (json_is_string(value))
         return add_string(p, AXION_SECTION_TEXT, value);
+    message_path(p, "content");
+    if (value == NULL)
+        return fail_missing(p, p->path);
     if (!json_is_array(value))
         return axion_parse_wrong_type(
-            p, param, "a string or an array of content parts", value);
+            p, p->path, "a string or an array of content parts", value);
     if (json_array_size(value) == 0)
-        return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
-                                "%s has no parts", param);
-    json_array_foreach (value, i, part) {
-        snprintf(param, sizeof(param), "messages[%zu].content[%zu]", index,
-                 i);
-        error = parse_part(p, param, part);
+        return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, p->path,
+                                "%s has no parts", p->path);
+    json_array_foreach (value, p->part_index, part) {
+        error = parse_part(p, part);
         if (error != AXION_OK)
             return error;
     }
@@ -247,22 +266,22 @@ parse_content(struct axion_parser *p, size_t index, const json_t *message)
 
 
 static int
-parse_message(struct axion_parser *p, size_t index, const json_t *message)
+parse_message(struct axion_parser *p, const json_t *message)
 {
-    char param[AXION_PARAM_BYTES];
     int error;
 
     if (!json_is_object(message)) {
-        snprintf(param, sizeof(param), "messages[%zu]", index);
-        return axion_parse_wrong_type(p, param, "an object", message);
+        snprintf(p->path, sizeof(p->path), "messages[%zu]",
+                 p->message_index);
+        return axion_parse_wrong_type(p, p->path, "an object", message);
     }
-    error = parse_role(p, index, message);
+    error = parse_role(p, message);
     if (error == AXION_OK)
-        error = parse_name(p, index, message);
+        error = parse_name(p, message);
     if (error == AXION_OK)
-        error = check_message_extras(p, index, message);
+        error = check_message_extras(p, message);
     if (error == AXION_OK)
-        error = parse_content(p, index, message);
+        error = parse_content(p, message);
     return error;
 }
 
@@ -273,7 +292,6 @@ parse_messages(struct axion_parser *p, const json_t *root)
     static const char param[] = "messages";
     const json_t *value = axion_parse_get(root, param);
     json_t *message;
-    size_t i;
     int error;
 
     if (value == NULL)
@@ -287,8 +305,8 @@ parse_messages(struct axion_parser *p, const json_t *root)
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
                                 "there are more than %u messages",
                                 AXION_MESSAGES_MAX);
-    json_array_foreach (value, i, message) {
-        error = parse_message(p, i, message);
+    json_array_foreach (value, p->message_index, message) {
+        error = parse_message(p, message);
         if (error != AXION_OK)
             return error;
     }

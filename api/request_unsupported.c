@@ -10,6 +10,7 @@
  * no answer.
  */
 #include <stdio.h>
+#include <string.h>
 #include "api/parser.h"
 #include "shm/errors.h"
 
@@ -67,6 +68,8 @@ static const struct unsupported unsupported[] = {
     {"prompt_embeds", FOR_COMPLETION, {0}, 0, 0, 0},
     {"lora", FOR_BOTH, {0}, 0, 0, 0},
 };
+
+#define N_UNSUPPORTED (sizeof(unsupported) / sizeof(unsupported[0]))
 
 
 /* add_generation_prompt: false is the one where false asks for something. */
@@ -177,22 +180,48 @@ check_modalities(struct axion_parser *p, const json_t *root)
 }
 
 
-int
-axion_parse_unsupported(struct axion_parser *p, const json_t *root)
+static size_t
+find_unsupported(const char *name)
 {
     size_t i;
-    int error;
 
-    for (i = 0; i < sizeof(unsupported) / sizeof(unsupported[0]); i++) {
-        const struct unsupported *u = &unsupported[i];
-        const json_t *value = axion_parse_get(root, u->name);
-
-        if (value == NULL || !(u->kinds & (1u << p->kind)))
-            continue;
-        if (!value_is_harmless(u, value))
-            return refuse(p, u->name);
+    for (i = 0; i < N_UNSUPPORTED; i++) {
+        if (unsupported[i].name[0] == name[0] &&
+            strcmp(unsupported[i].name, name) == 0)
+            break;
     }
-    error = check_logprobs(p, root);
+    return i;
+}
+
+
+/* Goes through the body's few keys, not through the table's many rows; of
+ * several the first row is named, so that the answer does not depend on the
+ * keys' order. */
+static int
+check_table(struct axion_parser *p, json_t *root)
+{
+    size_t first = N_UNSUPPORTED, i;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach (root, key, value) {
+        i = find_unsupported(key);
+        if (i < first && (unsupported[i].kinds & (1u << p->kind)) &&
+            !value_is_harmless(&unsupported[i], value))
+            first = i;
+    }
+    return first < N_UNSUPPORTED ? refuse(p, unsupported[first].name)
+                                 : AXION_OK;
+}
+
+
+int
+axion_parse_unsupported(struct axion_parser *p, json_t *root)
+{
+    int error = check_table(p, root);
+
+    if (error == AXION_OK)
+        error = check_logprobs(p, root);
     if (error == AXION_OK)
         error = check_response_format(p, root);
     if (error == AXION_OK)

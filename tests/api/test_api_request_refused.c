@@ -494,6 +494,8 @@ test_messages(void **state)
          AXION_ERR_INVALID_VALUE, "messages[0].name"},
         {"[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{}]}]",
          AXION_ERR_UNSUPPORTED_FIELD, "messages[0].tool_calls"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{}]}]",
+         AXION_ERR_UNSUPPORTED_FIELD, "messages[0].tool_calls"},
         {"[{\"role\":\"user\",\"content\":\"\"},"
          "{\"role\":\"user\",\"content\":[\"x\"]}]",
          AXION_ERR_INVALID_TYPE, "messages[1].content[0]"},
