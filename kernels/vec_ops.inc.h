@@ -68,38 +68,90 @@ vec_softcap_of(v16 x, float cap)
 }
 
 
-static void
-vec_quantize_block(const float *x, uint32_t stride, uint32_t *record)
+/* The largest |x| of 32 values; NaN if there is a NaN. */
+INLINE float
+largest_of_32(const float *x)
 {
-    v16 x0 = v16_load(x);
-    v16 x1 = v16_load(x + 16);
-    uint32_t largest = v16i_largest_u32(
-        v16i_max_u32(v16i_magnitude(x0), v16i_magnitude(x1)));
-    float d = float_of(largest) / 127.0f;
+    return float_of(v16i_largest_u32(v16i_max_u32(
+        v16i_magnitude(v16_load(x)), v16i_magnitude(v16_load(x + 16)))));
+}
+
+
+/* 32 values times inverse as int8 into a record; returns their sum.  A block
+ * that is all zero or not finite has inverse 0 or NaN and quants 0. */
+INLINE int32_t
+quantize_32(const float *x, float inverse, uint32_t stride, uint32_t *record)
+{
     uint32_t words[8] = { 0 };
+    uint32_t *dst = stride == 1 ? record : words;
     int32_t sum = 0;
 
-    if (largest >= 0x7f800000) {
-        d = float_of(0x7fc00000);
-    } else if (d >= AXK_D_MIN) {
-        v16 inverse = v16_set1(1.0f / d);
-        v16i q0 = v16_round(v16_mul(x0, inverse), AXK_BELOW_HALF);
-        v16i q1 = v16_round(v16_mul(x1, inverse), AXK_BELOW_HALF);
+    if (inverse > 0) {
+        v16 y = v16_set1(inverse);
+        v16i q0 = v16_round(v16_mul(v16_load(x), y), AXK_BELOW_HALF);
+        v16i q1 = v16_round(v16_mul(v16_load(x + 16), y), AXK_BELOW_HALF);
 
-        v16i_store_i8((int8_t *)words, q0);
-        v16i_store_i8((int8_t *)words + 16, q1);
+        v16i_store_i8((int8_t *)dst, q0);
+        v16i_store_i8((int8_t *)dst + 16, q1);
         sum = v16i_sum(v16i_add(q0, q1));
+    } else if (stride == 1) {
+        memset(record, 0, 32);
     }
-    for (int i = 0; i < 8; i++) {
+    for (uint32_t i = 0; i < 8 && stride != 1; i++) {
         record[i * stride] = words[i];
     }
-    uint16_t s = _cvtss_sh(d * (float)sum, _MM_FROUND_TO_NEAREST_INT);
-    uint16_t h = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
+    return sum;
+}
 
-    record[AXK_ACT_D * stride] = bits_of(_cvtsh_ss(h));
-    record[AXK_ACT_SUM8 * stride] = (uint32_t)(-8 * sum);
-    record[AXK_ACT_SUM128 * stride] = (uint32_t)(-128 * sum);
-    record[AXK_ACT_S * stride] = bits_of(_cvtsh_ss(s));
+
+INLINE v16
+round_to_f16(v16 x)
+{
+    uint16_t halves[16];
+
+    v16_store_f16(halves, x);
+    return v16_load_f16(halves);
+}
+
+
+/* Up to 16 blocks of 32 at once, so that the divisions and roundings of
+ * their scales are one vector each. */
+static void
+vec_quantize_blocks(const float *x, uint32_t n_blocks, uint32_t stride,
+                    uint32_t *record)
+{
+    const size_t next = (size_t)AXK_ACT_WORDS * stride;
+    float largest[16] = { 0 };
+    float inverse[16];
+    float sums[16] = { 0 };
+    float d_rounded[16];
+    float s_rounded[16];
+
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        largest[b] = largest_of_32(x + (size_t)b * AXK_QK);
+    }
+    v16 d = v16_div(v16_load(largest), v16_set1(127.0f));
+
+    d = v16_add(d, v16_sub(d, d)); /* infinity becomes NaN */
+    v16_store(inverse, v16_select_lt(d, v16_set1(AXK_D_MIN), v16_set1(0),
+                                     v16_div(v16_set1(1.0f), d)));
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        uint32_t *r = record + b * next;
+        int32_t sum =
+            quantize_32(x + (size_t)b * AXK_QK, inverse[b], stride, r);
+
+        sums[b] = (float)sum;
+        r[AXK_ACT_SUM8 * stride] = (uint32_t)(-8 * sum);
+        r[AXK_ACT_SUM128 * stride] = (uint32_t)(-128 * sum);
+    }
+    v16_store(d_rounded, round_to_f16(d));
+    v16_store(s_rounded, round_to_f16(v16_mul(d, v16_load(sums))));
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        uint32_t *r = record + b * next;
+
+        r[AXK_ACT_D * stride] = bits_of(d_rounded[b]);
+        r[AXK_ACT_S * stride] = bits_of(s_rounded[b]);
+    }
 }
 
 
@@ -170,9 +222,12 @@ vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
                 vec_quantize_block_k(row + (size_t)b * AXK_QK_K, n,
                                      dst + (size_t)b * AXK_ACT_K_WORDS * n + t);
             }
-            for (uint32_t b = 0; kind == AXK_ACT_Q8 && b < k / AXK_QK; b++) {
-                vec_quantize_block(row + (size_t)b * AXK_QK, n,
-                                   dst + (size_t)b * AXK_ACT_WORDS * n + t);
+            for (uint32_t b = 0; kind == AXK_ACT_Q8 && b < k / AXK_QK;
+                 b += 16)
+            {
+                vec_quantize_blocks(row + (size_t)b * AXK_QK,
+                                    lanes_left(k / AXK_QK, b), n,
+                                    dst + (size_t)b * AXK_ACT_WORDS * n + t);
             }
         }
     }

@@ -313,6 +313,9 @@ bench_gemm(uint32_t format, uint32_t n, uint32_t k, uint32_t m)
     bool is_float = axk_format_traits(format)->act == AXK_ACT_F32;
     double ops_done = 2.0 * n * k * m;
 
+    if (k % axk_format_traits(format)->block_elems != 0) {
+        return;
+    }
     make_matmul(&a, format, n, k, m);
     printf("gemm %-5s n %5u k %5u m %4u:", axk_format_traits(format)->name, n,
            k, m);
@@ -482,6 +485,7 @@ bench_run(const char *filter)
 
     filter_text = filter;
     ops = axk_select(isa, why, sizeof(why));
+    setvbuf(stdout, NULL, _IOLBF, 0);
     printf("instruction set: %s; each column 1, then 2 threads\n", why);
     if (ops == NULL) {
         return 1;
