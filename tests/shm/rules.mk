@@ -17,3 +17,9 @@ $(SHM_UNIT_TESTS) $(SHM_RING_TESTS): LDLIBS = -lcmocka
 
 # Both ends on one mapping, for ThreadSanitizer.
 $(BUILD)/tests/shm/test_ring_threads: LDFLAGS += -Wl,--wrap=mmap,--wrap=munmap
+
+SHM_FUZZERS := $(patsubst %,$(BUILD)/tests/shm/fuzz_%,request ring_client \
+                 ring_channel)
+FUZZERS += $(SHM_FUZZERS)
+
+$(SHM_FUZZERS): %: %.o $(BUILD)/libaxion_shm.a
