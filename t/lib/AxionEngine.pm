@@ -35,6 +35,9 @@ use constant {
 my $source = abs_path(dirname(__FILE__) . '/../..');
 my @engines;
 
+# A test that is told to end takes its engines with it: END runs on exit only.
+$SIG{$_} ||= sub { exit 1 } for qw(INT TERM);
+
 # name, program, args, log (a path; else under the folder).
 sub start {
     my ($class, %o) = @_;

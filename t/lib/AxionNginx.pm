@@ -22,6 +22,9 @@ use constant {
     POLL_SECONDS  => 0.01,
 };
 
+# A test that is told to end takes its nginx with it.
+$SIG{$_} ||= sub { exit 1 } for qw(INT TERM);
+
 sub new {
     my ($class, %o) = @_;
     my $self = bless {
