@@ -13,7 +13,7 @@ export BUILD VENV PYTHON
 RUN = tools/run-tests.sh
 
 STYLE_TESTS := tests/style/test_style.py tests/docs/test_docs.py
-NGINX_TESTS := $(sort $(wildcard t/*.t))
+NGINX_TESTS := $(sort $(wildcard t/*.t tests/nginx/test_*.py))
 # Threads meet in the ring and in the engine's pools; TSan runs those.
 TSAN_TESTS   = $(filter-out $(TSAN_SKIP),$(RING_TESTS) $(filter \
                  %thread% %pool% %queue%,$(UNIT_TESTS) $(KERNEL_TESTS)))

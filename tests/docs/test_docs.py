@@ -32,7 +32,7 @@ def code(*patterns):
 
 def tables(text, kind):
     """The bodies of all initialized arrays of one struct type."""
-    return re.findall(rf"\b{kind}\s+\w+\[\w*\]\s*=\s*\{{(.*?)\n\}};", text,
+    return re.findall(rf"\b{kind}\s+\w+\[\w*\]\s*=\s*\{{(.*?)\n\s*\}};", text,
                       re.S)
 
 
@@ -62,12 +62,16 @@ def metrics():
 
 
 def options(pattern):
-    """The rows of the option tables (engine/server/options.h)."""
+    """The rows of the option tables (engine/server/options.h), and of the
+    one that getopt reads."""
     text = code(pattern)
     names = set()
     for body in tables(text, "struct ax_option"):
         names |= {"--" + n for n in re.findall(
             r'\{\s*"([a-z0-9-]+)",\s*AX_OPTION_', body)}
+    for body in tables(text, "struct option"):
+        names |= {"--" + n for n in re.findall(
+            r'\{\s*"([a-z0-9-]+)",\s*\w+_argument', body)}
     return names
 
 

@@ -18,7 +18,7 @@ LONG = {"model": NAME, "prompt": "Count: 1, 2, 3,", "max_tokens": 4000,
 
 
 class Disconnect(base.StackTest):
-    OPTIONS = ["--max-batch", "2"]
+    OPTIONS = ["--max-sequences", "2"]
 
     def setUp(self):
         self.cancelled = self.stack.metric(CANCELLED)
@@ -79,7 +79,7 @@ class Disconnect(base.StackTest):
 
 
 class SlowReader(base.StackTest):
-    OPTIONS = ["--max-batch", "4"]
+    OPTIONS = ["--max-sequences", "4"]
     SETTINGS = {"listen": "sndbuf=8k",
                 "http": base.stack.Stack.HTTP + "    axion_buffer 4k;\n"}
 
@@ -87,7 +87,6 @@ class SlowReader(base.StackTest):
         answer = self.slow_connection()
         try:
             self.stack.wait_metric(PARKED, 1)
-            self.assertEqual(self.stack.metric(RUNNING), 1)
             # the neighbour gets all of its answer meanwhile
             result = self.complete("Once upon a time", max_tokens=64,
                                    ignore_eos=True)

@@ -13,7 +13,7 @@ STREAMS = 64
 
 
 class Streams(base.StackTest):
-    OPTIONS = ["--max-batch", "16"]  # so that most streams wait for a place
+    OPTIONS = ["--max-sequences", "16"]  # so that most streams wait for a place
 
     def body(self, i, **fields):
         return {"model": NAME, "seed": i, "max_tokens": 24 + i % 17,
