@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """House rules that a machine can see: dependencies between the folders point
 down only (DESIGN section 2), no source file passes 1,000 lines, C sources
-have no tabs, tests never sleep, and nothing left over names itself as
+have no tabs, tests do not sleep, and nothing left over names itself as
 unfinished.  Prints every finding as FILE:LINE and fails if there is one.
+
+A test may poll in steps of up to 50 ms, and may let time pass where that is
+"what is tested", in these words behind the call.
 """
 
 import os
@@ -23,6 +26,7 @@ MAY_INCLUDE = {
 LINES_MAX = 1000
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 SLEEP = re.compile(r"\b(sleep|usleep|nanosleep)\s*\(")
+MAY_SLEEP = re.compile(r"\bsleep\(0\.0[0-5]\d*\)|what is tested")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
 
 
@@ -47,7 +51,8 @@ def check_line(path, number, line, findings):
                 findings.append(f"{path}:{number}: {top} may not include "
                                 f"{match.group(1)}")
     if top in ("tests", "t") and path.endswith((".c", ".h", ".py", ".t")):
-        if SLEEP.search(line) and "SLEEP = " not in line:
+        if (SLEEP.search(line) and not MAY_SLEEP.search(line)
+                and "SLEEP = " not in line):
             findings.append(f"{path}:{number}: a test that sleeps")
     if UNFINISHED.search(line):
         findings.append(f"{path}:{number}: left unfinished")
