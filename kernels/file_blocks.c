@@ -53,8 +53,10 @@ read_nibbles(const uint8_t *src, uint8_t *q)
 static void
 add_fifth_bits(const uint8_t *src, uint8_t *q)
 {
-    for (int j = 0; j < 32; j++) {
-        q[j] |= (uint8_t)((src[j / 8] >> j % 8 & 1) << 4);
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 8; j++) {
+            q[8 * i + j] |= (uint8_t)((src[i] >> j & 1) << 4);
+        }
     }
 }
 
@@ -117,8 +119,11 @@ read_packed_scales(const uint8_t *p, struct file_block *b)
 static void
 read_k_nibbles(const uint8_t *qs, uint8_t *q)
 {
-    for (int j = 0; j < AXK_QK_K; j++) {
-        q[j] = qs[j / 64 * 32 + j % 32] >> j / 32 % 2 * 4 & 15;
+    for (int i = 0; i < 4; i++, qs += 32, q += 64) {
+        for (int j = 0; j < 32; j++) {
+            q[j] = qs[j] & 15;
+            q[j + 32] = qs[j] >> 4;
+        }
     }
 }
 
@@ -140,8 +145,10 @@ read_q5_k(const uint8_t *src, struct file_block *b)
     b->m = load_u16(src + 2);
     read_packed_scales(src + 4, b);
     read_k_nibbles(src + 48, b->code);
-    for (int j = 0; j < AXK_QK_K; j++) {
-        b->code[j] |= (uint8_t)((src[16 + j % 32] >> j / 32 & 1) << 4);
+    for (int i = 0; i < 8; i++) {
+        for (int j = 0; j < 32; j++) {
+            b->code[32 * i + j] |= (uint8_t)((src[16 + j] >> i & 1) << 4);
+        }
     }
 }
 
@@ -149,14 +156,16 @@ read_q5_k(const uint8_t *src, struct file_block *b)
 static void
 read_q6_k(const uint8_t *src, struct file_block *b)
 {
-    for (int j = 0; j < AXK_QK_K; j++) {
-        int quarter = j % 128 / 32;
-        int low = src[j / 128 * 64 + quarter % 2 * 32 + j % 32]
-                      >> quarter / 2 * 4
-                  & 15;
-        int high = src[128 + j / 128 * 32 + j % 32] >> 2 * quarter & 3;
+    for (int i = 0; i < 8; i++) {
+        int quarter = i % 4;
+        const uint8_t *low = src + i / 4 * 64 + quarter % 2 * 32;
+        const uint8_t *high = src + 128 + i / 4 * 32;
 
-        b->code[j] = (uint8_t)(low | high << 4);
+        for (int j = 0; j < 32; j++) {
+            b->code[32 * i + j] =
+                (uint8_t)((low[j] >> quarter / 2 * 4 & 15)
+                          | (high[j] >> 2 * quarter & 3) << 4);
+        }
     }
     memcpy(b->scale, src + 192, 16);
     b->d = load_u16(src + 208);
@@ -167,8 +176,10 @@ read_q6_k(const uint8_t *src, struct file_block *b)
 static void
 read_two_bits(const uint8_t *qs, uint8_t *q)
 {
-    for (int j = 0; j < AXK_QK_K; j++) {
-        q[j] = qs[j / 128 * 32 + j % 32] >> j % 128 / 32 * 2 & 3;
+    for (int i = 0; i < 8; i++) {
+        for (int j = 0; j < 32; j++) {
+            q[32 * i + j] = qs[i / 4 * 32 + j] >> i % 4 * 2 & 3;
+        }
     }
 }
 
@@ -192,8 +203,10 @@ read_q3_k(const uint8_t *src, struct file_block *b)
     const uint8_t *packed = src + 96;
 
     read_two_bits(src + 32, b->code);
-    for (int j = 0; j < AXK_QK_K; j++) {
-        b->code[j] |= (uint8_t)((src[j % 32] >> j / 32 & 1) << 2);
+    for (int i = 0; i < 8; i++) {
+        for (int j = 0; j < 32; j++) {
+            b->code[32 * i + j] |= (uint8_t)((src[j] >> i & 1) << 2);
+        }
     }
     for (int j = 0; j < 16; j++) {
         int low = packed[j % 8] >> j / 8 * 4 & 15;

@@ -84,6 +84,11 @@ run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
         return;
     }
     for (uint32_t first = 0; first < 4; first += 2) {
+        if (is_float_format(format)) {
+            run_tile(format, a, row, panel, tile, 0,
+                     (struct shape){ n, first, 2, n });
+            continue;
+        }
         for (uint32_t t = 0; t + 2 <= n; t += 2) {
             run_tile(format, a, row, panel, tile, t,
                      (struct shape){ n, first, 2, 2 });

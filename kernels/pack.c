@@ -17,38 +17,50 @@
 #include "kernels/codes.h"
 #include "kernels/file_blocks.h"
 
+#define INLINE static inline __attribute__((always_inline))
+
+
+/* Four codes at once, one to a byte. */
+INLINE uint32_t
+load_4(const uint8_t *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
 
 /* Two weights to a byte, four bytes to a row: n weights from q on. */
-static void
+INLINE void
 put_nibbles(const uint8_t *q, uint32_t n, uint8_t *dst)
 {
     for (uint32_t i = 0; i < n / 8; i++) {
-        for (uint32_t c = 0; c < 4; c++) {
-            dst[128 * i + c] = (uint8_t)((q[8 * i + c] & 15)
-                                         | (q[8 * i + 4 + c] & 15) << 4);
-        }
+        uint32_t v = (load_4(q + 8 * i) & 0x0f0f0f0f)
+                     | (load_4(q + 8 * i + 4) & 0x0f0f0f0f) << 4;
+
+        memcpy(dst + 128 * i, &v, sizeof(v));
     }
 }
 
 
-/* bits [low, low + width) of n codes, `width` apart from bit `at` on. */
-static void
+/* bits [low, low + width) of n codes, `width` apart from bit `at` on; a part
+ * that does not start at bit 0 joins the one that does. */
+INLINE void
 put_bits(const uint8_t *q, uint32_t n, uint32_t low, uint32_t width,
          uint32_t at, uint8_t *dst)
 {
-    for (uint32_t c = 0; c < 4; c++) {
-        uint32_t byte = at == 0 ? 0 : dst[c];
+    uint32_t v = at == 0 ? 0 : load_4(dst);
+    const uint32_t mask = ((1u << width) - 1) * 0x01010101;
 
-        for (uint32_t i = 0; i < n / 4; i++) {
-            uint32_t bits = q[4 * i + c] >> low & ((1u << width) - 1);
-            byte |= bits << (at + width * i);
-        }
-        dst[c] = (uint8_t)byte;
+    for (uint32_t i = 0; i < n / 4; i++) {
+        v |= (load_4(q + 4 * i) >> low & mask) << (at + width * i);
     }
+    memcpy(dst, &v, sizeof(v));
 }
 
 
-static void
+INLINE void
 put_block_32(uint32_t format, const struct file_block *b, uint32_t r,
              uint8_t *dst)
 {
@@ -71,7 +83,7 @@ put_block_32(uint32_t format, const struct file_block *b, uint32_t r,
 }
 
 
-static void
+INLINE void
 put_part(uint32_t format, const uint8_t *q, uint32_t part, uint32_t r,
          uint8_t *block)
 {
@@ -95,7 +107,7 @@ put_part(uint32_t format, const uint8_t *q, uint32_t part, uint32_t r,
 }
 
 
-static void
+INLINE void
 put_block_256(uint32_t format, const struct file_block *b, uint32_t r,
               uint8_t *dst)
 {
@@ -116,7 +128,7 @@ put_block_256(uint32_t format, const struct file_block *b, uint32_t r,
 }
 
 
-static void
+INLINE void
 put_block(uint32_t format, const struct file_block *b, uint32_t r,
           uint8_t *dst)
 {
@@ -128,8 +140,9 @@ put_block(uint32_t format, const struct file_block *b, uint32_t r,
 }
 
 
-static enum axk_status
-pack_panel_blocks(uint32_t format, const uint8_t *src, size_t row_bytes,
+/* Inlined with each format as a literal, or a large model takes long. */
+INLINE enum axk_status
+pack_panel_blocks(const uint32_t format, const uint8_t *src, size_t row_bytes,
                   uint32_t n_valid, uint32_t k, uint8_t *dst, uint32_t *bad)
 {
     static const struct file_block zero;
@@ -215,8 +228,47 @@ pack_panel(uint32_t format, const uint8_t *src, size_t row_bytes,
     case AXK_BF16:
         return pack_panel_halves(0x7f80, src, row_bytes, n_valid, k,
                                  (uint16_t *)dst, bad);
+    case AXK_Q4_0:
+        return pack_panel_blocks(AXK_Q4_0, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q4_1:
+        return pack_panel_blocks(AXK_Q4_1, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q5_0:
+        return pack_panel_blocks(AXK_Q5_0, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q5_1:
+        return pack_panel_blocks(AXK_Q5_1, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q8_0:
+        return pack_panel_blocks(AXK_Q8_0, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q2_K:
+        return pack_panel_blocks(AXK_Q2_K, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q3_K:
+        return pack_panel_blocks(AXK_Q3_K, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q4_K:
+        return pack_panel_blocks(AXK_Q4_K, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q5_K:
+        return pack_panel_blocks(AXK_Q5_K, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_Q6_K:
+        return pack_panel_blocks(AXK_Q6_K, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_IQ4_NL:
+        return pack_panel_blocks(AXK_IQ4_NL, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_IQ4_XS:
+        return pack_panel_blocks(AXK_IQ4_XS, src, row_bytes, n_valid, k, dst,
+                                 bad);
+    case AXK_MXFP4:
+        return pack_panel_blocks(AXK_MXFP4, src, row_bytes, n_valid, k, dst,
+                                 bad);
     default:
-        return pack_panel_blocks(format, src, row_bytes, n_valid, k, dst, bad);
+        return AXK_UNSUPPORTED_FORMAT;
     }
 }
 

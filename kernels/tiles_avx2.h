@@ -1,14 +1,15 @@
 /*
  * The inner tiles of matmul_avx2.c, on the same packed bytes as AVX-512 and
  * with the same results.  Lanes are rows, eight to a ymm; with 16 registers
- * a tile is 32 rows times one token, or 16 rows times two.  Each function is
+ * a tile is 32 rows times one token, or 16 rows times two (float formats:
+ * times four, since a chain of fma needs seven others beside it).  Each function is
  * inlined with a literal format and tile shape.
  *
  * vpmaddubsw adds pairs of products in 16 bits, saturating, so sums are
  * widened to 32 bits before they could: after so many k-steps that
  * 2 * largest code * 127 for each of their two or one products still fits
- * 32767 (steps_in_16_bits).  Codes that reach 128 and more, and the signed
- * tables of IQ4, take the sign trick instead: |w| times the activation with
+ * 32767 (steps_in_16_bits).  Codes that reach 128 and more, and the
+ * table of IQ4, take the sign trick instead: |w| times the activation with
  * w's sign (2 * 128 * 127 = 32512), widened every time.
  */
 
@@ -24,7 +25,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 #define ROWS_MAX   4 /* ymm of rows in a tile */
-#define TOKENS_MAX 2
+#define TOKENS_MAX 4
 
 /* Which part of a panel and of a tile's tokens: literals but for first. */
 struct shape {
@@ -127,10 +128,21 @@ dot_signed(const struct shape s, uint32_t r, __m256i w, const uint32_t *a,
 }
 
 
+/* Weights from a table whose values span all of int8. */
+INLINE bool
+has_signed_table(const uint32_t format)
+{
+    return format == AXK_IQ4_NL || format == AXK_IQ4_XS;
+}
+
+
 /* k-steps of nibbles (two dots each) that fit 16 bits. */
 INLINE int
 steps_in_16_bits(const uint32_t format)
 {
+    if (format == AXK_MXFP4) {
+        return 2; /* 4 * 2 * 28 * 127 = 28448 */
+    }
     switch (high_bits(format)) {
     case 0:
         return 4; /* 8 * 2 * 15 * 127 = 30480 */
@@ -164,6 +176,9 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
             (const __m128i *)(format == AXK_MXFP4 ? axk_table_mxfp4
                                                   : axk_table_iq4)));
     }
+    if (format == AXK_MXFP4) { /* unsigned, as the sums' start expects */
+        table = _mm256_add_epi8(table, _mm256_set1_epi8(16));
+    }
     for (uint32_t r = 0; r < s.rows && high_bits(format); r++) {
         h[r] = load_32_bytes(high + 32 * r);
     }
@@ -177,6 +192,8 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
             if (has_table(format)) {
                 lo = _mm256_shuffle_epi8(table, lo);
                 hi = _mm256_shuffle_epi8(table, hi);
+            }
+            if (has_signed_table(format)) {
                 dot_signed(s, r, lo, a, sum);
                 dot_signed(s, r, hi, a + s.n, sum);
                 continue;
@@ -195,7 +212,9 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
             dot_codes(s, r, lo, a, pairs);
             dot_codes(s, r, hi, a + s.n, pairs);
         }
-        if (!has_table(format) && (i + 1) % steps_in_16_bits(format) == 0) {
+        if (!has_signed_table(format)
+            && (i + 1) % steps_in_16_bits(format) == 0)
+        {
             widen(s, pairs, sum);
         }
         w += 128;
@@ -282,10 +301,10 @@ start_block_32(const uint32_t format, const struct shape s,
     for (uint32_t t = 0; t < s.tokens; t++) {
         __m256i x = _mm256_setzero_si256();
 
-        if (format == AXK_Q4_0 || format == AXK_Q5_0) {
+        if (format == AXK_Q4_0 || format == AXK_Q5_0 || format == AXK_MXFP4) {
             x = word(record + AXK_ACT_SUM8 * s.n + t);
         }
-        if (format == AXK_Q5_0) {
+        if (format == AXK_Q5_0 || format == AXK_MXFP4) {
             x = _mm256_add_epi32(x, x);
         }
         for (uint32_t r = 0; r < s.rows; r++) {
