@@ -22,7 +22,7 @@ offer(struct ax_encoder *e, uint32_t left, uint32_t right)
         return 0;
     }
 
-    const struct ax_merge *m = ax_vocab_merge(&e->t->vocab,
+    const struct ax_merge *m = ax_symbols_merge(&e->t->vocab,
                                               e->pieces[left].sym,
                                               e->pieces[right].sym);
     if (m == NULL) {
@@ -74,7 +74,7 @@ cut(struct ax_encoder *e, const char *p, size_t n)
             piece->sym = t->byte_symbols[(uint8_t) p[at]];
         } else {
             len = ax_utf8_next(p + at, n - at, &cp);
-            piece->sym = ax_vocab_lookup(&t->vocab, p + at, len);
+            piece->sym = ax_symbols_lookup(&t->vocab, p + at, len);
         }
         piece->n = (uint32_t) len;
         piece->at = (uint32_t) at;
@@ -92,7 +92,7 @@ cut(struct ax_encoder *e, const char *p, size_t n)
 static bool
 emit_whole(struct ax_encoder *e, const char *p, size_t n)
 {
-    const struct ax_vocab *v = &e->t->vocab;
+    const struct ax_symbols *v = &e->t->vocab;
     char buf[AX_TOKENIZER_TOKEN_BYTES_MAX];
     size_t len = 0;
 
@@ -100,7 +100,7 @@ emit_whole(struct ax_encoder *e, const char *p, size_t n)
         struct ax_tokenizer_str s = { p + i, 1 };
 
         if (e->t->kind == AX_TOKENIZER_BPE) {
-            s = ax_vocab_text(v, e->t->byte_symbols[(uint8_t) p[i]]);
+            s = ax_symbols_text(v, e->t->byte_symbols[(uint8_t) p[i]]);
         }
         if (s.n == 0 || len + s.n > sizeof(buf)) {
             return false;
@@ -109,7 +109,7 @@ emit_whole(struct ax_encoder *e, const char *p, size_t n)
         len += s.n;
     }
 
-    uint32_t sym = ax_vocab_lookup(v, buf, len);
+    uint32_t sym = ax_symbols_lookup(v, buf, len);
 
     if (sym >= v->n_tokens || v->types[sym] == AX_TOKEN_TYPE_CONTROL) {
         return false;

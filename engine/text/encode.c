@@ -180,7 +180,7 @@ plain_run(struct ax_encoder *e, const char *p, size_t n, bool after_special)
 static int
 encode_joined(struct ax_encoder *e, const struct joined *j)
 {
-    const struct ax_vocab *v = &e->t->vocab;
+    const struct ax_symbols *v = &e->t->vocab;
     size_t start = 0, at = 0, run = 0;
     bool after_special = true;
     int rc = 0;
@@ -195,7 +195,7 @@ encode_joined(struct ax_encoder *e, const struct joined *j)
         if (v->special_first[(uint8_t) j->p[at]]) {
             size_t trusted = j->runs[run].trusted ? j->runs[run].end - at : 0;
 
-            id = ax_vocab_match_special(v, j->p + at, j->n - at, trusted,
+            id = ax_symbols_match_special(v, j->p + at, j->n - at, trusted,
                                         &len);
         }
         if (id == AX_TOKEN_NONE) {

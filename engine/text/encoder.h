@@ -15,7 +15,7 @@
 
 #include "engine/text/pretok.h"
 #include "engine/text/tokenizer.h"
-#include "engine/text/vocab.h"
+#include "engine/text/symbols.h"
 
 
 enum ax_tokenizer_kind {
@@ -27,7 +27,7 @@ enum ax_tokenizer_kind {
 
 struct ax_tokenizer {
     enum ax_tokenizer_kind  kind;
-    struct ax_vocab         vocab;
+    struct ax_symbols         vocab;
     struct ax_pretok        pretok;
 
     uint32_t  byte_symbols[256];   /* BPE: symbol of one raw byte */

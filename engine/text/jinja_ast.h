@@ -39,13 +39,13 @@ enum ax_node_kind {
     AX_N_OUTPUT,               /* {{ a }} */
     AX_N_BLOCK,                /* list */
     AX_N_IF,                   /* list: condition, block, ...; c: else */
-    AX_N_FOR,                  /* for target a in b if list[0]; c body, d else */
+    AX_N_FOR,                  /* for a in b if list[0]; c: body, d: else */
     AX_N_SET,                  /* target a = b */
     AX_N_SET_BLOCK,            /* target a = captured b through list filters */
     AX_N_MACRO,                /* name, params, list: defaults, c: body */
     AX_N_CALL_BLOCK,           /* a: call, b: macro node of the body */
     AX_N_FILTER_BLOCK,         /* a: filter chain over AX_N_CAPTURE, c: body */
-    AX_N_CAPTURE,              /* the text captured by SET_BLOCK, FILTER_BLOCK */
+    AX_N_CAPTURE,              /* the text of SET_BLOCK or FILTER_BLOCK */
     AX_N_WITH,                 /* list: target, value, ...; c: body */
     AX_N_BREAK,
     AX_N_CONTINUE

@@ -182,56 +182,63 @@ filter_escape(struct ax_jinja *j, struct ax_value *v,
 }
 
 
-/* indent(width=4, first=False, blank=False): width may be a string. */
+/* What stands before an indented line: a string, or that many blanks. */
+static struct ax_value *
+indentation(struct ax_jinja *j, struct ax_value *width)
+{
+    struct ax_value *blank = ax_value_literal(j->pool, " ");
+
+    if (width != NULL && width->kind == AX_V_STRING) {
+        return width;
+    }
+    width = width != NULL ? width : ax_value_int(j->pool, 4);
+    return blank != NULL && width != NULL
+           ? ax_jinja_arithmetic(j, AX_OP_MUL, blank, width) : NULL;
+}
+
+
+/*
+ * indent(width=4, first=False, blank=False).  An empty line counts even at
+ * the end, which is why the text gets one more line feed before it is cut.
+ */
 static struct ax_value *
 filter_indent(struct ax_jinja *j, struct ax_value *v,
     const struct ax_call *call)
 {
-    struct ax_value *width = ax_arg(call, 0, "width");
     struct ax_value *first = ax_arg(call, 1, "first");
     struct ax_value *blank = ax_arg(call, 2, "blank");
+    struct ax_value *space = indentation(j, ax_arg(call, 0, "width"));
     struct ax_value *text = ax_jinja_string(j, v);
+    struct ax_value *newline = ax_value_literal(j->pool, "\n");
     struct ax_buf *b = ax_buf_new(j->pool);
-    struct ax_value *space = ax_value_literal(j->pool, " ");
+    struct ax_call none = { 0 };
 
-    if (space == NULL || text == NULL || b == NULL) {
+    if (space == NULL || text == NULL || newline == NULL) {
         return NULL;
     }
-    if (width == NULL || width->kind != AX_V_STRING) {
-        space = ax_jinja_arithmetic(j, AX_OP_MUL, space, width != NULL ? width
-                                    : ax_value_int(j->pool, 4));
-    } else {
-        space = width;
-    }
-    if (space == NULL) {
-        return NULL;
-    }
+    text = ax_string_concat(j->pool, &text->u.s, &newline->u.s);
 
-    const struct ax_string *s = &text->u.s;
+    struct ax_value *lines = text != NULL
+                             ? as_method(j, text, "splitlines", &none) : NULL;
     bool blanks = blank != NULL && ax_jinja_truth(blank);
-    bool indent = first != NULL && ax_jinja_truth(first);
 
-    for (size_t at = 0; at < s->n || at == 0; ) {
-        size_t end = ax_string_find(s, "\n", 1, at);
-        size_t stop = end == SIZE_MAX ? s->n : end + 1;
-        struct ax_string line = ax_string_slice(s, at, stop - at);
+    for (size_t i = 0; lines != NULL && i < lines->u.list.n; i++) {
+        const struct ax_string *line = &lines->u.list.items[i]->u.s;
+        bool indent = i == 0 ? first != NULL && ax_jinja_truth(first)
+                             : blanks || line->n > 0;
 
-        if (!ax_jinja_charge(j, 1 + line.n / 16 + space->u.s.n / 16)) {
+        if (!ax_jinja_charge(j, 1 + (line->n + space->u.s.n) / 16)) {
             return NULL;
         }
-        if (indent && (blanks || at == 0 || (end == SIZE_MAX ? line.n > 0
-                                                             : line.n > 1)))
-        {
+        if (i > 0) {
+            ax_buf_add(j->pool, b, &newline->u.s);
+        }
+        if (indent) {
             ax_buf_add(j->pool, b, &space->u.s);
         }
-        ax_buf_add(j->pool, b, &line);
-        indent = true;
-        at = stop;
-        if (s->n == 0) {
-            break;
-        }
+        ax_buf_add(j->pool, b, line);
     }
-    return ax_buf_value(j->pool, b);
+    return lines != NULL ? ax_buf_value(j->pool, b) : NULL;
 }
 
 

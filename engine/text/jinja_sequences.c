@@ -129,16 +129,27 @@ filter_reverse(struct ax_jinja *j, struct ax_value *v,
 
 /* ---- attributes of items ----------------------------------------------- */
 
+/* One step of a path; what is missing becomes `otherwise` if there is one. */
+static struct ax_value *
+item_step(struct ax_jinja *j, struct ax_value *item, struct ax_value *key,
+    struct ax_value *otherwise)
+{
+    item = ax_jinja_item(j, item, key);
+    return item != NULL && item->kind == AX_V_UNDEFINED && otherwise != NULL
+           ? otherwise : item;
+}
+
+
 /* item.a.b for the path "a.b", item[n] for an integer, item for NULL. */
 static struct ax_value *
-item_path(struct ax_jinja *j, struct ax_value *item,
-    const struct ax_value *path)
+path_or(struct ax_jinja *j, struct ax_value *item, struct ax_value *path,
+    struct ax_value *otherwise)
 {
     if (path == NULL || path->kind == AX_V_NONE) {
         return item;
     }
     if (path->kind != AX_V_STRING) {
-        return ax_jinja_item(j, item, (struct ax_value *) path);
+        return item_step(j, item, path, otherwise);
     }
     for (size_t at = 0; item != NULL && at <= path->u.s.n; ) {
         size_t dot = ax_string_find(&path->u.s, ".", 1, at);
@@ -149,10 +160,17 @@ item_path(struct ax_jinja *j, struct ax_value *item,
         if (key == NULL || !ax_jinja_charge(j, 1)) {
             return NULL;
         }
-        item = ax_jinja_item(j, item, key);
+        item = item_step(j, item, key, otherwise);
         at = end + 1;
     }
     return item;
+}
+
+
+static struct ax_value *
+item_path(struct ax_jinja *j, struct ax_value *item, struct ax_value *path)
+{
+    return path_or(j, item, path, NULL);
 }
 
 
@@ -233,10 +251,16 @@ map_item(struct ax_jinja *j, struct ax_value *item,
                                      &rest);
     }
 
-    struct ax_value *v = item_path(j, item, attribute);
+    return path_or(j, item, attribute, otherwise);
+}
 
-    return v != NULL && v->kind == AX_V_UNDEFINED && otherwise != NULL
-           ? otherwise : v;
+
+/* What map and select walk: anything false, None too, is an empty list. */
+static struct ax_value *
+items_or_none(struct ax_jinja *j, struct ax_value *v)
+{
+    return ax_jinja_truth(v) ? ax_jinja_to_list(j, v)
+                             : ax_value_list(j->pool);
 }
 
 
@@ -245,7 +269,7 @@ static struct ax_value *
 filter_map(struct ax_jinja *j, struct ax_value *v,
     const struct ax_call *call)
 {
-    struct ax_value *items = ax_jinja_to_list(j, v);
+    struct ax_value *items = items_or_none(j, v);
     struct ax_value *list = ax_value_list(j->pool);
     const char *name = NULL;
 
@@ -273,7 +297,7 @@ static struct ax_value *
 select_items(struct ax_jinja *j, struct ax_value *v,
     const struct ax_call *call, bool attr, bool keep)
 {
-    struct ax_value *items = ax_jinja_to_list(j, v);
+    struct ax_value *items = items_or_none(j, v);
     struct ax_value *list = ax_value_list(j->pool);
     struct ax_value *path = attr && call->n > 0 ? call->args[0] : NULL;
     struct ax_call rest = { 0 };
@@ -349,7 +373,7 @@ filter_rejectattr(struct ax_jinja *j, struct ax_value *v,
 /* What to sort by: the item at the path, lower case unless told. */
 static struct ax_value *
 sort_key(struct ax_jinja *j, struct ax_value *item,
-    const struct ax_value *path, bool case_sensitive)
+    struct ax_value *path, bool case_sensitive)
 {
     struct ax_value *key = item_path(j, item, path);
 
@@ -392,7 +416,7 @@ merge(struct ax_jinja *j, const struct sorting *from, struct sorting *to,
 
 static struct ax_value *
 sort_list(struct ax_jinja *j, struct ax_value *list,
-    const struct ax_value *path, bool case_sensitive, bool reverse)
+    struct ax_value *path, bool case_sensitive, bool reverse)
 {
     size_t n = list->u.list.n;
     struct sorting *from = ax_pool_alloc(j->pool, (n + 1) * sizeof(*from));

@@ -303,8 +303,7 @@ split_space(struct ax_jinja *j, const struct ax_string *s, int64_t most)
             return list;
         }
         if (most-- == 0) {
-            left = ax_jinja_strip(&left, 'r', NULL);
-            push_slice(j, list, s, at, at + left.n);
+            push_slice(j, list, s, at, s->n);
             return list;
         }
         while (end < s->n) {

@@ -23,9 +23,9 @@ offer(struct ax_encoder *e, const char *p, uint32_t left, uint32_t right)
         return 0;
     }
 
-    const struct ax_vocab *v = &e->t->vocab;
+    const struct ax_symbols *v = &e->t->vocab;
     uint32_t n = e->pieces[left].n + e->pieces[right].n;
-    uint32_t sym = ax_vocab_lookup(v, p + e->pieces[left].at, n);
+    uint32_t sym = ax_symbols_lookup(v, p + e->pieces[left].at, n);
 
     if (sym >= v->n_tokens || v->types[sym] == AX_TOKEN_TYPE_CONTROL) {
         return 0;
@@ -51,7 +51,7 @@ cut(struct ax_encoder *e, const char *p, size_t n)
         size_t len = ax_utf8_next(p + at, n - at, &cp);
 
         e->pieces[count] = (struct ax_piece) {
-            .sym = ax_vocab_lookup(&e->t->vocab, p + at, len),
+            .sym = ax_symbols_lookup(&e->t->vocab, p + at, len),
             .n = (uint32_t) len, .at = (uint32_t) at,
             .prev = count - 1, .next = count + 1 };
         count++;

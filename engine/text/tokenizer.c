@@ -244,7 +244,7 @@ static size_t
 decode_piece(const struct ax_tokenizer *t, const uint32_t chars[256],
     uint32_t id, char *out)
 {
-    struct ax_tokenizer_str s = ax_vocab_text(&t->vocab, id);
+    struct ax_tokenizer_str s = ax_symbols_text(&t->vocab, id);
     int byte;
 
     switch (t->vocab.types[id]) {
@@ -282,7 +282,7 @@ build_pieces(struct ax_tokenizer *t)
     for (uint32_t id = 0; rc == 0 && id < t->vocab.n_tokens; id++) {
         size_t n = decode_piece(t, chars, id, buf);
 
-        rc = ax_vocab_add_piece(&t->vocab, id, buf, n);
+        rc = ax_symbols_add_piece(&t->vocab, id, buf, n);
     }
     return rc;
 }
@@ -300,7 +300,7 @@ map_bytes(struct ax_tokenizer *t)
         size_t n = ax_utf8_encode(chars[b], text);
         char plain = (char) b;
 
-        t->byte_symbols[b] = ax_vocab_lookup(&t->vocab, text, n);
+        t->byte_symbols[b] = ax_symbols_lookup(&t->vocab, text, n);
         if (t->kind == AX_TOKENIZER_BPE) {
             /* llama.cpp looks up single bytes of the printable form */
             t->byte_tokens[b] = n == 1 ? ax_tokenizer_find(t, text, n)
@@ -373,10 +373,10 @@ open_parts(struct ax_tokenizer *t, const struct ax_tokenizer_params *p,
     int rc = set_kind(t, p, err, err_size);
 
     if (rc == 0) {
-        rc = ax_vocab_open(&t->vocab, p, err, err_size);
+        rc = ax_symbols_open(&t->vocab, p, err, err_size);
     }
     if (rc == 0 && t->kind != AX_TOKENIZER_SPM) {
-        rc = ax_vocab_add_merges(&t->vocab, p, err, err_size);
+        rc = ax_symbols_add_merges(&t->vocab, p, err, err_size);
     }
     if (rc == 0) {
         set_ids(t, p);
@@ -387,7 +387,7 @@ open_parts(struct ax_tokenizer *t, const struct ax_tokenizer_params *p,
     }
     if (rc == 0) {
         map_bytes(t);
-        rc = ax_vocab_build_specials(&t->vocab);
+        rc = ax_symbols_build_specials(&t->vocab);
     }
     return rc;
 }
@@ -424,7 +424,7 @@ ax_tokenizer_close(struct ax_tokenizer *t)
     if (t == NULL) {
         return;
     }
-    ax_vocab_close(&t->vocab);
+    ax_symbols_close(&t->vocab);
     ax_pretok_close(&t->pretok);
     free(t->eog);
     free(t);
@@ -536,7 +536,7 @@ ax_tokenizer_add_eos(const struct ax_tokenizer *t)
 int32_t
 ax_tokenizer_find(const struct ax_tokenizer *t, const char *text, size_t len)
 {
-    uint32_t sym = ax_vocab_lookup(&t->vocab, text, len);
+    uint32_t sym = ax_symbols_lookup(&t->vocab, text, len);
 
     return sym < t->vocab.n_tokens ? (int32_t) sym : AX_TOKEN_NONE;
 }
@@ -545,6 +545,6 @@ ax_tokenizer_find(const struct ax_tokenizer *t, const char *text, size_t len)
 struct ax_tokenizer_str
 ax_tokenizer_token_text(const struct ax_tokenizer *t, int32_t id)
 {
-    return ax_vocab_text(&t->vocab, id_valid(t, id) ? (uint32_t) id
+    return ax_symbols_text(&t->vocab, id_valid(t, id) ? (uint32_t) id
                                                     : AX_SYMBOL_NONE);
 }

@@ -5,3 +5,10 @@ TEST_TOOLS += $(RENDER_TEMPLATE)
 $(RENDER_TEMPLATE): LDLIBS = $(TEXT_LDLIBS) -ljansson
 $(RENDER_TEMPLATE): $(BUILD)/tests/text/render_template.o \
                     $(BUILD)/tests/text/json_values.o $(TEXT_LIBS)
+
+TEXT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/text/test_*.c))
+UNIT_TESTS += $(TEXT_TESTS)
+
+$(TEXT_TESTS): LDLIBS = $(TEXT_LDLIBS) -ljansson -lcmocka
+$(TEXT_TESTS): %: %.o $(BUILD)/tests/text/json_values.o \
+               $(BUILD)/tests/text/small_vocab.o $(TEXT_LIBS) $(MODEL_LIBS)

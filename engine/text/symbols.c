@@ -1,12 +1,12 @@
 /*
- * Vocabulary tables, see vocab.h.
+ * Vocabulary tables, see symbols.h.
  *
  * Both hash tables use open addressing at a load of at most one half and
  * never shrink.  A hostile model file can make its own look-ups slow, nobody
  * else's, so the hashes are not keyed.  Every count was bounded by
  * AX_TOKENIZER_*_MAX before it is multiplied.
  */
-#include "engine/text/vocab.h"
+#include "engine/text/symbols.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +57,7 @@ pair_hash(uint32_t left, uint32_t right)
 
 
 struct ax_tokenizer_str
-ax_vocab_text(const struct ax_vocab *v, uint32_t sym)
+ax_symbols_text(const struct ax_symbols *v, uint32_t sym)
 {
     struct ax_tokenizer_str s = { "", 0 };
 
@@ -71,7 +71,7 @@ ax_vocab_text(const struct ax_vocab *v, uint32_t sym)
 
 /* The slot that holds the text, or the free one where it belongs. */
 static uint32_t *
-map_slot(const struct ax_vocab *v, const char *text, size_t n)
+map_slot(const struct ax_symbols *v, const char *text, size_t n)
 {
     uint32_t mask = v->map_size - 1;
     uint32_t i = text_hash(text, n) & mask;
@@ -91,7 +91,7 @@ map_slot(const struct ax_vocab *v, const char *text, size_t n)
 
 
 uint32_t
-ax_vocab_lookup(const struct ax_vocab *v, const char *text, size_t n)
+ax_symbols_lookup(const struct ax_symbols *v, const char *text, size_t n)
 {
     if (n == 0 || n > v->text_bytes_max) {
         return AX_SYMBOL_NONE;
@@ -101,7 +101,7 @@ ax_vocab_lookup(const struct ax_vocab *v, const char *text, size_t n)
 
 
 static int
-map_grow(struct ax_vocab *v, uint32_t size)
+map_grow(struct ax_symbols *v, uint32_t size)
 {
     uint32_t *map = malloc((size_t) size * sizeof(*map));
 
@@ -129,7 +129,7 @@ map_grow(struct ax_vocab *v, uint32_t size)
 
 /* Appends a symbol, entering it in the map unless its text is there. */
 static int
-symbol_add(struct ax_vocab *v, const char *text, size_t n)
+symbol_add(struct ax_symbols *v, const char *text, size_t n)
 {
     if (v->n_symbols == v->symbols_cap) {
         uint32_t cap = v->symbols_cap + v->symbols_cap / 2 + 1024;
@@ -173,9 +173,9 @@ symbol_add(struct ax_vocab *v, const char *text, size_t n)
 
 
 static int
-intern(struct ax_vocab *v, const char *text, size_t n, uint32_t *sym)
+intern(struct ax_symbols *v, const char *text, size_t n, uint32_t *sym)
 {
-    *sym = ax_vocab_lookup(v, text, n);
+    *sym = ax_symbols_lookup(v, text, n);
     if (*sym != AX_SYMBOL_NONE) {
         return 0;
     }
@@ -185,7 +185,7 @@ intern(struct ax_vocab *v, const char *text, size_t n, uint32_t *sym)
 
 
 static void
-load_types(struct ax_vocab *v, const void *types)
+load_types(struct ax_symbols *v, const void *types)
 {
     for (uint32_t i = 0; i < v->n_tokens; i++) {
         int32_t type = AX_TOKEN_TYPE_NORMAL;
@@ -203,7 +203,7 @@ load_types(struct ax_vocab *v, const void *types)
 
 
 int
-ax_vocab_open(struct ax_vocab *v, const struct ax_tokenizer_params *p,
+ax_symbols_open(struct ax_symbols *v, const struct ax_tokenizer_params *p,
     char *err, size_t err_size)
 {
     memset(v, 0, sizeof(*v));
@@ -259,7 +259,7 @@ ax_vocab_open(struct ax_vocab *v, const struct ax_tokenizer_params *p,
 
 
 void
-ax_vocab_close(struct ax_vocab *v)
+ax_symbols_close(struct ax_symbols *v)
 {
     free(v->symbols);
     free(v->texts.p);
@@ -275,7 +275,7 @@ ax_vocab_close(struct ax_vocab *v)
 
 
 static struct ax_merge *
-merge_slot(const struct ax_vocab *v, uint32_t left, uint32_t right)
+merge_slot(const struct ax_symbols *v, uint32_t left, uint32_t right)
 {
     uint32_t mask = v->merges_size - 1;
     uint32_t i = pair_hash(left, right) & mask;
@@ -290,7 +290,7 @@ merge_slot(const struct ax_vocab *v, uint32_t left, uint32_t right)
 
 
 const struct ax_merge *
-ax_vocab_merge(const struct ax_vocab *v, uint32_t left, uint32_t right)
+ax_symbols_merge(const struct ax_symbols *v, uint32_t left, uint32_t right)
 {
     if (left == AX_SYMBOL_NONE || right == AX_SYMBOL_NONE
         || v->merges_size == 0)
@@ -305,7 +305,7 @@ ax_vocab_merge(const struct ax_vocab *v, uint32_t left, uint32_t right)
 
 /* One line "left right"; the separator is the first space after a byte. */
 static int
-add_merge(struct ax_vocab *v, struct ax_tokenizer_str line, uint32_t rank)
+add_merge(struct ax_symbols *v, struct ax_tokenizer_str line, uint32_t rank)
 {
     const char *space = line.n > 2 ? memchr(line.p + 1, ' ', line.n - 1)
                                    : NULL;
@@ -343,7 +343,7 @@ add_merge(struct ax_vocab *v, struct ax_tokenizer_str line, uint32_t rank)
 
 
 int
-ax_vocab_add_merges(struct ax_vocab *v, const struct ax_tokenizer_params *p,
+ax_symbols_add_merges(struct ax_symbols *v, const struct ax_tokenizer_params *p,
     char *err, size_t err_size)
 {
     uint32_t size = 1024;
@@ -373,7 +373,7 @@ ax_vocab_add_merges(struct ax_vocab *v, const struct ax_tokenizer_params *p,
 
 
 int
-ax_vocab_add_piece(struct ax_vocab *v, uint32_t id, const char *p, size_t n)
+ax_symbols_add_piece(struct ax_symbols *v, uint32_t id, const char *p, size_t n)
 {
     int rc = blob_append(&v->pieces, p, n);
 
@@ -386,7 +386,7 @@ ax_vocab_add_piece(struct ax_vocab *v, uint32_t id, const char *p, size_t n)
 
 
 static int
-node_add(struct ax_vocab *v, uint8_t byte, uint32_t *index)
+node_add(struct ax_symbols *v, uint8_t byte, uint32_t *index)
 {
     if (v->n_specials == v->specials_cap) {
         uint32_t cap = v->specials_cap * 2 + 256;
@@ -406,7 +406,7 @@ node_add(struct ax_vocab *v, uint8_t byte, uint32_t *index)
 
 
 static uint32_t
-node_child(const struct ax_vocab *v, uint32_t node, uint8_t byte)
+node_child(const struct ax_symbols *v, uint32_t node, uint8_t byte)
 {
     uint32_t i = v->specials[node].child;
 
@@ -418,7 +418,7 @@ node_child(const struct ax_vocab *v, uint32_t node, uint8_t byte)
 
 
 static int
-special_add(struct ax_vocab *v, struct ax_tokenizer_str text, int32_t id)
+special_add(struct ax_symbols *v, struct ax_tokenizer_str text, int32_t id)
 {
     uint32_t node = 0;
 
@@ -446,7 +446,7 @@ special_add(struct ax_vocab *v, struct ax_tokenizer_str text, int32_t id)
 
 
 int
-ax_vocab_build_specials(struct ax_vocab *v)
+ax_symbols_build_specials(struct ax_symbols *v)
 {
     uint32_t root;
     int rc = node_add(v, 0, &root);
@@ -456,7 +456,7 @@ ax_vocab_build_specials(struct ax_vocab *v)
             || v->types[i] == AX_TOKEN_TYPE_USER_DEFINED
             || v->types[i] == AX_TOKEN_TYPE_UNKNOWN)
         {
-            rc = special_add(v, ax_vocab_text(v, i), (int32_t) i);
+            rc = special_add(v, ax_symbols_text(v, i), (int32_t) i);
         }
     }
     return rc;
@@ -464,7 +464,7 @@ ax_vocab_build_specials(struct ax_vocab *v)
 
 
 int32_t
-ax_vocab_match_special(const struct ax_vocab *v, const char *p, size_t n,
+ax_symbols_match_special(const struct ax_symbols *v, const char *p, size_t n,
     size_t n_trusted, size_t *len)
 {
     int32_t best = AX_TOKEN_NONE;

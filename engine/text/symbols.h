@@ -7,8 +7,8 @@
  * open from the file's metadata, immutable afterwards, private to
  * engine/text.
  */
-#ifndef AX_TEXT_VOCAB_H
-#define AX_TEXT_VOCAB_H
+#ifndef AX_TEXT_SYMBOLS_H
+#define AX_TEXT_SYMBOLS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,7 +50,7 @@ struct ax_special_node {
 };
 
 
-struct ax_vocab {
+struct ax_symbols {
     uint32_t  n_tokens;
     uint32_t  n_symbols;
     uint32_t  symbols_cap;
@@ -79,31 +79,32 @@ struct ax_vocab {
 
 
 /* Copies tokens, types and scores; no merges, pieces or specials yet. */
-int ax_vocab_open(struct ax_vocab *v, const struct ax_tokenizer_params *p,
+int ax_symbols_open(struct ax_symbols *v, const struct ax_tokenizer_params *p,
     char *err, size_t err_size);
-void ax_vocab_close(struct ax_vocab *v);
+void ax_symbols_close(struct ax_symbols *v);
 
-uint32_t ax_vocab_lookup(const struct ax_vocab *v, const char *text,
+uint32_t ax_symbols_lookup(const struct ax_symbols *v, const char *text,
     size_t n);
-struct ax_tokenizer_str ax_vocab_text(const struct ax_vocab *v, uint32_t sym);
+struct ax_tokenizer_str ax_symbols_text(const struct ax_symbols *v,
+    uint32_t sym);
 
-int ax_vocab_add_merges(struct ax_vocab *v,
+int ax_symbols_add_merges(struct ax_symbols *v,
     const struct ax_tokenizer_params *p, char *err, size_t err_size);
-const struct ax_merge *ax_vocab_merge(const struct ax_vocab *v, uint32_t left,
-    uint32_t right);
+const struct ax_merge *ax_symbols_merge(const struct ax_symbols *v,
+    uint32_t left, uint32_t right);
 
 /* Appends the bytes of token id; call for 0 .. n_tokens-1 in order. */
-int ax_vocab_add_piece(struct ax_vocab *v, uint32_t id, const char *p,
+int ax_symbols_add_piece(struct ax_symbols *v, uint32_t id, const char *p,
     size_t n);
 
 /* Builds the trie from the types; call when they are final. */
-int ax_vocab_build_specials(struct ax_vocab *v);
+int ax_symbols_build_specials(struct ax_symbols *v);
 
 /*
  * The longest special token at p: user-defined ones anywhere in n bytes,
  * control and unknown ones only within the first n_trusted.
  */
-int32_t ax_vocab_match_special(const struct ax_vocab *v, const char *p,
+int32_t ax_symbols_match_special(const struct ax_symbols *v, const char *p,
     size_t n, size_t n_trusted, size_t *len);
 
-#endif /* AX_TEXT_VOCAB_H */
+#endif /* AX_TEXT_SYMBOLS_H */
