@@ -22,7 +22,6 @@ free_stream(void *context, axion_stream_id id, void *user)
     struct request *r = user;
     (void) id;
     if (r != NULL) {
-        r->conn = NULL;
         ax_server_cancel(s, r);
     }
 }

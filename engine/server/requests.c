@@ -411,10 +411,10 @@ send_done(struct ax_server *s, struct request *r, unsigned reason)
                                         "cancelled"};
     struct axion_cq_done done = done_of(s, r, reason);
     log_end(s, r, names[reason], &done);
-    if (r->conn != NULL) {
+    if (r->conn != NULL && !r->conn->dead) {
         axion_channel_done(r->conn->channel, r->id, &done);
-        r->conn = NULL;
     }
+    r->conn = NULL;
 }
 
 

@@ -13,6 +13,7 @@
 #define TAGS_MAX     64u
 #define LOAD_TICK_US 100000
 #define RATE_TICK_US 1000000
+#define GRACE_US     1000000u
 #define LIVE_TICK_US 500000 /* the heartbeat while any stream is open */
 
 
@@ -194,19 +195,25 @@ output_is_out(const struct ax_server *s)
 }
 
 
+/* At the deadline everyone is told, and has a moment to read it. */
 static void
 check_drain(struct ax_server *s)
 {
     if (s->n_live == 0 && output_is_out(s)) {
         ax_log(s->log, AXION_LOG_notice, "drained");
         s->ended = true;
-    } else if (ax_server_now_us() >= s->drain_deadline_us) {
+    } else if (ax_server_now_us() < s->drain_deadline_us) {
+        return;
+    } else if (s->cut_off) {
+        s->ended = true;
+    } else {
         ax_log(s->log, AXION_LOG_warn,
                "drain timed out: %u requests are cut off", s->n_live);
         ax_server_fail_all(s, AXION_ERR_ENGINE_DRAINING,
                            "the engine's drain timed out");
         ax_server_flush(s);
-        s->ended = true;
+        s->cut_off = true;
+        s->drain_deadline_us = ax_server_now_us() + GRACE_US;
     }
 }
 

@@ -140,6 +140,7 @@ struct ax_server {
     size_t text_out_bytes;
 
     uint64_t drain_deadline_us;
+    bool cut_off; /* it has passed: everyone was told */
     bool ended; /* leave the loop */
     uint64_t published_us;
     uint64_t rate_since_us, rate_prompt, rate_answer;

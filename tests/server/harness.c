@@ -287,6 +287,9 @@ wait_some(struct axion_client *c)
         if (axion_client_arm(c) == 0) {
             wait_fd(c);
             int rc = axion_client_service(c);
+            if (rc == AXION_ERR_ENGINE_LOST && pump(c)) {
+                return; /* what it said before it went */
+            }
             assert_true(rc == AXION_OK || rc == AXION_AGAIN);
         }
     }

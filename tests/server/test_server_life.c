@@ -191,11 +191,9 @@ test_drain_deadline_cuts_off(void **state)
     wait_tokens(c, &running, 1);
     axion_client_pause(c, running.id);
     assert_int_equal(kill(engine.pid, SIGINT), 0);
-    assert_int_equal(engine_wait(&engine), 0);
-    while (pump(c)) {
-    }
-    assert_true(running.ended);
+    wait_ended(c, &running);
     assert_int_equal(running.error, AXION_ERR_ENGINE_DRAINING);
+    assert_int_equal(engine_wait(&engine), 0);
     axion_client_close(c);
 }
 
