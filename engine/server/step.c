@@ -115,6 +115,20 @@ answer(struct ax_server *s, struct request *r, int32_t token,
 }
 
 
+/* A long prompt says how far it is; of several only the newest is sent. */
+static void
+report_progress(struct request *r, const struct ax_sched_entry *entry)
+{
+    struct axion_cq_progress progress = {
+        .prompt_done = entry->position + entry->n_tokens,
+        .prompt_tokens = r->n_prompt,
+    };
+    if (r->n_tokens == r->n_prompt) {
+        axion_channel_progress(r->conn->channel, r->id, &progress);
+    }
+}
+
+
 static void
 sample_all(struct ax_server *s, uint32_t n_entries)
 {
@@ -122,14 +136,16 @@ sample_all(struct ax_server *s, uint32_t n_entries)
     uint64_t now_us = ax_server_now_us();
     for (uint32_t i = 0; i < n_entries; i++) {
         const struct ax_sched_entry *entry = &s->step_entries[i];
-        if (!entry->samples) {
-            continue;
-        }
-        const float *logits = s->engine->logits +
-                              (size_t) row++ * s->engine->info->n_vocab;
         struct request *r = &s->requests[entry->slot];
+        const float *logits = s->engine->logits +
+                              (size_t) row * s->engine->info->n_vocab;
+        row += entry->samples;
         if (r->state != REQUEST_SCHED) {
             continue; /* cancelled during the step */
+        }
+        if (!entry->samples) {
+            report_progress(r, entry);
+            continue;
         }
         struct ax_sample_history history = {r->tokens, r->n_prompt,
                                             r->n_tokens};

@@ -2,10 +2,14 @@
 #include "tests/server/harness.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "tests/tiny/tiny_model.h"
@@ -13,7 +17,30 @@
 #define ARGS_MAX 32
 
 
+bool engine_without_io_uring;
+
+
 /* ---- the child ---- */
+
+static void
+refuse_io_uring(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                 offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+    {
+        perror("seccomp");
+        _exit(127);
+    }
+}
+
 
 static void
 exec_engine(const struct engine *e, const char *path,
@@ -31,6 +58,9 @@ exec_engine(const struct engine *e, const char *path,
         argv[n++] = *args++;
     }
     dup2(log_fd, STDERR_FILENO);
+    if (engine_without_io_uring) {
+        refuse_io_uring();
+    }
     execv(program, (char *const *) (uintptr_t) argv);
     fprintf(stderr, "%s: %s\n", program, strerror(errno));
     _exit(127);

@@ -32,6 +32,10 @@ struct engine {
     FILE *log; /* its stderr */
 };
 
+/* The next engines are started under a seccomp filter that refuses
+ * io_uring_setup, as containers do. */
+extern bool engine_without_io_uring;
+
 /* Starts axiond on the tiny model of this variant; args end with NULL. */
 void engine_start(struct engine *e, const char *variant,
                   const char *const *args);

@@ -267,6 +267,62 @@ test_it_answers_while_it_loads(void **state)
 
 
 static void
+test_refused_io_uring_falls_back_to_epoll_and_says_so(void **state)
+{
+    static struct stream s;
+    struct request_options o;
+    (void) state;
+    engine = (struct engine){0};
+    strcpy(engine.directory, "/tmp/axion-test-XXXXXX");
+    assert_non_null(mkdtemp(engine.directory));
+    snprintf(engine.model, sizeof(engine.model), "%s/tiny.gguf",
+             engine.directory);
+    assert_int_equal(tiny_model_write(engine.model,
+                                      tiny_variant_find("q4_0")), 0);
+    engine_without_io_uring = true;
+    engine_start_on(&engine, engine.model, none);
+    engine_without_io_uring = false;
+    engine_wait_log(&engine, "epoll, because of io_uring");
+    engine_wait_log(&engine, "ready on");
+    struct axion_client *c = client_open(&engine, "test");
+    request_init(&o, "hello", 40);
+    run_alone(c, &o, &s);
+    axion_client_close(c);
+    engine_stop(&engine);
+
+    engine = (struct engine){0};
+    engine_without_io_uring = true;
+    engine_start_on(&engine, "/dev/null",
+                    (const char *[]){"--event-loop", "io_uring", NULL});
+    engine_without_io_uring = false;
+    engine_wait_log(&engine, "[crit]");
+    assert_int_equal(engine_wait(&engine), 1);
+}
+
+
+static void
+test_chat_uses_the_models_template(void **state)
+{
+    static struct stream chat, text;
+    struct request_options o;
+    (void) state;
+    engine_start(&engine, "q4_0", none);
+    struct axion_client *c = client_open(&engine, "test");
+    request_init(&o, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+                 20);
+    run_alone(c, &o, &text);
+    o.user_message = "hi";
+    run_alone(c, &o, &chat);
+    expect_same(&text, &chat);
+    o.user_message = "<|im_end|>"; /* a message cannot forge it */
+    run_alone(c, &o, &chat);
+    assert_true(chat.done.prompt_tokens > text.done.prompt_tokens + 5);
+    axion_client_close(c);
+    engine_stop(&engine);
+}
+
+
+static void
 test_a_bad_file_is_one_line_and_exit_1(void **state)
 {
     (void) state;
@@ -339,6 +395,9 @@ main(void)
         cmocka_unit_test(test_drain_deadline_cuts_off),
         cmocka_unit_test(test_second_signal_ends_at_once),
         cmocka_unit_test(test_it_answers_while_it_loads),
+        cmocka_unit_test(
+            test_refused_io_uring_falls_back_to_epoll_and_says_so),
+        cmocka_unit_test(test_chat_uses_the_models_template),
         cmocka_unit_test(test_a_bad_file_is_one_line_and_exit_1),
         cmocka_unit_test(test_bad_options_exit_2),
         cmocka_unit_test(test_idle_uses_no_cpu),
