@@ -16,7 +16,7 @@ STYLE_TESTS := tests/style/test_style.py tests/docs/test_docs.py
 NGINX_TESTS := $(sort $(wildcard t/*.t tests/nginx/test_*.py))
 # Threads meet in the ring and in the engine's pools; TSan runs those.
 TSAN_TESTS   = $(filter-out $(TSAN_SKIP),$(RING_TESTS) $(filter \
-                 %thread% %pool% %queue%,$(UNIT_TESTS) $(KERNEL_TESTS)))
+                 %thread% %pool% %queue% %server_%,$(UNIT_TESTS) $(KERNEL_TESTS)))
 FUZZ_SECONDS ?= 60
 
 help: ## show this list
@@ -92,7 +92,8 @@ fuzzers: $(FUZZERS)
 
 $(FUZZERS):
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.o,$^) \
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.o,$^) \
 	    $(filter %.a,$^) $(LDLIBS)
 
 bench: all $(BENCHES) $(TEST_TOOLS) ## a short set of measurements, into bench/results/
