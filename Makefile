@@ -53,20 +53,28 @@ include $(sort $(wildcard shm/rules.mk kernels/rules.mk api/rules.mk \
           engine/rules.mk ngx_module/rules.mk sidecar/rules.mk \
           tools/rules.mk bench/rules.mk tests/*/rules.mk t/rules.mk))
 
+# One line a file; V=1 shows whole commands.
+V   ?= 0
+Q   := $(if $(filter 0,$(V)),@)
+say  = $(if $(filter 0,$(V)),@printf '  %-4s %s\n' $(1) $@)
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS_EXTRA) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_EXTRA) -c -o $@ $<
 
 $(BUILD)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
 
 # A program is its objects, then libraries in link order, then LDLIBS.
 $(PROGRAMS) $(UNIT_TESTS) $(RING_TESTS) $(KERNEL_TESTS) $(BENCHES) \
 $(TEST_TOOLS):
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
