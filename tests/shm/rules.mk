@@ -23,3 +23,8 @@ SHM_FUZZERS := $(patsubst %,$(BUILD)/tests/shm/fuzz_%,request ring_client \
 FUZZERS += $(SHM_FUZZERS)
 
 $(SHM_FUZZERS): %: %.o $(BUILD)/libaxion_shm.a
+
+BENCH_RING := $(BUILD)/bench/bench_ring
+BENCHES    += $(BENCH_RING)
+
+$(BENCH_RING): $(BUILD)/bench/bench_ring.o $(BUILD)/libaxion_shm.a
