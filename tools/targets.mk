@@ -52,10 +52,10 @@ test-ring: $(RING_TESTS) ## the ring: bounds, stress, killed and hostile peers
 test-kernels: $(KERNEL_TESTS) ## every kernel of every ISA against the scalar
 	@$(RUN) kernels $(KERNEL_TESTS)
 
-test-nginx: $(PROGRAMS) $(TEST_TOOLS) ## the module inside nginx (Test::Nginx files in t/)
+test-nginx: all $(TEST_TOOLS) ## the module inside nginx (Test::Nginx files in t/)
 	@tools/run-nginx-tests.sh $(NGINX_TESTS)
 
-test-e2e: $(PROGRAMS) $(TEST_TOOLS) ## clients against nginx, engine and the real model
+test-e2e: all $(TEST_TOOLS) ## clients against nginx, engine and the real model
 	@$(RUN) e2e $(E2E_TESTS)
 
 # Instrumented builds live in folders of their own and use tiny models only.
