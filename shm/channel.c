@@ -457,3 +457,13 @@ axion_channel_streams(const struct axion_channel *channel)
 {
     return channel->n_live;
 }
+
+
+void
+axion_channel_ring(const struct axion_channel *channel)
+{
+    if (channel->state == AXION_CHANNEL_CONNECTED) {
+        /* A full queue holds doorbells enough. */
+        (void) send(channel->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+}

@@ -128,6 +128,10 @@ int axion_channel_writable(const struct axion_channel *channel,
  * the client has drained: at the next turn), 0 when all is out, PROTOCOL. */
 int axion_channel_flush(struct axion_channel *channel);
 
+/* A doorbell that nobody asked for: the load board says something that the
+ * client may wait for (loading → ready → draining).  Not for every step. */
+void axion_channel_ring(const struct axion_channel *channel);
+
 /* Open streams (sent and unsent), and whether any output waits. */
 uint32_t axion_channel_streams(const struct axion_channel *channel);
 
