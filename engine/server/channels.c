@@ -191,6 +191,18 @@ ax_server_flush(struct ax_server *s)
 }
 
 
+void
+ax_server_announce(struct ax_server *s)
+{
+    ax_server_publish(s);
+    for (struct conn *c = s->conns; c != NULL; c = c->next) {
+        if (!c->dead) {
+            axion_channel_ring(c->channel);
+        }
+    }
+}
+
+
 bool
 ax_server_arm(struct ax_server *s)
 {

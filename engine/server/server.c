@@ -127,6 +127,7 @@ on_loaded(struct ax_server *s, struct source *source)
     }
     s->state = AXION_ENGINE_READY;
     ax_server_board_model(s);
+    ax_server_announce(s);
     log_engine(s);
     ax_log(s->log, AXION_LOG_notice, "ready on %s", s->listen_path);
 }
@@ -161,6 +162,7 @@ begin_drain(struct ax_server *s)
     ax_log(s->log, AXION_LOG_notice,
            "draining: %u requests, at most %llu ms", s->n_live,
            (unsigned long long) s->options.drain_timeout_ms);
+    ax_server_announce(s);
 }
 
 

@@ -153,8 +153,10 @@ uint64_t ax_server_now_us(void);
 /* channels.c */
 void ax_server_on_listen(struct ax_server *s, struct source *source);
 void ax_server_take_commands(struct ax_server *s);
-/* Sends what is queued; returns whether anything waits for credit. */
+/* Sends what is queued. */
 void ax_server_flush(struct ax_server *s);
+/* Publishes the board and wakes every client: the state has changed. */
+void ax_server_announce(struct ax_server *s);
 /* True when every channel agrees to sleep. */
 bool ax_server_arm(struct ax_server *s);
 void ax_server_bury_conns(struct ax_server *s);
