@@ -7,14 +7,19 @@ cd "$(dirname "$0")/.."
 
 build=${BUILD:-build}
 root=$1$2
-install -d "$root/bin" "$root/lib/nginx/modules" "$root/share/doc/axion" \
+install -d "$root/bin" "$root/lib/nginx/modules" \
+    "$root/share/doc/axion/docs" \
     "$root/share/axion/conf-examples"
 for program in axiond axion; do
     install -m 755 "$build/$program" "$root/bin/"
 done
 install -m 644 "$build/ngx_http_axion_module.so" "$root/lib/nginx/modules/"
-install -m 644 README.md LICENSE CHANGES docs/*.md "$root/share/doc/axion/"
-find conf-examples -type f -exec \
-    install -m 644 {} "$root/share/axion/conf-examples/" \;
+install -m 644 README.md LICENSE CHANGES "$root/share/doc/axion/"
+install -m 644 docs/*.md "$root/share/doc/axion/docs/"
+for example in conf-examples/*; do
+    if [ -f "$example" ]; then
+        install -m 644 "$example" "$root/share/axion/conf-examples/"
+    fi
+done
 echo "installed under $root; in nginx.conf:" \
      "load_module $2/lib/nginx/modules/ngx_http_axion_module.so;"
