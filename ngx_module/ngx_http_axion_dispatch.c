@@ -3,8 +3,8 @@
  *
  * Engines of the upstream that are connected and serve the model are
  * compared by their load boards; the least loaded gets the request, equals
- * take turns.  If the one that would serve it is away, the request waits up
- * to `axion_timeout connect=`; a lost engine's requests that were not yet
+ * take turns.  If the one that would serve it is away, loads, drains or has no
+ * room, the request waits up to `axion_timeout connect=`; a lost engine's requests that were not yet
  * accepted start over the same way, a bounded number of times, so that a
  * request that kills engines cannot kill them for ever.
  *
@@ -17,12 +17,19 @@
 
 static ngx_http_axion_engine_t *ngx_http_axion_choose(
     ngx_http_axion_ctx_t *ctx, int *error);
+static int ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
+    const struct axion_text *model);
 static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
-static void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx,
-    ngx_uint_t crowded);
+static void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
+
+
+/* How often is looked whether room came back, or an engine is ready: neither
+ * makes an event. */
+#define NGX_HTTP_AXION_POLL_ROOM   5
+#define NGX_HTTP_AXION_POLL_READY  30
 
 
 /* May end the request: ctx is not to be touched afterwards. */
@@ -39,7 +46,7 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
         rc = ngx_http_axion_send_models(ctx);
 
         if (rc == NGX_AGAIN && !ctx->own) {
-            ngx_http_axion_wait(ctx, 0);
+            ngx_http_axion_wait(ctx, AXION_ERR_ENGINE_UNAVAILABLE);
             return;
         }
 
@@ -54,21 +61,22 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    if (error == AXION_AGAIN) {
-        ngx_http_axion_wait(ctx, 0);
+    if (error != AXION_ERR_MODEL_NOT_FOUND) {
+        ngx_http_axion_wait(ctx, error);
         return;
     }
 
-    axion_failure_set(&ctx->failure, error, NULL, NULL);
+    axion_failure_set(&ctx->failure, error, "model", NULL);
     ngx_http_axion_fail(ctx);
 }
 
 
+/* NULL with *error: MODEL_NOT_FOUND, or what to wait for. */
 static ngx_http_axion_engine_t *
 ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx, int *error)
 {
     uint64_t                     load, best_load;
-    ngx_uint_t                   i, n, away, loading;
+    ngx_uint_t                   i, n;
     struct axion_text           *model;
     ngx_http_axion_engine_t     *engine, *best, **engines;
     ngx_http_axion_upstream_t   *upstream;
@@ -80,51 +88,75 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx, int *error)
     model = &ctx->parsed.model;
     best = NULL;
     best_load = 0;
-    away = 0;
-    loading = 0;
+    *error = AXION_ERR_MODEL_NOT_FOUND;
 
     upstream->turn++;
 
     for (i = 0; i < n; i++) {
         engine = engines[(upstream->turn + i) % n];
 
-        if (ngx_http_axion_engine_board(engine) != NGX_OK) {
+        switch (ngx_http_axion_fitness(engine, model)) {
 
-            if (!engine->seen
-                || axion_board_find_model(&engine->board, model->data,
-                                          model->bytes))
-            {
-                away = 1;
+        case AXION_OK:
+            load = ngx_http_axion_load(engine);
+
+            if (best == NULL || load < best_load) {
+                best = engine;
+                best_load = load;
             }
 
-            continue;
-        }
+            break;
 
-        if (axion_board_find_model(&engine->board, model->data, model->bytes)
-            == NULL)
-        {
-            if (engine->board.state == AXION_ENGINE_LOADING) {
-                loading = 1;
+        case AXION_ERR_MODEL_NOT_FOUND:
+            break;
+
+        case AXION_ERR_ENGINE_LOADING:
+            *error = AXION_ERR_ENGINE_LOADING;
+            break;
+
+        default:
+            if (*error == AXION_ERR_MODEL_NOT_FOUND) {
+                *error = AXION_ERR_ENGINE_UNAVAILABLE;
             }
 
-            continue;
+            break;
         }
-
-        load = ngx_http_axion_load(engine);
-
-        if (best == NULL || load < best_load) {
-            best = engine;
-            best_load = load;
-        }
-    }
-
-    if (best == NULL) {
-        *error = away ? AXION_AGAIN
-                      : loading ? AXION_ERR_ENGINE_LOADING
-                                : AXION_ERR_MODEL_NOT_FOUND;
     }
 
     return best;
+}
+
+
+/* AXION_OK, MODEL_NOT_FOUND, or why the engine may serve the model later. */
+static int
+ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
+    const struct axion_text *model)
+{
+    ngx_int_t                        rc;
+    const struct axion_board_model  *found;
+
+    rc = ngx_http_axion_engine_board(engine);
+
+    if (!engine->seen) {
+        return AXION_ERR_ENGINE_UNAVAILABLE;
+    }
+
+    if (rc == NGX_OK && engine->board.state == AXION_ENGINE_LOADING) {
+        return AXION_ERR_ENGINE_LOADING;
+    }
+
+    found = axion_board_find_model(&engine->board, model->data, model->bytes);
+
+    if (found == NULL) {
+        return AXION_ERR_MODEL_NOT_FOUND;
+    }
+
+    if (rc != NGX_OK) {
+        return AXION_ERR_ENGINE_UNAVAILABLE;
+    }
+
+    return (engine->board.state == AXION_ENGINE_READY)
+               ? AXION_OK : AXION_ERR_ENGINE_DRAINING;
 }
 
 
@@ -139,10 +171,6 @@ ngx_http_axion_load(ngx_http_axion_engine_t *engine)
 
     if (own > load) {
         load = own;
-    }
-
-    if (engine->board.state != AXION_ENGINE_READY) {
-        load |= (uint64_t) 1 << 40;
     }
 
     return load;
@@ -160,7 +188,7 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
                              AXION_LEASE_UNLIMITED, ctx, &ctx->stream);
 
     if (rc == AXION_ERR_NO_STREAM_SLOT || rc == AXION_ERR_ENGINE_UNAVAILABLE) {
-        ngx_http_axion_wait(ctx, 1);
+        ngx_http_axion_wait(ctx, AXION_ERR_NO_STREAM_SLOT);
         return;
     }
 
@@ -179,7 +207,6 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ctx->state = NGX_HTTP_AXION_SUBMITTED;
     ctx->engine = engine;
     ctx->engine_name = engine->name;
-    ctx->crowded = 0;
 
     ngx_queue_insert_tail(&engine->streams, &ctx->link);
     ctx->linked = 1;
@@ -196,11 +223,26 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 }
 
 
-/* `crowded`: the engine is there, the channel has no room at the moment. */
+/* `waits_for` is the error that the client gets if it waits in vain. */
 static void
-ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, ngx_uint_t crowded)
+ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
 {
-    ctx->crowded = crowded;
+    ctx->waits_for = waits_for;
+
+    switch (waits_for) {
+
+    case AXION_ERR_NO_STREAM_SLOT:
+        ctx->poll = NGX_HTTP_AXION_POLL_ROOM;
+        break;
+
+    case AXION_ERR_ENGINE_LOADING:
+        ctx->poll = NGX_HTTP_AXION_POLL_READY;
+        break;
+
+    default:
+        ctx->poll = 0;
+        break;
+    }
 
     if (ctx->state != NGX_HTTP_AXION_WAITING) {
         ctx->state = NGX_HTTP_AXION_WAITING;
@@ -223,24 +265,19 @@ ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx)
     ngx_uint_t                  i;
     ngx_http_axion_engine_t   **engine;
 
-    error = ctx->crowded ? AXION_ERR_NO_STREAM_SLOT
-                         : AXION_ERR_ENGINE_UNAVAILABLE;
-
+    error = ctx->waits_for;
     engine = ctx->conf->upstream->engines.elts;
+
+    /* why the engines are away, if that says more than that they are */
 
     for (i = 0; i < ctx->conf->upstream->engines.nelts; i++) {
 
         if (error == AXION_ERR_ENGINE_UNAVAILABLE
-            && engine[i]->link != NGX_HTTP_AXION_UP)
+            && engine[i]->link != NGX_HTTP_AXION_UP
+            && engine[i]->error != AXION_ERR_ENGINE_LOST)
         {
             error = engine[i]->error;
         }
-    }
-
-    /* a loss is over by now; what counts is that nothing came back */
-
-    if (error == AXION_ERR_ENGINE_LOST) {
-        error = AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
     axion_failure_set(&ctx->failure, error, NULL, NULL);

@@ -1,7 +1,7 @@
 /*
  * Answers that are sent whole: JSON bodies, metrics, refusals.  A refusal is
- * a struct axion_failure: status, body and Retry-After all come from it, it
- * is counted and logged once, here or in _stream.c.
+ * a struct axion_failure: status, body and Retry-After all come from it, and
+ * it is counted and logged once.
  *
  * What these functions return goes to ngx_http_finalize_request(), which
  * also waits for a client that reads slowly.
@@ -94,6 +94,38 @@ ngx_http_axion_send(ngx_http_request_t *r, ngx_uint_t status,
 }
 
 
+/*
+ * Counts ctx->failure and logs it; `where` goes behind its name.  A message
+ * may quote the client or the engine: controls do not reach the log.
+ */
+void
+ngx_http_axion_note_failure(ngx_http_axion_ctx_t *ctx, const char *where)
+{
+    u_char                 message[AXION_MESSAGE_BYTES];
+    ngx_uint_t             i;
+    struct axion_failure  *failure;
+
+    failure = &ctx->failure;
+
+    for (i = 0; i < AXION_MESSAGE_BYTES - 1 && failure->message[i]; i++) {
+        message[i] = (u_char) failure->message[i];
+
+        if (message[i] < 0x20 || message[i] == 0x7f) {
+            message[i] = '?';
+        }
+    }
+
+    message[i] = '\0';
+
+    ngx_http_axion_count_error(ctx->main, failure->error);
+
+    ngx_log_error(ngx_http_axion_log_level(failure->error),
+                  ctx->request->connection->log, 0, "axion: %s%s%s%s",
+                  axion_error_info(failure->error)->name, where,
+                  i != 0 ? ": " : "", message);
+}
+
+
 /* Sends ctx->failure as the whole response. */
 ngx_int_t
 ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx)
@@ -108,12 +140,7 @@ ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx)
     r = ctx->request;
     failure = &ctx->failure;
 
-    ngx_http_axion_count_error(ctx->main, failure->error);
-
-    ngx_log_error(ngx_http_axion_log_level(failure->error),
-                  r->connection->log, 0, "axion: %s%s%s",
-                  axion_error_info(failure->error)->name,
-                  failure->message[0] ? ": " : "", failure->message);
+    ngx_http_axion_note_failure(ctx, "");
 
     retry_after = axion_retry_after_seconds(failure);
 

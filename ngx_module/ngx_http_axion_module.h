@@ -169,7 +169,9 @@ struct ngx_http_axion_ctx_s {
     ngx_str_t                    engine_name;
     axion_stream_id              stream;
     ngx_uint_t                   tries;
-    ngx_msec_t                   deadline;   /* of the state */
+    ngx_msec_t                   deadline;   /* of waiting */
+    ngx_msec_t                   poll;       /* while waiting; 0: no need */
+    int                          waits_for;  /* the error if it never comes */
     ngx_queue_t                  link;
     ngx_queue_t                  dirty;
     ngx_event_t                  timer;
@@ -201,7 +203,7 @@ struct ngx_http_axion_ctx_s {
     unsigned                     header_sent:1; /* of a stream */
     unsigned                     linked:1;   /* waiting, or with an engine */
     unsigned                     queued:1;   /* in main->dirty */
-    unsigned                     crowded:1;  /* waits for room in the ring */
+    unsigned                     retry:1;    /* refused, may be sent again */
     unsigned                     active:1;   /* counted as a live stream */
     unsigned                     paused:1;
     unsigned                     begun:1;    /* first chunk is written */
@@ -309,6 +311,8 @@ void ngx_http_axion_write_handler(ngx_http_request_t *r);
 /* _error.c */
 ngx_int_t ngx_http_axion_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *type, const struct axion_out *out);
+void ngx_http_axion_note_failure(ngx_http_axion_ctx_t *ctx,
+    const char *where);
 ngx_int_t ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx);
 ngx_int_t ngx_http_axion_refuse(ngx_http_axion_ctx_t *ctx, int error,
     const char *message);

@@ -56,12 +56,12 @@ ngx_http_axion_room(ngx_http_axion_ctx_t *ctx, size_t bytes)
         }
 
         b->end = b->start + size;
-        b->temporary = 1;
         b->tag = (ngx_buf_tag_t) &ngx_http_axion_module;
     }
 
     b->pos = b->start;
     b->last = b->start;
+    b->temporary = 1;
     b->flush = 0;
     b->last_buf = 0;
     b->last_in_chain = 0;
@@ -288,6 +288,9 @@ ngx_http_axion_flush(ngx_http_axion_ctx_t *ctx, ngx_uint_t last)
         return NGX_OK;
     }
 
+    /* a completion begins with no chunk: then only the header is flushed */
+
+    ctx->tail->temporary = (ctx->tail->last != ctx->tail->pos);
     ctx->tail->flush = 1;
     ctx->tail->last_buf = last;
     ctx->tail->last_in_chain = last;
@@ -439,12 +442,9 @@ ngx_http_axion_write_handler(ngx_http_request_t *r)
 static void
 ngx_http_axion_too_slow(ngx_http_axion_ctx_t *ctx)
 {
-    axion_failure_set(&ctx->failure, AXION_ERR_CLIENT_TOO_SLOW, NULL, NULL);
-    ngx_http_axion_count_error(ctx->main, AXION_ERR_CLIENT_TOO_SLOW);
-
-    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, NGX_ETIMEDOUT,
-                  "axion: CLIENT_TOO_SLOW: %uz bytes unsent",
-                  ngx_http_axion_unsent(ctx));
+    axion_failure_set(&ctx->failure, AXION_ERR_CLIENT_TOO_SLOW, NULL,
+                      "%zu bytes unsent", ngx_http_axion_unsent(ctx));
+    ngx_http_axion_note_failure(ctx, "");
 
     ctx->request->connection->timedout = 1;
 

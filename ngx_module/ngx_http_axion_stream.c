@@ -11,7 +11,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_module.h"
 
 
 /* Message and parameter with every byte escaped, and the frame around. */
@@ -24,6 +24,8 @@ static void ngx_http_axion_event_accepted(ngx_http_axion_ctx_t *ctx,
 static void ngx_http_axion_event_tokens(ngx_http_axion_ctx_t *ctx,
     const struct axion_event *event);
 static void ngx_http_axion_event_end(ngx_http_axion_ctx_t *ctx);
+static ngx_uint_t ngx_http_axion_event_retry(ngx_http_axion_ctx_t *ctx,
+    int error);
 static void ngx_http_axion_mark_dirty(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_end_stream(ngx_http_axion_ctx_t *ctx);
@@ -64,6 +66,10 @@ ngx_http_axion_event(ngx_http_axion_ctx_t *ctx,
         return;
 
     case AXION_CQ_ERROR:
+        if (ngx_http_axion_event_retry(ctx, event->error.error)) {
+            return;
+        }
+
         axion_failure_event(&ctx->failure, event->error.error,
                             event->error.retry_after_ms, event->error.text,
                             event->error.text_bytes);
@@ -132,6 +138,32 @@ ngx_http_axion_event_end(ngx_http_axion_ctx_t *ctx)
 }
 
 
+/*
+ * An engine that loads or drains will be ready, or another one is: as long
+ * as nothing was accepted the request can wait for that.
+ */
+static ngx_uint_t
+ngx_http_axion_event_retry(ngx_http_axion_ctx_t *ctx, int error)
+{
+    if (ctx->state != NGX_HTTP_AXION_SUBMITTED
+        || ctx->tries >= NGX_HTTP_AXION_TRIES_MAX
+        || (error != AXION_ERR_ENGINE_LOADING
+            && error != AXION_ERR_ENGINE_DRAINING))
+    {
+        return 0;
+    }
+
+    ctx->state = NGX_HTTP_AXION_READING;
+    ctx->stream = 0;
+    ctx->retry = 1;
+
+    ngx_http_axion_unlink(ctx);
+    ngx_http_axion_mark_dirty(ctx);
+
+    return 1;
+}
+
+
 static void
 ngx_http_axion_mark_dirty(ngx_http_axion_ctx_t *ctx)
 {
@@ -169,6 +201,12 @@ ngx_http_axion_flush_dirty(ngx_http_axion_main_conf_t *amcf)
 static void
 ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx)
 {
+    if (ctx->retry) {
+        ctx->retry = 0;
+        ngx_http_axion_dispatch(ctx);
+        return;
+    }
+
     if (ctx->failure.error != AXION_OK) {
         ngx_http_axion_fail(ctx);
         return;
@@ -270,13 +308,7 @@ ngx_http_axion_fail_stream(ngx_http_axion_ctx_t *ctx)
     ngx_buf_t         *b;
     struct axion_out   out;
 
-    ngx_http_axion_count_error(ctx->main, ctx->failure.error);
-
-    ngx_log_error(ngx_http_axion_log_level(ctx->failure.error),
-                  ctx->request->connection->log, 0,
-                  "axion: %s in a stream%s%s",
-                  axion_error_info(ctx->failure.error)->name,
-                  ctx->failure.message[0] ? ": " : "", ctx->failure.message);
+    ngx_http_axion_note_failure(ctx, " in a stream");
 
     b = ngx_http_axion_room(ctx, NGX_HTTP_AXION_FAILURE_BYTES);
 

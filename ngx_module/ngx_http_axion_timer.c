@@ -13,8 +13,7 @@
 #include "ngx_module/ngx_http_axion_module.h"
 
 
-#define NGX_HTTP_AXION_HOLD     60000
-#define NGX_HTTP_AXION_CROWDED  5
+#define NGX_HTTP_AXION_HOLD  60000
 
 
 static void ngx_http_axion_timer_expired(ngx_http_axion_ctx_t *ctx);
@@ -64,8 +63,8 @@ ngx_http_axion_set_timer(ngx_http_axion_ctx_t *ctx)
     if (ctx->state == NGX_HTTP_AXION_WAITING) {
         wait = ngx_http_axion_until(ctx->deadline, wait);
 
-        if (ctx->crowded) {
-            wait = ngx_min(wait, NGX_HTTP_AXION_CROWDED);
+        if (ctx->poll != 0) {
+            wait = ngx_min(wait, ctx->poll);
         }
     }
 
@@ -107,7 +106,7 @@ ngx_http_axion_timer_expired(ngx_http_axion_ctx_t *ctx)
             return;
         }
 
-        if (ctx->crowded) {
+        if (ctx->poll != 0) {
             ngx_http_axion_unlink(ctx);
             ngx_http_axion_dispatch(ctx);
             return;

@@ -136,6 +136,41 @@ class EngineDeath(rig.Test):
         _, error, done = client.stream()
         self.assertEqual((error["code"], done), ("overloaded", False))
 
+    def test_loading_engine_is_waited_for(self):
+        self.echo.options.append("--loading")
+        self.start()
+        streamed = self.client().chat("hello")
+        whole = self.client().chat("hello", stream=False)
+        self.assertEqual(self.nginx.get("/status?ready")[0], 503)
+        self.echo.kill(signal.SIGUSR1)
+        self.assertEqual(streamed.stream(), ("hello", None, True))
+        self.assertEqual(whole.whole()[0], 200)
+        self.assertEqual(self.nginx.get("/status?ready")[0], 200)
+
+    def test_engine_that_loads_too_long_says_so(self):
+        self.nginx.write(http=self.nginx.settings["http"].replace(
+            "connect=30s", "connect=100ms"))
+        self.echo.options.append("--loading")
+        self.start()
+        status, headers, body = self.client().chat("hello").whole()
+        self.assertEqual(status, 503)
+        self.assertIn("retry-after", headers)
+        self.assertEqual(rig.json.loads(body)["error"]["code"],
+                         "model_loading")
+
+    def test_draining_engine_finishes_and_new_requests_wait(self):
+        self.start()
+        running = self.client().chat("!tokens=100 !delay_ms=5 abcd")
+        running.until(b'"content":"abcd"')
+        self.echo.kill(signal.SIGTERM)
+        self.echo.wait("draining")
+        waiting = self.client().chat("hello")
+        self.assertEqual(running.stream(), ("abcd" * 100, None, True))
+        self.echo.process.wait(timeout=rig.HANG)
+        self.echo.stop()
+        self.echo.start()
+        self.assertEqual(waiting.stream(), ("hello", None, True))
+
 
 class TwoEngines(rig.Test):
     def setUp(self):
