@@ -5,7 +5,8 @@
  *   w[n_vocab]       weights, exp of logits
  *   counts[n_vocab]  uses of a token; all zero between calls
  *   group[n_groups]  largest logit of each group of GROUP tokens
- *   kept[], work[]   candidates by ascending id, and a copy to select in
+ *   kept[], work[]   candidates by ascending id, and some to select in
+ *   bucket[]         weight of candidates by distance from the largest logit
  *
  * A banned token has the logit BANNED: finite, so that differences stay
  * finite, and so low that its weight is 0.
@@ -23,6 +24,8 @@
 #define GROUP       64u
 #define BLOCK       256u /* draw: weights summed together */
 #define LANES       8u
+#define BUCKETS     2048u
+#define BUCKETS_PER_UNIT 64.0f
 #define BANNED      (-1e30f)
 #define EDITED_MAX  1e29f
 #define COUNT_DONE  0x80000000u
@@ -39,6 +42,7 @@ struct ax_sampler {
     uint32_t *counts;
     struct ax_candidate *kept;
     struct ax_candidate *work;
+    double bucket[BUCKETS];
 };
 
 
@@ -282,12 +286,58 @@ gather(struct ax_sampler *s, const float *x, float floor)
 }
 
 
+/* Of logits by their distance from the largest: larger ones never have a
+ * higher number, since each rounding here keeps the order. */
+static uint32_t
+bucket_of(float logit, float largest)
+{
+    float distance = (largest - logit) * BUCKETS_PER_UNIT;
+    return distance < (float) (BUCKETS - 1) ? (uint32_t) distance
+                                            : BUCKETS - 1;
+}
+
+
+/* The boundary (select.h) of kept[n], looked for only in the bucket that it
+ * must be in. */
+static struct ax_candidate
+find_boundary(struct ax_sampler *s, uint32_t n, float largest, double target)
+{
+    memset(s->bucket, 0, BUCKETS * sizeof(*s->bucket));
+    for (uint32_t i = 0; i < n; i++) {
+        s->bucket[bucket_of(s->kept[i].logit, largest)] +=
+            (double) s->kept[i].weight;
+    }
+    uint32_t b = 0, last = 0;
+    double before = 0;
+    for (; b < BUCKETS; b++) {
+        if (s->bucket[b] == 0) {
+            continue;
+        }
+        last = b;
+        if (before + s->bucket[b] >= target) {
+            break;
+        }
+        before += s->bucket[b];
+    }
+    if (b == BUCKETS) { /* rounding keeps all of them below the target */
+        before -= s->bucket[last];
+    }
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (bucket_of(s->kept[i].logit, largest) == last) {
+            s->work[m++] = s->kept[i];
+        }
+    }
+    return ax_select_boundary(s->work, m, target - before);
+}
+
+
 /* Drops what comes after the boundary; the ascending ids stay ascending. */
 static uint32_t
-keep_to_boundary(struct ax_sampler *s, uint32_t n, double target)
+keep_to_boundary(struct ax_sampler *s, uint32_t n, float largest,
+                 double target)
 {
-    memcpy(s->work, s->kept, n * sizeof(*s->work));
-    struct ax_candidate last = ax_select_boundary(s->work, n, target);
+    struct ax_candidate last = find_boundary(s, n, largest, target);
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!ax_candidate_before(&last, &s->kept[i])) {
@@ -301,7 +351,7 @@ keep_to_boundary(struct ax_sampler *s, uint32_t n, double target)
 /* At least k groups have a largest value of at least the k-th largest of
  * them, so nothing below that is among the k largest of all. */
 static uint32_t
-keep_top_k(struct ax_sampler *s, const float *x, uint32_t k)
+keep_top_k(struct ax_sampler *s, const float *x, float largest, uint32_t k)
 {
     float floor = -EDITED_MAX;
     if (k <= s->n_groups) {
@@ -309,7 +359,7 @@ keep_top_k(struct ax_sampler *s, const float *x, uint32_t k)
         floor = ax_select_kth(s->group_work, s->n_groups, k);
     }
     uint32_t n = gather(s, x, floor);
-    return n > k ? keep_to_boundary(s, n, k) : n;
+    return n > k ? keep_to_boundary(s, n, largest, k) : n;
 }
 
 
@@ -468,13 +518,13 @@ filter(struct ax_sampler *s, const struct ax_sampling *p, const float *x,
     double mass;
     uint32_t n;
     if (top_k) {
-        n = keep_top_k(s, x, p->top_k);
+        n = keep_top_k(s, x, largest, p->top_k);
         mass = weigh_kept(s, n, largest);
     } else {
         n = keep_heavy(s, p, x, largest, &mass);
     }
     if (p->top_p < 1) {
-        n = keep_to_boundary(s, n, (double) p->top_p * mass);
+        n = keep_to_boundary(s, n, largest, (double) p->top_p * mass);
     }
     return keep_min_p(s, n, p->min_p);
 }
