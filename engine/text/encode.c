@@ -209,8 +209,10 @@ encode_joined(struct ax_encoder *e, const struct joined *j)
         at += len;
         start = at;
     }
-    return rc != 0 ? rc
-                   : plain_run(e, j->p + start, at - start, after_special);
+    if (rc != 0 || start == at) {
+        return rc;
+    }
+    return plain_run(e, j->p + start, at - start, after_special);
 }
 
 

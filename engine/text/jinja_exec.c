@@ -149,25 +149,17 @@ filter_items(struct ax_jinja *j, const struct ax_node *node,
 }
 
 
-static struct ax_value *
-loop_object(struct ax_jinja *j, const struct ax_list *items, size_t at)
-{
-    struct ax_value *loop = ax_value_new(j->pool, AX_V_LOOP);
-
-    if (loop != NULL) {
-        loop->u.loop = (struct ax_loop) { items->items, items->n, at };
-    }
-    return loop;
-}
-
-
 static bool
 run_turns(struct ax_jinja *j, const struct ax_node *node,
     const struct ax_list *items)
 {
     struct ax_scope *outer = j->scope;
-    bool ok = true;
+    struct ax_value *loop = ax_value_new(j->pool, AX_V_LOOP);
+    bool ok = loop != NULL;
 
+    if (ok) {
+        loop->u.loop = (struct ax_loop) { items->items, items->n, 0 };
+    }
     j->scope = NULL;
     for (size_t i = 0; ok && i < items->n; i++) {
         if (j->scope == NULL || j->scope->kept) {
@@ -180,7 +172,8 @@ run_turns(struct ax_jinja *j, const struct ax_node *node,
         j->scope->n = 0;
         ok = ax_jinja_assign(j, node->a, items->items[i]);
         if (ok) {
-            ax_scope_set(j, "loop", loop_object(j, items, i));
+            loop->u.loop.at = i;
+            ax_scope_set(j, "loop", loop);
             ok = exec_block(j, node->c);
         }
         if (j->flow == AX_FLOW_BREAK) {

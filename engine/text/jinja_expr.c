@@ -220,6 +220,9 @@ ax_parse_arguments(struct ax_parser *ps, struct ax_node *node)
                 return false;
             }
             name->name = ax_parse_intern(ps, ps->t->p, ps->t->n);
+            if (name->name == NULL) {
+                return false;
+            }
             ps->t += 2;
         } else if (ax_parse_is_op(ps, "*") || ax_parse_is_op(ps, "**")) {
             ax_parse_fail(ps, AX_TEXT_UNSUPPORTED,

@@ -735,5 +735,5 @@ ax_jinja_parse(struct ax_pool *pool, const char *source, size_t n,
         error->rc = ax_pool_error(pool);
         snprintf(error->text, sizeof(error->text), "template is too large");
     }
-    return root;
+    return error->rc == 0 ? root : NULL;
 }

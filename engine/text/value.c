@@ -47,22 +47,27 @@ ax_value_undefined(struct ax_pool *pool, const char *name)
 }
 
 
+/*
+ * One object serves for each of the values that conditions make by the
+ * thousand.  Nothing writes to them, so all threads may share them.
+ */
+static const struct ax_value  the_none = { .kind = AX_V_NONE };
+static const struct ax_value  the_true = { .kind = AX_V_BOOL, .u.b = true };
+static const struct ax_value  the_false = { .kind = AX_V_BOOL };
+
+
 struct ax_value *
 ax_value_none(struct ax_pool *pool)
 {
-    return ax_value_new(pool, AX_V_NONE);
+    return ax_pool_error(pool) != 0 ? NULL : (struct ax_value *) &the_none;
 }
 
 
 struct ax_value *
 ax_value_bool(struct ax_pool *pool, bool b)
 {
-    struct ax_value *v = ax_value_new(pool, AX_V_BOOL);
-
-    if (v != NULL) {
-        v->u.b = b;
-    }
-    return v;
+    return ax_pool_error(pool) != 0 ? NULL
+           : (struct ax_value *) (b ? &the_true : &the_false);
 }
 
 

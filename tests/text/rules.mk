@@ -12,3 +12,9 @@ UNIT_TESTS += $(TEXT_TESTS)
 $(TEXT_TESTS): LDLIBS = $(TEXT_LDLIBS) -ljansson -lcmocka
 $(TEXT_TESTS): %: %.o $(BUILD)/tests/text/json_values.o \
                $(BUILD)/tests/text/small_vocab.o $(TEXT_LIBS) $(MODEL_LIBS)
+
+TEXT_FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/text/fuzz_*.c))
+FUZZERS += $(TEXT_FUZZERS)
+
+$(TEXT_FUZZERS): LDLIBS = $(TEXT_LDLIBS)
+$(TEXT_FUZZERS): %: %.o $(BUILD)/tests/text/small_vocab.o $(TEXT_LIBS)
