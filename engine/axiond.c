@@ -2,11 +2,16 @@
  * axiond: the engine process.  Parses the command line, runs the server on
  * this thread, and says in its exit status how that went: 0 ended by a
  * signal, 1 could not start or load, 2 the command line is wrong.
+ *
+ * Of the environment it takes systemd's variables alone: a socket that was
+ * passed (LISTEN_PID, LISTEN_FDS) is used instead of --listen's, and
+ * NOTIFY_SOCKET is told when it is ready and when it stops.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "engine/server/passed_socket.h"
 #include "engine/server/server.h"
 
 #define EXIT_USAGE 2
@@ -69,7 +74,15 @@ main(int argc, char **argv)
     if (n_args > 0) {
         return usage_error("arguments without an option name (--help)");
     }
-    if (options.model == NULL || options.listen == NULL) {
+    options.notify = getenv("NOTIFY_SOCKET");
+    if (ax_passed_socket_find(&options.listen_fd, getenv("LISTEN_PID"),
+                              getenv("LISTEN_FDS"), &err) != AXION_OK)
+    {
+        return usage_error(err.text);
+    }
+    if (options.model == NULL ||
+        (options.listen == NULL && options.listen_fd < 0))
+    {
         return usage_error("--model and --listen are needed (--help)");
     }
 

@@ -3,14 +3,19 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "engine/server/notify.h"
+#include "engine/server/passed_socket.h"
 
 #define TAGS_MAX     64u
+#define STATUS_BYTES 300u
 #define LOAD_TICK_US 100000
 #define RATE_TICK_US 1000000
 #define GRACE_US     1000000u
@@ -23,6 +28,24 @@ ax_server_now_us(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t) ts.tv_sec * 1000000u + (uint64_t) ts.tv_nsec / 1000u;
+}
+
+
+/* ---- the service manager ---- */
+
+__attribute__((format(printf, 3, 4))) static void
+tell_manager(struct ax_server *s, const char *state, const char *format, ...)
+{
+    char status[STATUS_BYTES];
+    struct ax_error err;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(status, sizeof(status), format, args);
+    va_end(args);
+    if (ax_notify(s->options.notify, state, status, &err) != AXION_OK) {
+        ax_log(s->log, AXION_LOG_warn, "%s", err.text);
+        s->options.notify = NULL; /* said once */
+    }
 }
 
 
@@ -68,6 +91,7 @@ start_loading(struct ax_server *s, struct ax_error *err)
         .context = s,
     };
     ax_log(s->log, AXION_LOG_notice, "loading %s", o->model);
+    tell_manager(s, NULL, "loading %s", o->model);
     if (pthread_create(&s->loader, NULL, load_main, s) != 0) {
         return ax_error_set(err, AXION_ERR_SYSTEM,
                             "cannot start the loader thread");
@@ -118,6 +142,8 @@ on_loaded(struct ax_server *s, struct source *source)
     if (rc != AXION_OK) {
         ax_log(s->log, AXION_LOG_crit, "cannot load the model: %s",
                s->load_error.text);
+        tell_manager(s, NULL, "cannot load the model: %s",
+                     s->load_error.text);
         ax_engine_close(s->engine);
         s->engine = NULL;
         s->state = AXION_ENGINE_FAILED;
@@ -130,6 +156,8 @@ on_loaded(struct ax_server *s, struct source *source)
     ax_server_announce(s);
     log_engine(s);
     ax_log(s->log, AXION_LOG_notice, "ready on %s", s->listen_path);
+    tell_manager(s, "READY=1", "serving \"%s\" on %s", s->engine->id,
+                 s->listen_path);
 }
 
 
@@ -142,7 +170,9 @@ stop_listening(struct ax_server *s)
         ax_loop_unwatch(s->loop, s->listen_fd);
         close(s->listen_fd);
         s->listen_fd = -1;
-        (void) unlink(s->listen_path);
+        if (!s->listen_passed) {
+            (void) unlink(s->listen_path);
+        }
     }
 }
 
@@ -153,6 +183,7 @@ begin_drain(struct ax_server *s)
     stop_listening(s);
     if (s->state == AXION_ENGINE_LOADING) {
         ax_log(s->log, AXION_LOG_notice, "ended while loading");
+        tell_manager(s, "STOPPING=1", "ended while loading");
         s->ended = true;
         return;
     }
@@ -162,6 +193,7 @@ begin_drain(struct ax_server *s)
     ax_log(s->log, AXION_LOG_notice,
            "draining: %u requests, at most %llu ms", s->n_live,
            (unsigned long long) s->options.drain_timeout_ms);
+    tell_manager(s, "STOPPING=1", "draining %u requests", s->n_live);
     ax_server_announce(s);
 }
 
@@ -329,6 +361,31 @@ watch(struct ax_server *s, int fd, struct source *source,
 
 
 static int
+open_listen(struct ax_server *s, struct ax_error *err)
+{
+    char why[128];
+    if (s->options.listen_fd >= 0) {
+        int rc = ax_passed_socket_take(s->options.listen_fd, s->listen_path,
+                                       sizeof(s->listen_path), err);
+        if (rc == AXION_OK) {
+            s->listen_fd = s->options.listen_fd;
+            s->listen_passed = true;
+            ax_log(s->log, AXION_LOG_notice, "%s was passed by the service "
+                   "manager", s->listen_path);
+        }
+        return rc;
+    }
+    int rc = axion_listen(s->options.listen, &s->listen_fd, s->listen_path,
+                          sizeof(s->listen_path), why, sizeof(why));
+    if (rc != AXION_OK) {
+        s->listen_fd = -1;
+        return ax_error_set(err, rc, "--listen: %s", why);
+    }
+    return AXION_OK;
+}
+
+
+static int
 open_descriptors(struct ax_server *s, struct ax_error *err)
 {
     sigset_t signals;
@@ -345,14 +402,7 @@ open_descriptors(struct ax_server *s, struct ax_error *err)
     if (rc != AXION_OK) {
         return ax_error_set(err, rc, "cannot start the helper thread");
     }
-    char why[128];
-    rc = axion_listen(s->options.listen, &s->listen_fd, s->listen_path,
-                      sizeof(s->listen_path), why, sizeof(why));
-    if (rc != AXION_OK) {
-        s->listen_fd = -1;
-        return ax_error_set(err, rc, "--listen: %s", why);
-    }
-    return AXION_OK;
+    return open_listen(s, err);
 }
 
 

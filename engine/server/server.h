@@ -30,6 +30,8 @@ struct ax_server_options {
     const char *isa;
     const char *event_loop;
     const char *log_level;
+    const char *notify; /* $NOTIFY_SOCKET, or NULL */
+    int listen_fd; /* passed by the service manager, before listen; or -1 */
     uint32_t threads;
     uint32_t ctx;
     uint32_t max_batch;

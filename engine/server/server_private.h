@@ -106,6 +106,7 @@ struct ax_server {
     int result;
 
     int listen_fd;
+    bool listen_passed; /* its file is the service manager's */
     char listen_path[128];
     int signal_fd, loaded_fd;
     struct source listen_source, signal_source, loaded_source, helper_source;
