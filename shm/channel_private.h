@@ -76,7 +76,7 @@ struct axion_channel {
     /* SQ: ours is the head */
     uint32_t sq_head;
     uint32_t sq_tail_seen;
-    uint32_t ticket;
+    uint64_t ticket;
     int sq_moved; /* head moved since the client was last looked at */
     int armed;
 
@@ -84,7 +84,7 @@ struct axion_channel {
     uint32_t cq_tail;
     uint32_t cq_published;
     uint32_t cq_head_seen;
-    uint32_t cq_rung;
+    uint64_t cq_rung;
     uint32_t *cq_owner; /* [cq_entries] stream of each record in the ring */
 
     struct axion_channel_stream *streams; /* [streams] */

@@ -50,7 +50,7 @@ struct axion_client {
     uint32_t sq_tail;
     uint32_t sq_published;
     uint32_t sq_head_seen;
-    uint32_t sq_rung;
+    uint64_t sq_rung;
     uint64_t arena_head; /* free-running bytes; both 0 when it is empty */
     uint64_t arena_tail;
     uint32_t *sq_arena_bytes; /* [sq_entries] what each record holds */
@@ -59,7 +59,7 @@ struct axion_client {
     uint32_t cq_head;
     uint32_t cq_published;
     uint32_t cq_tail_seen;
-    uint32_t ticket;
+    uint64_t ticket;
     int armed;
 
     struct axion_client_slot *slots; /* [streams] */

@@ -80,14 +80,14 @@ axion_doorbells_take(int fd, const char **why)
 
 
 void
-axion_wake(int fd, const struct axion_index *need, uint32_t bits,
-           uint32_t *rung)
+axion_wake(int fd, const struct axion_wakeup *need, uint32_t bits,
+           uint64_t *rung)
 {
     /* Waker's fence: between our index, stored before, and need_wakeup.
      * Pairs with the sleeper's, between its ticket and its load of the
      * index (axion_client_arm, axion_channel_arm). */
     axion_full_fence();
-    uint32_t ticket = axion_need_wakeup_get(need);
+    uint64_t ticket = axion_need_wakeup_get(need);
     if ((ticket & bits) == 0 || ticket == *rung) {
         return;
     }

@@ -51,17 +51,17 @@ axion_index_publish(struct axion_index *index, uint32_t value)
 }
 
 
-static inline uint32_t
-axion_need_wakeup_get(const struct axion_index *need)
+static inline uint64_t
+axion_need_wakeup_get(const struct axion_wakeup *need)
 {
-    return __atomic_load_n(&need->value, __ATOMIC_RELAXED);
+    return __atomic_load_n(&need->ticket, __ATOMIC_RELAXED);
 }
 
 
 static inline void
-axion_need_wakeup_set(struct axion_index *need, uint32_t value)
+axion_need_wakeup_set(struct axion_wakeup *need, uint64_t ticket)
 {
-    __atomic_store_n(&need->value, value, __ATOMIC_RELAXED);
+    __atomic_store_n(&need->ticket, ticket, __ATOMIC_RELAXED);
 }
 
 
@@ -116,19 +116,19 @@ axion_span(uint32_t bytes, uint32_t inline_bytes)
 /* ---- going to sleep and waking ---- */
 
 /* The next ticket, with `bits` of AXION_WAKE_*. */
-static inline uint32_t
-axion_ticket(uint32_t *last, uint32_t bits)
+static inline uint64_t
+axion_ticket(uint64_t *last, uint32_t bits)
 {
     *last += AXION_WAKE_TICKET;
-    return (*last & ~(AXION_WAKE_TICKET - 1)) | bits;
+    return *last | bits;
 }
 
 
 /* Rings `fd` when the peer sleeps, waits for one of `bits` and was not rung
  * for this sleep yet.  Contains the full fence, so the store that the peer
  * sleeps for must come before the call. */
-void axion_wake(int fd, const struct axion_index *need, uint32_t bits,
-                uint32_t *rung);
+void axion_wake(int fd, const struct axion_wakeup *need, uint32_t bits,
+                uint64_t *rung);
 
 /* Takes pending doorbells off a connected socket.  AXION_OK; ENGINE_LOST at
  * end of file; PROTOCOL for anything that is not a doorbell, or for more of

@@ -55,6 +55,10 @@ struct axion_index { /* one index alone on its cache line */
     _Alignas(AXION_CACHE_LINE) uint32_t value;
 };
 
+struct axion_wakeup { /* alone on its cache line, too */
+    _Alignas(AXION_CACHE_LINE) uint64_t ticket;
+};
+
 struct axion_region {
     uint32_t magic;
     uint32_t version;
@@ -66,16 +70,17 @@ struct axion_region {
     struct axion_index sq_head;        /* engine stores, client loads */
     struct axion_index cq_tail;        /* engine stores, client loads */
     struct axion_index cq_head;        /* client stores, engine loads */
-    struct axion_index sq_need_wakeup; /* engine sleeps: ring its doorbell */
-    struct axion_index cq_need_wakeup; /* client sleeps: ring its doorbell */
+    struct axion_wakeup sq_need_wakeup; /* engine sleeps: ring its doorbell */
+    struct axion_wakeup cq_need_wakeup; /* client sleeps: ring its doorbell */
 };
 
 /*
  * need_wakeup is 0 while its owner is awake.  Before it sleeps, the owner
- * stores a ticket that differs from its last one, plus what it waits for:
- * RECORDS, always; SPACE when something of its own is held back until the
- * peer's head moves (client: commands that found the SQ full; engine: events
- * without credit).  One doorbell per ticket is enough.
+ * stores a ticket that it never used before, plus what it waits for: RECORDS,
+ * always; SPACE when something of its own is held back until the peer's head
+ * moves (client: commands that found the SQ full; engine: events without
+ * credit).  One doorbell per ticket is enough.  Tickets have 64 bits because
+ * one that came again could be taken for one that was rung for.
  */
 #define AXION_WAKE_RECORDS 1u
 #define AXION_WAKE_SPACE   2u

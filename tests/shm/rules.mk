@@ -28,3 +28,6 @@ BENCH_RING := $(BUILD)/bench/bench_ring
 BENCHES    += $(BENCH_RING)
 
 $(BENCH_RING): $(BUILD)/bench/bench_ring.o $(BUILD)/libaxion_shm.a
+
+# A script, run where it lies.
+RING_TESTS += tests/shm/test_wakeup_model.sh

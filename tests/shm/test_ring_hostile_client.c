@@ -320,18 +320,19 @@ scribble(struct raw *raw, uint64_t *random)
 {
     struct axion_index *const indexes[] = {
         &raw->map.region->sq_tail, &raw->map.region->sq_head,
-        &raw->map.region->cq_tail, &raw->map.region->cq_head,
-        &raw->map.region->sq_need_wakeup, &raw->map.region->cq_need_wakeup};
+        &raw->map.region->cq_tail, &raw->map.region->cq_head};
     uint64_t dice = next_random(random);
     struct axion_sqe sqe;
 
     switch (dice % 16) {
     case 0:
-        axion_index_publish(indexes[(dice >> 8) % 6],
+        axion_index_publish(indexes[(dice >> 8) % 4],
                             (uint32_t) (dice >> 32));
+        axion_need_wakeup_set(&raw->map.region->sq_need_wakeup, dice);
+        axion_need_wakeup_set(&raw->map.region->cq_need_wakeup, dice);
         break;
     case 1:
-        axion_index_publish(indexes[(dice >> 8) % 6],
+        axion_index_publish(indexes[(dice >> 8) % 4],
                             raw->index + (uint32_t) (dice >> 40) % 32 - 16);
         break;
     case 2:

@@ -369,15 +369,16 @@ scribble(struct stage *stage, uint64_t *random)
     struct raw *raw = &stage->raw;
     struct axion_index *const indexes[] = {
         &raw->map.region->sq_tail, &raw->map.region->sq_head,
-        &raw->map.region->cq_tail, &raw->map.region->cq_head,
-        &raw->map.region->sq_need_wakeup, &raw->map.region->cq_need_wakeup};
+        &raw->map.region->cq_tail, &raw->map.region->cq_head};
     uint64_t dice = next_random(random);
 
     if (dice % 32 == 0) {
-        axion_index_publish(indexes[(dice >> 8) % 6],
+        axion_index_publish(indexes[(dice >> 8) % 4],
                             (uint32_t) (dice >> 32));
+        axion_need_wakeup_set(&raw->map.region->sq_need_wakeup, dice);
+        axion_need_wakeup_set(&raw->map.region->cq_need_wakeup, dice);
     } else if (dice % 32 == 1) {
-        axion_index_publish(indexes[(dice >> 8) % 6],
+        axion_index_publish(indexes[(dice >> 8) % 4],
                             raw->index + (uint32_t) (dice >> 40) % 80 - 8);
     } else if (dice % 32 < 5) {
         axion_index_publish(&raw->map.region->sq_head,
