@@ -28,8 +28,6 @@ static ngx_int_t ngx_http_axion_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_axion_variable_tenant(ngx_http_request_t *r,
     ngx_http_variable_value_t *v);
-static ngx_int_t ngx_http_axion_variable_model(ngx_http_axion_ctx_t *ctx,
-    ngx_http_variable_value_t *v);
 static ngx_int_t ngx_http_axion_variable_number(ngx_http_axion_ctx_t *ctx,
     ngx_http_variable_value_t *v, uint64_t number);
 static ngx_int_t ngx_http_axion_variable_seconds(ngx_http_axion_ctx_t *ctx,
@@ -115,7 +113,15 @@ ngx_http_axion_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     switch (data) {
 
     case NGX_HTTP_AXION_VAR_MODEL:
-        return ngx_http_axion_variable_model(ctx, v);
+
+        /* it may go into a header: the parser refuses controls in names */
+
+        if (ctx->parsed.model.bytes == 0) {
+            return NGX_OK;
+        }
+
+        return ngx_http_axion_variable_set(v, ctx->parsed.model.data,
+                                           ctx->parsed.model.bytes);
 
     case NGX_HTTP_AXION_VAR_ENGINE:
         if (ctx->engine_name.len == 0) {
@@ -210,35 +216,6 @@ ngx_http_axion_variable_tenant(ngx_http_request_t *r,
 
     return ngx_http_axion_variable_set(v, tenant->name.data,
                                        tenant->name.bytes);
-}
-
-
-/* The name comes from a body: it may go into a header, so without controls. */
-static ngx_int_t
-ngx_http_axion_variable_model(ngx_http_axion_ctx_t *ctx,
-    ngx_http_variable_value_t *v)
-{
-    u_char    *p;
-    uint32_t   i;
-
-    if (ctx->parsed.model.bytes == 0) {
-        return NGX_OK;
-    }
-
-    p = ngx_pnalloc(ctx->request->pool, ctx->parsed.model.bytes);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < ctx->parsed.model.bytes; i++) {
-        p[i] = (u_char) ctx->parsed.model.data[i];
-
-        if (p[i] < 0x20 || p[i] == 0x7f) {
-            p[i] = '?';
-        }
-    }
-
-    return ngx_http_axion_variable_set(v, (char *) p, i);
 }
 
 
