@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compares our template interpreter with Jinja2 on real chat templates.
 
-Every *.jinja file of a folder (argument, AXION_TEMPLATES, or the templates of
-llama.cpp where tools/llama.sh unpacked them) is rendered in several
-conversations by Jinja2, set up as transformers sets it up, and by the driver
+Every *.jinja file of a folder (argument, else $AXION_LLAMA_MODELS/templates,
+else .cache/llama-models/templates) is rendered in several conversations by
+Jinja2, set up as transformers sets it up, and by the driver
 build/tests/text/render-template; the texts must be equal, and where Jinja2
 fails ours must fail too.  What a client wrote must end up in untrusted
 segments.  Without templates it skips with 77.  The templates are never copied
@@ -195,18 +195,16 @@ def compare(name, conversation, expected, failure, got):
 
 
 def template_folder():
-    build = os.environ.get("BUILD", "build")
-    names = sys.argv[1:2] + [os.environ.get("AXION_TEMPLATES", "")]
-    names += glob.glob(".cache/**/models/templates", recursive=True)
-    names += glob.glob(f"{build}/**/models/templates", recursive=True)
-    return next((name for name in names if name and os.path.isdir(name)),
-                None)
+    models = os.environ.get("AXION_LLAMA_MODELS", ".cache/llama-models")
+    folder = (sys.argv[1] if len(sys.argv) > 1
+              else os.path.join(models, "templates"))
+    return folder if os.path.isdir(folder) else None
 
 
 def main():
     folder = template_folder()
     if folder is None:
-        print("SKIP: no chat templates (AXION_TEMPLATES=folder)")
+        print("SKIP: no chat templates (tests/text/fetch_llama_models.sh)")
         return 77
     driver = os.path.join(os.environ.get("BUILD", "build"),
                           "tests/text/render-template")
