@@ -71,8 +71,8 @@ def hints(running):
     say(f"""
 What to try next:
   KEEP=1 make demo                 the same, and it stays up
-  PROMPT='Tell a joke.' make demo
-  {stack.build_path('axion')} chat {MODEL}
+  PROMPT='What is the capital of Italy?' make demo
+  {os.path.relpath(stack.build_path('axion'))} chat {MODEL}
   docs/getting-started.md          your own nginx, keys, systemd""")
     if running is None:
         return
