@@ -23,6 +23,9 @@
 
 static const struct ax_family *const families[] = {
     &ax_family_llama,
+    &ax_family_qwen2,
+    &ax_family_qwen3,
+    &ax_family_gemma3,
 };
 
 #define N_FAMILIES  (sizeof(families) / sizeof(families[0]))

@@ -54,7 +54,10 @@ struct ax_family {
 };
 
 
+extern const struct ax_family  ax_family_gemma3;
 extern const struct ax_family  ax_family_llama;
+extern const struct ax_family  ax_family_qwen2;
+extern const struct ax_family  ax_family_qwen3;
 
 /* NULL: unknown. */
 const struct ax_family *ax_family_find(const char *architecture, uint64_t n);
