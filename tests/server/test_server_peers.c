@@ -3,6 +3,8 @@
  * sequences are freed, its channel ends with one log line, and the others'
  * answers are what they would have been.
  */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "shm/client_private.h"
 #include "tests/server/harness.h"
 
 static struct engine engine;
@@ -142,8 +145,12 @@ static void
 expect_closed(int fd)
 {
     char data[512];
-    while (recv(fd, data, sizeof(data), 0) > 0) {
-    }
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    ssize_t n;
+    do {
+        assert_int_equal(poll(&p, 1, -1), 1);
+        n = recv(fd, data, sizeof(data), MSG_DONTWAIT);
+    } while (n > 0 || (n < 0 && errno == EAGAIN));
     close(fd);
 }
 
@@ -173,6 +180,68 @@ test_hostile_clients_die_alone(void **state)
     expect_nothing_left(1);
     read_board(client, &board);
     assert_int_equal(board.channels_lost_protocol, 2);
+    stop();
+}
+
+
+/* Writes that only a broken client makes, into a region with streams that
+ * are being computed. */
+static void
+break_tail(struct axion_client *c)
+{
+    struct axion_index *tail = &c->map.region->sq_tail;
+    axion_index_publish(tail, axion_index_load(tail) + 1000000);
+}
+
+
+static void
+break_command(struct axion_client *c)
+{
+    struct axion_index *tail = &c->map.region->sq_tail;
+    uint32_t at = axion_index_load(tail);
+    struct axion_sqe bad = {.op = 99};
+    memcpy(&c->map.sq[at & (c->geometry.sq_entries - 1)], &bad, sizeof(bad));
+    axion_index_publish(tail, at + 1);
+}
+
+
+static void
+break_head(struct axion_client *c)
+{
+    struct axion_index *head = &c->map.region->cq_head;
+    axion_index_publish(head, axion_index_load(head) + 1000000);
+}
+
+
+static void
+test_broken_rings_end_their_channel_alone(void **state)
+{
+    static void (*const breaks[])(struct axion_client *) = {
+        break_tail, break_command, break_head};
+    enum { N = 10 };
+    static struct stream streams[N];
+    struct request_options o;
+    struct axion_board board;
+    (void) state;
+    start();
+    for (size_t i = 0; i < sizeof(breaks) / sizeof(breaks[0]); i++) {
+        struct axion_client *bad = client_open(&engine, "bad");
+        request_init(&o, "bad", 900);
+        for (uint32_t k = 0; k < N; k++) {
+            submit(bad, &o, &streams[k]);
+        }
+        submit(client, &request, &beside);
+        wait_tokens(bad, &streams[0], 2);
+        breaks[i](bad);
+        engine_wait_log(&engine, "channel of \"bad\"");
+        expect_closed(dup(axion_client_fd(bad)));
+        axion_client_close(bad);
+        wait_ended(client, &beside);
+        expect_same(&reference, &beside);
+    }
+    expect_nothing_left(1);
+    read_board(client, &board);
+    assert_int_equal(board.channels_lost_protocol, 3);
     stop();
 }
 
@@ -207,6 +276,7 @@ main(void)
         cmocka_unit_test(test_killed_client_frees_its_sequences),
         cmocka_unit_test(test_stopped_client_does_not_slow_others),
         cmocka_unit_test(test_hostile_clients_die_alone),
+        cmocka_unit_test(test_broken_rings_end_their_channel_alone),
         cmocka_unit_test(test_payload_of_garbage_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,6 +121,43 @@ test_64_streams_equal_each_alone(void **state)
 
 
 static void
+run_many(const char *const *args, struct stream *streams, uint32_t n)
+{
+    start(args);
+    for (uint32_t i = 0; i < n; i++) {
+        struct request_options o;
+        vary(&o, i);
+        submit(client, &o, &streams[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        wait_ended(client, &streams[i]);
+    }
+    stop();
+}
+
+
+static void
+test_threads_and_chunks_change_nothing(void **state)
+{
+    enum { N = 16 };
+    static struct stream plain[N], other[N];
+    (void) state;
+    run_many((const char *[]){"--threads", "1", "--max-batch", "512", NULL},
+             plain, N);
+    run_many((const char *[]){"--threads", "2", "--max-batch", "16", NULL},
+             other, N);
+    for (uint32_t i = 0; i < N; i++) {
+        expect_same(&plain[i], &other[i]);
+    }
+    run_many((const char *[]){"--max-sequences", "3", "--max-batch", "7",
+                              "--kv-memory", "1m", NULL}, other, N);
+    for (uint32_t i = 0; i < N; i++) {
+        expect_same(&plain[i], &other[i]);
+    }
+}
+
+
+static void
 test_preempted_streams_equal_each_alone(void **state)
 {
     enum { N = 8 };
@@ -305,6 +342,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_usage_and_limits),
         cmocka_unit_test(test_64_streams_equal_each_alone),
+        cmocka_unit_test(test_threads_and_chunks_change_nothing),
         cmocka_unit_test(test_preempted_streams_equal_each_alone),
         cmocka_unit_test(test_paused_stream_goes_on_unchanged),
         cmocka_unit_test(test_slow_reader_holds_only_itself),
