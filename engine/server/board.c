@@ -5,11 +5,12 @@
  */
 #include "engine/server/server_private.h"
 
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RATE_WINDOW_US 1000000u
+
+_Static_assert(AX_ENGINE_ID_BYTES == AXION_NAME_BYTES, "ids on the board");
 
 
 void
@@ -20,6 +21,11 @@ ax_server_board_open(struct ax_server *s)
     b->engine_pid = (uint64_t) getpid();
     b->started = (uint64_t) time(NULL);
     s->rate_since_us = ax_server_now_us();
+    /* While it loads a gateway can tell "loading" from "no such model". */
+    char file_id[AX_ENGINE_ID_BYTES];
+    b->n_models = 1;
+    ax_engine_names(s->options.model, s->options.alias, file_id,
+                    b->models[0].id);
 }
 
 
@@ -33,9 +39,7 @@ ax_server_board_model(struct ax_server *s)
     b->kv_blocks_total = ax_kv_blocks_total(e->kv);
     b->kv_block_tokens = AX_KV_BLOCK_TOKENS;
     b->kv_bytes = ax_kv_block_bytes(e->kv) * b->kv_blocks_total;
-    b->n_models = 1;
     struct axion_board_model *m = &b->models[0];
-    memcpy(m->id, e->id, sizeof(m->id));
     m->context_tokens = e->ctx;
     m->vocabulary = e->info->n_vocab;
     m->created = e->created;

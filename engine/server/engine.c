@@ -33,21 +33,28 @@ kv_bytes_default(void)
 }
 
 
-static void
-name_model(struct ax_engine *e, const struct ax_engine_options *options)
+void
+ax_engine_names(const char *path, const char *alias,
+                char file_id[AX_ENGINE_ID_BYTES],
+                char id[AX_ENGINE_ID_BYTES])
 {
-    const char *slash = strrchr(options->path, '/');
-    const char *base = slash != NULL ? slash + 1 : options->path;
+    const char *slash = strrchr(path, '/');
+    const char *base = slash != NULL ? slash + 1 : path;
     size_t n = strlen(base);
     if (n > 5 && strcmp(base + n - 5, ".gguf") == 0) {
         n -= 5;
     }
-    ax_error_escape(e->file_id, sizeof(e->file_id), base, n);
-    snprintf(e->id, sizeof(e->id), "%s",
-             options->alias != NULL ? options->alias : e->file_id);
+    ax_error_escape(file_id, AX_ENGINE_ID_BYTES, base, n);
+    snprintf(id, AX_ENGINE_ID_BYTES, "%s", alias != NULL ? alias : file_id);
+}
+
+
+static uint64_t
+created_at(const char *path)
+{
     struct stat st;
-    e->created = stat(options->path, &st) == 0 && st.st_mtime > 0
-                     ? (uint64_t) st.st_mtime : 0;
+    return stat(path, &st) == 0 && st.st_mtime > 0 ? (uint64_t) st.st_mtime
+                                                   : 0;
 }
 
 
@@ -144,7 +151,8 @@ ax_engine_open(struct ax_engine **out,
     e->batch_tokens = options->batch_tokens;
     e->sequences = options->sequences < options->batch_tokens
                        ? options->sequences : options->batch_tokens;
-    name_model(e, options);
+    ax_engine_names(options->path, options->alias, e->file_id, e->id);
+    e->created = created_at(options->path);
     struct ax_model_options model = {
         .path = options->path,
         .isa = options->isa,

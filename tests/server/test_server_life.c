@@ -244,6 +244,7 @@ asked_while_loading(uint32_t n_layer)
     if (error == AXION_ERR_ENGINE_LOADING) {
         assert_true(s.retry_after_ms > 0);
         assert_int_equal(board.state, AXION_ENGINE_LOADING);
+        assert_string_equal(board.models[0].id, "big");
     } else {
         assert_int_equal(error, AXION_OK);
     }
