@@ -451,7 +451,6 @@ ax_server_open(struct ax_server **out,
         ax_error_set(err, rc, "cannot make the load board");
         goto failed;
     }
-    ax_server_publish(s); /* before anyone can look */
     ax_server_publish(s); /* before a gateway can see it: LOADING, not zeros */
     if ((rc = open_descriptors(s, err)) != AXION_OK ||
         (rc = watch_all(s, err)) != AXION_OK ||
