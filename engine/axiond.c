@@ -25,7 +25,8 @@ print_help(void)
     printf("axiond " AXION_VERSION ": serves a model to gateways over shared "
            "memory\n\nusage: axiond --model FILE --listen unix:PATH "
            "[options]\n\n%s\nSizes take k, m, g; times ms, s, m, h, d.  "
-           "SIGTERM and SIGINT drain, a second one ends at once.\n", text);
+           "SIGTERM and SIGINT drain, a second one ends at once.\n",
+           text);
 }
 
 
@@ -58,9 +59,8 @@ main(int argc, char **argv)
     struct ax_error err = {0};
     int n_args;
     ax_server_defaults(&options);
-    if (ax_options_parse(ax_server_option_table, &options, argc, argv,
-                         &n_args, &err) != AXION_OK)
-    {
+    if (ax_options_parse(ax_server_option_table, &options, argc, argv, &n_args,
+                         &err) != AXION_OK) {
         return usage_error(err.text);
     }
     if (options.help) {
@@ -76,13 +76,11 @@ main(int argc, char **argv)
     }
     options.notify = getenv("NOTIFY_SOCKET");
     if (ax_passed_socket_find(&options.listen_fd, getenv("LISTEN_PID"),
-                              getenv("LISTEN_FDS"), &err) != AXION_OK)
-    {
+                              getenv("LISTEN_FDS"), &err) != AXION_OK) {
         return usage_error(err.text);
     }
     if (options.model == NULL ||
-        (options.listen == NULL && options.listen_fd < 0))
-    {
+        (options.listen == NULL && options.listen_fd < 0)) {
         return usage_error("--model and --listen are needed (--help)");
     }
 

@@ -21,14 +21,14 @@
 #include "engine/sample/random.h"
 #include "engine/sample/select.h"
 
-#define GROUP       64u
-#define BLOCK       256u /* draw: weights summed together */
-#define LANES       8u
-#define BUCKETS     2048u
+#define GROUP            64u
+#define BLOCK            256u /* draw: weights summed together */
+#define LANES            8u
+#define BUCKETS          2048u
 #define BUCKETS_PER_UNIT 64.0f
-#define BANNED      (-1e30f)
-#define EDITED_MAX  1e29f
-#define COUNT_DONE  0x80000000u
+#define BANNED           (-1e30f)
+#define EDITED_MAX       1e29f
+#define COUNT_DONE       0x80000000u
 
 struct ax_sampler {
     uint32_t n_vocab;
@@ -119,8 +119,7 @@ ax_sampler_open(struct ax_sampler **out, uint32_t n_vocab,
     s->work = calloc(n_vocab, sizeof(*s->work));
     if (s->x == NULL || s->w == NULL || s->group == NULL ||
         s->group_work == NULL || s->block == NULL || s->counts == NULL ||
-        s->kept == NULL || s->work == NULL)
-    {
+        s->kept == NULL || s->work == NULL) {
         ax_sampler_close(s);
         return AXION_ERR_NO_MEMORY;
     }
@@ -189,7 +188,7 @@ penalized(const struct ax_sampling *p, float x, uint32_t uses)
         x *= p->repetition_penalty;
     }
     if (uses > 0) {
-        x -= (float) uses * p->frequency_penalty + p->presence_penalty;
+        x -= (float)uses * p->frequency_penalty + p->presence_penalty;
     }
     return clamp_edited(x);
 }
@@ -247,8 +246,7 @@ group_maxima(struct ax_sampler *s, const float *x)
     float largest = x[0];
     for (uint32_t g = 0; g < s->n_groups; g++) {
         uint32_t begin = g * GROUP;
-        uint32_t end = begin + GROUP < s->n_vocab ? begin + GROUP
-                                                  : s->n_vocab;
+        uint32_t end = begin + GROUP < s->n_vocab ? begin + GROUP : s->n_vocab;
         float m = x[begin];
         for (uint32_t i = begin + 1; i < end; i++) {
             m = x[i] > m ? x[i] : m;
@@ -271,8 +269,7 @@ gather(struct ax_sampler *s, const float *x, float floor)
             continue;
         }
         uint32_t begin = g * GROUP;
-        uint32_t end = begin + GROUP < s->n_vocab ? begin + GROUP
-                                                  : s->n_vocab;
+        uint32_t end = begin + GROUP < s->n_vocab ? begin + GROUP : s->n_vocab;
         for (uint32_t i = begin; i < end; i++) {
             if (x[i] >= floor && x[i] > BANNED) {
                 s->kept[n].logit = x[i];
@@ -292,8 +289,7 @@ static uint32_t
 bucket_of(float logit, float largest)
 {
     float distance = (largest - logit) * BUCKETS_PER_UNIT;
-    return distance < (float) (BUCKETS - 1) ? (uint32_t) distance
-                                            : BUCKETS - 1;
+    return distance < (float)(BUCKETS - 1) ? (uint32_t)distance : BUCKETS - 1;
 }
 
 
@@ -305,7 +301,7 @@ find_boundary(struct ax_sampler *s, uint32_t n, float largest, double target)
     memset(s->bucket, 0, BUCKETS * sizeof(*s->bucket));
     for (uint32_t i = 0; i < n; i++) {
         s->bucket[bucket_of(s->kept[i].logit, largest)] +=
-            (double) s->kept[i].weight;
+            (double)s->kept[i].weight;
     }
     uint32_t b = 0, last = 0;
     double before = 0;
@@ -334,8 +330,7 @@ find_boundary(struct ax_sampler *s, uint32_t n, float largest, double target)
 
 /* Drops what comes after the boundary; the ascending ids stay ascending. */
 static uint32_t
-keep_to_boundary(struct ax_sampler *s, uint32_t n, float largest,
-                 double target)
+keep_to_boundary(struct ax_sampler *s, uint32_t n, float largest, double target)
 {
     struct ax_candidate last = find_boundary(s, n, largest, target);
     uint32_t m = 0;
@@ -371,11 +366,11 @@ sum_weights(const float *w, uint32_t n)
     uint32_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         for (uint32_t l = 0; l < LANES; l++) {
-            lane[l] += (double) w[i + l];
+            lane[l] += (double)w[i + l];
         }
     }
     for (; i < n; i++) {
-        lane[i % LANES] += (double) w[i];
+        lane[i % LANES] += (double)w[i];
     }
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
            ((lane[1] + lane[5]) + (lane[3] + lane[7]));
@@ -393,15 +388,15 @@ keep_heavy(struct ax_sampler *s, const struct ax_sampling *p, const float *x,
 {
     s->ops->exp_sub(s->w, x, largest, s->n_vocab);
     *mass = sum_weights(s->w, s->n_vocab);
-    double least = 0.5 * (1 - (double) p->top_p) * *mass / s->n_vocab;
-    if (least < (double) p->min_p) {
-        least = (double) p->min_p;
+    double least = 0.5 * (1 - (double)p->top_p) * *mass / s->n_vocab;
+    if (least < (double)p->min_p) {
+        least = (double)p->min_p;
     }
     /* A little below, for the roundings of exp and log; the exact cuts come
      * after. */
     float floor = -EDITED_MAX;
     if (least > 0) {
-        floor = largest + (float) axk_log64(least) - 1e-3f;
+        floor = largest + (float)axk_log64(least) - 1e-3f;
     }
     uint32_t n = gather(s, x, floor);
     for (uint32_t i = 0; i < n; i++) {
@@ -442,8 +437,7 @@ keep_min_p(struct ax_sampler *s, uint32_t n, float min_p)
  * ahead of it; should rounding put the point behind all, the last that has
  * any weight. */
 static uint32_t
-draw_block(const double *block, uint32_t n_blocks, double point,
-           double *before)
+draw_block(const double *block, uint32_t n_blocks, double point, double *before)
 {
     double sum = 0;
     uint32_t chosen = 0;
@@ -481,7 +475,7 @@ draw(struct ax_sampler *s, const float *w, uint32_t n, double u)
     for (uint32_t i = begin; i < end && before <= point; i++) {
         if (w[i] > 0) {
             chosen = i;
-            before += (double) w[i];
+            before += (double)w[i];
         }
     }
     return chosen;
@@ -524,7 +518,7 @@ filter(struct ax_sampler *s, const struct ax_sampling *p, const float *x,
         n = keep_heavy(s, p, x, largest, &mass);
     }
     if (p->top_p < 1) {
-        n = keep_to_boundary(s, n, largest, (double) p->top_p * mass);
+        n = keep_to_boundary(s, n, largest, (double)p->top_p * mass);
     }
     return keep_min_p(s, n, p->min_p);
 }
@@ -541,7 +535,7 @@ ax_sample(struct ax_sampler *s, const struct ax_sampling *p,
     }
     const float *x = edit_logits(s, p, h, logits);
     if (p->temperature == 0) {
-        *token = (int32_t) s->ops->argmax(x, s->n_vocab);
+        *token = (int32_t)s->ops->argmax(x, s->n_vocab);
         return x[*token] > BANNED ? AXION_OK : AXION_ERR_INVALID_VALUE;
     }
 
@@ -553,13 +547,13 @@ ax_sample(struct ax_sampler *s, const struct ax_sampling *p,
     uint32_t n = filter(s, p, x, largest);
     if (n == 0) {
         temper(s, x, s->n_vocab, largest, p->temperature);
-        *token = (int32_t) draw(s, s->w, s->n_vocab, u);
+        *token = (int32_t)draw(s, s->w, s->n_vocab, u);
         return AXION_OK;
     }
     for (uint32_t i = 0; i < n; i++) {
         s->w[i] = s->kept[i].logit;
     }
     temper(s, s->w, n, largest, p->temperature);
-    *token = (int32_t) s->kept[draw(s, s->w, n, u)].id;
+    *token = (int32_t)s->kept[draw(s, s->w, n, u)].id;
     return AXION_OK;
 }

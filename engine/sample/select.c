@@ -14,7 +14,7 @@ static uint32_t
 pivot_index(uint32_t *state, uint32_t n)
 {
     *state = *state * 1664525u + 1013904223u;
-    return (uint32_t) (((uint64_t) *state * n) >> 32);
+    return (uint32_t)(((uint64_t)*state * n) >> 32);
 }
 
 
@@ -38,7 +38,7 @@ partition(struct ax_candidate *c, uint32_t n, uint32_t pivot, double *weight)
     uint32_t m = 0;
     for (uint32_t i = 0; i + 1 < n; i++) {
         if (ax_candidate_before(&c[i], &p)) {
-            sum += (double) c[i].weight;
+            sum += (double)c[i].weight;
             swap(&c[i], &c[m++]);
         }
     }
@@ -75,7 +75,7 @@ ax_select_boundary(struct ax_candidate *c, uint32_t n, double target)
             n = m;
             continue;
         }
-        before += sum + (double) c[m].weight;
+        before += sum + (double)c[m].weight;
         if (before >= target || m + 1 == n) {
             return c[m];
         }
@@ -84,7 +84,7 @@ ax_select_boundary(struct ax_candidate *c, uint32_t n, double target)
     }
     insertion_sort(c, n);
     for (uint32_t i = 0; i + 1 < n; i++) {
-        before += (double) c[i].weight;
+        before += (double)c[i].weight;
         if (before >= target) {
             return c[i];
         }

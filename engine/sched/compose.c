@@ -25,8 +25,7 @@ ranks_before(const struct ax_sched *s, const struct sequence *a,
              const struct sequence *b)
 {
     uint32_t class_a = class_of(s, a), class_b = class_of(s, b);
-    return class_a > class_b ||
-           (class_a == class_b && a->arrival < b->arrival);
+    return class_a > class_b || (class_a == class_b && a->arrival < b->arrival);
 }
 
 
@@ -65,19 +64,17 @@ best_waiting(const struct ax_sched *s, uint64_t now_us)
     uint32_t best = NONE;
     uint64_t best_class = 0, best_served = 0;
     for (uint32_t i = s->waiting.first; i != NONE;
-         i = s->sequences[i].link.next)
-    {
+         i = s->sequences[i].link.next) {
         const struct sequence *q = &s->sequences[i];
         if (q->holds != 0) {
             continue;
         }
         uint64_t class = effective_class(s, q, now_us);
         /* At the top arrival alone counts, or tenants could starve it. */
-        uint64_t served = class == CLASS_ABOVE ? 0
-                                               : s->tenants[q->tenant].served;
+        uint64_t served =
+            class == CLASS_ABOVE ? 0 : s->tenants[q->tenant].served;
         if (best == NONE || class > best_class ||
-            (class == best_class && served < best_served))
-        {
+            (class == best_class && served < best_served)) {
             best = i;
             best_class = class;
             best_served = served;
@@ -116,8 +113,7 @@ static uint32_t
 victim_for(const struct ax_sched *s, const struct sequence *q, bool classes)
 {
     for (uint32_t i = s->running.last; i != NONE;
-         i = s->sequences[i].link.prev)
-    {
+         i = s->sequences[i].link.prev) {
         const struct sequence *v = &s->sequences[i];
         if (v != q && v->holds != 0 && v->in_step == 0) {
             return i;
@@ -128,13 +124,12 @@ victim_for(const struct ax_sched *s, const struct sequence *q, bool classes)
         last = s->sequences[last].link.prev; /* in_step or q itself */
     }
     if (last == NONE || &s->sequences[last] == q ||
-        s->sequences[last].in_step > 0)
-    {
+        s->sequences[last].in_step > 0) {
         return NONE;
     }
     const struct sequence *v = &s->sequences[last];
-    bool worse = classes ? class_of(s, v) < class_of(s, q)
-                         : ranks_before(s, q, v);
+    bool worse =
+        classes ? class_of(s, v) < class_of(s, q) : ranks_before(s, q, v);
     return worse ? last : NONE;
 }
 
@@ -178,8 +173,7 @@ could_fit(const struct ax_sched *s, const struct sequence *q, uint32_t blocks)
 {
     uint64_t could = s->options.kv.blocks_free(s->options.kv.context);
     for (uint32_t i = s->running.first; i != NONE;
-         i = s->sequences[i].link.next)
-    {
+         i = s->sequences[i].link.next) {
         const struct sequence *v = &s->sequences[i];
         if (v->holds != 0 || class_of(s, v) < class_of(s, q)) {
             could += sched_blocks(s, v->n_tokens - 1);
@@ -201,8 +195,7 @@ take_kv(struct ax_sched *s, uint32_t slot, uint32_t n_running)
         return false;
     }
     while (kv->blocks_free(kv->context) < blocks ||
-           kv->reserve(kv->context, slot, q->n_tokens) != AXION_OK)
-    {
+           kv->reserve(kv->context, slot, q->n_tokens) != AXION_OK) {
         uint32_t victim = victim_for(s, q, true);
         if (victim == NONE) {
             return false;
@@ -239,8 +232,7 @@ admit(struct ax_sched *s, uint64_t now_us)
     uint32_t n_running = 0;
     uint64_t pending = 0;
     for (uint32_t i = s->running.first; i != NONE;
-         i = s->sequences[i].link.next)
-    {
+         i = s->sequences[i].link.next) {
         const struct sequence *q = &s->sequences[i];
         if (q->holds == 0) {
             n_running++;
@@ -248,8 +240,7 @@ admit(struct ax_sched *s, uint64_t now_us)
         }
     }
     while (n_running < s->options.running_max &&
-           pending < s->options.batch_tokens_max)
-    {
+           pending < s->options.batch_tokens_max) {
         uint32_t slot = best_waiting(s, now_us);
         if (slot == NONE || !take_kv(s, slot, n_running)) {
             return;
@@ -295,12 +286,10 @@ static void
 add_decodes(struct ax_sched *s)
 {
     for (uint32_t i = s->running.first; i != NONE && step_has_room(s);
-         i = s->sequences[i].link.next)
-    {
+         i = s->sequences[i].link.next) {
         const struct sequence *q = &s->sequences[i];
         if (q->holds == 0 && q->n_tokens - q->n_computed == 1 &&
-            grow(s, i, q->n_tokens))
-        {
+            grow(s, i, q->n_tokens)) {
             add_entry(s, i, 1);
         }
     }
@@ -311,8 +300,7 @@ static void
 add_prefills(struct ax_sched *s)
 {
     for (uint32_t i = s->running.first; i != NONE && step_has_room(s);
-         i = s->sequences[i].link.next)
-    {
+         i = s->sequences[i].link.next) {
         const struct sequence *q = &s->sequences[i];
         uint32_t pending = q->n_tokens - q->n_computed;
         uint32_t room = s->options.batch_tokens_max - s->step.n_tokens;

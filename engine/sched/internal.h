@@ -44,18 +44,18 @@ struct sequence {
     uint64_t arrival;       /* serial number */
     uint64_t arrived_us;
     uint64_t deadline_us;
-    uint32_t tenant;        /* index */
+    uint32_t tenant; /* index */
     uint32_t priority;
     uint32_t preemptions;
     uint32_t n_prompt;
-    uint32_t n_tokens;      /* prompt and answer so far */
-    uint32_t tokens_max;    /* n_tokens at which it ends */
-    uint32_t n_computed;    /* positions whose KV is there */
-    uint32_t in_step;       /* tokens of it in the running step */
+    uint32_t n_tokens;   /* prompt and answer so far */
+    uint32_t tokens_max; /* n_tokens at which it ends */
+    uint32_t n_computed; /* positions whose KV is there */
+    uint32_t in_step;    /* tokens of it in the running step */
     uint32_t holds;
     bool started;
     bool cancelled;
-    bool to_sample;         /* its entry of the last step sampled */
+    bool to_sample; /* its entry of the last step sampled */
     enum lease_state lease_state;
     uint64_t lease_tokens;
 };

@@ -81,12 +81,12 @@ sched_list_remove(struct ax_sched *s, struct list *l, uint32_t slot)
 static void
 set_defaults(struct ax_sched_options *o)
 {
-    o->preemptions_max = o->preemptions_max ? o->preemptions_max
-                                            : PREEMPTIONS_MAX;
-    o->lease_low_tokens = o->lease_low_tokens ? o->lease_low_tokens
-                                              : LEASE_LOW_TOKENS;
-    o->lease_ask_tokens = o->lease_ask_tokens ? o->lease_ask_tokens
-                                              : LEASE_ASK_TOKENS;
+    o->preemptions_max =
+        o->preemptions_max ? o->preemptions_max : PREEMPTIONS_MAX;
+    o->lease_low_tokens =
+        o->lease_low_tokens ? o->lease_low_tokens : LEASE_LOW_TOKENS;
+    o->lease_ask_tokens =
+        o->lease_ask_tokens ? o->lease_ask_tokens : LEASE_ASK_TOKENS;
     o->ageing_us = o->ageing_us ? o->ageing_us : AGEING_US;
 }
 
@@ -99,8 +99,7 @@ ax_sched_open(struct ax_sched **out, const struct ax_sched_options *options)
         options->running_max == 0 ||
         options->running_max > options->batch_tokens_max ||
         options->kv_blocks_total == 0 || options->kv_block_tokens == 0 ||
-        options->queue_max == 0)
-    {
+        options->queue_max == 0) {
         return AXION_ERR_BAD_OPTION;
     }
     struct ax_sched *s = calloc(1, sizeof(*s));
@@ -188,8 +187,8 @@ lease_figures(const struct ax_sched *s, const struct sequence *q,
     event->left = q->lease_tokens - q->n_tokens;
     uint64_t need = q->tokens_max - q->n_tokens;
     uint64_t more = need > event->left ? need - event->left : 0;
-    event->wanted = more < s->options.lease_ask_tokens
-                        ? more : s->options.lease_ask_tokens;
+    event->wanted =
+        more < s->options.lease_ask_tokens ? more : s->options.lease_ask_tokens;
 }
 
 
@@ -201,9 +200,9 @@ ax_sched_event(struct ax_sched *s, struct ax_sched_event *event)
     }
     uint32_t slot = s->events.first;
     struct sequence *q = &s->sequences[slot];
-    unsigned kind = (unsigned) __builtin_ctz(q->events);
-    *event = (struct ax_sched_event){
-        .kind = (enum ax_sched_event_kind) kind, .slot = slot};
+    unsigned kind = (unsigned)__builtin_ctz(q->events);
+    *event = (struct ax_sched_event){.kind = (enum ax_sched_event_kind)kind,
+                                     .slot = slot};
     if (kind == AX_SCHED_LEASE_LOW) {
         lease_figures(s, q, event);
     }
@@ -220,11 +219,12 @@ ax_sched_event(struct ax_sched *s, struct ax_sched_event *event)
 uint32_t
 ax_sched_retry_after_ms(const struct ax_sched *s, uint32_t prompt_tokens)
 {
-    double us = s->token_us * ((double) s->waiting_tokens + prompt_tokens);
+    double us = s->token_us * ((double)s->waiting_tokens + prompt_tokens);
     double ends = s->finish_us * s->waiting_new;
     double ms = (us > ends ? us : ends) / 1000;
-    return ms < RETRY_MS_MIN ? RETRY_MS_MIN
-           : ms > RETRY_MS_MAX ? RETRY_MS_MAX : (uint32_t) ms;
+    return ms < RETRY_MS_MIN   ? RETRY_MS_MIN
+           : ms > RETRY_MS_MAX ? RETRY_MS_MAX
+                               : (uint32_t)ms;
 }
 
 
@@ -234,8 +234,7 @@ refuse(const struct ax_sched *s, const struct ax_sched_request *r,
 {
     const struct ax_sched_options *o = &s->options;
     if (r->prompt_tokens == 0 || r->max_tokens == 0 ||
-        r->max_tokens >= UINT32_MAX - r->prompt_tokens)
-    {
+        r->max_tokens >= UINT32_MAX - r->prompt_tokens) {
         return AXION_ERR_INVALID_REQUEST;
     }
     if (r->lease_tokens <= r->prompt_tokens) {
@@ -249,15 +248,13 @@ refuse(const struct ax_sched *s, const struct ax_sched_request *r,
     arrival->retry_after_ms = ax_sched_retry_after_ms(s, r->prompt_tokens);
     if (s->waiting_new >= o->queue_max ||
         (s->waiting_new > 0 &&
-         s->waiting_tokens + r->prompt_tokens > o->queue_tokens_max))
-    {
+         s->waiting_tokens + r->prompt_tokens > o->queue_tokens_max)) {
         return AXION_ERR_QUEUE_FULL;
     }
-    double wait_us = s->token_us *
-                     ((double) s->waiting_tokens + r->prompt_tokens);
+    double wait_us =
+        s->token_us * ((double)s->waiting_tokens + r->prompt_tokens);
     if (r->deadline_us != 0 &&
-        (double) now_us + wait_us >= (double) r->deadline_us)
-    {
+        (double)now_us + wait_us >= (double)r->deadline_us) {
         return AXION_ERR_DEADLINE;
     }
     return AXION_OK;
@@ -341,7 +338,7 @@ ax_sched_finish(struct ax_sched *s, uint32_t slot, uint64_t now_us)
     forget_events(s, slot);
     sched_drop(s, slot);
     if (s->finished_at_us != 0 && now_us > s->finished_at_us) {
-        double gap = (double) (now_us - s->finished_at_us);
+        double gap = (double)(now_us - s->finished_at_us);
         /* An idle engine's pauses say nothing about how fast places free. */
         if (s->waiting_new > 0) {
             s->finish_us += (gap - s->finish_us) * 0.2;
@@ -372,9 +369,9 @@ learn_cost(struct ax_sched *s, uint64_t cost_us)
     if (s->step.n_tokens <= s->step.n_entries) {
         return; /* decodes alone: a token costs much more there */
     }
-    double token_us = (double) cost_us / s->step.n_tokens;
-    s->token_us = s->token_us == 0
-                      ? token_us : s->token_us + (token_us - s->token_us) / 4;
+    double token_us = (double)cost_us / s->step.n_tokens;
+    s->token_us = s->token_us == 0 ? token_us
+                                   : s->token_us + (token_us - s->token_us) / 4;
 }
 
 
@@ -417,8 +414,7 @@ sched_lease_check(struct ax_sched *s, uint32_t slot)
     uint64_t left = q->lease_tokens - q->n_tokens;
     uint64_t need = q->tokens_max - q->n_tokens;
     if (need > left && left <= s->options.lease_low_tokens &&
-        q->lease_state == LEASE_FINE)
-    {
+        q->lease_state == LEASE_FINE) {
         q->lease_state = LEASE_ASKED;
         sched_raise(s, slot, AX_SCHED_LEASE_LOW);
     }
@@ -445,7 +441,7 @@ ax_sched_topup(struct ax_sched *s, uint32_t slot, uint64_t tokens)
     uint64_t room = AXION_LEASE_UNLIMITED - q->lease_tokens;
     q->lease_tokens += tokens < room ? tokens : room;
     q->lease_state = LEASE_FINE;
-    q->holds &= ~(uint32_t) AX_HOLD_LEASE;
+    q->holds &= ~(uint32_t)AX_HOLD_LEASE;
     forget(s, slot, 1u << AX_SCHED_LEASE_END);
     sched_lease_check(s, slot);
 }
@@ -484,7 +480,7 @@ void
 ax_sched_unhold(struct ax_sched *s, uint32_t slot, enum ax_sched_hold why)
 {
     assert(why == AX_HOLD_PAUSE || why == AX_HOLD_OUTPUT);
-    live(s, slot)->holds &= ~(uint32_t) why;
+    live(s, slot)->holds &= ~(uint32_t)why;
 }
 
 
@@ -511,8 +507,8 @@ ax_sched_counts(const struct ax_sched *s, struct ax_sched_counts *counts)
 {
     counts->running = count_unheld(s, &s->running);
     counts->waiting = count_unheld(s, &s->waiting);
-    counts->parked = s->running.n + s->waiting.n - counts->running -
-                     counts->waiting;
+    counts->parked =
+        s->running.n + s->waiting.n - counts->running - counts->waiting;
     counts->waiting_tokens = s->waiting_tokens;
     counts->preemptions = s->preemptions;
 }
@@ -523,8 +519,7 @@ ax_sched_wakeup_us(const struct ax_sched *s)
 {
     uint64_t first = UINT64_MAX;
     for (uint32_t i = s->waiting.first; i != NONE;
-         i = s->sequences[i].link.next)
-    {
+         i = s->sequences[i].link.next) {
         const struct sequence *q = &s->sequences[i];
         if (!q->started && q->deadline_us != 0 && q->deadline_us < first) {
             first = q->deadline_us;

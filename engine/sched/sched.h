@@ -53,9 +53,9 @@
 struct ax_sched;
 
 enum ax_sched_hold {
-    AX_HOLD_PAUSE  = 1,
+    AX_HOLD_PAUSE = 1,
     AX_HOLD_OUTPUT = 2,
-    AX_HOLD_LEASE  = 4, /* the scheduler's own */
+    AX_HOLD_LEASE = 4, /* the scheduler's own */
 };
 
 struct ax_sched_kv {
@@ -96,7 +96,7 @@ struct ax_sched_entry {
     uint32_t slot;
     uint32_t position; /* of the first token, 0-based in the sequence */
     uint32_t n_tokens;
-    bool samples;      /* its last token is the sequence's last: needs logits */
+    bool samples; /* its last token is the sequence's last: needs logits */
 };
 
 struct ax_sched_step {
@@ -107,11 +107,11 @@ struct ax_sched_step {
 };
 
 enum ax_sched_event_kind {
-    AX_SCHED_STARTED   = 1, /* first time in RUNNING */
+    AX_SCHED_STARTED = 1, /* first time in RUNNING */
     AX_SCHED_PREEMPTED = 2,
     AX_SCHED_LEASE_LOW = 3, /* spent, left, wanted */
     AX_SCHED_LEASE_END = 4, /* held for a lease, refused: finish() it */
-    AX_SCHED_DEADLINE  = 5, /* was waiting too long: the slot is free */
+    AX_SCHED_DEADLINE = 5,  /* was waiting too long: the slot is free */
     AX_SCHED_CANCELLED = 6, /* cancelled during a step: the slot is free */
 };
 

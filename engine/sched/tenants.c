@@ -42,10 +42,9 @@ place_of(const struct ax_sched *s, uint64_t id)
         if (t->live > 0) {
             continue;
         }
-        if (place == NONE || (s->tenants[place].known &&
-                              (!t->known ||
-                               t->served < s->tenants[place].served)))
-        {
+        if (place == NONE ||
+            (s->tenants[place].known &&
+             (!t->known || t->served < s->tenants[place].served))) {
             place = i;
         }
     }

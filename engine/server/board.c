@@ -18,8 +18,8 @@ ax_server_board_open(struct ax_server *s)
 {
     struct axion_board *b = &s->board;
     b->state = AXION_ENGINE_LOADING;
-    b->engine_pid = (uint64_t) getpid();
-    b->started = (uint64_t) time(NULL);
+    b->engine_pid = (uint64_t)getpid();
+    b->started = (uint64_t)time(NULL);
     s->rate_since_us = ax_server_now_us();
     /* While it loads a gateway can tell "loading" from "no such model". */
     char file_id[AX_ENGINE_ID_BYTES];
@@ -58,8 +58,8 @@ update_rates(struct ax_server *s, uint64_t now_us)
     }
     uint64_t answer = b->completion_tokens_total - s->rate_answer;
     uint64_t prompt = s->prefilled_total - s->rate_prompt;
-    b->tokens_per_second_milli = (uint32_t) (answer * 1000000000ull / us);
-    b->prefill_per_second_milli = (uint32_t) (prompt * 1000000000ull / us);
+    b->tokens_per_second_milli = (uint32_t)(answer * 1000000000ull / us);
+    b->prefill_per_second_milli = (uint32_t)(prompt * 1000000000ull / us);
     s->rate_answer = b->completion_tokens_total;
     s->rate_prompt = s->prefilled_total;
     s->rate_since_us = now_us;

@@ -20,7 +20,7 @@ free_stream(void *context, axion_stream_id id, void *user)
 {
     struct ax_server *s = context;
     struct request *r = user;
-    (void) id;
+    (void)id;
     if (r != NULL) {
         ax_server_cancel(s, r);
     }
@@ -38,14 +38,14 @@ kill_conn(struct ax_server *s, struct conn *c, int error)
     if (error == AXION_ERR_ENGINE_LOST) {
         ax_log(s->log, AXION_LOG_info, "channel of %s (pid %d) closed",
                axion_channel_name(c->channel),
-               (int) axion_channel_pid(c->channel));
+               (int)axion_channel_pid(c->channel));
     } else {
         s->board.channels_lost_protocol++;
         ax_log(s->log, AXION_LOG_error,
                "channel of \"%s\" (pid %d, uid %u) ended: %s: %s",
                axion_channel_name(c->channel),
-               (int) axion_channel_pid(c->channel),
-               (unsigned) axion_channel_uid(c->channel),
+               (int)axion_channel_pid(c->channel),
+               (unsigned)axion_channel_uid(c->channel),
                axion_error_info(error)->name, axion_channel_why(c->channel));
     }
     ax_loop_unwatch(s->loop, axion_channel_fd(c->channel));
@@ -56,7 +56,7 @@ kill_conn(struct ax_server *s, struct conn *c, int error)
 static void
 on_channel(struct ax_server *s, struct source *source)
 {
-    struct conn *c = (struct conn *) source;
+    struct conn *c = (struct conn *)source;
     if (c->dead) {
         return;
     }
@@ -65,8 +65,8 @@ on_channel(struct ax_server *s, struct source *source)
         c->greeted = true;
         ax_log(s->log, AXION_LOG_info, "channel of %s (pid %d, uid %u) opened",
                axion_channel_name(c->channel),
-               (int) axion_channel_pid(c->channel),
-               (unsigned) axion_channel_uid(c->channel));
+               (int)axion_channel_pid(c->channel),
+               (unsigned)axion_channel_uid(c->channel));
     } else if (rc != AXION_OK && rc != AXION_AGAIN) {
         kill_conn(s, c, rc);
     }
@@ -112,16 +112,15 @@ adopt(struct ax_server *s, int fd)
 void
 ax_server_on_listen(struct ax_server *s, struct source *source)
 {
-    (void) source;
+    (void)source;
     for (;;) {
-        int fd = accept4(s->listen_fd, NULL, NULL,
-                         SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd =
+            accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             adopt(s, fd);
         } else if (errno != EINTR && errno != ECONNABORTED) {
             if (errno != EAGAIN) {
-                ax_log(s->log, AXION_LOG_error, "accept: %s",
-                       strerror(errno));
+                ax_log(s->log, AXION_LOG_error, "accept: %s", strerror(errno));
             }
             return;
         }

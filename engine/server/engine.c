@@ -17,26 +17,25 @@ ax_engine_cpus(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-        return (uint32_t) CPU_COUNT(&set);
+        return (uint32_t)CPU_COUNT(&set);
     }
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t) n : 1;
+    return n > 0 ? (uint32_t)n : 1;
 }
 
 
 static uint64_t
 kv_bytes_default(void)
 {
-    uint64_t quarter = (uint64_t) sysconf(_SC_PHYS_PAGES) *
-                       (uint64_t) sysconf(_SC_PAGE_SIZE) / 4;
+    uint64_t quarter = (uint64_t)sysconf(_SC_PHYS_PAGES) *
+                       (uint64_t)sysconf(_SC_PAGE_SIZE) / 4;
     return quarter < KV_BYTES_MAX_DEFAULT ? quarter : KV_BYTES_MAX_DEFAULT;
 }
 
 
 void
 ax_engine_names(const char *path, const char *alias,
-                char file_id[AX_ENGINE_ID_BYTES],
-                char id[AX_ENGINE_ID_BYTES])
+                char file_id[AX_ENGINE_ID_BYTES], char id[AX_ENGINE_ID_BYTES])
 {
     const char *slash = strrchr(path, '/');
     const char *base = slash != NULL ? slash + 1 : path;
@@ -53,8 +52,7 @@ static uint64_t
 created_at(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && st.st_mtime > 0 ? (uint64_t) st.st_mtime
-                                                   : 0;
+    return stat(path, &st) == 0 && st.st_mtime > 0 ? (uint64_t)st.st_mtime : 0;
 }
 
 
@@ -69,9 +67,10 @@ open_text(struct ax_engine *e, struct ax_error *err)
     char why[AX_ERROR_TEXT];
     rc = ax_tokenizer_open(&e->tokenizer, &params, why, sizeof(why));
     if (rc != AX_TEXT_OK) {
-        return ax_error_set(err, rc == AX_TEXT_NO_MEMORY
-                                     ? AXION_ERR_NO_MEMORY
-                                     : AXION_ERR_MODEL_UNSUPPORTED,
+        return ax_error_set(err,
+                            rc == AX_TEXT_NO_MEMORY
+                                ? AXION_ERR_NO_MEMORY
+                                : AXION_ERR_MODEL_UNSUPPORTED,
                             "tokenizer: %s", why);
     }
     if (ax_tokenizer_n_vocab(e->tokenizer) > e->info->n_vocab) {
@@ -80,15 +79,13 @@ open_text(struct ax_engine *e, struct ax_error *err)
                             ax_tokenizer_n_vocab(e->tokenizer),
                             e->info->n_vocab);
     }
-    e->token_bytes_max =
-        (uint32_t) ax_tokenizer_token_bytes_max(e->tokenizer);
+    e->token_bytes_max = (uint32_t)ax_tokenizer_token_bytes_max(e->tokenizer);
     const char *source = e->info->chat_template;
     if (source == NULL) {
         snprintf(e->template_note, sizeof(e->template_note),
                  "the model file has no chat template");
-    } else if (ax_template_open(&e->chat_template, source, strlen(source),
-                                why, sizeof(why)) != AX_TEXT_OK)
-    {
+    } else if (ax_template_open(&e->chat_template, source, strlen(source), why,
+                                sizeof(why)) != AX_TEXT_OK) {
         /* Completions work without; chat requests are told this line. */
         snprintf(e->template_note, sizeof(e->template_note),
                  "the chat template does not compile: %.200s", why);
@@ -107,16 +104,15 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
              struct ax_error *err)
 {
     struct ax_kv_shape shape = ax_model_kv_shape(e->model);
-    uint64_t bytes = options->kv_bytes != 0 ? options->kv_bytes
-                                            : kv_bytes_default();
+    uint64_t bytes =
+        options->kv_bytes != 0 ? options->kv_bytes : kv_bytes_default();
     int rc = ax_kv_open(&e->kv, &shape, bytes, err);
     if (rc != AXION_OK) {
         return rc;
     }
-    uint64_t kv_tokens = (uint64_t) ax_kv_blocks_total(e->kv) *
-                         AX_KV_BLOCK_TOKENS;
-    e->ctx = kv_tokens < e->info->n_ctx ? (uint32_t) kv_tokens
-                                        : e->info->n_ctx;
+    uint64_t kv_tokens =
+        (uint64_t)ax_kv_blocks_total(e->kv) * AX_KV_BLOCK_TOKENS;
+    e->ctx = kv_tokens < e->info->n_ctx ? (uint32_t)kv_tokens : e->info->n_ctx;
     struct ax_exec_options exec = {.n_threads = e->threads,
                                    .batch_tokens_max = e->batch_tokens,
                                    .logits_max = e->sequences,
@@ -125,10 +121,10 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     if (rc != AXION_OK) {
         return rc;
     }
-    rc = ax_sampler_open(&e->sampler, e->info->n_vocab,
-                         ax_model_ops(e->model));
-    e->logits = aligned_alloc(64, ((size_t) e->sequences * e->info->n_vocab *
-                                       sizeof(float) + 63) / 64 * 64);
+    rc = ax_sampler_open(&e->sampler, e->info->n_vocab, ax_model_ops(e->model));
+    e->logits = aligned_alloc(
+        64, ((size_t)e->sequences * e->info->n_vocab * sizeof(float) + 63) /
+                64 * 64);
     if (rc != AXION_OK || e->logits == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY,
                             "no memory for the logits of %u sequences",
@@ -139,8 +135,8 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
 
 
 int
-ax_engine_open(struct ax_engine **out,
-               const struct ax_engine_options *options, struct ax_error *err)
+ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
+               struct ax_error *err)
 {
     *out = NULL;
     struct ax_engine *e = calloc(1, sizeof(*e));
@@ -150,7 +146,8 @@ ax_engine_open(struct ax_engine **out,
     e->threads = options->threads != 0 ? options->threads : ax_engine_cpus();
     e->batch_tokens = options->batch_tokens;
     e->sequences = options->sequences < options->batch_tokens
-                       ? options->sequences : options->batch_tokens;
+                       ? options->sequences
+                       : options->batch_tokens;
     ax_engine_names(options->path, options->alias, e->file_id, e->id);
     e->created = created_at(options->path);
     struct ax_model_options model = {
@@ -167,8 +164,7 @@ ax_engine_open(struct ax_engine **out,
     }
     e->info = ax_model_info(e->model);
     if ((rc = open_text(e, err)) != AXION_OK ||
-        (rc = open_compute(e, options, err)) != AXION_OK)
-    {
+        (rc = open_compute(e, options, err)) != AXION_OK) {
         goto failed;
     }
     *out = e;

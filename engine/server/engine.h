@@ -27,13 +27,13 @@
 
 struct ax_engine_options {
     const char *path;
-    const char *isa;        /* NULL: the best */
-    const char *alias;      /* NULL: the file's name */
-    uint32_t threads;       /* 0: CPUs that this process may use */
-    uint32_t ctx;           /* 0: the model's, as far as KV reaches */
-    uint64_t kv_bytes;      /* 0: a quarter of memory, at most 1 GiB */
-    uint32_t batch_tokens;  /* tokens of one step */
-    uint32_t sequences;     /* of one step; cut to batch_tokens */
+    const char *isa;       /* NULL: the best */
+    const char *alias;     /* NULL: the file's name */
+    uint32_t threads;      /* 0: CPUs that this process may use */
+    uint32_t ctx;          /* 0: the model's, as far as KV reaches */
+    uint64_t kv_bytes;     /* 0: a quarter of memory, at most 1 GiB */
+    uint32_t batch_tokens; /* tokens of one step */
+    uint32_t sequences;    /* of one step; cut to batch_tokens */
     void (*progress)(void *context, uint32_t permille);
     void *context;
 };
@@ -53,9 +53,9 @@ struct ax_engine {
     uint32_t batch_tokens;
     uint32_t sequences;
     uint32_t token_bytes_max;
-    uint64_t created;                 /* of the file, seconds */
-    char file_id[AX_ENGINE_ID_BYTES]; /* the file's name without .gguf */
-    char id[AX_ENGINE_ID_BYTES];      /* the alias, else file_id */
+    uint64_t created;                  /* of the file, seconds */
+    char file_id[AX_ENGINE_ID_BYTES];  /* the file's name without .gguf */
+    char id[AX_ENGINE_ID_BYTES];       /* the alias, else file_id */
     char template_note[AX_ERROR_TEXT]; /* why there is no chat template */
 };
 

@@ -8,8 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const names[] = {"info", "notice", "warn", "error",
-                                    "crit"};
+static const char *const names[] = {"info", "notice", "warn", "error", "crit"};
 
 
 enum axion_log_level
@@ -17,7 +16,7 @@ ax_log_level(const char *name)
 {
     for (int i = 0; name != NULL && i < 5; i++) {
         if (strcmp(names[i], name) == 0) {
-            return (enum axion_log_level) i;
+            return (enum axion_log_level)i;
         }
     }
     return AXION_LOG_notice;
@@ -25,8 +24,8 @@ ax_log_level(const char *name)
 
 
 void
-ax_log(const struct ax_log *log, enum axion_log_level level,
-       const char *format, ...)
+ax_log(const struct ax_log *log, enum axion_log_level level, const char *format,
+       ...)
 {
     if (level < log->level) {
         return;
@@ -36,13 +35,13 @@ ax_log(const struct ax_log *log, enum axion_log_level level,
     struct tm tm;
     localtime_r(&now, &tm);
     size_t n = strftime(line, 32, "%Y/%m/%d %H:%M:%S", &tm);
-    n += (size_t) snprintf(line + n, 64, " [%s] %d#0: ", names[level],
-                           (int) getpid());
+    n += (size_t)snprintf(line + n, 64, " [%s] %d#0: ", names[level],
+                          (int)getpid());
     va_list args;
     va_start(args, format);
     int text = vsnprintf(line + n, sizeof(line) - n - 1, format, args);
     va_end(args);
-    n += text > 0 ? (size_t) text : 0;
+    n += text > 0 ? (size_t)text : 0;
     if (n > sizeof(line) - 2) {
         n = sizeof(line) - 2;
     }

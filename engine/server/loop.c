@@ -20,7 +20,7 @@ struct ax_loop {
 static uint64_t
 key_of(const struct ax_loop *loop, uint32_t place)
 {
-    return (uint64_t) loop->watches[place].generation << 32 | place;
+    return (uint64_t)loop->watches[place].generation << 32 | place;
 }
 
 
@@ -116,10 +116,9 @@ ax_loop_unwatch(struct ax_loop *loop, int fd)
 static struct ax_watch *
 watch_of(struct ax_loop *loop, uint64_t key)
 {
-    uint32_t place = (uint32_t) key;
+    uint32_t place = (uint32_t)key;
     if (place >= AX_LOOP_WATCHES_MAX || loop->watches[place].fd == -1 ||
-        key_of(loop, place) != key)
-    {
+        key_of(loop, place) != key) {
         return NULL;
     }
     return &loop->watches[place];
@@ -141,7 +140,7 @@ ax_loop_wait(struct ax_loop *loop, int64_t timeout_us, void **tags,
             continue;
         }
         if (keys[i] & AX_LOOP_REARM) {
-            (void) loop->backend->add(loop->state, w->fd, key);
+            (void)loop->backend->add(loop->state, w->fd, key);
         }
         tags[n_tags++] = w->tag;
     }

@@ -21,8 +21,7 @@
 struct ax_loop;
 
 /* kind: one of AX_LOOP_KINDS.  SYSTEM, NO_MEMORY. */
-int ax_loop_open(struct ax_loop **out, const char *kind,
-                 struct ax_error *err);
+int ax_loop_open(struct ax_loop **out, const char *kind, struct ax_error *err);
 void ax_loop_close(struct ax_loop *loop); /* watched descriptors stay open */
 
 const char *ax_loop_name(const struct ax_loop *loop); /* "io_uring" */

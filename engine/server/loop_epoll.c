@@ -13,7 +13,7 @@
 static int
 fd_of(void *state)
 {
-    return (int) (intptr_t) state;
+    return (int)(intptr_t)state;
 }
 
 
@@ -25,7 +25,7 @@ epoll_open(void **state, struct ax_error *err)
         return ax_error_set(err, AXION_ERR_SYSTEM, "epoll_create1: %s",
                             strerror(errno));
     }
-    *state = (void *) (intptr_t) fd;
+    *state = (void *)(intptr_t)fd;
     return AXION_OK;
 }
 
@@ -43,32 +43,32 @@ epoll_add(void *state, int fd, uint64_t key)
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = key};
     return epoll_ctl(fd_of(state), EPOLL_CTL_ADD, fd, &event) == 0
-               ? AXION_OK : AXION_ERR_SYSTEM;
+               ? AXION_OK
+               : AXION_ERR_SYSTEM;
 }
 
 
 static void
 epoll_remove(void *state, int fd, uint64_t key)
 {
-    (void) key;
-    (void) epoll_ctl(fd_of(state), EPOLL_CTL_DEL, fd, NULL);
+    (void)key;
+    (void)epoll_ctl(fd_of(state), EPOLL_CTL_DEL, fd, NULL);
 }
 
 
 static uint32_t
-epoll_wait_keys(void *state, int64_t timeout_us, uint64_t *keys,
-                uint32_t max)
+epoll_wait_keys(void *state, int64_t timeout_us, uint64_t *keys, uint32_t max)
 {
     struct epoll_event events[EVENTS_MAX];
     /* Rounded up: a wait that ends too early would be tried again at once. */
     int64_t ms = timeout_us < 0 ? -1 : (timeout_us + 999) / 1000;
     int n = epoll_wait(fd_of(state), events,
-                       max < EVENTS_MAX ? (int) max : EVENTS_MAX,
-                       ms > INT32_MAX ? INT32_MAX : (int) ms);
+                       max < EVENTS_MAX ? (int)max : EVENTS_MAX,
+                       ms > INT32_MAX ? INT32_MAX : (int)ms);
     for (int i = 0; i < n; i++) {
         keys[i] = events[i].data.u64;
     }
-    return n > 0 ? (uint32_t) n : 0;
+    return n > 0 ? (uint32_t)n : 0;
 }
 
 

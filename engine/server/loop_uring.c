@@ -57,12 +57,12 @@ static void
 uring_remove(void *state, int fd, uint64_t key)
 {
     struct uring *u = state;
-    (void) fd;
+    (void)fd;
     struct io_uring_sqe *sqe = get_sqe(u);
     if (sqe != NULL) {
         io_uring_prep_poll_remove(sqe, key);
         io_uring_sqe_set_data64(sqe, KEY_IGNORED);
-        (void) io_uring_submit(&u->ring);
+        (void)io_uring_submit(&u->ring);
     }
 }
 
@@ -71,8 +71,7 @@ static uint32_t
 take_completions(struct uring *u, uint64_t *keys, uint32_t max)
 {
     struct io_uring_cqe *cqes[64];
-    unsigned n = io_uring_peek_batch_cqe(&u->ring, cqes,
-                                         max < 64 ? max : 64);
+    unsigned n = io_uring_peek_batch_cqe(&u->ring, cqes, max < 64 ? max : 64);
     uint32_t n_keys = 0;
     for (unsigned i = 0; i < n; i++) {
         uint64_t key = io_uring_cqe_get_data64(cqes[i]);
@@ -94,9 +93,8 @@ uring_wait(void *state, int64_t timeout_us, uint64_t *keys, uint32_t max)
     struct io_uring_cqe *cqe;
     if (timeout_us != 0 && io_uring_cq_ready(&u->ring) == 0) {
         struct __kernel_timespec ts = {.tv_sec = timeout_us / 1000000,
-                                       .tv_nsec = timeout_us % 1000000 *
-                                                  1000};
-        (void) io_uring_submit_and_wait_timeout(
+                                       .tv_nsec = timeout_us % 1000000 * 1000};
+        (void)io_uring_submit_and_wait_timeout(
             &u->ring, &cqe, 1, timeout_us < 0 ? NULL : &ts, NULL);
     }
     return take_completions(u, keys, max);

@@ -17,8 +17,8 @@ const struct ax_option ax_server_option_table[] = {
     {"threads", AX_OPTION_NUMBER, AT(threads), "N", "one per CPU",
      "compute threads", 1, 512, NULL},
     {"kv-memory", AX_OPTION_SIZE, AT(kv_memory), "SIZE",
-     "a quarter of memory, at most 1g", "memory for keys and values",
-     1 << 20, 1e15, NULL},
+     "a quarter of memory, at most 1g", "memory for keys and values", 1 << 20,
+     1e15, NULL},
     {"ctx", AX_OPTION_NUMBER, AT(ctx), "N", "the model's, as KV allows",
      "longest context of a request, in tokens", 16, 1 << 24, NULL},
     {"max-batch", AX_OPTION_NUMBER, AT(max_batch), "N", "256",
@@ -39,8 +39,8 @@ const struct ax_option ax_server_option_table[] = {
      "the least that is logged", 0, 0, AX_LOG_LEVELS},
     {"version", AX_OPTION_FLAG, AT(version), NULL, NULL,
      "print the version and exit", 0, 0, NULL},
-    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL,
-     "print this and exit", 0, 0, NULL},
+    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
+     NULL},
     {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
 };
 

@@ -45,8 +45,8 @@ int
 ax_parse_size(const char *text, uint64_t *bytes)
 {
     static const struct unit units[] = {
-        {"", 1},          {"k", 1u << 10},  {"K", 1u << 10}, {"m", 1u << 20},
-        {"M", 1u << 20},  {"g", 1u << 30},  {"G", 1u << 30}, {NULL, 0}};
+        {"", 1},         {"k", 1u << 10}, {"K", 1u << 10}, {"m", 1u << 20},
+        {"M", 1u << 20}, {"g", 1u << 30}, {"G", 1u << 30}, {NULL, 0}};
     return parse_units(text, units, bytes);
 }
 
@@ -55,7 +55,7 @@ int
 ax_parse_time(const char *text, uint64_t *ms)
 {
     static const struct unit units[] = {
-        {"", 1000},    {"ms", 1},       {"s", 1000},     {"m", 60000},
+        {"", 1000},     {"ms", 1},       {"s", 1000}, {"m", 60000},
         {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
     return parse_units(text, units, ms);
 }
@@ -67,7 +67,7 @@ is_choice(const char *choices, const char *value)
     size_t length = strlen(value);
     for (const char *p = choices; p != NULL && length > 0;) {
         const char *end = strchr(p, '|');
-        size_t n = end != NULL ? (size_t) (end - p) : strlen(p);
+        size_t n = end != NULL ? (size_t)(end - p) : strlen(p);
         if (n == length && memcmp(p, value, n) == 0) {
             return true;
         }
@@ -90,18 +90,18 @@ bad_value(const struct ax_option *o, const char *value, struct ax_error *err)
     case AX_OPTION_SIZE:
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "--%s: \"%s\" is not a size between %.0f and "
-                            "%.0f bytes, such as 512m or 2g", o->name, shown,
-                            o->min, o->max);
+                            "%.0f bytes, such as 512m or 2g",
+                            o->name, shown, o->min, o->max);
     case AX_OPTION_TIME:
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "--%s: \"%s\" is not a time between %.0f and "
-                            "%.0f seconds, such as 500ms or 30s", o->name,
-                            shown, o->min / 1000, o->max / 1000);
+                            "%.0f seconds, such as 500ms or 30s",
+                            o->name, shown, o->min / 1000, o->max / 1000);
     case AX_OPTION_UIDS:
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "--%s: \"%s\" is not a numeric user id (at most "
-                            "%u of them)", o->name, shown,
-                            AX_OPTION_UIDS_MAX);
+                            "%u of them)",
+                            o->name, shown, AX_OPTION_UIDS_MAX);
     default:
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "--%s: \"%s\" is not a number between %g and %g",
@@ -116,11 +116,10 @@ store_uid(struct ax_option_uids *uids, const char *value)
     uint64_t uid;
     static const struct unit none[] = {{"", 1}, {NULL, 0}};
     if (parse_units(value, none, &uid) != AXION_OK || uid >= UINT32_MAX ||
-        uids->n == AX_OPTION_UIDS_MAX)
-    {
+        uids->n == AX_OPTION_UIDS_MAX) {
         return false;
     }
-    uids->uid[uids->n++] = (uint32_t) uid;
+    uids->uid[uids->n++] = (uint32_t)uid;
     return true;
 }
 
@@ -132,8 +131,7 @@ store_real(double *out, const char *value, const struct ax_option *o)
     errno = 0;
     double real = strtod(value, &end);
     if (end == value || *end != '\0' || errno != 0 ||
-        !(real >= o->min && real <= o->max))
-    {
+        !(real >= o->min && real <= o->max)) {
         return false;
     }
     *out = real;
@@ -149,15 +147,13 @@ store_integer(void *at, const char *value, const struct ax_option *o)
     int rc = o->kind == AX_OPTION_SIZE   ? ax_parse_size(value, &number)
              : o->kind == AX_OPTION_TIME ? ax_parse_time(value, &number)
                                          : parse_units(value, none, &number);
-    if (rc != AXION_OK || (double) number < o->min ||
-        (double) number > o->max)
-    {
+    if (rc != AXION_OK || (double)number < o->min || (double)number > o->max) {
         return false;
     }
     if (o->kind == AX_OPTION_NUMBER) {
-        *(uint32_t *) at = (uint32_t) number;
+        *(uint32_t *)at = (uint32_t)number;
     } else {
-        *(uint64_t *) at = number;
+        *(uint64_t *)at = number;
     }
     return true;
 }
@@ -167,16 +163,16 @@ static int
 store(const struct ax_option *o, void *out, const char *value,
       struct ax_error *err)
 {
-    void *at = (char *) out + o->offset;
+    void *at = (char *)out + o->offset;
     bool good;
     switch (o->kind) {
     case AX_OPTION_CHOICE:
         good = is_choice(o->choices, value);
-        *(const char **) at = value;
+        *(const char **)at = value;
         break;
     case AX_OPTION_TEXT:
         good = true;
-        *(const char **) at = value;
+        *(const char **)at = value;
         break;
     case AX_OPTION_UIDS:
         good = store_uid(at, value);
@@ -196,8 +192,7 @@ find(const struct ax_option *table, const char *name, size_t length)
 {
     for (; table->name != NULL; table++) {
         if (strlen(table->name) == length &&
-            memcmp(table->name, name, length) == 0)
-        {
+            memcmp(table->name, name, length) == 0) {
             return table;
         }
     }
@@ -222,26 +217,26 @@ ax_options_parse(const struct ax_option *table, void *out, int argc,
             continue;
         }
         const char *equals = strchr(arg, '=');
-        size_t length = equals != NULL ? (size_t) (equals - arg) - 2
-                                       : strlen(arg) - 2;
+        size_t length =
+            equals != NULL ? (size_t)(equals - arg) - 2 : strlen(arg) - 2;
         const struct ax_option *o = find(table, arg + 2, length);
         if (o == NULL) {
             char shown[64];
             ax_error_escape(shown, sizeof(shown), arg, length + 2);
             return ax_error_set(err, AXION_ERR_BAD_OPTION,
-                                "unknown option %s (--help lists all)",
-                                shown);
+                                "unknown option %s (--help lists all)", shown);
         }
         if (o->kind == AX_OPTION_FLAG) {
             if (equals != NULL) {
                 return ax_error_set(err, AXION_ERR_BAD_OPTION,
                                     "--%s takes no value", o->name);
             }
-            *(uint32_t *) ((char *) out + o->offset) = 1;
+            *(uint32_t *)((char *)out + o->offset) = 1;
             continue;
         }
         const char *value = equals != NULL ? equals + 1
-                            : i + 1 < argc ? argv[++i] : NULL;
+                            : i + 1 < argc ? argv[++i]
+                                           : NULL;
         if (value == NULL) {
             return ax_error_set(err, AXION_ERR_BAD_OPTION,
                                 "--%s needs a value: %s", o->name, o->value);
@@ -264,12 +259,11 @@ ax_options_help(const struct ax_option *table, char *out, size_t size)
         snprintf(head, sizeof(head), "--%s%s%s", table->name,
                  table->value != NULL ? " " : "",
                  table->value != NULL ? table->value : "");
-        int n = snprintf(at, at != NULL ? size - used : 0,
-                         "  %-26s %s%s%s%s\n", head, table->help,
-                         table->standard != NULL ? " [" : "",
+        int n = snprintf(at, at != NULL ? size - used : 0, "  %-26s %s%s%s%s\n",
+                         head, table->help, table->standard != NULL ? " [" : "",
                          table->standard != NULL ? table->standard : "",
                          table->standard != NULL ? "]" : "");
-        used += n > 0 ? (size_t) n : 0;
+        used += n > 0 ? (size_t)n : 0;
     }
     return used;
 }

@@ -33,10 +33,10 @@ struct ax_option_uids {
 };
 
 struct ax_option {
-    const char *name;    /* without the dashes; NULL ends the table */
+    const char *name; /* without the dashes; NULL ends the table */
     enum ax_option_kind kind;
     size_t offset;
-    const char *value;   /* as --help shows it: "SIZE" */
+    const char *value;    /* as --help shows it: "SIZE" */
     const char *standard; /* the default, in words; NULL: none */
     const char *help;
     double min, max;     /* NUMBER, SIZE, TIME, REAL; inclusive */

@@ -25,8 +25,8 @@ text_error(int rc, const char *line, struct ax_error *err)
                             "chat template: %s %s", ax_text_error_name(rc),
                             line);
     default:
-        return ax_error_set(err, AXION_ERR_TEMPLATE_FAILED,
-                            "chat template: %s", line);
+        return ax_error_set(err, AXION_ERR_TEMPLATE_FAILED, "chat template: %s",
+                            line);
     }
 }
 
@@ -52,12 +52,11 @@ tokenize(const struct ax_prompt_maker *maker,
 {
     size_t count = 0;
     int rc = ax_tokenizer_encode_segments(maker->tokenizer, segments,
-                                          n_segments, flags, ids, cap,
-                                          &count);
+                                          n_segments, flags, ids, cap, &count);
     if (rc != AX_TEXT_OK) {
         return text_error(rc, "", err);
     }
-    *n = count < UINT32_MAX ? (uint32_t) count : UINT32_MAX;
+    *n = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
     if (count == 0) {
         return ax_error_set(err, AXION_ERR_EMPTY_PROMPT,
                             "the prompt has no tokens");
@@ -77,18 +76,16 @@ render(const struct ax_prompt_maker *maker, struct ax_pool *pool,
     ax_value_put(pool, vars, "add_generation_prompt",
                  ax_value_bool(pool, true));
     ax_value_put(pool, vars, "bos_token",
-                 token_name(maker, pool,
-                            ax_tokenizer_bos(maker->tokenizer)));
+                 token_name(maker, pool, ax_tokenizer_bos(maker->tokenizer)));
     ax_value_put(pool, vars, "eos_token",
-                 token_name(maker, pool,
-                            ax_tokenizer_eos(maker->tokenizer)));
+                 token_name(maker, pool, ax_tokenizer_eos(maker->tokenizer)));
     int rc = ax_pool_error(pool);
     if (rc != AX_TEXT_OK) {
         return text_error(rc, "", err);
     }
     struct ax_rendered out;
     rc = ax_template_render(maker->chat_template, pool, vars, NULL,
-                            (int64_t) time(NULL), &out);
+                            (int64_t)time(NULL), &out);
     if (rc != AX_TEXT_OK) {
         return text_error(rc, out.error, err);
     }
@@ -105,9 +102,8 @@ no_template(const struct ax_prompt_maker *maker, struct ax_error *err)
 
 
 static void
-add_message(struct ax_pool *pool, struct ax_value *messages,
-            const char *role, size_t role_bytes, const char *content,
-            size_t content_bytes)
+add_message(struct ax_pool *pool, struct ax_value *messages, const char *role,
+            size_t role_bytes, const char *content, size_t content_bytes)
 {
     struct ax_value *message = ax_value_dict(pool);
     ax_value_put(pool, message, "role",
@@ -172,9 +168,8 @@ list_messages(struct ax_pool *pool, const struct axion_request_view *view,
 
 
 static int
-chat(const struct ax_prompt_maker *maker,
-     const struct axion_request_view *view, int32_t *ids, uint32_t cap,
-     uint32_t *n, struct ax_error *err)
+chat(const struct ax_prompt_maker *maker, const struct axion_request_view *view,
+     int32_t *ids, uint32_t cap, uint32_t *n, struct ax_error *err)
 {
     if (maker->chat_template == NULL) {
         return no_template(maker, err);
@@ -182,8 +177,7 @@ chat(const struct ax_prompt_maker *maker,
     struct ax_pool *pool;
     /* A message's strings, its dict and what the template makes of them. */
     if (ax_pool_open(&pool, POOL_BYTES_MIN + 16 * view->sections_bytes) !=
-        AX_TEXT_OK)
-    {
+        AX_TEXT_OK) {
         return text_error(AX_TEXT_NO_MEMORY, "", err);
     }
     int rc = AXION_OK;
@@ -212,14 +206,15 @@ copy_ids(const struct ax_prompt_maker *maker,
     }
     for (uint32_t i = 0; i < view->n_tokens; i++) {
         uint32_t id;
-        memcpy(&id, view->tokens + (size_t) i * sizeof(id), sizeof(id));
+        memcpy(&id, view->tokens + (size_t)i * sizeof(id), sizeof(id));
         if (id >= n_vocab) {
             return ax_error_set(err, AXION_ERR_INVALID_TOKEN,
                                 "token id %u at position %u: the vocabulary "
-                                "has %u tokens", id, i, n_vocab);
+                                "has %u tokens",
+                                id, i, n_vocab);
         }
         if (i < cap) {
-            ids[i] = (int32_t) id;
+            ids[i] = (int32_t)id;
         }
     }
     *n = view->n_tokens;

@@ -69,9 +69,9 @@ cut(char **at, size_t bytes)
 static int
 reserve_slots(struct ax_server *s)
 {
-    size_t tokens = (size_t) s->engine->ctx * sizeof(int32_t);
+    size_t tokens = (size_t)s->engine->ctx * sizeof(int32_t);
     uint32_t blocks_max = ax_kv_blocks_for(s->engine->ctx);
-    size_t blocks = (size_t) blocks_max * sizeof(uint32_t);
+    size_t blocks = (size_t)blocks_max * sizeof(uint32_t);
     size_t bias = AXION_LOGIT_BIAS_MAX * sizeof(struct ax_sampling_bias);
     size_t text = text_memory_bytes();
     size_t slot = tokens + blocks + bias + text + 4 * 64;
@@ -121,18 +121,16 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
     s->step_sequences = calloc(e->sequences, sizeof(*s->step_sequences));
     s->step_entries = calloc(e->sequences, sizeof(*s->step_entries));
     /* The longest token, each byte at worst a U+FFFD, behind held text. */
-    s->text_out_bytes = 3 * ((size_t) e->token_bytes_max +
-                             2 * AXION_STOP_BYTES_MAX);
+    s->text_out_bytes =
+        3 * ((size_t)e->token_bytes_max + 2 * AXION_STOP_BYTES_MAX);
     s->text_out = malloc(s->text_out_bytes);
-    if (rc != AXION_OK || s->step_tokens == NULL ||
-        s->step_sequences == NULL || s->step_entries == NULL ||
-        s->text_out == NULL || reserve_slots(s) != AXION_OK ||
+    if (rc != AXION_OK || s->step_tokens == NULL || s->step_sequences == NULL ||
+        s->step_entries == NULL || s->text_out == NULL ||
+        reserve_slots(s) != AXION_OK ||
         getrandom(&s->next_seed, sizeof(s->next_seed), 0) !=
-            sizeof(s->next_seed))
-    {
+            sizeof(s->next_seed)) {
         return ax_error_set(err, rc != AXION_OK ? rc : AXION_ERR_NO_MEMORY,
-                            "cannot reserve %u request slots",
-                            s->n_requests);
+                            "cannot reserve %u request slots", s->n_requests);
     }
     return AXION_OK;
 }
@@ -162,8 +160,7 @@ free_request(struct ax_server *s, struct request *r)
     assert(r->state != REQUEST_FREE && r->payload == NULL &&
            r->kv.n_blocks == 0);
     for (struct request **at = &s->held; r->in_held_list && *at != NULL;
-         at = &(*at)->next_held)
-    {
+         at = &(*at)->next_held) {
         if (*at == r) {
             *at = r->next_held;
             break;
@@ -190,8 +187,7 @@ check_model(const struct ax_engine *e, const struct axion_request_view *view,
     }
     for (int i = 0; i < 2; i++) {
         if (strlen(names[i]) == view->model.bytes &&
-            memcmp(names[i], view->model.data, view->model.bytes) == 0)
-        {
+            memcmp(names[i], view->model.data, view->model.bytes) == 0) {
             return AXION_OK;
         }
     }
@@ -243,8 +239,8 @@ open_stream(struct request *r, const struct axion_request_view *view,
 {
     struct ax_stream_stop stops[AXION_STOP_MAX];
     for (uint32_t i = 0; i < view->n_stops; i++) {
-        stops[i] = (struct ax_stream_stop){view->stops[i].data,
-                                           view->stops[i].bytes};
+        stops[i] =
+            (struct ax_stream_stop){view->stops[i].data, view->stops[i].bytes};
     }
     r->text = ax_stream_init(r->text_memory, text_memory_bytes(), stops,
                              view->n_stops);
@@ -273,14 +269,14 @@ prepare(struct request *r)
             AXION_OK ||
         (rc = open_stream(r, &view, &r->error)) != AXION_OK ||
         (rc = ax_prompt_of_request(&e->prompts, &view, r->tokens, e->ctx,
-                                   &r->n_prompt, &r->error)) != AXION_OK)
-    {
+                                   &r->n_prompt, &r->error)) != AXION_OK) {
         return rc;
     }
     if (r->n_prompt >= e->ctx) {
         return ax_error_set(&r->error, AXION_ERR_CONTEXT_LENGTH,
                             "the prompt has %u tokens and the context %u: "
-                            "no room for an answer", r->n_prompt, e->ctx);
+                            "no room for an answer",
+                            r->n_prompt, e->ctx);
     }
     return AXION_OK;
 }
@@ -289,7 +285,7 @@ prepare(struct request *r)
 static void
 text_run(struct ax_job *job)
 {
-    struct request *r = (struct request *) job;
+    struct request *r = (struct request *)job;
     r->error = (struct ax_error){0};
     r->error.number = prepare(r);
 }
@@ -309,8 +305,7 @@ submit_refusal(struct ax_server *s, size_t payload_bytes, uint32_t *retry_ms)
         return AXION_ERR_ENGINE_DRAINING;
     }
     if (s->free_requests == NULL ||
-        (s->text_bytes > 0 && s->text_bytes + payload_bytes > TEXT_BYTES_MAX))
-    {
+        (s->text_bytes > 0 && s->text_bytes + payload_bytes > TEXT_BYTES_MAX)) {
         *retry_ms = ax_sched_retry_after_ms(s->sched, 0);
         return AXION_ERR_QUEUE_FULL;
     }
@@ -332,9 +327,8 @@ ax_server_submit(struct ax_server *s, struct conn *conn,
     if (rc != AXION_OK) {
         s->board.requests_refused++;
         axion_channel_error(conn->channel, command->id, rc, retry_ms, NULL);
-        ax_log(s->log, axion_error_info(rc)->level,
-               "request of %s refused: %s", axion_channel_name(conn->channel),
-               axion_error_info(rc)->name);
+        ax_log(s->log, axion_error_info(rc)->level, "request of %s refused: %s",
+               axion_channel_name(conn->channel), axion_error_info(rc)->name);
         return;
     }
     memcpy(payload, command->payload, command->payload_bytes);
@@ -369,7 +363,7 @@ elapsed_us(uint64_t from, uint64_t to)
     if (from == 0 || to <= from) {
         return 0;
     }
-    return to - from < UINT32_MAX ? (uint32_t) (to - from) : UINT32_MAX;
+    return to - from < UINT32_MAX ? (uint32_t)(to - from) : UINT32_MAX;
 }
 
 
@@ -427,8 +421,8 @@ send_held_text(struct ax_server *s, struct request *r)
     }
     size_t n = ax_stream_finish(r->text, s->text_out);
     if (n > 0) {
-        (void) axion_channel_tokens(r->conn->channel, r->id, NULL, 0,
-                                    s->text_out, (uint32_t) n, NULL, 0);
+        (void)axion_channel_tokens(r->conn->channel, r->id, NULL, 0,
+                                   s->text_out, (uint32_t)n, NULL, 0);
     }
 }
 
@@ -446,11 +440,10 @@ ax_server_done(struct ax_server *s, struct request *r, unsigned reason)
 
 
 static void
-send_error(struct ax_server *s, struct request *r, int error,
-           uint32_t retry_ms, const char *detail)
+send_error(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
+           const char *detail)
 {
-    ax_log(s->log, axion_error_info(error)->level,
-           "request of %s: %s%s%s",
+    ax_log(s->log, axion_error_info(error)->level, "request of %s: %s%s%s",
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
            axion_error_info(error)->name, detail != NULL ? ": " : "",
            detail != NULL ? detail : "");
@@ -494,8 +487,7 @@ ax_server_cancel(struct ax_server *s, struct request *r)
     send_done(s, r, AXION_FINISH_CANCELLED);
     s->board.requests_cancelled++;
     if (r->state == REQUEST_SCHED &&
-        ax_sched_cancel(s->sched, r->slot) == AXION_OK)
-    {
+        ax_sched_cancel(s->sched, r->slot) == AXION_OK) {
         free_request(s, r);
     }
 }
@@ -549,12 +541,11 @@ ax_server_release_outputs(struct ax_server *s)
 {
     for (struct request **at = &s->held; *at != NULL;) {
         struct request *r = *at;
-        uint32_t bytes = (uint32_t) ax_stream_out_max(
-            r->text, s->engine->token_bytes_max);
+        uint32_t bytes =
+            (uint32_t)ax_stream_out_max(r->text, s->engine->token_bytes_max);
         /* Cancelled during a step: its place is given back soon. */
         if (r->conn != NULL &&
-            !axion_channel_writable(r->conn->channel, r->id, bytes))
-        {
+            !axion_channel_writable(r->conn->channel, r->id, bytes)) {
             at = &r->next_held;
             continue;
         }
@@ -584,7 +575,8 @@ arrive(struct ax_server *s, struct request *r)
 {
     uint32_t room = s->engine->ctx - r->n_prompt;
     r->max_tokens = r->head.max_tokens != 0 && r->head.max_tokens < room
-                        ? r->head.max_tokens : room;
+                        ? r->head.max_tokens
+                        : room;
     r->n_tokens = r->n_prompt;
     struct ax_sched_request request = {
         .tenant = r->head.tenant,
@@ -624,7 +616,7 @@ ax_server_take_text(struct ax_server *s)
 {
     struct ax_job *job = ax_helper_take(s->helper);
     while (job != NULL) {
-        struct request *r = (struct request *) job;
+        struct request *r = (struct request *)job;
         job = job->next;
         s->text_bytes -= r->payload_bytes;
         free(r->payload);
@@ -643,7 +635,7 @@ ax_server_take_text(struct ax_server *s)
 void
 ax_server_on_helper(struct ax_server *s, struct source *source)
 {
-    (void) source;
+    (void)source;
     ax_server_take_text(s);
 }
 

@@ -27,7 +27,7 @@ ax_server_now_us(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t) ts.tv_sec * 1000000u + (uint64_t) ts.tv_nsec / 1000u;
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
 }
 
 
@@ -66,7 +66,7 @@ load_main(void *context)
 {
     struct ax_server *s = context;
     uint64_t one = 1;
-    (void) ax_engine_open(&s->loaded, &s->load_options, &s->load_error);
+    (void)ax_engine_open(&s->loaded, &s->load_options, &s->load_error);
     if (write(s->loaded_fd, &one, sizeof(one)) < 0) {
         abort(); /* a fresh eventfd takes a 1 */
     }
@@ -107,21 +107,20 @@ log_engine(const struct ax_server *s)
     const struct ax_engine *e = s->engine;
     ax_log(s->log, AXION_LOG_notice,
            "model \"%s\": %s, %.1f M parameters, %s, %u layers, "
-           "vocabulary %u, %.1f MB of weights", e->id, e->info->architecture,
-           (double) e->info->n_params / 1e6, e->info->weight_format,
-           e->info->n_layer, e->info->n_vocab,
-           (double) e->info->weight_bytes / 1e6);
+           "vocabulary %u, %.1f MB of weights",
+           e->id, e->info->architecture, (double)e->info->n_params / 1e6,
+           e->info->weight_format, e->info->n_layer, e->info->n_vocab,
+           (double)e->info->weight_bytes / 1e6);
     ax_log(s->log, AXION_LOG_notice,
            "%u threads, %s; context %u of %u, KV %.0f MB in %u blocks of %u "
-           "tokens, %u tokens and %u sequences a step", e->threads,
-           e->info->isa_reason, e->ctx, e->info->n_ctx_train,
-           (double) ax_kv_block_bytes(e->kv) * ax_kv_blocks_total(e->kv) /
-               1e6,
+           "tokens, %u tokens and %u sequences a step",
+           e->threads, e->info->isa_reason, e->ctx, e->info->n_ctx_train,
+           (double)ax_kv_block_bytes(e->kv) * ax_kv_blocks_total(e->kv) / 1e6,
            ax_kv_blocks_total(e->kv), AX_KV_BLOCK_TOKENS, e->batch_tokens,
            e->sequences);
     if (e->chat_template == NULL) {
-        ax_log(s->log, AXION_LOG_warn,
-               "chat requests will be refused: %s", e->template_note);
+        ax_log(s->log, AXION_LOG_warn, "chat requests will be refused: %s",
+               e->template_note);
     }
 }
 
@@ -130,7 +129,7 @@ static void
 on_loaded(struct ax_server *s, struct source *source)
 {
     uint64_t count;
-    (void) source;
+    (void)source;
     if (read(s->loaded_fd, &count, sizeof(count)) < 0) {
         return;
     }
@@ -142,8 +141,7 @@ on_loaded(struct ax_server *s, struct source *source)
     if (rc != AXION_OK) {
         ax_log(s->log, AXION_LOG_crit, "cannot load the model: %s",
                s->load_error.text);
-        tell_manager(s, NULL, "cannot load the model: %s",
-                     s->load_error.text);
+        tell_manager(s, NULL, "cannot load the model: %s", s->load_error.text);
         ax_engine_close(s->engine);
         s->engine = NULL;
         s->state = AXION_ENGINE_FAILED;
@@ -171,7 +169,7 @@ stop_listening(struct ax_server *s)
         close(s->listen_fd);
         s->listen_fd = -1;
         if (!s->listen_passed) {
-            (void) unlink(s->listen_path);
+            (void)unlink(s->listen_path);
         }
     }
 }
@@ -188,11 +186,10 @@ begin_drain(struct ax_server *s)
         return;
     }
     s->state = AXION_ENGINE_DRAINING;
-    s->drain_deadline_us = ax_server_now_us() +
-                           s->options.drain_timeout_ms * 1000;
-    ax_log(s->log, AXION_LOG_notice,
-           "draining: %u requests, at most %llu ms", s->n_live,
-           (unsigned long long) s->options.drain_timeout_ms);
+    s->drain_deadline_us =
+        ax_server_now_us() + s->options.drain_timeout_ms * 1000;
+    ax_log(s->log, AXION_LOG_notice, "draining: %u requests, at most %llu ms",
+           s->n_live, (unsigned long long)s->options.drain_timeout_ms);
     tell_manager(s, "STOPPING=1", "draining %u requests", s->n_live);
     ax_server_announce(s);
 }
@@ -202,7 +199,7 @@ static void
 on_signal(struct ax_server *s, struct source *source)
 {
     struct signalfd_siginfo info;
-    (void) source;
+    (void)source;
     while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
         ax_log(s->log, AXION_LOG_notice, "signal %u from pid %u",
                info.ssi_signo, info.ssi_pid);
@@ -263,8 +260,7 @@ step_if_due(struct ax_server *s)
     ax_server_release_outputs(s);
     ax_server_take_events(s);
     if (!ax_sched_runnable(s->sched) &&
-        ax_server_now_us() < ax_sched_wakeup_us(s->sched))
-    {
+        ax_server_now_us() < ax_sched_wakeup_us(s->sched)) {
         return false;
     }
     return ax_server_step(s);
@@ -289,15 +285,15 @@ idle_us(const struct ax_server *s)
         return LIVE_TICK_US;
     }
     /* The rates on the board go down to 0 once. */
-    if ((s->board.tokens_per_second_milli | s->board.prefill_per_second_milli)
-            != 0 && wake - now > RATE_TICK_US)
-    {
+    if ((s->board.tokens_per_second_milli |
+         s->board.prefill_per_second_milli) != 0 &&
+        wake - now > RATE_TICK_US) {
         return RATE_TICK_US;
     }
     if (wake == UINT64_MAX) {
         return -1;
     }
-    return wake > now ? (int64_t) (wake - now) : 0;
+    return wake > now ? (int64_t)(wake - now) : 0;
 }
 
 
@@ -348,13 +344,11 @@ ax_server_run(struct ax_server *s)
 
 static int
 watch(struct ax_server *s, int fd, struct source *source,
-      void (*ready)(struct ax_server *, struct source *),
-      struct ax_error *err)
+      void (*ready)(struct ax_server *, struct source *), struct ax_error *err)
 {
     source->ready = ready;
     if (ax_loop_watch(s->loop, fd, source) != AXION_OK) {
-        return ax_error_set(err, AXION_ERR_SYSTEM,
-                            "cannot watch a descriptor");
+        return ax_error_set(err, AXION_ERR_SYSTEM, "cannot watch a descriptor");
     }
     return AXION_OK;
 }
@@ -370,8 +364,10 @@ open_listen(struct ax_server *s, struct ax_error *err)
         if (rc == AXION_OK) {
             s->listen_fd = s->options.listen_fd;
             s->listen_passed = true;
-            ax_log(s->log, AXION_LOG_notice, "%s was passed by the service "
-                   "manager", s->listen_path);
+            ax_log(s->log, AXION_LOG_notice,
+                   "%s was passed by the service "
+                   "manager",
+                   s->listen_path);
         }
         return rc;
     }
@@ -415,8 +411,7 @@ watch_all(struct ax_server *s, struct ax_error *err)
         (rc = watch(s, ax_helper_fd(s->helper), &s->helper_source,
                     ax_server_on_helper, err)) ||
         (rc = watch(s, s->listen_fd, &s->listen_source, ax_server_on_listen,
-                    err)))
-    {
+                    err))) {
         return rc;
     }
     return AXION_OK;
@@ -424,8 +419,7 @@ watch_all(struct ax_server *s, struct ax_error *err)
 
 
 int
-ax_server_open(struct ax_server **out,
-               const struct ax_server_options *options,
+ax_server_open(struct ax_server **out, const struct ax_server_options *options,
                const struct ax_log *log, struct ax_error *err)
 {
     *out = NULL;
@@ -443,8 +437,8 @@ ax_server_open(struct ax_server **out,
     if (rc != AXION_OK) {
         goto failed;
     }
-    ax_log(log, AXION_LOG_notice, "event loop: %s%s%s",
-           ax_loop_name(s->loop), *ax_loop_note(s->loop) ? ", because of " : "",
+    ax_log(log, AXION_LOG_notice, "event loop: %s%s%s", ax_loop_name(s->loop),
+           *ax_loop_note(s->loop) ? ", because of " : "",
            ax_loop_note(s->loop));
     rc = axion_board_open(&s->board_writer);
     if (rc != AXION_OK) {
@@ -454,8 +448,7 @@ ax_server_open(struct ax_server **out,
     ax_server_publish(s); /* before a gateway can see it: LOADING, not zeros */
     if ((rc = open_descriptors(s, err)) != AXION_OK ||
         (rc = watch_all(s, err)) != AXION_OK ||
-        (rc = start_loading(s, err)) != AXION_OK)
-    {
+        (rc = start_loading(s, err)) != AXION_OK) {
         goto failed;
     }
     *out = s;

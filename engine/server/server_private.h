@@ -31,9 +31,9 @@
 #include "engine/text/stream.h"
 #include "shm/channel.h"
 
-#define CONNS_MAX        256u
-#define COMMANDS_PER_TURN 256u      /* of one channel, then the next's turn */
-#define TEXT_BYTES_MAX   (64u << 20) /* payloads waiting for the helper */
+#define CONNS_MAX         256u
+#define COMMANDS_PER_TURN 256u        /* of one channel, then the next's turn */
+#define TEXT_BYTES_MAX    (64u << 20) /* payloads waiting for the helper */
 
 struct ax_server;
 struct conn;
@@ -47,7 +47,7 @@ struct conn {
     struct source source; /* first: tags point here */
     struct conn *next;
     struct axion_channel *channel;
-    bool dead;     /* freed at the end of the turn */
+    bool dead;    /* freed at the end of the turn */
     bool greeted; /* its handshake was logged */
 };
 
@@ -71,8 +71,8 @@ struct request {
     size_t payload_bytes;
     uint64_t lease_tokens;
     uint64_t submitted_us;
-    bool paused;         /* PAUSE seen before the scheduler had it */
-    bool lease_refused;  /* TOPUP of 0 seen before */
+    bool paused;        /* PAUSE seen before the scheduler had it */
+    bool lease_refused; /* TOPUP of 0 seen before */
 
     /* from the text work: the helper's until it is taken back */
     struct ax_error error;
@@ -142,7 +142,7 @@ struct ax_server {
 
     uint64_t drain_deadline_us;
     bool cut_off; /* it has passed: everyone was told */
-    bool ended; /* leave the loop */
+    bool ended;   /* leave the loop */
     uint64_t published_us;
     uint64_t rate_since_us, rate_prompt, rate_answer;
     uint64_t prefilled_total;
@@ -170,8 +170,7 @@ void ax_server_submit(struct ax_server *s, struct conn *conn,
                       const struct axion_command *command);
 void ax_server_cancel(struct ax_server *s, struct request *r);
 void ax_server_pause(struct ax_server *s, struct request *r, bool pause);
-void ax_server_topup(struct ax_server *s, struct request *r,
-                     uint64_t tokens);
+void ax_server_topup(struct ax_server *s, struct request *r, uint64_t tokens);
 void ax_server_on_helper(struct ax_server *s, struct source *source);
 void ax_server_take_text(struct ax_server *s);
 void ax_server_take_events(struct ax_server *s);

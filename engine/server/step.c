@@ -18,7 +18,7 @@ static int
 at_layer(void *context, uint32_t layer)
 {
     struct ax_server *s = context;
-    (void) layer;
+    (void)layer;
     ax_server_take_commands(s);
     ax_server_take_text(s);
     ax_server_flush(s);
@@ -70,15 +70,14 @@ text_of(struct ax_server *s, struct request *r, int32_t token)
                                          bytes, sizeof(bytes));
     assert(n <= sizeof(bytes) &&
            ax_stream_out_max(r->text, n) <= s->text_out_bytes);
-    return (uint32_t) ax_stream_push(r->text, bytes, n, s->text_out);
+    return (uint32_t)ax_stream_push(r->text, bytes, n, s->text_out);
 }
 
 
 static void
-answer(struct ax_server *s, struct request *r, int32_t token,
-       uint64_t now_us)
+answer(struct ax_server *s, struct request *r, int32_t token, uint64_t now_us)
 {
-    uint32_t id = (uint32_t) token, text_bytes = 0;
+    uint32_t id = (uint32_t)token, text_bytes = 0;
     r->tokens[r->n_tokens++] = token;
     r->last_us = now_us;
     if (r->first_us == 0) {
@@ -87,8 +86,7 @@ answer(struct ax_server *s, struct request *r, int32_t token,
     s->board.completion_tokens_total++;
     unsigned reason = ax_sched_sampled(s->sched, r->slot);
     if (ax_tokenizer_is_eog(s->engine->tokenizer, token) &&
-        (r->head.flags & AXION_REQUEST_IGNORE_EOS) == 0)
-    {
+        (r->head.flags & AXION_REQUEST_IGNORE_EOS) == 0) {
         reason = AXION_FINISH_STOP;
     } else {
         text_bytes = text_of(s, r, token);
@@ -96,8 +94,8 @@ answer(struct ax_server *s, struct request *r, int32_t token,
             reason = AXION_FINISH_STOP;
         }
     }
-    int rc = axion_channel_tokens(r->conn->channel, r->id, &id, 1,
-                                  s->text_out, text_bytes, NULL, 0);
+    int rc = axion_channel_tokens(r->conn->channel, r->id, &id, 1, s->text_out,
+                                  text_bytes, NULL, 0);
     if (rc != AXION_OK) {
         ax_server_fail(s, r, AXION_ERR_INTERNAL, 0,
                        "a token's text does not fit its channel");
@@ -107,8 +105,8 @@ answer(struct ax_server *s, struct request *r, int32_t token,
         ax_server_done(s, r, reason);
         return;
     }
-    uint32_t next = (uint32_t) ax_stream_out_max(r->text,
-                                                 s->engine->token_bytes_max);
+    uint32_t next =
+        (uint32_t)ax_stream_out_max(r->text, s->engine->token_bytes_max);
     if (!axion_channel_writable(r->conn->channel, r->id, next)) {
         ax_server_hold_output(s, r);
     }
@@ -137,8 +135,8 @@ sample_all(struct ax_server *s, uint32_t n_entries)
     for (uint32_t i = 0; i < n_entries; i++) {
         const struct ax_sched_entry *entry = &s->step_entries[i];
         struct request *r = &s->requests[entry->slot];
-        const float *logits = s->engine->logits +
-                              (size_t) row * s->engine->info->n_vocab;
+        const float *logits =
+            s->engine->logits + (size_t)row * s->engine->info->n_vocab;
         row += entry->samples;
         if (r->state != REQUEST_SCHED) {
             continue; /* cancelled during the step */
@@ -155,7 +153,8 @@ sample_all(struct ax_server *s, uint32_t n_entries)
         if (rc != AXION_OK) {
             ax_server_fail(s, r, rc, 0,
                            rc == AXION_ERR_INVALID_VALUE
-                               ? "logit_bias bans every token" : NULL);
+                               ? "logit_bias bans every token"
+                               : NULL);
             continue;
         }
         answer(s, r, token, now_us);

@@ -21,18 +21,18 @@
 #define AT(field) offsetof(struct chat_options, field)
 
 static const struct ax_option options_table[] = {
-    {"prompt", AX_OPTION_TEXT, AT(prompt), "TEXT", NULL,
-     "answer this and exit", 0, 0, NULL},
-    {"system", AX_OPTION_TEXT, AT(system), "TEXT", NULL,
-     "the system message", 0, 0, NULL},
+    {"prompt", AX_OPTION_TEXT, AT(prompt), "TEXT", NULL, "answer this and exit",
+     0, 0, NULL},
+    {"system", AX_OPTION_TEXT, AT(system), "TEXT", NULL, "the system message",
+     0, 0, NULL},
     {"connect", AX_OPTION_TEXT, AT(connect), "unix:PATH", NULL,
      "ask a running axiond instead of loading FILE", 0, 0, NULL},
     {"max-tokens", AX_OPTION_NUMBER, AT(max_tokens), "N", "512",
      "longest answer", 1, 1 << 24, NULL},
     {"temp", AX_OPTION_REAL, AT(temperature), "X", "0.7",
      "temperature; 0 is greedy", 0, 100, NULL},
-    {"top-p", AX_OPTION_REAL, AT(top_p), "X", "0.95",
-     "nucleus; 1 is off", 0.001, 1, NULL},
+    {"top-p", AX_OPTION_REAL, AT(top_p), "X", "0.95", "nucleus; 1 is off",
+     0.001, 1, NULL},
     {"min-p", AX_OPTION_REAL, AT(min_p), "X", "0",
      "least share of the likeliest; 0 is off", 0, 1, NULL},
     {"top-k", AX_OPTION_NUMBER, AT(top_k), "N", "0",
@@ -44,12 +44,12 @@ static const struct ax_option options_table[] = {
     {"ctx", AX_OPTION_NUMBER, AT(ctx), "N", "the model's, as KV allows",
      "context in tokens", 16, 1 << 24, NULL},
     {"kv-memory", AX_OPTION_SIZE, AT(kv_memory), "SIZE",
-     "a quarter of memory, at most 1g", "memory for keys and values",
-     1 << 20, 1e15, NULL},
+     "a quarter of memory, at most 1g", "memory for keys and values", 1 << 20,
+     1e15, NULL},
     {"isa", AX_OPTION_CHOICE, AT(isa), "NAME", "auto",
      "cap the instruction set", 0, 0, "auto|scalar|avx2|avx512"},
-    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL,
-     "print this and exit", 0, 0, NULL},
+    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
+     NULL},
     {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
 };
 
@@ -66,7 +66,7 @@ volatile sig_atomic_t ax_chat_interrupted;
 static void
 on_interrupt(int signal)
 {
-    (void) signal;
+    (void)signal;
     ax_chat_interrupted = 1;
 }
 
@@ -76,7 +76,7 @@ ax_chat_now(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double) ts.tv_sec + (double) ts.tv_nsec * 1e-9;
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
 
@@ -97,7 +97,7 @@ static void
 forget(struct conversation *c, uint32_t keep)
 {
     while (c->n > keep) {
-        free((char *) (uintptr_t) c->messages[--c->n].content);
+        free((char *)(uintptr_t)c->messages[--c->n].content);
     }
 }
 
@@ -128,11 +128,13 @@ static void
 print_usage(const struct chat_usage *u)
 {
     double rate = u->answer_tokens > 1 && u->answer_s > 0
-                      ? (u->answer_tokens - 1) / u->answer_s : 0;
-    fprintf(stderr, "[%u prompt tokens, %u of them known, first after %.0f "
-                    "ms; %u tokens, %.1f per second]\n", u->prompt_tokens,
-            u->reused_tokens, u->first_token_s * 1000, u->answer_tokens,
-            rate);
+                      ? (u->answer_tokens - 1) / u->answer_s
+                      : 0;
+    fprintf(stderr,
+            "[%u prompt tokens, %u of them known, first after %.0f "
+            "ms; %u tokens, %.1f per second]\n",
+            u->prompt_tokens, u->reused_tokens, u->first_token_s * 1000,
+            u->answer_tokens, rate);
 }
 
 
@@ -204,9 +206,8 @@ choose_seed(const struct chat_options *o)
 {
     uint64_t seed = o->seed;
     if (o->seed == UINT32_MAX &&
-        getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-    {
-        seed = (uint64_t) time(NULL);
+        getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
+        seed = (uint64_t)time(NULL);
     }
     return seed;
 }
@@ -224,7 +225,7 @@ run(const struct chat_options *o)
         return ax_tool_fail("chat", EXIT_FAILURE, err.text);
     }
     struct sigaction action = {.sa_handler = on_interrupt,
-                               .sa_flags = (int) SA_RESETHAND};
+                               .sa_flags = (int)SA_RESETHAND};
     if (o->prompt == NULL) {
         action.sa_flags = 0;
     }
@@ -251,13 +252,14 @@ run(const struct chat_options *o)
 int
 ax_tool_chat(int argc, char **argv)
 {
-    struct chat_options options = {.max_tokens = 512, .temperature = 0.7,
-                                   .top_p = 0.95, .seed = UINT32_MAX,
+    struct chat_options options = {.max_tokens = 512,
+                                   .temperature = 0.7,
+                                   .top_p = 0.95,
+                                   .seed = UINT32_MAX,
                                    .isa = "auto"};
     int n_args;
-    int status = ax_tool_options(options_table, &options, argc, argv,
-                                 &n_args, &options.help,
-                                 "chat [options] FILE",
+    int status = ax_tool_options(options_table, &options, argc, argv, &n_args,
+                                 &options.help, "chat [options] FILE",
                                  "Talks to a model in the terminal.");
     if (status >= 0) {
         return status;

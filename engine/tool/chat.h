@@ -50,8 +50,8 @@ struct chat_backend {
 
 int ax_chat_local(struct chat_backend *out, const struct chat_options *options,
                   struct ax_error *err);
-int ax_chat_remote(struct chat_backend *out,
-                   const struct chat_options *options, struct ax_error *err);
+int ax_chat_remote(struct chat_backend *out, const struct chat_options *options,
+                   struct ax_error *err);
 
 /* Seconds of the monotonic clock. */
 double ax_chat_now(void);

@@ -15,8 +15,8 @@
 struct local {
     struct ax_engine *engine;
     struct ax_kv_sequence kv;
-    int32_t *tokens;  /* [ctx] of the prompt and the answer */
-    int32_t *in_kv;   /* [ctx] what the first n_in_kv positions hold */
+    int32_t *tokens; /* [ctx] of the prompt and the answer */
+    int32_t *in_kv;  /* [ctx] what the first n_in_kv positions hold */
     uint32_t n_in_kv;
     struct ax_stream *stream;
     char *text_out;
@@ -49,10 +49,9 @@ reserve(struct local *l, struct ax_error *err)
     l->tokens = calloc(ctx, sizeof(*l->tokens));
     l->in_kv = calloc(ctx, sizeof(*l->in_kv));
     l->stream = malloc(ax_stream_size(NULL, 0));
-    l->text_out = malloc(3 * ((size_t) l->engine->token_bytes_max + 64));
+    l->text_out = malloc(3 * ((size_t)l->engine->token_bytes_max + 64));
     if (l->kv.blocks == NULL || l->tokens == NULL || l->in_kv == NULL ||
-        l->stream == NULL || l->text_out == NULL)
-    {
+        l->stream == NULL || l->text_out == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     return AXION_OK;
@@ -74,8 +73,10 @@ compute(struct local *l, uint32_t from, uint32_t to)
                 .logits_row = from + i + 1 == to ? 0 : AX_NO_LOGITS,
             };
         }
-        struct ax_step step = {.tokens = tokens, .n_tokens = n,
-                               .n_sequences = 1, .sequences = sequences,
+        struct ax_step step = {.tokens = tokens,
+                               .n_tokens = n,
+                               .n_sequences = 1,
+                               .sequences = sequences,
                                .logits = l->engine->logits,
                                .n_logits = from + n == to};
         int rc = ax_kv_reserve(l->engine->kv, &l->kv, from + n);
@@ -98,8 +99,7 @@ prefill(struct local *l, uint32_t n_prompt, struct chat_usage *usage)
 {
     uint32_t same = 0;
     while (same + 1 < n_prompt && same < l->n_in_kv &&
-           l->tokens[same] == l->in_kv[same])
-    {
+           l->tokens[same] == l->in_kv[same]) {
         same++;
     }
     ax_kv_truncate(l->engine->kv, &l->kv, same);
@@ -131,20 +131,17 @@ generate(struct local *l, const struct chat_options *o,
     const struct ax_engine *e = l->engine;
     struct ax_sampling sampling;
     ax_sampling_defaults(&sampling);
-    sampling.temperature = (float) o->temperature;
-    sampling.top_p = (float) o->top_p;
-    sampling.min_p = (float) o->min_p;
+    sampling.temperature = (float)o->temperature;
+    sampling.top_p = (float)o->top_p;
+    sampling.min_p = (float)o->min_p;
     sampling.top_k = o->top_k;
     sampling.seed = turn->seed;
     double first = 0;
     uint32_t n = n_prompt;
-    while (n < e->ctx && n - n_prompt < o->max_tokens &&
-           !ax_chat_interrupted)
-    {
+    while (n < e->ctx && n - n_prompt < o->max_tokens && !ax_chat_interrupted) {
         struct ax_sample_history history = {l->tokens, n_prompt, n};
         int32_t token;
-        int rc = ax_sample(e->sampler, &sampling, &history, e->logits,
-                           &token);
+        int rc = ax_sample(e->sampler, &sampling, &history, e->logits, &token);
         if (rc != AXION_OK) {
             return rc;
         }
@@ -157,8 +154,7 @@ generate(struct local *l, const struct chat_options *o,
         }
         show_token(l, turn, token);
         if (n < e->ctx && n - n_prompt < o->max_tokens &&
-            (rc = compute(l, n - 1, n)) != AXION_OK)
-        {
+            (rc = compute(l, n - 1, n)) != AXION_OK) {
             return rc;
         }
     }
@@ -180,16 +176,16 @@ local_answer(void *state, const struct chat_options *o,
     uint32_t n_prompt;
     double start = ax_chat_now();
     int rc = ax_prompt_of_messages(&l->engine->prompts, turn->messages,
-                                   turn->n_messages, l->tokens,
-                                   l->engine->ctx, &n_prompt, err);
+                                   turn->n_messages, l->tokens, l->engine->ctx,
+                                   &n_prompt, err);
     if (rc != AXION_OK) {
         return rc;
     }
     if (n_prompt >= l->engine->ctx) {
         return ax_error_set(err, AXION_ERR_CONTEXT_LENGTH,
                             "the conversation has %u tokens, the context "
-                            "%u: /reset starts anew", n_prompt,
-                            l->engine->ctx);
+                            "%u: /reset starts anew",
+                            n_prompt, l->engine->ctx);
     }
     l->stream = ax_stream_init(l->stream, ax_stream_size(NULL, 0), NULL, 0);
     rc = prefill(l, n_prompt, usage);
@@ -211,7 +207,8 @@ ax_chat_local(struct chat_backend *out, const struct chat_options *o,
     if (l == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
-    struct ax_engine_options options = {.path = o->model, .isa = o->isa,
+    struct ax_engine_options options = {.path = o->model,
+                                        .isa = o->isa,
                                         .threads = o->threads,
                                         .ctx = o->ctx,
                                         .kv_bytes = o->kv_memory,

@@ -36,8 +36,8 @@ remote_close(void *state)
 static void *
 grow(void *context, void *data, size_t old, size_t bytes)
 {
-    (void) context;
-    (void) old;
+    (void)context;
+    (void)old;
     return realloc(data, bytes);
 }
 
@@ -50,9 +50,9 @@ encode(struct remote *r, const struct chat_options *o,
         .kind = AXION_REQUEST_CHAT,
         .flags = AXION_REQUEST_STREAM | AXION_REQUEST_SEED,
         .seed = turn->seed,
-        .temperature = (float) o->temperature,
-        .top_p = (float) o->top_p,
-        .min_p = (float) o->min_p,
+        .temperature = (float)o->temperature,
+        .top_p = (float)o->top_p,
+        .min_p = (float)o->min_p,
         .repetition_penalty = 1,
         .top_k = o->top_k,
         .max_tokens = o->max_tokens,
@@ -64,8 +64,7 @@ encode(struct remote *r, const struct chat_options *o,
     int rc = axion_request_begin(w, &head);
     for (uint32_t i = 0; rc == AXION_OK && i < turn->n_messages; i++) {
         const struct ax_prompt_message *m = &turn->messages[i];
-        rc = axion_request_add(w, AXION_SECTION_ROLE, m->role,
-                               strlen(m->role));
+        rc = axion_request_add(w, AXION_SECTION_ROLE, m->role, strlen(m->role));
         if (rc == AXION_OK) {
             rc = axion_request_add(w, AXION_SECTION_TEXT, m->content,
                                    strlen(m->content));
@@ -95,9 +94,9 @@ take_event(struct answer *a, const struct axion_event *event)
         a->ended = 1;
         break;
     case AXION_CQ_ERROR:
-        a->error = ax_error_set(a->err, event->error.error, "%.*s",
-                                (int) event->error.text_bytes,
-                                event->error.text);
+        a->error =
+            ax_error_set(a->err, event->error.error, "%.*s",
+                         (int)event->error.text_bytes, event->error.text);
         if (event->error.text_bytes == 0) {
             ax_error_set(a->err, a->error, "%s",
                          axion_error_info(a->error)->text);
@@ -148,8 +147,8 @@ remote_answer(void *state, const struct chat_options *o,
               struct ax_error *err)
 {
     struct remote *r = state;
-    struct answer a = {.turn = turn, .usage = usage, .err = err,
-                       .start = ax_chat_now()};
+    struct answer a = {
+        .turn = turn, .usage = usage, .err = err, .start = ax_chat_now()};
     axion_stream_id id;
     int cancelled = 0;
     int rc = encode(r, o, turn);
@@ -181,10 +180,10 @@ int
 ax_chat_remote(struct chat_backend *out, const struct chat_options *o,
                struct ax_error *err)
 {
-    const char *path = strncmp(o->connect, "unix:", 5) == 0 ? o->connect + 5
-                                                            : o->connect;
-    struct axion_client_options options = {.path = path, .name = "axion chat",
-                                           .streams = 4};
+    const char *path =
+        strncmp(o->connect, "unix:", 5) == 0 ? o->connect + 5 : o->connect;
+    struct axion_client_options options = {
+        .path = path, .name = "axion chat", .streams = 4};
     struct remote *r = calloc(1, sizeof(*r));
     if (r == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");

@@ -22,16 +22,16 @@ struct inspect_options {
 #define AT(field) offsetof(struct inspect_options, field)
 
 static const struct ax_option options_table[] = {
-    {"json", AX_OPTION_FLAG, AT(json), NULL, NULL,
-     "print JSON, strings whole", 0, 0, NULL},
-    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL,
-     "print this and exit", 0, 0, NULL},
+    {"json", AX_OPTION_FLAG, AT(json), NULL, NULL, "print JSON, strings whole",
+     0, 0, NULL},
+    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
+     NULL},
     {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
 };
 
 static const char *const type_names[AX_GGUF_TYPES] = {
-    "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array",
-    "u64", "i64", "f64"};
+    "u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+    "bool", "string", "array", "u64", "i64", "f64"};
 static const uint8_t type_bytes[AX_GGUF_TYPES] = {1, 1, 2, 2, 4, 4, 4,
                                                   1, 0, 0, 8, 8, 8};
 
@@ -42,7 +42,7 @@ print_json_string(const char *p, size_t n)
     bool utf8 = axion_utf8_valid(p, n);
     putchar('"');
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char) p[i];
+        unsigned char c = (unsigned char)p[i];
         if (c == '"' || c == '\\') {
             printf("\\%c", c);
         } else if (c < 0x20 || c == 0x7f || (c >= 0x80 && !utf8)) {
@@ -73,21 +73,47 @@ static void
 print_scalar(enum ax_gguf_type type, const void *data, bool json)
 {
     union {
-        uint8_t u8; int8_t i8; uint16_t u16; int16_t i16; uint32_t u32;
-        int32_t i32; float f32; uint64_t u64; int64_t i64; double f64;
+        uint8_t u8;
+        int8_t i8;
+        uint16_t u16;
+        int16_t i16;
+        uint32_t u32;
+        int32_t i32;
+        float f32;
+        uint64_t u64;
+        int64_t i64;
+        double f64;
     } v;
     memcpy(&v, data, type_bytes[type]);
-    double real = type == AX_GGUF_F32 ? (double) v.f32 : v.f64;
+    double real = type == AX_GGUF_F32 ? (double)v.f32 : v.f64;
     switch (type) {
-    case AX_GGUF_U8: printf("%u", v.u8); break;
-    case AX_GGUF_I8: printf("%d", v.i8); break;
-    case AX_GGUF_U16: printf("%u", v.u16); break;
-    case AX_GGUF_I16: printf("%d", v.i16); break;
-    case AX_GGUF_U32: printf("%" PRIu32, v.u32); break;
-    case AX_GGUF_I32: printf("%" PRId32, v.i32); break;
-    case AX_GGUF_U64: printf("%" PRIu64, v.u64); break;
-    case AX_GGUF_I64: printf("%" PRId64, v.i64); break;
-    case AX_GGUF_BOOL: printf("%s", v.u8 ? "true" : "false"); break;
+    case AX_GGUF_U8:
+        printf("%u", v.u8);
+        break;
+    case AX_GGUF_I8:
+        printf("%d", v.i8);
+        break;
+    case AX_GGUF_U16:
+        printf("%u", v.u16);
+        break;
+    case AX_GGUF_I16:
+        printf("%d", v.i16);
+        break;
+    case AX_GGUF_U32:
+        printf("%" PRIu32, v.u32);
+        break;
+    case AX_GGUF_I32:
+        printf("%" PRId32, v.i32);
+        break;
+    case AX_GGUF_U64:
+        printf("%" PRIu64, v.u64);
+        break;
+    case AX_GGUF_I64:
+        printf("%" PRId64, v.i64);
+        break;
+    case AX_GGUF_BOOL:
+        printf("%s", v.u8 ? "true" : "false");
+        break;
     default:
         if (json && real - real != 0) {
             printf("null");
@@ -134,8 +160,8 @@ print_array(const struct ax_gguf *g, const char *name,
         for (uint64_t i = 0; i < shown; i++) {
             printf("%s", i > 0 ? ", " : "");
             print_scalar(key->element,
-                         (const char *) key->data +
-                             i * type_bytes[key->element], json);
+                         (const char *)key->data + i * type_bytes[key->element],
+                         json);
         }
     }
     printf("%s", json ? "]}" : shown < key->n ? ", ..." : "");
@@ -144,13 +170,13 @@ print_array(const struct ax_gguf *g, const char *name,
 
 
 static int
-print_value(const struct ax_gguf *g, const struct ax_gguf_key *key,
-            bool json, struct ax_error *err)
+print_value(const struct ax_gguf *g, const struct ax_gguf_key *key, bool json,
+            struct ax_error *err)
 {
     char name[AX_GGUF_KEY_MAX + 1];
     struct ax_gguf_str s;
     int rc = AXION_OK;
-    snprintf(name, sizeof(name), "%.*s", (int) key->name.n, key->name.p);
+    snprintf(name, sizeof(name), "%.*s", (int)key->name.n, key->name.p);
     switch (key->type) {
     case AX_GGUF_STRING:
         rc = ax_gguf_str(g, name, &s, err);
@@ -184,13 +210,13 @@ print_table(const struct ax_gguf *g, struct ax_error *err)
 {
     char name[AX_GGUF_KEY_MAX + 1];
     printf("%s: GGUF v%u, %" PRIu64 " bytes, %u keys, %u tensors, %" PRIu64
-           " elements\n\n", ax_gguf_label(g), ax_gguf_version(g),
-           ax_gguf_file_bytes(g), ax_gguf_n_keys(g), ax_gguf_n_tensors(g),
-           count_elements(g));
+           " elements\n\n",
+           ax_gguf_label(g), ax_gguf_version(g), ax_gguf_file_bytes(g),
+           ax_gguf_n_keys(g), ax_gguf_n_tensors(g), count_elements(g));
     for (uint32_t i = 0; i < ax_gguf_n_keys(g); i++) {
         const struct ax_gguf_key *key = ax_gguf_key_at(g, i);
-        printf("%-44s ", ax_error_escape(name, sizeof(name), key->name.p,
-                                         key->name.n));
+        printf("%-44s ",
+               ax_error_escape(name, sizeof(name), key->name.p, key->name.n));
         int rc = print_value(g, key, false, err);
         if (rc != AXION_OK) {
             return rc;
@@ -203,13 +229,11 @@ print_table(const struct ax_gguf *g, struct ax_error *err)
         char shape[96];
         size_t n = 0;
         for (uint32_t d = 0; d < t->n_dims; d++) {
-            n += (size_t) snprintf(shape + n, sizeof(shape) - n,
-                                   "%s%" PRIu64, d > 0 ? " x " : "",
-                                   t->ne[d]);
+            n += (size_t)snprintf(shape + n, sizeof(shape) - n, "%s%" PRIu64,
+                                  d > 0 ? " x " : "", t->ne[d]);
         }
-        printf("%-44s %-6s %-20s %12" PRIu64 " bytes at %" PRIu64 "\n",
-               t->name, axk_format_traits(t->format)->name, shape, t->bytes,
-               t->offset);
+        printf("%-44s %-6s %-20s %12" PRIu64 " bytes at %" PRIu64 "\n", t->name,
+               axk_format_traits(t->format)->name, shape, t->bytes, t->offset);
     }
     return AXION_OK;
 }
@@ -241,8 +265,8 @@ print_json(const struct ax_gguf *g, struct ax_error *err)
         for (uint32_t d = 0; d < t->n_dims; d++) {
             printf("%s%" PRIu64, d > 0 ? ", " : "", t->ne[d]);
         }
-        printf("], \"bytes\": %" PRIu64 ", \"offset\": %" PRIu64 "}",
-               t->bytes, t->offset);
+        printf("], \"bytes\": %" PRIu64 ", \"offset\": %" PRIu64 "}", t->bytes,
+               t->offset);
     }
     printf("]}\n");
     return AXION_OK;
@@ -256,9 +280,8 @@ ax_tool_inspect(int argc, char **argv)
     struct ax_error err;
     struct ax_gguf *g;
     int n_args;
-    int status = ax_tool_options(options_table, &options, argc, argv,
-                                 &n_args, &options.help,
-                                 "inspect [--json] FILE",
+    int status = ax_tool_options(options_table, &options, argc, argv, &n_args,
+                                 &options.help, "inspect [--json] FILE",
                                  "Shows what a GGUF file says of itself.");
     if (status >= 0) {
         return status;

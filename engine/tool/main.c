@@ -43,9 +43,9 @@ ax_tool_fail(const char *name, int status, const char *line)
 
 
 int
-ax_tool_options(const struct ax_option *table, void *out, int argc,
-                char **argv, int *n_args, const uint32_t *help,
-                const char *usage, const char *what)
+ax_tool_options(const struct ax_option *table, void *out, int argc, char **argv,
+                int *n_args, const uint32_t *help, const char *usage,
+                const char *what)
 {
     struct ax_error err;
     char text[4096];

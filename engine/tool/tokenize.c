@@ -21,14 +21,14 @@ struct tokenize_options {
 #define AT(field) offsetof(struct tokenize_options, field)
 
 static const struct ax_option options_table[] = {
-    {"ids", AX_OPTION_FLAG, AT(ids), NULL, NULL,
-     "print only ids, on one line", 0, 0, NULL},
+    {"ids", AX_OPTION_FLAG, AT(ids), NULL, NULL, "print only ids, on one line",
+     0, 0, NULL},
     {"special", AX_OPTION_FLAG, AT(special), NULL, NULL,
      "recognise control tokens in the text", 0, 0, NULL},
     {"add-special", AX_OPTION_FLAG, AT(add_special), NULL, NULL,
      "add BOS and EOS as the model says", 0, 0, NULL},
-    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL,
-     "print this and exit", 0, 0, NULL},
+    {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
+     NULL},
     {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
 };
 
@@ -48,7 +48,7 @@ open_tokenizer(struct ax_tokenizer **out, const char *path,
         rc = ax_error_set(err, AXION_ERR_MODEL_FILE,
                           "the file has no token_embd.weight");
     } else {
-        rc = ax_vocab_read(&vocab, g, (uint32_t) t->ne[1], err);
+        rc = ax_vocab_read(&vocab, g, (uint32_t)t->ne[1], err);
     }
     if (rc == AXION_OK && vocab.params.model == NULL) {
         rc = ax_error_set(err, AXION_ERR_MODEL_FILE,
@@ -99,8 +99,8 @@ join(char **args, int n, size_t *bytes)
     char *text = malloc(room);
     *bytes = 0;
     for (int i = 0; text != NULL && i < n; i++) {
-        *bytes += (size_t) snprintf(text + *bytes, room - *bytes, "%s%s",
-                                    i > 0 ? " " : "", args[i]);
+        *bytes += (size_t)snprintf(text + *bytes, room - *bytes, "%s%s",
+                                   i > 0 ? " " : "", args[i]);
     }
     return text;
 }
@@ -117,8 +117,8 @@ print_tokens(const struct ax_tokenizer *t, const int32_t *ids, size_t n,
             printf("%s%d", i > 0 ? " " : "", ids[i]);
             continue;
         }
-        size_t length = ax_tokenizer_decode_token(t, ids[i], true, bytes,
-                                                  sizeof(bytes));
+        size_t length =
+            ax_tokenizer_decode_token(t, ids[i], true, bytes, sizeof(bytes));
         ax_error_escape(shown, sizeof(shown), bytes,
                         length < sizeof(bytes) ? length : sizeof(bytes));
         printf("%8d  \"%s\"\n", ids[i], shown);
@@ -146,8 +146,7 @@ tokenize(const struct ax_tokenizer *t, const struct tokenize_options *o,
     if (rc != AX_TEXT_OK || ids == NULL) {
         free(ids);
         return ax_tool_fail("tokenize", EXIT_FAILURE,
-                            ids == NULL ? "no memory"
-                                        : ax_text_error_name(rc));
+                            ids == NULL ? "no memory" : ax_text_error_name(rc));
     }
     print_tokens(t, ids, n, o->ids != 0);
     free(ids);
@@ -162,10 +161,10 @@ ax_tool_tokenize(int argc, char **argv)
     struct ax_error err;
     struct ax_tokenizer *t;
     int n_args;
-    int status = ax_tool_options(options_table, &options, argc, argv,
-                                 &n_args, &options.help,
-                                 "tokenize [options] FILE [TEXT]",
-                                 "Without TEXT it reads standard input.");
+    int status =
+        ax_tool_options(options_table, &options, argc, argv, &n_args,
+                        &options.help, "tokenize [options] FILE [TEXT]",
+                        "Without TEXT it reads standard input.");
     if (status >= 0) {
         return status;
     }
@@ -176,11 +175,11 @@ ax_tool_tokenize(int argc, char **argv)
         return ax_tool_fail(argv[0], EXIT_FAILURE, err.text);
     }
     size_t bytes;
-    char *text = n_args > 1 ? join(argv + 2, n_args - 1, &bytes)
-                            : read_input(&bytes);
-    status = text != NULL ? tokenize(t, &options, text, bytes)
-                          : ax_tool_fail(argv[0], EXIT_FAILURE,
-                                         "the input is too long");
+    char *text =
+        n_args > 1 ? join(argv + 2, n_args - 1, &bytes) : read_input(&bytes);
+    status = text != NULL
+                 ? tokenize(t, &options, text, bytes)
+                 : ax_tool_fail(argv[0], EXIT_FAILURE, "the input is too long");
     free(text);
     ax_tokenizer_close(t);
     return status;

@@ -25,7 +25,7 @@ static const struct ax_sample_history none = {0};
 static int
 open_samplers(void **state)
 {
-    (void) state;
+    (void)state;
     axk_thread_init();
     ops = axk_select(NULL, NULL, 0);
     assert_non_null(ops);
@@ -38,7 +38,7 @@ open_samplers(void **state)
 static int
 close_samplers(void **state)
 {
-    (void) state;
+    (void)state;
     ax_sampler_close(small);
     ax_sampler_close(large);
     ax_sampler_close(NULL);
@@ -68,14 +68,16 @@ sample(struct ax_sampler *s, const struct ax_sampling *p,
 static void
 test_philox_known_answers(void **state)
 {
-    (void) state;
+    (void)state;
     /* kat_vectors of Random123: philox4x32, 10 rounds */
     static const struct {
         uint32_t counter[4], key[2], out[4];
     } kat[] = {
-        {{0, 0, 0, 0}, {0, 0},
+        {{0, 0, 0, 0},
+         {0, 0},
          {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u},
+        {{~0u, ~0u, ~0u, ~0u},
+         {~0u, ~0u},
          {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
         {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
          {0xa4093822, 0x299f31d0},
@@ -117,8 +119,8 @@ expect_distribution(const struct ax_sampling *p, const float *x,
 }
 
 
-static const float logits[SMALL] = {0.5f, 2.0f, -1.0f, 1.5f, 3.0f, 0.0f,
-                                    -2.0f, 2.5f, 1.0f, -0.5f, 0.25f, 1.75f};
+static const float logits[SMALL] = {0.5f,  2.0f, -1.0f, 1.5f,  3.0f,  0.0f,
+                                    -2.0f, 2.5f, 1.0f,  -0.5f, 0.25f, 1.75f};
 
 
 /* exp(x / T) of those with keep[i], normalized, by libm and plainly. */
@@ -127,8 +129,8 @@ softmax(double *out, double temperature, const bool *keep)
 {
     double sum = 0;
     for (uint32_t i = 0; i < SMALL; i++) {
-        out[i] = keep == NULL || keep[i]
-                     ? exp((double) logits[i] / temperature) : 0;
+        out[i] =
+            keep == NULL || keep[i] ? exp((double)logits[i] / temperature) : 0;
         sum += out[i];
     }
     for (uint32_t i = 0; i < SMALL; i++) {
@@ -174,7 +176,7 @@ nucleus(double top_p)
 static void
 test_plain_and_tempered_distributions(void **state)
 {
-    (void) state;
+    (void)state;
     double want[SMALL];
     struct ax_sampling p = defaults();
     softmax(want, 1, NULL);
@@ -191,7 +193,7 @@ test_plain_and_tempered_distributions(void **state)
 static void
 test_top_k_distribution(void **state)
 {
-    (void) state;
+    (void)state;
     double want[SMALL];
     bool keep[SMALL];
     for (uint32_t k = 1; k <= SMALL; k += 4) {
@@ -207,7 +209,7 @@ test_top_k_distribution(void **state)
 static void
 test_top_p_distribution(void **state)
 {
-    (void) state;
+    (void)state;
     static const float cuts[] = {0.01f, 0.3f, 0.5f, 0.8f, 0.95f, 0.999f};
     double want[SMALL];
     bool keep[SMALL];
@@ -215,7 +217,7 @@ test_top_p_distribution(void **state)
         struct ax_sampling p = defaults();
         p.top_p = cuts[i];
         p.temperature = 0.75f; /* after the cut */
-        keep_best(keep, nucleus((double) cuts[i]));
+        keep_best(keep, nucleus((double)cuts[i]));
         softmax(want, 0.75, keep);
         expect_distribution(&p, logits, want);
     }
@@ -225,7 +227,7 @@ test_top_p_distribution(void **state)
 static void
 test_min_p_distribution(void **state)
 {
-    (void) state;
+    (void)state;
     double want[SMALL];
     bool keep[SMALL];
     struct ax_sampling p = defaults();
@@ -243,7 +245,7 @@ test_min_p_distribution(void **state)
 static void
 test_greedy_takes_the_lowest_id_of_a_tie(void **state)
 {
-    (void) state;
+    (void)state;
     float x[SMALL];
     memcpy(x, logits, sizeof(x));
     struct ax_sampling p = defaults();
@@ -268,7 +270,7 @@ test_greedy_takes_the_lowest_id_of_a_tie(void **state)
 static void
 test_tiny_temperature_is_greedy_and_finite(void **state)
 {
-    (void) state;
+    (void)state;
     struct ax_sampling p = defaults();
     p.temperature = 1e-30f;
     assert_int_equal(sample(small, &p, &none, logits), 4);
@@ -280,7 +282,7 @@ test_tiny_temperature_is_greedy_and_finite(void **state)
 static void
 test_not_a_number_is_an_error_of_this_request(void **state)
 {
-    (void) state;
+    (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     struct ax_sampling p = defaults();
     int32_t token;
@@ -298,7 +300,7 @@ test_not_a_number_is_an_error_of_this_request(void **state)
 static void
 test_logit_bias_adds_bans_and_refuses_to_ban_all(void **state)
 {
-    (void) state;
+    (void)state;
     struct ax_sampling_bias bias[SMALL] = {{4, -100}, {5, 50}};
     struct ax_sampling p = defaults();
     int32_t token;
@@ -330,7 +332,7 @@ test_logit_bias_adds_bans_and_refuses_to_ban_all(void **state)
 static void
 test_penalties(void **state)
 {
-    (void) state;
+    (void)state;
     /* prompt 4 4 2, answer 7 7 3 */
     static const int32_t tokens[] = {4, 4, 2, 7, 7, 3};
     const struct ax_sample_history h = {tokens, 3, 6};
@@ -362,7 +364,7 @@ test_penalties(void **state)
 static void
 test_draws_depend_on_seed_and_position_alone(void **state)
 {
-    (void) state;
+    (void)state;
     static const int32_t tokens[64] = {0};
     struct ax_sampling p = defaults();
     int32_t first[64];
@@ -389,7 +391,7 @@ test_draws_depend_on_seed_and_position_alone(void **state)
 static int
 descending(const void *a, const void *b)
 {
-    float x = *(const float *) a, y = *(const float *) b;
+    float x = *(const float *)a, y = *(const float *)b;
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
@@ -399,23 +401,23 @@ descending(const void *a, const void *b)
 static void
 test_selection_on_a_large_vocabulary(void **state)
 {
-    (void) state;
+    (void)state;
     float *x = malloc(LARGE * sizeof(*x));
     float *sorted = malloc(LARGE * sizeof(*sorted));
     for (int flat = 0; flat < 2; flat++) {
         for (uint32_t i = 0; i < LARGE; i++) {
             double u = ax_random_unit(99, i);
-            x[i] = (float) (flat ? u * 0.01 : log(u + 1e-9) * -2);
+            x[i] = (float)(flat ? u * 0.01 : log(u + 1e-9) * -2);
         }
         memcpy(sorted, x, LARGE * sizeof(*x));
         qsort(sorted, LARGE, sizeof(*sorted), descending);
         double mass = 0, sum = 0;
         for (uint32_t i = 0; i < LARGE; i++) {
-            mass += exp((double) sorted[i] - (double) sorted[0]);
+            mass += exp((double)sorted[i] - (double)sorted[0]);
         }
         uint32_t n = 0;
         while (sum < 0.9 * mass) {
-            sum += exp((double) sorted[n++] - (double) sorted[0]);
+            sum += exp((double)sorted[n++] - (double)sorted[0]);
         }
         struct ax_sampling p = defaults();
         static const uint32_t ks[] = {1, 40, 700, 20000};
@@ -423,8 +425,7 @@ test_selection_on_a_large_vocabulary(void **state)
             p.seed = seed;
             p.top_k = ks[seed % 4];
             p.top_p = 1;
-            assert_true(x[sample(large, &p, &none, x)] >=
-                        sorted[p.top_k - 1]);
+            assert_true(x[sample(large, &p, &none, x)] >= sorted[p.top_k - 1]);
             p.top_k = 0;
             p.top_p = 0.9f;
             assert_true(x[sample(large, &p, &none, x)] >= sorted[n + 1]);
@@ -443,7 +444,7 @@ test_selection_on_a_large_vocabulary(void **state)
 static void
 test_filters_that_keep_all_change_nothing(void **state)
 {
-    (void) state;
+    (void)state;
     struct ax_sampling p = defaults(), q = defaults();
     q.top_k = SMALL - 1; /* through the filter's path */
     q.bias = &(struct ax_sampling_bias){6, -100};
@@ -461,7 +462,7 @@ test_filters_that_keep_all_change_nothing(void **state)
 static void
 test_parameters_out_of_range_are_named(void **state)
 {
-    (void) state;
+    (void)state;
     const char *field = NULL;
     struct ax_sampling p = defaults();
     assert_int_equal(ax_sampling_check(&p, SMALL, NULL), AXION_OK);
@@ -485,7 +486,7 @@ test_parameters_out_of_range_are_named(void **state)
 static void
 test_one_token_vocabulary(void **state)
 {
-    (void) state;
+    (void)state;
     struct ax_sampler *one;
     float x = -3;
     assert_int_equal(ax_sampler_open(&one, 1, ops), AXION_OK);

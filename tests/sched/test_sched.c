@@ -20,10 +20,14 @@ static struct ax_sched_options
 options_of(uint32_t blocks, uint32_t running, uint32_t batch)
 {
     kv = (struct fake_kv){.total = blocks, .block_tokens = 4};
-    return (struct ax_sched_options){
-        .slots_max = 64, .running_max = running, .batch_tokens_max = batch,
-        .kv_blocks_total = blocks, .kv_block_tokens = 4, .queue_max = 32,
-        .queue_tokens_max = 1000, .kv = fake_kv_of(&kv)};
+    return (struct ax_sched_options){.slots_max = 64,
+                                     .running_max = running,
+                                     .batch_tokens_max = batch,
+                                     .kv_blocks_total = blocks,
+                                     .kv_block_tokens = 4,
+                                     .queue_max = 32,
+                                     .queue_tokens_max = 1000,
+                                     .kv = fake_kv_of(&kv)};
 }
 
 
@@ -38,7 +42,7 @@ open_sched(uint32_t blocks, uint32_t running, uint32_t batch)
 static int
 close_sched(void **state)
 {
-    (void) state;
+    (void)state;
     ax_sched_close(sched);
     sched = NULL;
     memset(seen, 0, sizeof(seen));
@@ -49,9 +53,11 @@ close_sched(void **state)
 static struct ax_sched_request
 request_of(uint32_t prompt, uint32_t max)
 {
-    return (struct ax_sched_request){
-        .tenant = 1, .priority = 1, .prompt_tokens = prompt,
-        .max_tokens = max, .lease_tokens = AXION_LEASE_UNLIMITED};
+    return (struct ax_sched_request){.tenant = 1,
+                                     .priority = 1,
+                                     .prompt_tokens = prompt,
+                                     .max_tokens = max,
+                                     .lease_tokens = AXION_LEASE_UNLIMITED};
 }
 
 
@@ -129,7 +135,7 @@ run_step(void)
 static void
 test_contradicting_options_are_refused(void **state)
 {
-    (void) state;
+    (void)state;
     struct ax_sched_options o = options_of(10, 8, 4);
     struct ax_sched *s;
     assert_int_equal(ax_sched_open(&s, &o), AXION_ERR_BAD_OPTION);
@@ -141,7 +147,7 @@ test_contradicting_options_are_refused(void **state)
 static void
 test_long_prompt_goes_in_chunks_beside_decodes(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 4, 16);
     arrive_ok(0, 5, 10);
     assert_int_equal(run_step(), 1);
@@ -172,7 +178,7 @@ test_long_prompt_goes_in_chunks_beside_decodes(void **state)
 static void
 test_ends_at_max_tokens_and_gives_kv_back(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 4, 16);
     arrive_ok(3, 7, 3);
     assert_int_equal(run_step(), 1);
@@ -187,7 +193,7 @@ test_ends_at_max_tokens_and_gives_kv_back(void **state)
 static void
 test_refusals(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(4, 4, 16);
     struct ax_sched_request r = request_of(0, 5);
     assert_int_equal(arrive(0, &r), AXION_ERR_INVALID_REQUEST);
@@ -206,7 +212,7 @@ test_refusals(void **state)
 static void
 test_queue_is_bounded_in_requests_and_tokens(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(1000, 1, 16);
     struct ax_sched_request r = request_of(600, 5);
     struct ax_sched_arrival a;
@@ -225,7 +231,7 @@ test_queue_is_bounded_in_requests_and_tokens(void **state)
 static void
 test_priority_then_arrival_then_age(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(1000, 1, 16);
     arrive_ok(0, 2, 2);
     assert_int_equal(run_step(), 1); /* slot 0 has the only place */
@@ -253,7 +259,7 @@ test_priority_then_arrival_then_age(void **state)
 static void
 test_tenants_share_by_tokens_served(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(1000, 1, 64);
     struct ax_sched_request a = request_of(20, 1), b = request_of(5, 1);
     b.tenant = 2;
@@ -275,7 +281,7 @@ test_tenants_share_by_tokens_served(void **state)
 static void
 test_hold_keeps_kv_and_place(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 4, 16);
     arrive_ok(0, 5, 10);
     run_step();
@@ -299,7 +305,7 @@ test_hold_keeps_kv_and_place(void **state)
 static void
 test_cancel_acts_within_one_step_in_every_state(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 1, 16);
     arrive_ok(0, 40, 10);
     arrive_ok(1, 4, 10);
@@ -328,7 +334,7 @@ test_cancel_acts_within_one_step_in_every_state(void **state)
 static void
 test_an_aborted_step_is_computed_again(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 4, 16);
     arrive_ok(0, 20, 10);
     assert_int_equal(ax_sched_next(sched, now)->n_tokens, 16);
@@ -343,7 +349,7 @@ test_an_aborted_step_is_computed_again(void **state)
 static void
 test_lease_asks_in_time_parks_and_ends(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 4, 64);
     struct ax_sched_request r = request_of(10, 100);
     r.lease_tokens = 12;
@@ -377,7 +383,7 @@ test_lease_asks_in_time_parks_and_ends(void **state)
 static void
 test_lease_refused_early_ends_at_the_last_token(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(100, 4, 64);
     struct ax_sched_request r = request_of(10, 100);
     r.lease_tokens = 13;
@@ -396,7 +402,7 @@ test_lease_refused_early_ends_at_the_last_token(void **state)
 static void
 test_deadline_refuses_and_expires(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(1000, 1, 100);
     arrive_ok(0, 100, 50);
     run_step(); /* 10 us a token from now on */
@@ -416,7 +422,7 @@ test_deadline_refuses_and_expires(void **state)
 static void
 test_kv_lack_preempts_the_latest_and_recomputes(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(8, 2, 32); /* 32 positions */
     arrive_ok(0, 10, 20);
     arrive_ok(1, 10, 20);
@@ -450,7 +456,7 @@ test_kv_lack_preempts_the_latest_and_recomputes(void **state)
 static void
 test_parked_kv_is_taken_before_running_kv(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(8, 3, 32);
     arrive_ok(0, 8, 20);
     arrive_ok(1, 8, 10);
@@ -473,7 +479,7 @@ test_parked_kv_is_taken_before_running_kv(void **state)
 static void
 test_high_class_takes_kv_of_a_low_one(void **state)
 {
-    (void) state;
+    (void)state;
     open_sched(8, 3, 32);
     struct ax_sched_request low = request_of(20, 10);
     low.priority = 0;

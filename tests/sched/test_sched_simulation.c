@@ -38,7 +38,7 @@ any(struct world *w, uint32_t below)
     w->random ^= w->random << 13;
     w->random ^= w->random >> 7;
     w->random ^= w->random << 17;
-    return (uint32_t) ((w->random >> 11) % below);
+    return (uint32_t)((w->random >> 11) % below);
 }
 
 
@@ -61,13 +61,14 @@ someone_arrives(struct world *w)
     if (slot == SLOTS) {
         return;
     }
-    struct ax_sched_request r = {
-        .tenant = any(w, 4), .priority = any(w, 3),
-        .prompt_tokens = 1 + any(w, any(w, 4) == 0 ? 200 : 30),
-        .max_tokens = 1 + any(w, 40)};
+    struct ax_sched_request r = {.tenant = any(w, 4),
+                                 .priority = any(w, 3),
+                                 .prompt_tokens =
+                                     1 + any(w, any(w, 4) == 0 ? 200 : 30),
+                                 .max_tokens = 1 + any(w, 40)};
     bool limited = any(w, 3) == 0;
-    r.lease_tokens = limited ? r.prompt_tokens + any(w, 20)
-                             : AXION_LEASE_UNLIMITED;
+    r.lease_tokens =
+        limited ? r.prompt_tokens + any(w, 20) : AXION_LEASE_UNLIMITED;
     r.deadline_us = any(w, 8) == 0 ? w->now + 1 + any(w, 100000) : 0;
     struct ax_sched_arrival a;
     if (ax_sched_arrive(w->sched, slot, &r, w->now, &a) != AXION_OK) {
@@ -75,9 +76,10 @@ someone_arrives(struct world *w)
         return;
     }
     w->arrived++;
-    w->clients[slot] = (struct client){
-        .live = true, .lease = r.lease_tokens, .prompt = r.prompt_tokens,
-        .max = r.max_tokens};
+    w->clients[slot] = (struct client){.live = true,
+                                       .lease = r.lease_tokens,
+                                       .prompt = r.prompt_tokens,
+                                       .max = r.max_tokens};
 }
 
 
@@ -299,12 +301,17 @@ simulate(uint64_t seed, uint32_t blocks, uint32_t running, uint32_t batch)
     static struct world w;
     w = (struct world){.random = seed * 0x9e3779b97f4a7c15u + 1, .now = 1};
     w.kv = (struct fake_kv){.total = blocks, .block_tokens = 8};
-    w.options = (struct ax_sched_options){
-        .slots_max = SLOTS, .running_max = running,
-        .batch_tokens_max = batch, .kv_blocks_total = blocks,
-        .kv_block_tokens = 8, .queue_max = 64, .queue_tokens_max = 3000,
-        .ageing_us = 50000, .lease_low_tokens = 4, .lease_ask_tokens = 16,
-        .kv = fake_kv_of(&w.kv)};
+    w.options = (struct ax_sched_options){.slots_max = SLOTS,
+                                          .running_max = running,
+                                          .batch_tokens_max = batch,
+                                          .kv_blocks_total = blocks,
+                                          .kv_block_tokens = 8,
+                                          .queue_max = 64,
+                                          .queue_tokens_max = 3000,
+                                          .ageing_us = 50000,
+                                          .lease_low_tokens = 4,
+                                          .lease_ask_tokens = 16,
+                                          .kv = fake_kv_of(&w.kv)};
     assert_int_equal(ax_sched_open(&w.sched, &w.options), AXION_OK);
     for (uint32_t turn = 0; turn < 4000; turn++) {
         for (uint32_t i = any(&w, 3); i > 0; i--) {
@@ -320,10 +327,10 @@ simulate(uint64_t seed, uint32_t blocks, uint32_t running, uint32_t batch)
     assert_int_equal(w.arrived, w.ended + w.cancelled + w.expired);
     assert_true(w.ended > 10);
     printf("seed %u: %u arrived, %u refused, %u ended, %u cancelled, "
-           "%u expired, %u preempted, %u steps\n", (unsigned) seed,
-           (unsigned) w.arrived, (unsigned) w.refused, (unsigned) w.ended,
-           (unsigned) w.cancelled, (unsigned) w.expired,
-           (unsigned) w.preempted, (unsigned) w.steps);
+           "%u expired, %u preempted, %u steps\n",
+           (unsigned)seed, (unsigned)w.arrived, (unsigned)w.refused,
+           (unsigned)w.ended, (unsigned)w.cancelled, (unsigned)w.expired,
+           (unsigned)w.preempted, (unsigned)w.steps);
     ax_sched_close(w.sched);
 }
 
@@ -331,7 +338,7 @@ simulate(uint64_t seed, uint32_t blocks, uint32_t running, uint32_t batch)
 static void
 test_little_kv(void **state)
 {
-    (void) state;
+    (void)state;
     for (uint64_t seed = 1; seed <= 8; seed++) {
         simulate(seed, 32, 8, 64);
     }
@@ -341,7 +348,7 @@ test_little_kv(void **state)
 static void
 test_plenty_of_kv(void **state)
 {
-    (void) state;
+    (void)state;
     for (uint64_t seed = 1; seed <= 4; seed++) {
         simulate(seed, 2000, 16, 64);
     }
@@ -351,7 +358,7 @@ test_plenty_of_kv(void **state)
 static void
 test_one_at_a_time_in_tiny_chunks(void **state)
 {
-    (void) state;
+    (void)state;
     simulate(1, 40, 1, 1);
     simulate(2, 40, 2, 3);
 }

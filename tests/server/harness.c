@@ -26,16 +26,14 @@ static void
 refuse_io_uring(void)
 {
     struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                 offsetof(struct seccomp_data, nr)),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-    {
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
         perror("seccomp");
         _exit(127);
     }
@@ -43,16 +41,16 @@ refuse_io_uring(void)
 
 
 static void
-exec_engine(const struct engine *e, const char *path,
-            const char *const *args, int log_fd)
+exec_engine(const struct engine *e, const char *path, const char *const *args,
+            int log_fd)
 {
     char program[512], listen[128];
     const char *build = getenv("AXION_BUILD");
     snprintf(program, sizeof(program), "%s/axiond",
              build != NULL ? build : "build");
     snprintf(listen, sizeof(listen), "unix:%s", e->socket);
-    const char *argv[ARGS_MAX] = {program, "--model", path, "--listen",
-                                  listen, "--threads", "1"};
+    const char *argv[ARGS_MAX] = {program, "--model",   path, "--listen",
+                                  listen,  "--threads", "1"};
     size_t n = 7;
     while (*args != NULL && n + 1 < ARGS_MAX) {
         argv[n++] = *args++;
@@ -61,7 +59,7 @@ exec_engine(const struct engine *e, const char *path,
     if (engine_without_io_uring) {
         refuse_io_uring();
     }
-    execv(program, (char *const *) (uintptr_t) argv);
+    execv(program, (char *const *)(uintptr_t)argv);
     fprintf(stderr, "%s: %s\n", program, strerror(errno));
     _exit(127);
 }
@@ -128,9 +126,9 @@ engine_wait(struct engine *e)
     }
     fclose(e->log);
     assert_int_equal(waitpid(e->pid, &status, 0), e->pid);
-    (void) unlink(e->model);
-    (void) unlink(e->socket);
-    (void) rmdir(e->directory);
+    (void)unlink(e->model);
+    (void)unlink(e->socket);
+    (void)rmdir(e->directory);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -146,14 +144,15 @@ engine_stop(struct engine *e)
 /* ---- the client ---- */
 
 void
-request_init(struct request_options *o, const char *prompt,
-             uint32_t max_tokens)
+request_init(struct request_options *o, const char *prompt, uint32_t max_tokens)
 {
     *o = (struct request_options){
         .head = {.kind = AXION_REQUEST_COMPLETION,
                  .flags = AXION_REQUEST_STREAM | AXION_REQUEST_SEED |
                           AXION_REQUEST_IGNORE_EOS,
-                 .top_p = 1, .repetition_penalty = 1, .priority = 1,
+                 .top_p = 1,
+                 .repetition_penalty = 1,
+                 .priority = 1,
                  .max_tokens = max_tokens},
         .prompt = prompt,
         .lease = AXION_LEASE_UNLIMITED,
@@ -164,8 +163,8 @@ request_init(struct request_options *o, const char *prompt,
 static void *
 grow(void *context, void *data, size_t old, size_t bytes)
 {
-    (void) context;
-    (void) old;
+    (void)context;
+    (void)old;
     return realloc(data, bytes);
 }
 
@@ -183,16 +182,15 @@ encode(struct axion_request_writer *w, const struct request_options *o)
 {
     struct axion_request_head head = o->head;
     *w = (struct axion_request_writer){.bytes_max = 8u << 20, .grow = grow};
-    head.kind = o->user_message != NULL ? AXION_REQUEST_CHAT
-                                        : AXION_REQUEST_COMPLETION;
+    head.kind =
+        o->user_message != NULL ? AXION_REQUEST_CHAT : AXION_REQUEST_COMPLETION;
     assert_int_equal(axion_request_begin(w, &head), AXION_OK);
     if (o->model != NULL) {
         add(w, AXION_SECTION_MODEL, o->model, strlen(o->model));
     }
     if (o->user_message != NULL) {
         add(w, AXION_SECTION_ROLE, "user", 4);
-        add(w, AXION_SECTION_TEXT, o->user_message,
-            strlen(o->user_message));
+        add(w, AXION_SECTION_TEXT, o->user_message, strlen(o->user_message));
     } else if (o->ids != NULL) {
         add(w, AXION_SECTION_TOKENS, o->ids, o->n_ids * sizeof(*o->ids));
     } else {
@@ -218,8 +216,8 @@ wait_fd(struct axion_client *c)
 struct axion_client *
 client_open(const struct engine *e, const char *name)
 {
-    struct axion_client_options o = {.path = e->socket, .name = name,
-                                     .streams = 128};
+    struct axion_client_options o = {
+        .path = e->socket, .name = name, .streams = 128};
     struct axion_client *c;
     assert_int_equal(axion_client_open(&c, &o), AXION_OK);
     int rc;
@@ -238,8 +236,8 @@ submit(struct axion_client *c, const struct request_options *o,
     struct axion_request_writer w;
     memset(s, 0, sizeof(*s));
     encode(&w, o);
-    assert_int_equal(axion_client_submit(c, w.data, w.bytes, o->lease, s,
-                                         &s->id), AXION_OK);
+    assert_int_equal(
+        axion_client_submit(c, w.data, w.bytes, o->lease, s, &s->id), AXION_OK);
     free(w.data);
 }
 
@@ -283,8 +281,8 @@ take(struct stream *s, const struct axion_event *e)
         s->ended = true;
         s->error = e->error.error;
         s->retry_after_ms = e->error.retry_after_ms;
-        snprintf(s->detail, sizeof(s->detail), "%.*s",
-                 (int) e->error.text_bytes, e->error.text);
+        snprintf(s->detail, sizeof(s->detail), "%.*s", (int)e->error.text_bytes,
+                 e->error.text);
         break;
     default:
         break;

@@ -69,10 +69,10 @@ struct stream {
 struct request_options {
     struct axion_request_head head;
     const char *model;
-    const char *prompt;        /* or: */
+    const char *prompt; /* or: */
     const uint32_t *ids;
     uint32_t n_ids;
-    const char *user_message;  /* or: a chat */
+    const char *user_message; /* or: a chat */
     const char *stop;
     uint64_t lease;
 };

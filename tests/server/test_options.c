@@ -24,7 +24,7 @@ parse(const char *const *args)
     int argc = 1;
     words[0] = "axiond";
     while (*args != NULL) {
-        words[argc++] = (char *) (uintptr_t) *args++;
+        words[argc++] = (char *)(uintptr_t)*args++;
     }
     ax_server_defaults(&options);
     err = (struct ax_error){0};
@@ -47,7 +47,7 @@ expect_error(int rc, const char *option, const char *value)
 static void
 test_every_kind_of_value(void **state)
 {
-    (void) state;
+    (void)state;
     assert_int_equal(PARSE("--model", "m.gguf", "--listen=unix:/s,mode=0660",
                            "--threads", "3", "--kv-memory=512m",
                            "--drain-timeout", "500ms", "--isa=avx2",
@@ -70,7 +70,7 @@ test_every_kind_of_value(void **state)
 static void
 test_positional_arguments_are_kept(void **state)
 {
-    (void) state;
+    (void)state;
     assert_int_equal(PARSE("a", "--ctx", "64", "b", "--", "--c"), AXION_OK);
     assert_int_equal(n_args, 3);
     assert_string_equal(words[1], "a");
@@ -83,7 +83,7 @@ test_positional_arguments_are_kept(void **state)
 static void
 test_errors_name_option_and_value(void **state)
 {
-    (void) state;
+    (void)state;
     expect_error(PARSE("--thread", "1"), "--thread", "unknown");
     expect_error(PARSE("--threads", "0"), "--threads", "\"0\"");
     expect_error(PARSE("--threads", "-1"), "--threads", "\"-1\"");
@@ -109,7 +109,7 @@ static void
 test_sizes_and_times(void **state)
 {
     uint64_t v;
-    (void) state;
+    (void)state;
     assert_int_equal(ax_parse_size("0", &v), AXION_OK);
     assert_int_equal(v, 0);
     assert_int_equal(ax_parse_size("3k", &v), AXION_OK);
@@ -130,18 +130,17 @@ static void
 test_help_has_every_option(void **state)
 {
     char text[8192], name[64];
-    (void) state;
+    (void)state;
     size_t n = ax_options_help(ax_server_option_table, text, sizeof(text));
     assert_true(n < sizeof(text));
     for (const struct ax_option *o = ax_server_option_table; o->name != NULL;
-         o++)
-    {
+         o++) {
         snprintf(name, sizeof(name), "  --%s ", o->name);
         assert_non_null(strstr(text, name));
     }
     char small[16];
-    assert_int_equal(ax_options_help(ax_server_option_table, small,
-                                     sizeof(small)), n);
+    assert_int_equal(
+        ax_options_help(ax_server_option_table, small, sizeof(small)), n);
 }
 
 

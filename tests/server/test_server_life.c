@@ -29,7 +29,7 @@ test_refusals_name_what_is_wrong(void **state)
 {
     static struct stream s;
     struct request_options o;
-    (void) state;
+    (void)state;
     engine_start(&engine, "q8_0",
                  (const char *[]){"--ctx", "64", "--alias", "small", NULL});
     struct axion_client *c = client_open(&engine, "test");
@@ -69,10 +69,10 @@ test_full_queue_and_deadline_are_refused(void **state)
     enum { N = 8 };
     static struct stream streams[N], late;
     struct request_options o;
-    (void) state;
-    engine_start(&engine, "q4_0",
-                 (const char *[]){"--max-sequences", "1", "--max-queue", "2",
-                                  NULL});
+    (void)state;
+    engine_start(
+        &engine, "q4_0",
+        (const char *[]){"--max-sequences", "1", "--max-queue", "2", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "hello", 900);
     submit(c, &o, &streams[0]);
@@ -116,10 +116,10 @@ test_cancel_queued_in_prefill_and_in_decode(void **state)
     struct request_options o;
     struct axion_board board;
     char prompt[900];
-    (void) state;
-    engine_start(&engine, "q4_0",
-                 (const char *[]){"--max-sequences", "2", "--max-batch", "4",
-                                  NULL});
+    (void)state;
+    engine_start(
+        &engine, "q4_0",
+        (const char *[]){"--max-sequences", "2", "--max-batch", "4", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "go on", 900);
     submit(c, &o, &decode);
@@ -158,7 +158,7 @@ test_sigterm_drains(void **state)
 {
     static struct stream running, late;
     struct request_options o;
-    (void) state;
+    (void)state;
     engine_start(&engine, "q4_0", none);
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "drain", 1000);
@@ -182,7 +182,7 @@ test_drain_deadline_cuts_off(void **state)
 {
     static struct stream running;
     struct request_options o;
-    (void) state;
+    (void)state;
     engine_start(&engine, "q4_0",
                  (const char *[]){"--drain-timeout", "0", NULL});
     struct axion_client *c = client_open(&engine, "test");
@@ -203,7 +203,7 @@ test_second_signal_ends_at_once(void **state)
 {
     static struct stream running;
     struct request_options o;
-    (void) state;
+    (void)state;
     engine_start(&engine, "q4_0",
                  (const char *[]){"--drain-timeout", "1h", NULL});
     struct axion_client *c = client_open(&engine, "test");
@@ -227,8 +227,8 @@ asked_while_loading(uint32_t n_layer)
     static struct stream s;
     struct request_options o;
     struct axion_board board;
-    struct tiny_options big = {.format = TINY_Q8_0, .n_layer = n_layer,
-                               .n_embd = 512, .n_ff = 2048};
+    struct tiny_options big = {
+        .format = TINY_Q8_0, .n_layer = n_layer, .n_embd = 512, .n_ff = 2048};
     engine = (struct engine){0};
     strcpy(engine.directory, "/tmp/axion-test-XXXXXX");
     assert_non_null(mkdtemp(engine.directory));
@@ -259,7 +259,7 @@ static void
 test_it_answers_while_it_loads(void **state)
 {
     uint32_t n_layer = 4;
-    (void) state;
+    (void)state;
     while (!asked_while_loading(n_layer)) {
         n_layer *= 2; /* this machine was faster than the question */
         assert_true(n_layer <= 64);
@@ -272,14 +272,14 @@ test_refused_io_uring_falls_back_to_epoll_and_says_so(void **state)
 {
     static struct stream s;
     struct request_options o;
-    (void) state;
+    (void)state;
     engine = (struct engine){0};
     strcpy(engine.directory, "/tmp/axion-test-XXXXXX");
     assert_non_null(mkdtemp(engine.directory));
     snprintf(engine.model, sizeof(engine.model), "%s/tiny.gguf",
              engine.directory);
-    assert_int_equal(tiny_model_write(engine.model,
-                                      tiny_variant_find("q4_0")), 0);
+    assert_int_equal(tiny_model_write(engine.model, tiny_variant_find("q4_0")),
+                     0);
     engine_without_io_uring = true;
     engine_start_on(&engine, engine.model, none);
     engine_without_io_uring = false;
@@ -306,7 +306,7 @@ test_chat_uses_the_models_template(void **state)
 {
     static struct stream chat, text;
     struct request_options o;
-    (void) state;
+    (void)state;
     engine_start(&engine, "q4_0", none);
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
@@ -326,7 +326,7 @@ test_chat_uses_the_models_template(void **state)
 static void
 test_a_bad_file_is_one_line_and_exit_1(void **state)
 {
-    (void) state;
+    (void)state;
     engine = (struct engine){0};
     engine_start_on(&engine, "/dev/null", none);
     engine_wait_log(&engine, "[crit]");
@@ -337,7 +337,7 @@ test_a_bad_file_is_one_line_and_exit_1(void **state)
 static void
 test_bad_options_exit_2(void **state)
 {
-    (void) state;
+    (void)state;
     engine = (struct engine){0};
     engine_start_on(&engine, "x", (const char *[]){"--ctx", "many", NULL});
     engine_wait_log(&engine, "--ctx: \"many\" is not a number");
@@ -355,21 +355,24 @@ test_idle_uses_no_cpu(void **state)
     struct request_options o;
     char path[64], text[512];
     unsigned long user = 0, system = 0, user2, system2;
-    (void) state;
+    (void)state;
     struct engine idle;
     engine_start(&idle, "q4_0", none);
     struct axion_client *c = client_open(&idle, "idle");
     request_init(&o, "work once", 3);
     run_alone(c, &o, &s);
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int) idle.pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)idle.pid);
     for (int turn = 0; turn < 2; turn++) {
         FILE *f = fopen(path, "r");
         assert_non_null(f);
         assert_non_null(fgets(text, sizeof(text), f));
         fclose(f);
         const char *at = strrchr(text, ')') + 2;
-        assert_int_equal(sscanf(at, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u "
-                                    "%*u %lu %lu", &user2, &system2), 2);
+        assert_int_equal(sscanf(at,
+                                "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u "
+                                "%*u %lu %lu",
+                                &user2, &system2),
+                         2);
         if (turn == 0) {
             user = user2;
             system = system2;
@@ -396,8 +399,7 @@ main(void)
         cmocka_unit_test(test_drain_deadline_cuts_off),
         cmocka_unit_test(test_second_signal_ends_at_once),
         cmocka_unit_test(test_it_answers_while_it_loads),
-        cmocka_unit_test(
-            test_refused_io_uring_falls_back_to_epoll_and_says_so),
+        cmocka_unit_test(test_refused_io_uring_falls_back_to_epoll_and_says_so),
         cmocka_unit_test(test_chat_uses_the_models_template),
         cmocka_unit_test(test_a_bad_file_is_one_line_and_exit_1),
         cmocka_unit_test(test_bad_options_exit_2),

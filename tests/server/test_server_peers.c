@@ -91,7 +91,7 @@ expect_nothing_left(uint64_t channels)
 static void
 test_killed_client_frees_its_sequences(void **state)
 {
-    (void) state;
+    (void)state;
     start();
     pid_t pid = start_victim(20);
     submit(client, &request, &beside);
@@ -110,7 +110,7 @@ test_killed_client_frees_its_sequences(void **state)
 static void
 test_stopped_client_does_not_slow_others(void **state)
 {
-    (void) state;
+    (void)state;
     start();
     pid_t pid = start_victim(4);
     assert_int_equal(kill(pid, SIGSTOP), 0);
@@ -134,8 +134,8 @@ raw_connection(void)
     strcpy(address.sun_path, engine.socket);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *) &address,
-                             sizeof(address)), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)),
+                     0);
     return fd;
 }
 
@@ -160,11 +160,11 @@ test_hostile_clients_die_alone(void **state)
 {
     struct axion_board board;
     char garbage[400];
-    (void) state;
+    (void)state;
     start();
     submit(client, &request, &beside);
     for (size_t i = 0; i < sizeof(garbage); i++) {
-        garbage[i] = (char) (i * 131 + 7);
+        garbage[i] = (char)(i * 131 + 7);
     }
     int fd = raw_connection();
     assert_true(send(fd, garbage, sizeof(garbage), MSG_NOSIGNAL) > 0);
@@ -222,7 +222,7 @@ test_broken_rings_end_their_channel_alone(void **state)
     static struct stream streams[N];
     struct request_options o;
     struct axion_board board;
-    (void) state;
+    (void)state;
     start();
     for (size_t i = 0; i < sizeof(breaks) / sizeof(breaks[0]); i++) {
         struct axion_client *bad = client_open(&engine, "bad");
@@ -251,15 +251,16 @@ test_payload_of_garbage_is_refused(void **state)
 {
     static struct stream s;
     char garbage[256];
-    (void) state;
+    (void)state;
     start();
     for (uint32_t turn = 0; turn < 64; turn++) {
         for (size_t i = 0; i < sizeof(garbage); i++) {
-            garbage[i] = (char) (i * (turn * 2 + 1) + turn);
+            garbage[i] = (char)(i * (turn * 2 + 1) + turn);
         }
         memset(&s, 0, sizeof(s));
-        assert_int_equal(axion_client_submit(client, garbage, 1 + turn * 3,
-                                             1000, &s, &s.id), AXION_OK);
+        assert_int_equal(
+            axion_client_submit(client, garbage, 1 + turn * 3, 1000, &s, &s.id),
+            AXION_OK);
         wait_ended(client, &s);
         assert_int_equal(s.error, AXION_ERR_INVALID_REQUEST);
         assert_true(strlen(s.detail) > 0);

@@ -46,7 +46,7 @@ test_usage_and_limits(void **state)
 {
     static struct stream s, again;
     struct request_options o;
-    (void) state;
+    (void)state;
     start(NULL);
     request_init(&o, "The quick brown fox", 20);
     run_alone(client, &o, &s);
@@ -100,7 +100,7 @@ static void
 test_64_streams_equal_each_alone(void **state)
 {
     static struct stream alone[MANY], together[MANY];
-    (void) state;
+    (void)state;
     start((const char *[]){"--threads", "2", NULL});
     for (uint32_t i = 0; i < MANY; i++) {
         struct request_options o;
@@ -141,7 +141,7 @@ test_threads_and_chunks_change_nothing(void **state)
 {
     enum { N = 16 };
     static struct stream plain[N], other[N];
-    (void) state;
+    (void)state;
     run_many((const char *[]){"--threads", "1", "--max-batch", "512", NULL},
              plain, N);
     run_many((const char *[]){"--threads", "2", "--max-batch", "16", NULL},
@@ -150,7 +150,8 @@ test_threads_and_chunks_change_nothing(void **state)
         expect_same(&plain[i], &other[i]);
     }
     run_many((const char *[]){"--max-sequences", "3", "--max-batch", "7",
-                              "--kv-memory", "1m", NULL}, other, N);
+                              "--kv-memory", "1m", NULL},
+             other, N);
     for (uint32_t i = 0; i < N; i++) {
         expect_same(&plain[i], &other[i]);
     }
@@ -163,7 +164,7 @@ test_preempted_streams_equal_each_alone(void **state)
     enum { N = 8 };
     static struct stream alone[N], together[N];
     struct axion_board board;
-    (void) state;
+    (void)state;
     start((const char *[]){"--kv-memory", "1m", NULL});
     for (uint32_t i = 0; i < N; i++) {
         struct request_options o;
@@ -193,7 +194,7 @@ test_paused_stream_goes_on_unchanged(void **state)
     static struct stream alone, paused, other;
     struct request_options o;
     struct axion_board board;
-    (void) state;
+    (void)state;
     start(NULL);
     request_init(&o, "Once upon a time", 400);
     run_alone(client, &o, &alone);
@@ -221,7 +222,7 @@ test_slow_reader_holds_only_itself(void **state)
 {
     static struct stream alone, slow, other;
     struct request_options o, small;
-    (void) state;
+    (void)state;
     start(NULL);
     request_init(&o, "Tell me", 1000);
     run_alone(client, &o, &alone);
@@ -259,7 +260,7 @@ test_stop_string_ends_before_it(void **state)
     static struct stream whole, cut;
     struct request_options o;
     char stop_text[3];
-    (void) state;
+    (void)state;
     start(NULL);
     request_init(&o, "Stop here", 60);
     run_alone(client, &o, &whole);
@@ -280,7 +281,7 @@ test_seeds(void **state)
 {
     static struct stream a, b, c;
     struct request_options o;
-    (void) state;
+    (void)state;
     start(NULL);
     request_init(&o, "Random", 50);
     o.head.temperature = 1;
@@ -291,7 +292,7 @@ test_seeds(void **state)
     o.head.seed = 6;
     run_alone(client, &o, &c);
     assert_memory_not_equal(a.tokens, c.tokens, sizeof(uint32_t) * 50);
-    o.head.flags &= ~(uint32_t) AXION_REQUEST_SEED; /* drawn by the engine */
+    o.head.flags &= ~(uint32_t)AXION_REQUEST_SEED; /* drawn by the engine */
     run_alone(client, &o, &a);
     run_alone(client, &o, &b);
     assert_memory_not_equal(a.tokens, b.tokens, sizeof(uint32_t) * 50);
@@ -304,7 +305,7 @@ test_lease_is_asked_for_topped_up_and_ended(void **state)
 {
     static struct stream s, whole;
     struct request_options o;
-    (void) state;
+    (void)state;
     start(NULL);
     request_init(&o, "Lease", 200);
     run_alone(client, &o, &whole);
@@ -351,8 +352,8 @@ main(void)
         cmocka_unit_test(test_lease_is_asked_for_topped_up_and_ended),
     };
     event_loop = "auto";
-    int failed = cmocka_run_group_tests_name("io_uring if there", tests, NULL,
-                                             NULL);
+    int failed =
+        cmocka_run_group_tests_name("io_uring if there", tests, NULL, NULL);
     event_loop = "epoll";
     return failed + cmocka_run_group_tests_name("epoll", tests, NULL, NULL);
 }
