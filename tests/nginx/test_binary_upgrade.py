@@ -5,6 +5,7 @@ when the new one is taken back, and when it cannot even start."""
 import ctypes
 import os
 import signal
+import subprocess
 
 import rig
 
@@ -12,17 +13,69 @@ STREAMS = 12
 PR_SET_CHILD_SUBREAPER = 36
 
 
+class Master:
+    """A master that is a daemon, with as much of Popen as the rig uses."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.status = None
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def end(self, flags=0):
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, flags)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status
+
+    def poll(self):
+        return self.end(os.WNOHANG)
+
+    def wait(self, timeout):
+        return rig.wait_until(lambda: self.poll() is not None and
+                              (self.status,), "the master's end")[0]
+
+
+class Daemon(rig.Nginx):
+    """With `daemon off` nginx ignores USR2."""
+
+    def write(self, **settings):
+        super().write(**settings)
+        with open(self.conf, encoding="utf-8") as file:
+            text = file.read()
+        with open(self.conf, "w", encoding="utf-8") as file:
+            file.write(text.replace("daemon off;", ""))
+
+    def start(self):
+        subprocess.run([rig.NGINX, "-c", self.conf, "-p", self.dir, "-e",
+                        self.log], check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = Master(rig.wait_until(self.read_pid, "the pid file"))
+        self.wait("start worker process ", self.settings["workers"])
+
+    def read_pid(self):
+        try:
+            with open(self.dir + "/nginx.pid", encoding="ascii") as file:
+                return int(file.read())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
 class Upgrade(rig.Test):
     WORKERS = 2
+    SERVER = rig.Test.SERVER + 'location = /pid { return 200 "$pid"; }\n'
 
     def setUp(self):
-        # The new master is the old one's child; when that is gone it becomes
-        # ours, so that its end can be waited for.
+        # Daemons become this process's children, so that their end can be
+        # waited for.
         if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             self.skipTest("no subreaper")
         super().setUp()
+        self.nginx = Daemon(self.dir, self.SERVER,
+                            self.nginx.settings["http"], self.WORKERS)
         self.start()
-        self.pid_file = self.nginx.dir + "/nginx.pid"
 
     def running(self):
         clients = [self.client().chat("!tokens=300 !delay_ms=5 abcdefgh")
@@ -37,33 +90,23 @@ class Upgrade(rig.Test):
 
     def new_master(self):
         """USR2; the pid of the new master, once its workers serve."""
-        old = self.read_pid(self.pid_file)
+        old = self.nginx.process.pid
+        self.addCleanup(self.end_other, old)
         self.nginx.signal(signal.SIGUSR2)
-        rig.wait_until(lambda: os.path.exists(self.pid_file + ".oldbin"),
-                       "the old pid file to move")
-        new = rig.wait_until(lambda: self.read_pid(self.pid_file),
-                             "the new pid file")
-        self.assertNotEqual(old, new)
-        self.addCleanup(self.end, new)
-        self.nginx.wait("start worker process ", 2 * self.WORKERS)
         self.nginx.wait("connected to engine", 2 * self.WORKERS)
+        new = self.nginx.read_pid()
+        self.assertNotEqual(old, new)
+        self.assertTrue(os.path.exists(self.dir + "/nginx.pid.oldbin"))
         return new
 
-    @staticmethod
-    def read_pid(path):
-        try:
-            with open(path, encoding="ascii") as file:
-                return int(file.read())
-        except (FileNotFoundError, ValueError):
-            return None
-
-    @staticmethod
-    def end(pid):
-        try:
+    def end_other(self, old):
+        """What has the pid file now, unless it is the master that the rig
+        ends itself."""
+        pid = self.nginx.read_pid()
+        if pid is not None and pid != old:
+            self.nginx.stop()
             os.kill(pid, signal.SIGTERM)
             os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
 
     def assert_served_by(self, master):
         """Whoever answers is a child of this master."""
@@ -72,8 +115,6 @@ class Upgrade(rig.Test):
         with open(f"/proc/{int(body)}/stat", encoding="ascii") as file:
             self.assertEqual(int(file.read().rsplit(")", 1)[1].split()[1]),
                              master)
-
-    SERVER = rig.Test.SERVER + 'location = /pid { return 200 "$pid"; }\n'
 
     def test_no_stream_is_cut_and_the_new_one_serves(self):
         clients = self.running()
