@@ -58,7 +58,7 @@ seconds(void)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double) now.tv_sec + (double) now.tv_nsec * 1e-9;
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 
@@ -118,8 +118,8 @@ answer(struct axion_channel *channel, const struct axion_command *command)
     } else if (command->op == AXION_SQ_SUBMIT) {
         axion_channel_accepted(channel, command->id, &accepted);
         if (command->lease_tokens == 1) {
-            axion_channel_tokens(channel, command->id, &token, 1, "answered",
-                                 8, NULL, 0);
+            axion_channel_tokens(channel, command->id, &token, 1, "answered", 8,
+                                 NULL, 0);
             axion_channel_done(channel, command->id, &done);
         }
     } else {
@@ -158,8 +158,8 @@ ring_engine(int fd, int asleep)
         }
         axion_channel_flush(channel);
         if (!asleep) {
-            rc = ++turns % 4096 == 0 ? axion_channel_service(channel)
-                                     : AXION_OK;
+            rc =
+                ++turns % 4096 == 0 ? axion_channel_service(channel) : AXION_OK;
         } else if (axion_channel_arm(channel) == 0) {
             wait_readable(fd);
             rc = axion_channel_service(channel);
@@ -276,8 +276,8 @@ ring_talker(int fd, int asleep)
 
             for (int i = 0; i < STREAMS; i++) {
                 if (axion_channel_writable(channel, ids[i], 8)) {
-                    axion_channel_tokens(channel, ids[i], &token, 1,
-                                         "one word", 8, NULL, 0);
+                    axion_channel_tokens(channel, ids[i], &token, 1, "one word",
+                                         8, NULL, 0);
                     said = 1;
                 }
             }
@@ -304,8 +304,7 @@ ring_tokens(int asleep)
     pid_t pid = start(ring_talker, asleep, &fd);
     struct axion_client *client = connect_client(fd);
     for (int i = 0; i < STREAMS; i++) {
-        require(axion_client_submit(client, "x", 1, 0, NULL, &id) ==
-                    AXION_OK,
+        require(axion_client_submit(client, "x", 1, 0, NULL, &id) == AXION_OK,
                 "submit");
     }
     double begin = seconds();
@@ -322,7 +321,7 @@ ring_tokens(int asleep)
     double took = seconds() - begin;
     axion_client_close(client);
     finish(pid);
-    return (double) tokens / took;
+    return (double)tokens / took;
 }
 
 
@@ -380,7 +379,7 @@ socket_talker(int fd, int asleep)
 {
     const char data[64] = {0};
 
-    (void) asleep; /* send() blocks while the socket is full */
+    (void)asleep; /* send() blocks while the socket is full */
     while (send(fd, data, sizeof(data), MSG_NOSIGNAL) == sizeof(data)) {
     }
 }
@@ -410,8 +409,8 @@ socket_messages(int asleep)
 static int
 compare(const void *a, const void *b)
 {
-    double x = *(const double *) a;
-    double y = *(const double *) b;
+    double x = *(const double *)a;
+    double y = *(const double *)b;
 
     return (x > y) - (x < y);
 }
@@ -420,13 +419,12 @@ compare(const void *a, const void *b)
 static void
 report(struct bench *bench, int rounds)
 {
-    qsort(bench->samples, (size_t) rounds, sizeof(double), compare);
+    qsort(bench->samples, (size_t)rounds, sizeof(double), compare);
     double median = bench->samples[rounds / 2];
 
-    printf("%-28s %-7s %10.0f %-14s (%.0f..%.0f)  %8.2f us each\n",
-           bench->name, bench->asleep ? "asleep" : "awake", median,
-           bench->unit, bench->samples[0], bench->samples[rounds - 1],
-           1e6 / median);
+    printf("%-28s %-7s %10.0f %-14s (%.0f..%.0f)  %8.2f us each\n", bench->name,
+           bench->asleep ? "asleep" : "awake", median, bench->unit,
+           bench->samples[0], bench->samples[rounds - 1], 1e6 / median);
 }
 
 
@@ -434,25 +432,39 @@ int
 main(void)
 {
     static struct bench benches[] = {
-        {.name = "ring round trip", .unit = "round trips/s",
+        {.name = "ring round trip",
+         .unit = "round trips/s",
          .run = ring_round_trips},
-        {.name = "socket round trip", .unit = "round trips/s",
+        {.name = "socket round trip",
+         .unit = "round trips/s",
          .run = socket_round_trips},
-        {.name = "ring round trip", .unit = "round trips/s",
-         .run = ring_round_trips, .asleep = 1},
-        {.name = "socket round trip", .unit = "round trips/s",
-         .run = socket_round_trips, .asleep = 1},
-        {.name = "ring request", .unit = "requests/s", .run = ring_requests},
-        {.name = "ring request", .unit = "requests/s", .run = ring_requests,
+        {.name = "ring round trip",
+         .unit = "round trips/s",
+         .run = ring_round_trips,
          .asleep = 1},
-        {.name = "ring tokens, 64 streams", .unit = "tokens/s",
+        {.name = "socket round trip",
+         .unit = "round trips/s",
+         .run = socket_round_trips,
+         .asleep = 1},
+        {.name = "ring request", .unit = "requests/s", .run = ring_requests},
+        {.name = "ring request",
+         .unit = "requests/s",
+         .run = ring_requests,
+         .asleep = 1},
+        {.name = "ring tokens, 64 streams",
+         .unit = "tokens/s",
          .run = ring_tokens},
-        {.name = "ring tokens, 64 streams", .unit = "tokens/s",
-         .run = ring_tokens, .asleep = 1},
-        {.name = "socket messages, one way", .unit = "messages/s",
+        {.name = "ring tokens, 64 streams",
+         .unit = "tokens/s",
+         .run = ring_tokens,
+         .asleep = 1},
+        {.name = "socket messages, one way",
+         .unit = "messages/s",
          .run = socket_messages},
-        {.name = "socket messages, one way", .unit = "messages/s",
-         .run = socket_messages, .asleep = 1},
+        {.name = "socket messages, one way",
+         .unit = "messages/s",
+         .run = socket_messages,
+         .asleep = 1},
     };
     const size_t n = sizeof(benches) / sizeof(benches[0]);
     const char *text = getenv("ROUNDS");

@@ -41,8 +41,8 @@ struct axion_board_writer {
 static void
 copy_words_in(struct axion_board *to, const struct axion_board *from)
 {
-    uint32_t *t = (uint32_t *) to;
-    const uint32_t *f = (const uint32_t *) from;
+    uint32_t *t = (uint32_t *)to;
+    const uint32_t *f = (const uint32_t *)from;
 
     for (size_t i = STATE_WORD; i < BOARD_WORDS; i++) {
         __atomic_store_n(&t[i], f[i], __ATOMIC_RELAXED);
@@ -53,8 +53,8 @@ copy_words_in(struct axion_board *to, const struct axion_board *from)
 int
 axion_board_read(const struct axion_board *board, struct axion_board *copy)
 {
-    const uint32_t *f = (const uint32_t *) board;
-    uint32_t *t = (uint32_t *) copy;
+    const uint32_t *f = (const uint32_t *)board;
+    uint32_t *t = (uint32_t *)copy;
 
     /* Pairs with the writer's last store-release of the sequence. */
     uint32_t before = __atomic_load_n(&board->sequence, __ATOMIC_ACQUIRE);

@@ -52,11 +52,11 @@ send_refused(struct axion_channel *channel, int error, const char *text)
 {
     struct axion_refused refused = {
         .head = {AXION_WIRE_MAGIC, AXION_WIRE_VERSION, AXION_MSG_REFUSED},
-        .error = (uint32_t) error,
+        .error = (uint32_t)error,
     };
 
     snprintf(refused.text, sizeof(refused.text), "%s", text);
-    (void) axion_message_send(channel->fd, &refused, sizeof(refused), -1);
+    (void)axion_message_send(channel->fd, &refused, sizeof(refused), -1);
 }
 
 
@@ -122,7 +122,7 @@ failed:;
 static size_t
 buffers_bytes(const struct axion_channel *channel)
 {
-    return (size_t) channel->geometry.streams *
+    return (size_t)channel->geometry.streams *
            channel->options.stream_buffer_bytes;
 }
 
@@ -148,8 +148,7 @@ axion_channel_close(struct axion_channel *channel)
 
 
 int
-axion_channel_break(struct axion_channel *channel, int error,
-                    const char *why)
+axion_channel_break(struct axion_channel *channel, int error, const char *why)
 {
     if (channel->state != AXION_CHANNEL_BROKEN) {
         channel->state = AXION_CHANNEL_BROKEN;
@@ -232,8 +231,7 @@ adopt_hello(struct axion_channel *channel, const struct axion_hello *hello,
     };
     axion_printable(channel->name, sizeof(channel->name), hello->name,
                     sizeof(hello->name));
-    const char *fault =
-        axion_geometry_fault(g, channel->options.streams_max);
+    const char *fault = axion_geometry_fault(g, channel->options.streams_max);
     if (fault != NULL) {
         snprintf(text, sizeof(text), "HELLO out of bounds: %s", fault);
         memset(g, 0, sizeof(*g));
@@ -289,16 +287,14 @@ check_hello(struct axion_channel *channel, const void *data, size_t bytes,
     memcpy(&hello, data, bytes < sizeof(hello) ? bytes : sizeof(hello));
     if (bytes < sizeof(hello.head) || hello.head.magic != AXION_WIRE_MAGIC ||
         hello.head.type != AXION_MSG_HELLO) {
-        return refuse(channel, AXION_ERR_PROTOCOL,
-                      "first message is no HELLO");
+        return refuse(channel, AXION_ERR_PROTOCOL, "first message is no HELLO");
     }
     if (hello.head.version != AXION_WIRE_VERSION) {
         return refuse(channel, AXION_ERR_VERSION_MISMATCH,
                       axion_error_info(AXION_ERR_VERSION_MISMATCH)->text);
     }
     if (bytes != sizeof(hello)) {
-        return refuse(channel, AXION_ERR_PROTOCOL,
-                      "HELLO of the wrong length");
+        return refuse(channel, AXION_ERR_PROTOCOL, "HELLO of the wrong length");
     }
     if (memfd < 0) {
         return refuse(channel, AXION_ERR_PROTOCOL, "HELLO without a memfd");
@@ -316,8 +312,8 @@ take_hello(struct axion_channel *channel)
     size_t bytes;
     int memfd;
 
-    int rc = axion_message_take(channel->fd, data, sizeof(data), &bytes,
-                                &memfd, &why);
+    int rc = axion_message_take(channel->fd, data, sizeof(data), &bytes, &memfd,
+                                &why);
     if (rc == AXION_AGAIN) {
         return rc;
     }
@@ -363,14 +359,13 @@ axion_channel_service(struct axion_channel *channel)
 struct axion_channel_stream *
 axion_channel_find(const struct axion_channel *channel, axion_stream_id id)
 {
-    uint32_t index = (uint32_t) id;
+    uint32_t index = (uint32_t)id;
 
     if (channel->streams == NULL || index >= channel->geometry.streams) {
         return NULL;
     }
     struct axion_channel_stream *stream = &channel->streams[index];
-    return stream->state == AXION_STREAM_OPEN &&
-                   stream->generation == id >> 32
+    return stream->state == AXION_STREAM_OPEN && stream->generation == id >> 32
                ? stream
                : NULL;
 }
@@ -390,8 +385,7 @@ axion_channel_set_user(struct axion_channel *channel, axion_stream_id id,
 void *
 axion_channel_user(const struct axion_channel *channel, axion_stream_id id)
 {
-    const struct axion_channel_stream *stream =
-        axion_channel_find(channel, id);
+    const struct axion_channel_stream *stream = axion_channel_find(channel, id);
 
     return stream != NULL ? stream->user : NULL;
 }
@@ -399,18 +393,16 @@ axion_channel_user(const struct axion_channel *channel, axion_stream_id id)
 
 void
 axion_channel_each(struct axion_channel *channel,
-                   void (*visit)(void *context, axion_stream_id id,
-                                 void *user),
+                   void (*visit)(void *context, axion_stream_id id, void *user),
                    void *context)
 {
-    uint32_t streams = channel->streams != NULL ? channel->geometry.streams
-                                                : 0;
+    uint32_t streams = channel->streams != NULL ? channel->geometry.streams : 0;
 
     for (uint32_t i = 0; i < streams; i++) {
         struct axion_channel_stream *stream = &channel->streams[i];
 
         if (stream->state == AXION_STREAM_OPEN) {
-            visit(context, (uint64_t) stream->generation << 32 | i,
+            visit(context, (uint64_t)stream->generation << 32 | i,
                   stream->user);
         }
     }
@@ -464,6 +456,6 @@ axion_channel_ring(const struct axion_channel *channel)
 {
     if (channel->state == AXION_CHANNEL_CONNECTED) {
         /* A full queue holds doorbells enough. */
-        (void) send(channel->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)send(channel->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 }

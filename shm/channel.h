@@ -15,6 +15,27 @@
  * stream, `stream_buffer_bytes`) and goes out when credit returns, by
  * axion_channel_flush().  When that buffer is full as well,
  * axion_channel_writable() is 0 and the scheduler lets the sequence wait.
+ * The buffers are address space until they are used: a channel of S streams
+ * reserves S * stream_buffer_bytes, and touches what is said and waits.
+ *
+ * What an event carries.  Everything said between two flushes is one TOKENS
+ * event, as far as the stream's credit reaches; the rest follows as credit
+ * returns.  An id never comes later than the first byte of the text it was
+ * said with; text that is cut goes on in the next event without ids, cut
+ * between UTF-8 sequences; `ext` goes whole, with its ids.  DONE and ERROR
+ * come after all that was said before.
+ *
+ * A turn of the engine's loop
+ *     service() on readable sockets
+ *     while (next() == AXION_OK) { take the command }
+ *     step, say what came out: tokens(), done(), ...
+ *     flush()
+ *     with nothing left to do: if (arm() == 0) sleep until a socket is
+ *     readable or a timer ends, else take another turn
+ *
+ * Memory order is client.h's, mirrored: this end owns sq_head and cq_tail.
+ * Stores to sq_head follow the copy of record and payload; the one store to
+ * cq_tail per flush follows all records of all events.
  */
 #ifndef AXION_SHM_CHANNEL_H
 #define AXION_SHM_CHANNEL_H
@@ -38,15 +59,23 @@ struct axion_channel_options {
     struct axion_board_writer *board; /* may be NULL: no board is sent */
 };
 
-/* Takes an accepted SOCK_SEQPACKET socket (owned from then on, closed on
- * error too).  NO_MEMORY, SYSTEM, PEER_REFUSED. */
+/*
+ * Takes an accepted SOCK_SEQPACKET socket (owned from then on, closed on
+ * error too).  NO_MEMORY, SYSTEM, PEER_REFUSED (the uid of SO_PEERCRED is not
+ * among allow_uids; the peer is told).  `options` is copied, what it points
+ * to must outlive the channel.
+ */
 int axion_channel_open(struct axion_channel **out, int fd,
                        const struct axion_channel_options *options);
 int axion_channel_fd(const struct axion_channel *channel);
+/* Frees everything; streams that are open end without a word (each() them
+ * first).  Takes NULL. */
 void axion_channel_close(struct axion_channel *channel);
 
 /* On a readable socket: AXION_OK connected, AXION_AGAIN waiting for HELLO,
- * ENGINE_LOST end of file, PROTOCOL, VERSION_MISMATCH, CHANNEL_LIMITS. */
+ * ENGINE_LOST end of file, PROTOCOL, VERSION_MISMATCH, CHANNEL_LIMITS,
+ * NO_MEMORY.  All but the first two are final and repeated until close; the
+ * peer was told why in a REFUSED where it had not said HELLO. */
 int axion_channel_service(struct axion_channel *channel);
 const char *axion_channel_why(const struct axion_channel *channel);
 const char *axion_channel_name(const struct axion_channel *channel);

@@ -29,7 +29,7 @@ static uint8_t *
 buffer_of(const struct axion_channel *channel,
           const struct axion_channel_stream *stream)
 {
-    size_t index = (size_t) (stream - channel->streams);
+    size_t index = (size_t)(stream - channel->streams);
 
     return channel->buffers + index * channel->options.stream_buffer_bytes;
 }
@@ -45,7 +45,7 @@ has_output(const struct axion_channel_stream *stream)
 static void
 make_ready(struct axion_channel *channel, struct axion_channel_stream *stream)
 {
-    uint32_t index = (uint32_t) (stream - channel->streams);
+    uint32_t index = (uint32_t)(stream - channel->streams);
 
     if (stream->ready || stream->waiting) {
         return;
@@ -152,39 +152,37 @@ axion_channel_tokens(struct axion_channel *channel, axion_stream_id id,
     }
     if (!axion_text_queue_fits(&stream->queue, capacity, n_tokens, text_bytes,
                                ext_bytes) ||
-        (ext_bytes > 0 && (uint64_t) n_tokens * sizeof(*ids) + ext_bytes >
+        (ext_bytes > 0 && (uint64_t)n_tokens * sizeof(*ids) + ext_bytes >
                               tokens_bytes_max(channel))) {
         return AXION_ERR_PAYLOAD_TOO_LARGE;
     }
-    axion_text_queue_push(&stream->queue, buffer_of(channel, stream),
-                          capacity, ids, n_tokens, text, text_bytes, ext,
-                          ext_bytes);
+    axion_text_queue_push(&stream->queue, buffer_of(channel, stream), capacity,
+                          ids, n_tokens, text, text_bytes, ext, ext_bytes);
     return AXION_OK;
 }
 
 
 int
-axion_channel_writable(const struct axion_channel *channel,
-                       axion_stream_id id, uint32_t bytes)
+axion_channel_writable(const struct axion_channel *channel, axion_stream_id id,
+                       uint32_t bytes)
 {
-    const struct axion_channel_stream *stream =
-        axion_channel_find(channel, id);
+    const struct axion_channel_stream *stream = axion_channel_find(channel, id);
 
     return stream != NULL &&
            axion_text_queue_fits(&stream->queue,
-                                 channel->options.stream_buffer_bytes, 1,
-                                 bytes, 0);
+                                 channel->options.stream_buffer_bytes, 1, bytes,
+                                 0);
 }
 
 
 static void
-close_stream(struct axion_channel *channel,
-             struct axion_channel_stream *stream, enum axion_cq_op op)
+close_stream(struct axion_channel *channel, struct axion_channel_stream *stream,
+             enum axion_cq_op op)
 {
     make_ready(channel, stream);
     stream->state = AXION_STREAM_CLOSING;
     stream->user = NULL;
-    stream->final_op = (uint8_t) op;
+    stream->final_op = (uint8_t)op;
     stream->outputs |= AXION_OUT_FINAL;
 }
 
@@ -213,10 +211,10 @@ axion_channel_error(struct axion_channel *channel, axion_stream_id id,
     if (!axion_utf8_valid(detail, bytes)) {
         bytes = 0;
     }
-    stream->error = (uint32_t) error;
+    stream->error = (uint32_t)error;
     stream->retry_after_ms = retry_after_ms;
     stream->detail_bytes =
-        (uint32_t) axion_utf8_cut(detail, bytes, sizeof(stream->detail));
+        (uint32_t)axion_utf8_cut(detail, bytes, sizeof(stream->detail));
     if (stream->detail_bytes > 0) {
         memcpy(stream->detail, detail, stream->detail_bytes);
     }
@@ -266,7 +264,7 @@ put_record(struct axion_channel *channel, struct axion_channel_stream *stream,
            channel->geometry.cq_entries);
     assert(stream->in_ring < channel->geometry.credit);
     memcpy(&channel->map.cq[at], record, AXION_RECORD_BYTES);
-    channel->cq_owner[at] = (uint32_t) (stream - channel->streams);
+    channel->cq_owner[at] = (uint32_t)(stream - channel->streams);
     channel->cq_tail++;
     stream->in_ring++;
 }
@@ -282,9 +280,9 @@ put_event(struct axion_channel *channel, struct axion_channel_stream *stream,
     uint32_t first = bytes < inline_bytes ? bytes : inline_bytes;
     uint32_t span = axion_span(bytes, inline_bytes);
 
-    cqe->stream = (uint32_t) (stream - channel->streams);
+    cqe->stream = (uint32_t)(stream - channel->streams);
     cqe->generation = stream->generation;
-    cqe->span = (uint16_t) span;
+    cqe->span = (uint16_t)span;
     cqe->payload_bytes = bytes;
     if (first > 0) {
         memcpy(cqe->body + sizeof(cqe->body) - inline_bytes, payload, first);
@@ -316,7 +314,7 @@ put_plain(struct axion_channel *channel, struct axion_channel_stream *stream,
           enum axion_output output, enum axion_cq_op op, const void *body,
           size_t body_bytes)
 {
-    struct axion_cqe cqe = {.op = (uint8_t) op};
+    struct axion_cqe cqe = {.op = (uint8_t)op};
 
     if ((stream->outputs & output) == 0) {
         return 1;
@@ -326,7 +324,7 @@ put_plain(struct axion_channel *channel, struct axion_channel_stream *stream,
     }
     memcpy(cqe.body, body, body_bytes);
     put_event(channel, stream, &cqe, NULL, 0, 0);
-    stream->outputs &= (uint8_t) ~output;
+    stream->outputs &= (uint8_t)~output;
     return 1;
 }
 
@@ -342,16 +340,16 @@ put_tokens(struct axion_channel *channel, struct axion_channel_stream *stream)
         if (records == 0) {
             return 0;
         }
-        axion_text_queue_take(
-            &stream->queue, buffer_of(channel, stream),
-            AXION_TOKENS_INLINE + (records - 1) * AXION_RECORD_BYTES,
-            channel->event, &part);
+        axion_text_queue_take(&stream->queue, buffer_of(channel, stream),
+                              AXION_TOKENS_INLINE +
+                                  (records - 1) * AXION_RECORD_BYTES,
+                              channel->event, &part);
         if (part.bytes == 0) {
             return 0;
         }
         cqe.tokens.position = stream->position;
-        cqe.tokens.n_tokens = (uint16_t) part.n_ids;
-        cqe.tokens.ext_bytes = (uint16_t) part.ext_bytes;
+        cqe.tokens.n_tokens = (uint16_t)part.n_ids;
+        cqe.tokens.ext_bytes = (uint16_t)part.ext_bytes;
         cqe.tokens.text_bytes = part.text_bytes;
         put_event(channel, stream, &cqe, channel->event, part.bytes,
                   AXION_TOKENS_INLINE);
@@ -373,15 +371,15 @@ put_final(struct axion_channel *channel, struct axion_channel_stream *stream)
         put_event(channel, stream, &cqe, NULL, 0, 0);
     } else {
         uint32_t records = channel->geometry.credit - stream->in_ring;
-        uint32_t bytes = (uint32_t) axion_utf8_cut(
+        uint32_t bytes = (uint32_t)axion_utf8_cut(
             stream->detail, stream->detail_bytes,
             AXION_ERROR_INLINE + (records - 1) * AXION_RECORD_BYTES);
 
         cqe.error.error = stream->error;
         cqe.error.retry_after_ms = stream->retry_after_ms;
         cqe.error.text_bytes = bytes;
-        put_event(channel, stream, &cqe, (const uint8_t *) stream->detail,
-                  bytes, AXION_ERROR_INLINE);
+        put_event(channel, stream, &cqe, (const uint8_t *)stream->detail, bytes,
+                  AXION_ERROR_INLINE);
     }
     stream->outputs = 0;
     stream->state = AXION_STREAM_FREE;
@@ -391,19 +389,16 @@ put_final(struct axion_channel *channel, struct axion_channel_stream *stream)
 
 /* Sends what a stream's credit allows, in the order of its life. */
 static void
-send_stream(struct axion_channel *channel,
-            struct axion_channel_stream *stream)
+send_stream(struct axion_channel *channel, struct axion_channel_stream *stream)
 {
-    int all = put_plain(channel, stream, AXION_OUT_ACCEPTED,
-                        AXION_CQ_ACCEPTED, &stream->accepted,
-                        sizeof(stream->accepted)) &&
-              put_plain(channel, stream, AXION_OUT_PROGRESS,
-                        AXION_CQ_PROGRESS, &stream->progress,
-                        sizeof(stream->progress)) &&
-              put_tokens(channel, stream) &&
-              put_plain(channel, stream, AXION_OUT_LEASE_LOW,
-                        AXION_CQ_LEASE_LOW, &stream->lease_low,
-                        sizeof(stream->lease_low));
+    int all =
+        put_plain(channel, stream, AXION_OUT_ACCEPTED, AXION_CQ_ACCEPTED,
+                  &stream->accepted, sizeof(stream->accepted)) &&
+        put_plain(channel, stream, AXION_OUT_PROGRESS, AXION_CQ_PROGRESS,
+                  &stream->progress, sizeof(stream->progress)) &&
+        put_tokens(channel, stream) &&
+        put_plain(channel, stream, AXION_OUT_LEASE_LOW, AXION_CQ_LEASE_LOW,
+                  &stream->lease_low, sizeof(stream->lease_low));
 
     if (all && (stream->outputs & AXION_OUT_FINAL) != 0) {
         put_final(channel, stream);

@@ -12,7 +12,7 @@
 
 #define AXION_STREAM_NONE  UINT32_MAX
 #define AXION_DETAIL_BYTES 160u /* of an ERROR, kept until it is sent */
-#define AXION_EVENT_BYTES_MAX                                                  \
+#define AXION_EVENT_BYTES_MAX \
     (AXION_TOKENS_INLINE + (AXION_CREDIT_MAX - 1) * AXION_RECORD_BYTES)
 
 enum axion_channel_state {
@@ -33,10 +33,10 @@ enum axion_stream_state {
 };
 
 enum axion_output {
-    AXION_OUT_ACCEPTED  = 1u << 0,
-    AXION_OUT_PROGRESS  = 1u << 1,
+    AXION_OUT_ACCEPTED = 1u << 0,
+    AXION_OUT_PROGRESS = 1u << 1,
     AXION_OUT_LEASE_LOW = 1u << 2,
-    AXION_OUT_FINAL     = 1u << 3,
+    AXION_OUT_FINAL = 1u << 3,
 };
 
 struct axion_channel_stream {
@@ -46,11 +46,11 @@ struct axion_channel_stream {
     uint32_t next;       /* in the ready list */
     uint32_t position;   /* token ids sent */
     uint8_t state;
-    uint8_t outputs;     /* of enum axion_output, to be sent */
+    uint8_t outputs; /* of enum axion_output, to be sent */
     uint8_t final_op;
     uint8_t was_accepted;
-    uint8_t ready;       /* in the ready list */
-    uint8_t waiting;     /* has output and no credit; never also ready */
+    uint8_t ready;   /* in the ready list */
+    uint8_t waiting; /* has output and no credit; never also ready */
     struct axion_text_queue queue;
     struct axion_cq_accepted accepted;
     struct axion_cq_progress progress;
@@ -89,7 +89,7 @@ struct axion_channel {
 
     struct axion_channel_stream *streams; /* [streams] */
     uint8_t *buffers;                     /* [streams, stream_buffer_bytes] */
-    uint32_t n_live; /* OPEN or CLOSING */
+    uint32_t n_live;                      /* OPEN or CLOSING */
     uint32_t n_waiting;
     uint32_t ready_first;
     uint32_t ready_last;

@@ -36,7 +36,7 @@ has_commands(struct axion_channel *channel)
 static const char *
 payload_fault(struct axion_channel *channel, const struct axion_sqe *sqe)
 {
-    uint64_t end = (uint64_t) sqe->payload_offset + sqe->payload_bytes;
+    uint64_t end = (uint64_t)sqe->payload_offset + sqe->payload_bytes;
 
     if (sqe->payload_offset % AXION_CACHE_LINE != 0) {
         return "SUBMIT whose payload is not aligned";
@@ -80,8 +80,7 @@ submit_fault(struct axion_channel *channel, const struct axion_sqe *sqe)
     stream->generation = sqe->generation;
     stream->state = AXION_STREAM_OPEN;
     channel->n_live++;
-    axion_copy_out(channel->payload,
-                   channel->map.arena + sqe->payload_offset,
+    axion_copy_out(channel->payload, channel->map.arena + sqe->payload_offset,
                    sqe->payload_bytes);
     return NULL;
 }
@@ -107,7 +106,7 @@ take_record(struct axion_channel *channel, const struct axion_sqe *sqe,
 
     memset(command, 0, sizeof(*command));
     command->op = sqe->op;
-    command->id = (uint64_t) sqe->generation << 32 | sqe->stream;
+    command->id = (uint64_t)sqe->generation << 32 | sqe->stream;
     command->lease_tokens = sqe->lease_tokens;
     if (sqe->op == AXION_SQ_SUBMIT) {
         const char *fault = submit_fault(channel, sqe);
@@ -134,8 +133,7 @@ disarm(struct axion_channel *channel)
 
 
 int
-axion_channel_next(struct axion_channel *channel,
-                   struct axion_command *command)
+axion_channel_next(struct axion_channel *channel, struct axion_command *command)
 {
     if (channel->state == AXION_CHANNEL_HANDSHAKE) {
         return AXION_AGAIN;
@@ -153,8 +151,7 @@ axion_channel_next(struct axion_channel *channel,
             break;
         }
         if (rc == AXION_OK) {
-            uint32_t at =
-                channel->sq_head & (channel->geometry.sq_entries - 1);
+            uint32_t at = channel->sq_head & (channel->geometry.sq_entries - 1);
             axion_copy_out(&sqe, &channel->map.sq[at], sizeof(sqe));
             rc = take_record(channel, &sqe, command);
         }

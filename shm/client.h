@@ -20,6 +20,17 @@
  * (reason CANCELLED), DONE or ERROR; the caller keeps its context until then
  * or drops events whose context it no longer has (`user` NULL).
  *
+ * Memory.  Everything is reserved at open: the region (4096 bytes, 64 per SQ
+ * and CQ record, the arena; shared with the engine), a slot per stream, a
+ * word per SQ record.  No later call allocates.
+ *
+ * Trust.  Whatever the engine writes is copied out once, then checked; an
+ * event that breaks the protocol's rules breaks the channel, and peek(),
+ * service() and submit() say PROTOCOL from then on, until close.  What
+ * peek() hands out is right in form: slot and generation open, texts UTF-8,
+ * positions without a gap, DONE's reason known, ERROR's number in the table.
+ * What it says is the engine's.
+ *
  * Memory order.  The client owns sq_tail and cq_head and keeps private
  * copies of sq_head and cq_tail, re-read only when the ring seems full or
  * empty.  Publishing is a store-release that pairs with the engine's
@@ -72,8 +83,11 @@ size_t axion_client_payload_max(const struct axion_client *client);
 
 /*
  * Queues one request and publishes it.  `user` comes back in every event.
- * AXION_OK; NO_STREAM_SLOT (all streams busy, or SQ or arena full for now);
- * PAYLOAD_TOO_LARGE; ENGINE_UNAVAILABLE before the handshake is done.
+ * The payload is copied; 0 bytes are allowed.
+ * AXION_OK; NO_STREAM_SLOT (all streams busy, SQ or arena full for now, or
+ * commands wait for room: nothing was changed, try again after the next
+ * drain); PAYLOAD_TOO_LARGE (never fits); ENGINE_UNAVAILABLE before the
+ * handshake is done and after end of file; the error of a broken channel.
  */
 int axion_client_submit(struct axion_client *client, const void *payload,
                         size_t bytes, uint64_t lease_tokens, void *user,
@@ -81,7 +95,10 @@ int axion_client_submit(struct axion_client *client, const void *payload,
 
 /*
  * These never fail: without a free record they are remembered on the stream
- * and sent by the next drain or submit.  Stale ids are ignored.
+ * and sent by the next drain or submit.  Stale ids are ignored.  What is
+ * remembered is a state, not a queue: PAUSE and RESUME annul each other, the
+ * tokens of top-ups add up (0 means refused, and a later top-up takes a
+ * refusal back), and after CANCEL nothing else is sent.
  */
 void axion_client_cancel(struct axion_client *client, axion_stream_id id);
 void axion_client_pause(struct axion_client *client, axion_stream_id id);
@@ -93,7 +110,9 @@ void axion_client_topup(struct axion_client *client, axion_stream_id id,
 void axion_client_forget(struct axion_client *client, axion_stream_id id);
 
 /* One event, copied out of the ring and checked.  Pointers are valid until
- * the next advance(). */
+ * the next advance().  TOKENS may carry ids without text (a character is not
+ * whole yet) and text without ids (the rest of a text that was cut); then
+ * `position` is that of the next id to come. */
 struct axion_event {
     enum axion_cq_op op;
     axion_stream_id id;

@@ -1,6 +1,7 @@
 /*
- * The client's state, shared by client.c (life, handshake, events) and
- * client_sq.c (submissions, commands, the arena).  Private to shm/.
+ * The client's state, shared by client.c (life, handshake, board),
+ * client_sq.c (submissions, commands, the arena) and client_cq.c (events).
+ * Private to shm/.
  */
 #ifndef AXION_SHM_CLIENT_PRIVATE_H
 #define AXION_SHM_CLIENT_PRIVATE_H
@@ -72,14 +73,13 @@ struct axion_client {
     uint32_t event_records;
     uint32_t event_slot;
     struct axion_event event;
-    _Alignas(8) uint8_t payload[AXION_TOKENS_INLINE + (AXION_CREDIT_MAX - 1) *
-                                AXION_RECORD_BYTES];
+    _Alignas(8) uint8_t payload[AXION_TOKENS_INLINE +
+                                (AXION_CREDIT_MAX - 1) * AXION_RECORD_BYTES];
     char why[128];
 };
 
 /* Ends the channel for good; returns `error`. */
-int axion_client_break(struct axion_client *client, int error,
-                       const char *why);
+int axion_client_break(struct axion_client *client, int error, const char *why);
 
 /* Takes what sq_head has passed off our books.  0 when the peer's index lies
  * outside what we published: the channel is broken then. */

@@ -156,7 +156,7 @@ axion_client_sq_drain(struct axion_client *client)
 static struct axion_client_slot *
 find_open(struct axion_client *client, axion_stream_id id)
 {
-    uint32_t index = (uint32_t) id;
+    uint32_t index = (uint32_t)id;
 
     if (client->state != AXION_CLIENT_CONNECTED ||
         index >= client->geometry.streams) {
@@ -171,7 +171,7 @@ static void
 command(struct axion_client *client, struct axion_client_slot *slot)
 {
     if (!slot->linked && has_pending(slot)) {
-        uint32_t index = (uint32_t) (slot - client->slots);
+        uint32_t index = (uint32_t)(slot - client->slots);
 
         slot->linked = 1;
         slot->next = AXION_SLOT_NONE;
@@ -248,7 +248,7 @@ axion_client_topup(struct axion_client *client, axion_stream_id id,
 void
 axion_client_forget(struct axion_client *client, axion_stream_id id)
 {
-    uint32_t index = (uint32_t) id;
+    uint32_t index = (uint32_t)id;
 
     if (index < client->geometry.streams && client->slots[index].open &&
         client->slots[index].generation == id >> 32) {
@@ -269,7 +269,7 @@ arena_fits(struct axion_client *client, uint32_t bytes, uint32_t *skip)
         client->arena_head = 0;
         client->arena_tail = 0;
     }
-    uint32_t offset = (uint32_t) (client->arena_head % arena_bytes);
+    uint32_t offset = (uint32_t)(client->arena_head % arena_bytes);
     *skip = bytes > arena_bytes - offset ? arena_bytes - offset : 0;
     uint64_t used = client->arena_head - client->arena_tail;
     return used + *skip + bytes <= arena_bytes;
@@ -282,8 +282,7 @@ arena_has_room(struct axion_client *client, uint32_t bytes, uint32_t *skip)
     if (arena_fits(client, bytes, skip)) {
         return 1;
     }
-    return axion_client_sq_reclaim(client) &&
-           arena_fits(client, bytes, skip);
+    return axion_client_sq_reclaim(client) && arena_fits(client, bytes, skip);
 }
 
 
@@ -318,23 +317,22 @@ axion_client_submit(struct axion_client *client, const void *payload,
     if (bytes > axion_client_payload_max(client)) {
         return AXION_ERR_PAYLOAD_TOO_LARGE;
     }
-    uint32_t aligned = ((uint32_t) bytes + AXION_CACHE_LINE - 1) &
-                       ~(AXION_CACHE_LINE - 1);
+    uint32_t aligned =
+        ((uint32_t)bytes + AXION_CACHE_LINE - 1) & ~(AXION_CACHE_LINE - 1);
 
     axion_client_sq_drain(client);
     if (client->pending_first != AXION_SLOT_NONE ||
         client->free_slot == AXION_SLOT_NONE || !sq_has_room(client) ||
         !arena_has_room(client, aligned, &skip)) {
-        return client->state == AXION_CLIENT_BROKEN
-                   ? client->error
-                   : AXION_ERR_NO_STREAM_SLOT;
+        return client->state == AXION_CLIENT_BROKEN ? client->error
+                                                    : AXION_ERR_NO_STREAM_SLOT;
     }
 
     uint32_t index = client->free_slot;
     open_slot(client, index, user);
     client->arena_head += skip;
     uint32_t offset =
-        (uint32_t) (client->arena_head % client->geometry.arena_bytes);
+        (uint32_t)(client->arena_head % client->geometry.arena_bytes);
     client->arena_head += aligned;
     if (bytes > 0) {
         memcpy(client->map.arena + offset, payload, bytes);
@@ -344,7 +342,7 @@ axion_client_submit(struct axion_client *client, const void *payload,
         .op = AXION_SQ_SUBMIT,
         .stream = index,
         .generation = client->slots[index].generation,
-        .payload_bytes = (uint32_t) bytes,
+        .payload_bytes = (uint32_t)bytes,
         .payload_offset = offset,
         .lease_tokens = lease_tokens,
     };
@@ -353,6 +351,6 @@ axion_client_submit(struct axion_client *client, const void *payload,
      * sees the slot opened again: cq_head first, sq_tail second. */
     axion_client_cq_publish(client);
     sq_publish(client);
-    *id = (uint64_t) sqe.generation << 32 | index;
+    *id = (uint64_t)sqe.generation << 32 | index;
     return AXION_OK;
 }

@@ -19,14 +19,14 @@
 #include <unistd.h>
 #include "shm/channel.h"
 
-#define LISTEN_BACKLOG   128
-#define GROUP_BYTES      256
-#define GROUP_BYTES_MAX  (1u << 20)
-#define MODE_UNSET       ((mode_t) -1)
-#define GROUP_UNSET      ((gid_t) -1)
+#define LISTEN_BACKLOG  128
+#define GROUP_BYTES     256
+#define GROUP_BYTES_MAX (1u << 20)
+#define MODE_UNSET      ((mode_t)-1)
+#define GROUP_UNSET     ((gid_t)-1)
 
 struct listen_spec {
-    char path[sizeof(((struct sockaddr_un *) 0)->sun_path)];
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
     mode_t mode;
     gid_t group;
 };
@@ -80,8 +80,7 @@ find_group(const char *name, gid_t *gid, const struct reason *why)
 
 
 static int
-parse_part(struct listen_spec *spec, const char *part,
-           const struct reason *why)
+parse_part(struct listen_spec *spec, const char *part, const struct reason *why)
 {
     if (strncmp(part, "mode=", 5) == 0) {
         char *end;
@@ -91,7 +90,7 @@ parse_part(struct listen_spec *spec, const char *part,
             return fail(why, AXION_ERR_BAD_OPTION,
                         "\"%s\" is not an octal mode up to 0777", part);
         }
-        spec->mode = (mode_t) mode;
+        spec->mode = (mode_t)mode;
         return AXION_OK;
     }
     if (strncmp(part, "group=", 6) == 0) {
@@ -102,8 +101,7 @@ parse_part(struct listen_spec *spec, const char *part,
 
 
 static int
-parse_spec(struct listen_spec *spec, const char *text,
-           const struct reason *why)
+parse_spec(struct listen_spec *spec, const char *text, const struct reason *why)
 {
     spec->mode = MODE_UNSET;
     spec->group = GROUP_UNSET;
@@ -160,9 +158,9 @@ is_stale(const struct sockaddr_un *address)
     if (fd < 0) {
         return 0;
     }
-    int refused = connect(fd, (const struct sockaddr *) address,
-                          sizeof(*address)) != 0 &&
-                  errno == ECONNREFUSED;
+    int refused =
+        connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 &&
+        errno == ECONNREFUSED;
     close(fd);
     return refused;
 }
@@ -171,7 +169,7 @@ is_stale(const struct sockaddr_un *address)
 static int
 bind_path(int fd, const struct sockaddr_un *address, const struct reason *why)
 {
-    const struct sockaddr *a = (const struct sockaddr *) address;
+    const struct sockaddr *a = (const struct sockaddr *)address;
 
     if (bind(fd, a, sizeof(*address)) == 0) {
         return AXION_OK;
@@ -207,11 +205,10 @@ open_socket(const struct listen_spec *spec, int *fd, const struct reason *why)
         return rc;
     }
     if ((spec->group != GROUP_UNSET &&
-         chown(spec->path, (uid_t) -1, spec->group) != 0) ||
+         chown(spec->path, (uid_t)-1, spec->group) != 0) ||
         (spec->mode != MODE_UNSET && chmod(spec->path, spec->mode) != 0) ||
         listen(*fd, LISTEN_BACKLOG) != 0) {
-        rc = fail(why, AXION_ERR_SYSTEM, "%s: %s", spec->path,
-                  strerror(errno));
+        rc = fail(why, AXION_ERR_SYSTEM, "%s: %s", spec->path, strerror(errno));
         unlink(spec->path);
         close(*fd);
     }

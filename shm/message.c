@@ -47,8 +47,8 @@ receive(int fd, struct msghdr *message)
 
     do {
         n = recvmsg(fd, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    } while (n < 0 && (errno == EINTR ||
-                       (errno == ECONNRESET && resets++ == 0)));
+    } while (n < 0 &&
+             (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
     return n;
 }
 
@@ -106,7 +106,7 @@ int
 axion_message_send(int socket, const void *data, size_t bytes, int fd)
 {
     union control control;
-    struct iovec iov = {(void *) data, bytes};
+    struct iovec iov = {(void *)data, bytes};
     struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t n;
 
@@ -123,7 +123,7 @@ axion_message_send(int socket, const void *data, size_t bytes, int fd)
     do {
         n = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
-    return n == (ssize_t) bytes ? AXION_OK : AXION_ERR_SYSTEM;
+    return n == (ssize_t)bytes ? AXION_OK : AXION_ERR_SYSTEM;
 }
 
 
@@ -189,14 +189,13 @@ axion_message_take(int socket, void *data, size_t bytes, size_t *got, int *fd,
         }
         return AXION_ERR_ENGINE_LOST;
     }
-    *got = (size_t) n;
+    *got = (size_t)n;
     return AXION_OK;
 }
 
 
 void
-axion_printable(char *to, size_t to_bytes, const char *from,
-                size_t from_bytes)
+axion_printable(char *to, size_t to_bytes, const char *from, size_t from_bytes)
 {
     size_t i;
 

@@ -53,7 +53,7 @@ axion_geometry_fault(const struct axion_geometry *g, uint32_t streams_max)
     if (g->credit < AXION_CREDIT_MIN || g->credit > AXION_CREDIT_MAX) {
         return "credit";
     }
-    if ((uint64_t) g->streams * g->credit > g->cq_entries) {
+    if ((uint64_t)g->streams * g->credit > g->cq_entries) {
         return "streams * credit passes cq_entries";
     }
     return NULL;
@@ -63,9 +63,9 @@ axion_geometry_fault(const struct axion_geometry *g, uint32_t streams_max)
 size_t
 axion_region_bytes(const struct axion_geometry *g)
 {
-    return (size_t) AXION_REGION_HEADER +
-           (size_t) g->sq_entries * AXION_RECORD_BYTES +
-           (size_t) g->cq_entries * AXION_RECORD_BYTES + g->arena_bytes;
+    return (size_t)AXION_REGION_HEADER +
+           (size_t)g->sq_entries * AXION_RECORD_BYTES +
+           (size_t)g->cq_entries * AXION_RECORD_BYTES + g->arena_bytes;
 }
 
 
@@ -80,12 +80,12 @@ map_region(struct axion_mapping *map, int fd, const struct axion_geometry *g)
         return errno == ENOMEM ? AXION_ERR_NO_MEMORY : AXION_ERR_SYSTEM;
     }
     map->bytes = bytes;
-    map->region = (struct axion_region *) base;
+    map->region = (struct axion_region *)base;
     base += AXION_REGION_HEADER;
-    map->sq = (struct axion_sqe *) base;
-    base += (size_t) g->sq_entries * AXION_RECORD_BYTES;
-    map->cq = (struct axion_cqe *) base;
-    base += (size_t) g->cq_entries * AXION_RECORD_BYTES;
+    map->sq = (struct axion_sqe *)base;
+    base += (size_t)g->sq_entries * AXION_RECORD_BYTES;
+    map->cq = (struct axion_cqe *)base;
+    base += (size_t)g->cq_entries * AXION_RECORD_BYTES;
     map->arena = base;
     return AXION_OK;
 }
@@ -101,9 +101,9 @@ axion_region_create(struct axion_mapping *map, int *fd,
     if (*fd < 0) {
         return AXION_ERR_SYSTEM;
     }
-    if (ftruncate(*fd, (off_t) axion_region_bytes(g)) != 0 ||
-        fcntl(*fd, F_ADD_SEALS,
-              F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    if (ftruncate(*fd, (off_t)axion_region_bytes(g)) != 0 ||
+        fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) !=
+            0) {
         goto failed;
     }
     rc = map_region(map, *fd, g);
@@ -135,8 +135,8 @@ axion_memfd_fault(int fd, size_t bytes)
     struct stat st;
     struct statfs fs;
 
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
-        fstatfs(fd, &fs) != 0 || fs.f_type != TMPFS_MAGIC) {
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || fstatfs(fd, &fs) != 0 ||
+        fs.f_type != TMPFS_MAGIC) {
         return "descriptor is not a memfd";
     }
     int seals = fcntl(fd, F_GET_SEALS);
@@ -144,7 +144,7 @@ axion_memfd_fault(int fd, size_t bytes)
         (seals & F_SEAL_GROW) == 0) {
         return "memfd is not sealed against shrink and grow";
     }
-    if (st.st_size < 0 || (uint64_t) st.st_size < bytes) {
+    if (st.st_size < 0 || (uint64_t)st.st_size < bytes) {
         return "memfd is too small";
     }
     return NULL;

@@ -79,7 +79,7 @@ axion_request_add(struct axion_request_writer *w,
                   enum axion_request_section tag, const void *data,
                   size_t bytes)
 {
-    uint32_t head[2] = {tag, (uint32_t) bytes};
+    uint32_t head[2] = {tag, (uint32_t)bytes};
     size_t pad = -bytes & 7;
 
     if (bytes > UINT32_MAX - SECTION_HEAD - 7) {
@@ -108,7 +108,7 @@ axion_request_end(struct axion_request_writer *w)
 
     memcpy(&head, w->data, sizeof(head));
     head.version = AXION_REQUEST_VERSION;
-    head.bytes = (uint32_t) w->bytes;
+    head.bytes = (uint32_t)w->bytes;
     head.n_sections = w->n_sections;
     memcpy(w->data, &head, sizeof(head));
     return AXION_OK;
@@ -142,9 +142,8 @@ take_section(struct section *section, const uint8_t *p, size_t left)
         return 0;
     }
     memcpy(head, p, SECTION_HEAD);
-    size_t pad = -(size_t) head[1] & 7;
-    if (head[1] > left - SECTION_HEAD ||
-        pad > left - SECTION_HEAD - head[1]) {
+    size_t pad = -(size_t)head[1] & 7;
+    if (head[1] > left - SECTION_HEAD || pad > left - SECTION_HEAD - head[1]) {
         return 0;
     }
     section->tag = head[0];
@@ -178,7 +177,7 @@ head_fault(const struct axion_request_head *h, size_t bytes)
     if (h->kind != AXION_REQUEST_CHAT && h->kind != AXION_REQUEST_COMPLETION) {
         return "request kind";
     }
-    if ((h->flags & ~(uint32_t) FLAGS_KNOWN) != 0) {
+    if ((h->flags & ~(uint32_t)FLAGS_KNOWN) != 0) {
         return "request flags";
     }
     if (!between(h->temperature, 0, TEMPERATURE_MAX)) {
@@ -213,7 +212,7 @@ head_fault(const struct axion_request_head *h, size_t bytes)
 static void
 set_text(struct axion_text *text, const struct section *section)
 {
-    text->data = (const char *) section->data;
+    text->data = (const char *)section->data;
     text->bytes = section->bytes;
 }
 

@@ -175,8 +175,7 @@ const char *axion_memfd_fault(int fd, size_t bytes);
 
 /* One try at a consistent copy of a board that is being written: 0 when the
  * writer was seen at work. */
-int axion_board_read(const struct axion_board *board,
-                     struct axion_board *copy);
+int axion_board_read(const struct axion_board *board, struct axion_board *copy);
 
 /* ---- handshake datagrams ---- */
 

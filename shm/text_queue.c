@@ -45,9 +45,9 @@ read_segment(const uint8_t *data, uint32_t at, struct segment *s)
     s->n_ids = counts[0];
     s->ext_bytes = counts[1];
     s->ids = data + at + AXION_SEGMENT_HEAD;
-    s->text = (const char *) s->ids + s->n_ids * sizeof(uint32_t);
-    s->ext = (const uint8_t *) s->text + s->text_bytes;
-    s->bytes = AXION_SEGMENT_HEAD + s->n_ids * (uint32_t) sizeof(uint32_t) +
+    s->text = (const char *)s->ids + s->n_ids * sizeof(uint32_t);
+    s->ext = (const uint8_t *)s->text + s->text_bytes;
+    s->bytes = AXION_SEGMENT_HEAD + s->n_ids * (uint32_t)sizeof(uint32_t) +
                s->text_bytes + s->ext_bytes;
 }
 
@@ -68,8 +68,8 @@ int
 axion_text_queue_fits(const struct axion_text_queue *q, uint32_t capacity,
                       uint64_t n_ids, uint64_t text_bytes, uint64_t ext_bytes)
 {
-    uint64_t bytes = AXION_SEGMENT_HEAD + n_ids * sizeof(uint32_t) +
-                     text_bytes + ext_bytes;
+    uint64_t bytes =
+        AXION_SEGMENT_HEAD + n_ids * sizeof(uint32_t) + text_bytes + ext_bytes;
 
     return n_ids <= UINT16_MAX && ext_bytes <= UINT16_MAX &&
            bytes <= capacity - (q->write - q->read);
@@ -79,11 +79,11 @@ axion_text_queue_fits(const struct axion_text_queue *q, uint32_t capacity,
 void
 axion_text_queue_push(struct axion_text_queue *q, uint8_t *data,
                       uint32_t capacity, const uint32_t *ids, uint32_t n_ids,
-                      const char *text, uint32_t text_bytes,
-                      const uint8_t *ext, uint32_t ext_bytes)
+                      const char *text, uint32_t text_bytes, const uint8_t *ext,
+                      uint32_t ext_bytes)
 {
-    uint16_t counts[2] = {(uint16_t) n_ids, (uint16_t) ext_bytes};
-    uint32_t ids_bytes = n_ids * (uint32_t) sizeof(uint32_t);
+    uint16_t counts[2] = {(uint16_t)n_ids, (uint16_t)ext_bytes};
+    uint32_t ids_bytes = n_ids * (uint32_t)sizeof(uint32_t);
     uint32_t bytes = AXION_SEGMENT_HEAD + ids_bytes + text_bytes + ext_bytes;
 
     assert(axion_text_queue_fits(q, capacity, n_ids, text_bytes, ext_bytes));
@@ -114,20 +114,18 @@ static struct share
 share_of(const struct segment *s, uint32_t room)
 {
     struct share share = {0};
-    uint32_t ids_room = room / (uint32_t) sizeof(uint32_t);
+    uint32_t ids_room = room / (uint32_t)sizeof(uint32_t);
 
-    if (s->ext_bytes > 0 &&
-        s->n_ids * sizeof(uint32_t) + s->ext_bytes > room) {
+    if (s->ext_bytes > 0 && s->n_ids * sizeof(uint32_t) + s->ext_bytes > room) {
         return share;
     }
     share.n_ids = s->n_ids < ids_room ? s->n_ids : ids_room;
     share.ext_bytes = s->ext_bytes;
-    room -= share.n_ids * (uint32_t) sizeof(uint32_t) + share.ext_bytes;
+    room -= share.n_ids * (uint32_t)sizeof(uint32_t) + share.ext_bytes;
     if (share.n_ids < s->n_ids) {
         return share;
     }
-    share.text_bytes =
-        (uint32_t) axion_utf8_cut(s->text, s->text_bytes, room);
+    share.text_bytes = (uint32_t)axion_utf8_cut(s->text, s->text_bytes, room);
     share.whole = share.text_bytes == s->text_bytes;
     return share;
 }
@@ -150,7 +148,7 @@ plan(const struct axion_text_queue *q, const uint8_t *data, uint32_t room,
         part->n_ids += share.n_ids;
         part->text_bytes += share.text_bytes;
         part->ext_bytes += share.ext_bytes;
-        part->bytes = part->n_ids * (uint32_t) sizeof(uint32_t) +
+        part->bytes = part->n_ids * (uint32_t)sizeof(uint32_t) +
                       part->text_bytes + part->ext_bytes;
         if (!share.whole) {
             break;
@@ -196,7 +194,7 @@ axion_text_queue_take(struct axion_text_queue *q, const uint8_t *data,
         uint32_t segment_bytes = s.bytes;
         skip_sent(q, &s);
         struct share share = share_of(&s, room - taken);
-        uint32_t ids_bytes = share.n_ids * (uint32_t) sizeof(uint32_t);
+        uint32_t ids_bytes = share.n_ids * (uint32_t)sizeof(uint32_t);
 
         memcpy(ids, s.ids, ids_bytes);
         memcpy(text, s.text, share.text_bytes);

@@ -12,8 +12,8 @@
 #define AXION_SEGMENT_HEAD 8u
 
 struct axion_text_queue {
-    uint32_t read;  /* offset of the first segment */
-    uint32_t write; /* where the next one goes */
+    uint32_t read;      /* offset of the first segment */
+    uint32_t write;     /* where the next one goes */
     uint32_t ids_sent;  /* of the first segment */
     uint32_t text_sent; /* of the first segment */
     uint32_t ext_sent;  /* of the first segment: 0 or 1 */

@@ -78,7 +78,7 @@ axion_utf8_cut(const char *text, size_t bytes, size_t limit)
     if (bytes <= limit) {
         return bytes;
     }
-    while (limit > 0 && ((unsigned char) text[limit] & 0xc0) == 0x80) {
+    while (limit > 0 && ((unsigned char)text[limit] & 0xc0) == 0x80) {
         limit--;
     }
     return limit;

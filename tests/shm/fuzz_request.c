@@ -24,7 +24,7 @@ require(int condition)
 static void
 check_text(const struct axion_text *text, const uint8_t *data, size_t bytes)
 {
-    const uint8_t *start = (const uint8_t *) text->data;
+    const uint8_t *start = (const uint8_t *)text->data;
 
     require(start >= data && text->bytes <= bytes &&
             start + text->bytes <= data + bytes);

@@ -26,8 +26,8 @@ struct world {
 static int
 connect_world(struct world *w, struct input *input)
 {
-    const struct axion_channel_options options = {
-        .streams_max = 64, .stream_buffer_bytes = 512};
+    const struct axion_channel_options options = {.streams_max = 64,
+                                                  .stream_buffer_bytes = 512};
     struct axion_hello hello = {
         .head = {AXION_WIRE_MAGIC, AXION_WIRE_VERSION, AXION_MSG_HELLO},
         .sq_entries = fuzz_geometry.sq_entries,
@@ -96,7 +96,7 @@ write_submit(struct world *w, struct input *input)
 static void
 write_word(struct world *w, struct input *input)
 {
-    uint32_t *words = (uint32_t *) w->map.region;
+    uint32_t *words = (uint32_t *)w->map.region;
     uint32_t n = (AXION_REGION_HEADER + 64 * (16 + 64)) / 4;
 
     words[take_u32(input) % n] = take_u32(input);
@@ -110,9 +110,12 @@ speak(void *context, axion_stream_id id, void *user)
     const struct axion_cq_done done = {.reason = AXION_FINISH_STOP};
     static const char text[64] = "0123456789012345678901234567890123456789";
     const uint32_t ids[4] = {1, 2, 3, 4};
-    struct { struct world *w; uint8_t what; } *c = context;
+    struct {
+        struct world *w;
+        uint8_t what;
+    } *c = context;
 
-    require(user == (void *) (uintptr_t) id);
+    require(user == (void *)(uintptr_t)id);
     switch (c->what % 8) {
     case 0:
         axion_channel_done(c->w->channel, id, &done);
@@ -133,7 +136,10 @@ speak(void *context, axion_stream_id id, void *user)
 static int
 engine_turn(struct world *w, struct input *input)
 {
-    struct { struct world *w; uint8_t what; } context = {w, take_u8(input)};
+    struct {
+        struct world *w;
+        uint8_t what;
+    } context = {w, take_u8(input)};
     struct axion_command command;
     int rc;
 
@@ -143,11 +149,11 @@ engine_turn(struct world *w, struct input *input)
             break;
         }
         for (size_t k = 0; k < command.payload_bytes; k++) {
-            sink = ((const uint8_t *) command.payload)[k];
+            sink = ((const uint8_t *)command.payload)[k];
         }
         if (command.op == AXION_SQ_SUBMIT) {
             axion_channel_set_user(w->channel, command.id,
-                                   (void *) (uintptr_t) command.id);
+                                   (void *)(uintptr_t)command.id);
             w->open++;
         }
     }

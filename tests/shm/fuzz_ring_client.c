@@ -58,8 +58,7 @@ connect_world(struct world *w, struct input *input)
                                    1 + take_u8(input) % sizeof(answer),
                                    take_u8(input) % 2 ? memfd : -1) == 0);
     } else {
-        require(axion_message_send(w->fd, &welcome, sizeof(welcome), -1) ==
-                0);
+        require(axion_message_send(w->fd, &welcome, sizeof(welcome), -1) == 0);
     }
     close(memfd);
     int rc = axion_client_service(w->client);
@@ -106,17 +105,17 @@ write_event(struct world *w, struct input *input)
         cqe.tokens.n_tokens = take_u8(input) % 16;
         cqe.tokens.text_bytes = take_u8(input);
         cqe.tokens.ext_bytes = take_u8(input) % 8;
-        cqe.payload_bytes = cqe.tokens.n_tokens * 4u +
-                            cqe.tokens.text_bytes + cqe.tokens.ext_bytes;
-        cqe.span = (uint16_t) axion_span(cqe.payload_bytes, 32);
+        cqe.payload_bytes = cqe.tokens.n_tokens * 4u + cqe.tokens.text_bytes +
+                            cqe.tokens.ext_bytes;
+        cqe.span = (uint16_t)axion_span(cqe.payload_bytes, 32);
     } else if (cqe.op == AXION_CQ_ERROR) {
         cqe.error.error = take_u32(input);
         cqe.error.text_bytes = cqe.payload_bytes = take_u8(input);
-        cqe.span = (uint16_t) axion_span(cqe.payload_bytes, 32);
+        cqe.span = (uint16_t)axion_span(cqe.payload_bytes, 32);
     }
     write_record(w, &cqe);
     for (uint32_t i = 0; i < cqe.span; i++) {
-        memset(record, 'a' + (int) i, sizeof(record));
+        memset(record, 'a' + (int)i, sizeof(record));
         record[i % 64] = take_u8(input);
         write_record(w, record);
     }
@@ -127,7 +126,7 @@ write_event(struct world *w, struct input *input)
 static void
 write_word(struct world *w, struct input *input)
 {
-    uint32_t *words = (uint32_t *) w->map.region;
+    uint32_t *words = (uint32_t *)w->map.region;
     uint32_t n = (AXION_REGION_HEADER + 64 * (16 + 64)) / 4;
 
     words[take_u32(input) % n] = take_u32(input);
@@ -137,25 +136,23 @@ write_word(struct world *w, struct input *input)
 static void
 check_event(struct world *w, const struct axion_event *event)
 {
-    uint32_t slot = (uint32_t) event->id;
+    uint32_t slot = (uint32_t)event->id;
 
     require(slot < 4 && event->id >> 32 == w->generations[slot]);
     require(event->user == w);
     if (event->op == AXION_CQ_TOKENS) {
         require(event->tokens.position == w->positions[slot]);
         w->positions[slot] += event->tokens.n_tokens;
-        require(axion_utf8_valid(event->tokens.text,
-                                 event->tokens.text_bytes));
+        require(axion_utf8_valid(event->tokens.text, event->tokens.text_bytes));
         for (uint32_t i = 0; i < event->tokens.n_tokens; i++) {
-            sink = (uint8_t) event->tokens.ids[i];
+            sink = (uint8_t)event->tokens.ids[i];
         }
         for (uint32_t i = 0; i < event->tokens.ext_bytes; i++) {
             sink = event->tokens.ext[i];
         }
     } else if (event->op == AXION_CQ_ERROR) {
         require(event->error.error > 0);
-        require(axion_utf8_valid(event->error.text,
-                                 event->error.text_bytes));
+        require(axion_utf8_valid(event->error.text, event->error.text_bytes));
     } else if (event->op == AXION_CQ_DONE) {
         require(event->done.reason >= 1 && event->done.reason <= 4);
     }
@@ -185,11 +182,11 @@ client_turn(struct world *w, struct input *input)
     if (what & 1) {
         rc = axion_client_submit(w->client, payload, what, what, w, &id);
         if (rc == AXION_OK) {
-            w->generations[(uint32_t) id] = (uint32_t) (id >> 32);
-            w->positions[(uint32_t) id] = 0;
+            w->generations[(uint32_t)id] = (uint32_t)(id >> 32);
+            w->positions[(uint32_t)id] = 0;
         }
     }
-    id = (uint64_t) w->generations[what % 4] << 32 | what % 4;
+    id = (uint64_t)w->generations[what % 4] << 32 | what % 4;
     if (what & 4) {
         axion_client_pause(w->client, id);
     }

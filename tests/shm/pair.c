@@ -67,8 +67,8 @@ pair_submit(struct pair *pair, const char *payload)
     struct axion_command command;
     axion_stream_id id;
 
-    assert_int_equal(axion_client_submit(pair->client, payload,
-                                         strlen(payload), 0, NULL, &id),
+    assert_int_equal(axion_client_submit(pair->client, payload, strlen(payload),
+                                         0, NULL, &id),
                      AXION_OK);
     assert_int_equal(axion_channel_next(pair->channel, &command), AXION_OK);
     assert_int_equal(command.op, AXION_SQ_SUBMIT);
@@ -121,8 +121,8 @@ raw_client_open(struct raw *raw, struct axion_channel **channel)
     hello.arena_bytes = raw->geometry.arena_bytes;
     hello.streams = raw->geometry.streams;
     hello.credit = raw->geometry.credit;
-    assert_int_equal(
-        axion_message_send(raw->fd, &hello, sizeof(hello), memfd), AXION_OK);
+    assert_int_equal(axion_message_send(raw->fd, &hello, sizeof(hello), memfd),
+                     AXION_OK);
     close(memfd);
     assert_int_equal(axion_channel_open(channel, fds[1], &options), AXION_OK);
     assert_int_equal(axion_channel_service(*channel), AXION_OK);
@@ -154,17 +154,16 @@ raw_engine_open(struct raw *raw, struct axion_client **client)
     socket_pair(fds);
     raw->fd = fds[1];
     raw->geometry = raw_geometry;
-    assert_int_equal(axion_client_open_fd(client, fds[0], &options),
+    assert_int_equal(axion_client_open_fd(client, fds[0], &options), AXION_OK);
+    assert_int_equal(axion_message_take(raw->fd, &hello, sizeof(hello), &bytes,
+                                        &memfd, &why),
                      AXION_OK);
-    assert_int_equal(axion_message_take(raw->fd, &hello, sizeof(hello),
-                                        &bytes, &memfd, &why),
+    assert_int_equal(axion_region_adopt(&raw->map, memfd, &raw->geometry, &why),
                      AXION_OK);
-    assert_int_equal(
-        axion_region_adopt(&raw->map, memfd, &raw->geometry, &why), AXION_OK);
     close(memfd);
     raw->index = axion_index_load(&raw->map.region->cq_tail);
-    assert_int_equal(
-        axion_message_send(raw->fd, &welcome, sizeof(welcome), -1), AXION_OK);
+    assert_int_equal(axion_message_send(raw->fd, &welcome, sizeof(welcome), -1),
+                     AXION_OK);
     assert_int_equal(axion_client_service(*client), AXION_OK);
 }
 

@@ -57,10 +57,10 @@ make_text(uint8_t *text, uint32_t limit, uint64_t *random)
         size_t bytes = strlen(c);
 
         if (bytes == 1) {
-            text[n++] = (uint8_t) ('a' + (dice >> 8) % 26);
+            text[n++] = (uint8_t)('a' + (dice >> 8) % 26);
         } else {
             memcpy(text + n, c, bytes);
-            n += (uint32_t) bytes;
+            n += (uint32_t)bytes;
         }
     }
     return n;
@@ -81,16 +81,16 @@ static void
 engine_start(struct engine *engine, const struct axion_command *command)
 {
     struct axion_cq_accepted accepted = {.prompt_tokens = 1};
-    struct talk *talk = &engine->talks[(uint32_t) command->id];
+    struct talk *talk = &engine->talks[(uint32_t)command->id];
 
-    accepted.context_tokens = (uint32_t) command->payload_bytes;
+    accepted.context_tokens = (uint32_t)command->payload_bytes;
     talk->active = 1;
     talk->paused = 0;
     talk->id = command->id;
     talk->at = 0;
     talk->tokens = 0;
     talk->lease = command->lease_tokens;
-    talk->bytes = (uint32_t) command->payload_bytes;
+    talk->bytes = (uint32_t)command->payload_bytes;
     memcpy(talk->text, command->payload, command->payload_bytes);
     axion_channel_set_user(engine->channel, command->id, talk);
     axion_channel_accepted(engine->channel, command->id, &accepted);
@@ -105,7 +105,7 @@ engine_end(struct engine *engine, struct talk *talk,
                                  .completion_tokens = talk->tokens};
 
     /* The client adds its top-ups to the lease: the sum must agree. */
-    done.drafted_tokens = (uint32_t) talk->lease;
+    done.drafted_tokens = (uint32_t)talk->lease;
     talk->active = 0;
     axion_channel_done(engine->channel, talk->id, &done);
 }
@@ -168,8 +168,8 @@ engine_say(struct engine *engine, struct talk *talk)
         ids[i] = talk->tokens++;
     }
     int rc = axion_channel_tokens(engine->channel, talk->id, ids, n_ids,
-                                  (const char *) talk->text + talk->at,
-                                  bytes, NULL, 0);
+                                  (const char *)talk->text + talk->at, bytes,
+                                  NULL, 0);
     if (rc != AXION_OK) {
         engine->stress->fault = "writable, but refused";
     }
@@ -272,8 +272,7 @@ client_start(struct speaker *s)
             continue;
         }
         uint64_t dice = next_random(&s->random);
-        talk->bytes = make_text(talk->text,
-                                4 + dice % (s->stress->payload - 3),
+        talk->bytes = make_text(talk->text, 4 + dice % (s->stress->payload - 3),
                                 &s->random);
         talk->lease = 1 + (dice >> 32) % 100;
         int rc = axion_client_submit(s->client, talk->text, talk->bytes,
@@ -349,8 +348,7 @@ hear_tokens(struct speaker *s, struct talk *talk,
 
 
 static void
-hear_done(struct speaker *s, struct talk *talk,
-          const struct axion_event *event)
+hear_done(struct speaker *s, struct talk *talk, const struct axion_event *event)
 {
     const struct axion_cq_done *done = &event->done;
 
@@ -429,9 +427,8 @@ client_sleep(struct speaker *s)
 void
 stress_client(struct axion_client *client, struct stress *stress)
 {
-    struct speaker s = {.client = client,
-                        .stress = stress,
-                        .random = stress->seed};
+    struct speaker s = {
+        .client = client, .stress = stress, .random = stress->seed};
     uint32_t idle = 0;
 
     s.talks = calloc(stress->in_flight, sizeof(*s.talks));

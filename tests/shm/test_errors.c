@@ -15,7 +15,7 @@ test_numbers_ascend_and_are_found(void **state)
     const struct axion_error_info *info;
     int last = 0;
 
-    (void) state;
+    (void)state;
     for (unsigned i = 0; (info = axion_error_at(i)) != NULL; i++) {
         assert_true(info->number > last);
         last = info->number;
@@ -30,7 +30,7 @@ test_entries_are_whole(void **state)
 {
     const struct axion_error_info *info;
 
-    (void) state;
+    (void)state;
     for (unsigned i = 0; (info = axion_error_at(i)) != NULL; i++) {
         assert_in_range(info->status, 400, 599);
         assert_true(strlen(info->type) > 0);
@@ -48,10 +48,10 @@ test_entries_are_whole(void **state)
 static void
 test_unknown_numbers_are_internal(void **state)
 {
-    static const int unknown[] = {AXION_AGAIN, AXION_OK, 1, 99, 1 << 30,
-                                  INT32_MIN};
+    static const int unknown[] = {AXION_AGAIN, AXION_OK, 1,
+                                  99,          1 << 30,  INT32_MIN};
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
         assert_int_equal(axion_error_info(unknown[i])->number,
                          AXION_ERR_INTERNAL);
@@ -63,7 +63,7 @@ test_unknown_numbers_are_internal(void **state)
 static void
 test_pinned_numbers(void **state)
 {
-    (void) state;
+    (void)state;
     assert_int_equal(AXION_ERR_INVALID_REQUEST, 100);
     assert_int_equal(AXION_ERR_UNAUTHENTICATED, 200);
     assert_int_equal(AXION_ERR_RATE_LIMITED, 400);

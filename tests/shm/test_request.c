@@ -23,7 +23,7 @@ grow(void *context, void *data, size_t old, size_t bytes)
 {
     struct fixture *f = context;
 
-    (void) old;
+    (void)old;
     if (f->grows_left == 0) {
         return NULL;
     }
@@ -99,8 +99,13 @@ finish(struct fixture *f, const char *expected)
 static void
 test_chat_round_trip(void **state)
 {
-    static const char *const parts[] = {"system", "be brief", "user", "bob",
-                                        "Grüße", "", "second \xf0\x9f\x98\x80"};
+    static const char *const parts[] = {"system",
+                                        "be brief",
+                                        "user",
+                                        "bob",
+                                        "Grüße",
+                                        "",
+                                        "second \xf0\x9f\x98\x80"};
     static const enum axion_request_section tags[] = {
         AXION_SECTION_ROLE, AXION_SECTION_TEXT, AXION_SECTION_ROLE,
         AXION_SECTION_NAME, AXION_SECTION_TEXT, AXION_SECTION_TEXT,
@@ -112,7 +117,7 @@ test_chat_round_trip(void **state)
     size_t cursor = 0;
     char why[64];
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_CHAT);
     add(&f, AXION_SECTION_MODEL, "smollm2");
     for (size_t i = 0; i < 7; i++) {
@@ -120,9 +125,9 @@ test_chat_round_trip(void **state)
     }
     add(&f, AXION_SECTION_STOP, "\n\n");
     add(&f, AXION_SECTION_STOP, "END");
-    assert_int_equal(axion_request_add(&f.w, AXION_SECTION_LOGIT_BIAS, bias,
-                                       sizeof(bias)),
-                     AXION_OK);
+    assert_int_equal(
+        axion_request_add(&f.w, AXION_SECTION_LOGIT_BIAS, bias, sizeof(bias)),
+        AXION_OK);
     assert_int_equal(axion_request_end(&f.w), AXION_OK);
 
     assert_int_equal(
@@ -160,10 +165,10 @@ test_completion_round_trip(void **state)
     struct fixture f;
     char why[64];
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_COMPLETION);
-    assert_int_equal(
-        axion_request_add(&f.w, AXION_SECTION_PROMPT, "a\0b", 3), AXION_OK);
+    assert_int_equal(axion_request_add(&f.w, AXION_SECTION_PROMPT, "a\0b", 3),
+                     AXION_OK);
     axion_request_end(&f.w);
     assert_int_equal(
         axion_request_decode(&view, f.w.data, f.w.bytes, why, sizeof(why)),
@@ -236,7 +241,7 @@ test_head_fields(void **state)
     struct axion_request_view view;
     char why[64];
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < 16 + 11; i++) {
         struct fixture f;
 
@@ -251,8 +256,7 @@ test_head_fields(void **state)
         }
         assert_int_equal(decode(f.w.data, f.w.bytes, &view, why),
                          AXION_ERR_PROTOCOL);
-        assert_string_equal(why,
-                            i < 16 ? floats[i].why : words[i - 16].why);
+        assert_string_equal(why, i < 16 ? floats[i].why : words[i - 16].why);
         free(f.w.data);
     }
 }
@@ -265,7 +269,7 @@ test_sections_out_of_place(void **state)
     char long_stop[AXION_STOP_BYTES_MAX + 2];
     struct fixture f;
 
-    (void) state;
+    (void)state;
     memset(long_stop, 'x', sizeof(long_stop));
     long_stop[sizeof(long_stop) - 1] = 0;
 
@@ -342,7 +346,7 @@ test_logit_bias(void **state)
     const struct axion_logit_bias bad[] = {{1, NAN}, {1, 100.5f}, {1, -101}};
     struct fixture f;
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_COMPLETION);
     add(&f, AXION_SECTION_LOGIT_BIAS, "1234567");
     finish(&f, "logit_bias length");
@@ -366,7 +370,7 @@ test_too_many_messages(void **state)
 {
     struct fixture f;
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_CHAT);
     for (uint32_t i = 0; i < AXION_MESSAGES_MAX; i++) {
         add(&f, AXION_SECTION_ROLE, "user");
@@ -390,7 +394,7 @@ test_cut_and_changed(void **state)
     struct fixture f;
     char why[64];
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_CHAT);
     add(&f, AXION_SECTION_MODEL, "smollm2");
     add(&f, AXION_SECTION_ROLE, "user");
@@ -400,12 +404,11 @@ test_cut_and_changed(void **state)
 
     for (size_t n = 0; n < f.w.bytes; n++) {
         uint8_t *cut = malloc(f.w.bytes);
-        uint32_t bytes = (uint32_t) n;
+        uint32_t bytes = (uint32_t)n;
 
         memcpy(cut, f.w.data, f.w.bytes);
         if (n >= sizeof(struct axion_request_head)) {
-            memcpy(cut + offsetof(struct axion_request_head, bytes), &bytes,
-                   4);
+            memcpy(cut + offsetof(struct axion_request_head, bytes), &bytes, 4);
         }
         assert_int_equal(decode(cut, n, &view, why), AXION_ERR_PROTOCOL);
         free(cut);
@@ -430,7 +433,7 @@ test_padding_must_be_zero(void **state)
     struct fixture f;
     char why[64];
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_COMPLETION);
     add(&f, AXION_SECTION_PROMPT, "x");
     axion_request_end(&f.w);
@@ -448,7 +451,7 @@ test_writer_limits(void **state)
     struct fixture f;
     char text[100] = {0};
 
-    (void) state;
+    (void)state;
     start(&f, AXION_REQUEST_COMPLETION);
     f.w.bytes_max = f.w.bytes + 112;
     assert_int_equal(axion_request_add(&f.w, AXION_SECTION_PROMPT, text, 100),
@@ -465,8 +468,7 @@ test_writer_limits(void **state)
     f.w.grow = grow;
     f.w.context = &f;
     f.w.bytes_max = 1 << 20;
-    assert_int_equal(axion_request_begin(&f.w, &f.head),
-                     AXION_ERR_NO_MEMORY);
+    assert_int_equal(axion_request_begin(&f.w, &f.head), AXION_ERR_NO_MEMORY);
     f.w.bytes_max = 10;
     assert_int_equal(axion_request_begin(&f.w, &f.head),
                      AXION_ERR_PAYLOAD_TOO_LARGE);
@@ -476,21 +478,38 @@ test_writer_limits(void **state)
 static void
 test_utf8(void **state)
 {
-    static const char *const good[] = {
-        "",         "ascii only, longer than eight",
-        "\xc2\x80", "\xdf\xbf",
-        "\xe0\xa0\x80", "\xed\x9f\xbf",
-        "\xee\x80\x80", "\xef\xbf\xbf",
-        "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf",
-        "1234567\xc3\xa4"};
-    static const char *const bad[] = {
-        "\x80",         "\xbf",         "\xc0\x80",     "\xc1\xbf",
-        "\xc2",         "\xc2\x41",     "\xe0\x9f\xbf", "\xe0\xa0",
-        "\xed\xa0\x80", "\xed\xbf\xbf", "\xe1\x80\xc0", "\xf0\x8f\xbf\xbf",
-        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xfe",
-        "\xf0\x90\x80", "12345678\xc3", "\xc3\xa4\xa4"};
+    static const char *const good[] = {"",
+                                       "ascii only, longer than eight",
+                                       "\xc2\x80",
+                                       "\xdf\xbf",
+                                       "\xe0\xa0\x80",
+                                       "\xed\x9f\xbf",
+                                       "\xee\x80\x80",
+                                       "\xef\xbf\xbf",
+                                       "\xf0\x90\x80\x80",
+                                       "\xf4\x8f\xbf\xbf",
+                                       "1234567\xc3\xa4"};
+    static const char *const bad[] = {"\x80",
+                                      "\xbf",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xc2",
+                                      "\xc2\x41",
+                                      "\xe0\x9f\xbf",
+                                      "\xe0\xa0",
+                                      "\xed\xa0\x80",
+                                      "\xed\xbf\xbf",
+                                      "\xe1\x80\xc0",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xff",
+                                      "\xfe",
+                                      "\xf0\x90\x80",
+                                      "12345678\xc3",
+                                      "\xc3\xa4\xa4"};
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         assert_true(axion_utf8_valid(good[i], strlen(good[i])));
     }

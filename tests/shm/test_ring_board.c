@@ -19,7 +19,7 @@ test_whole_states_or_none(void **state)
     struct axion_board_writer *writer;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     assert_int_equal(axion_board_open(&writer), AXION_OK);
     const struct axion_channel_options options = {.board = writer};
     pair_open(&pair, NULL, &options);
@@ -47,7 +47,7 @@ test_only_the_engine_can_write(void **state)
 {
     struct axion_board_writer *writer;
 
-    (void) state;
+    (void)state;
     assert_int_equal(axion_board_open(&writer), AXION_OK);
     int fd = axion_board_fd(writer);
     assert_true(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) ==
@@ -75,20 +75,18 @@ test_hostile_board(void **state)
     struct axion_board copy;
     int fds[2];
 
-    (void) state;
+    (void)state;
     int fd = memfd_create("axion-board", MFD_ALLOW_SEALING | MFD_CLOEXEC);
     assert_int_equal(ftruncate(fd, sizeof(copy)), 0);
-    struct axion_board *board = mmap(NULL, sizeof(copy),
-                                     PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                                     0);
+    struct axion_board *board =
+        mmap(NULL, sizeof(copy), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
-    assert_int_equal(axion_client_open_fd(&client, fds[0], &options),
-                     AXION_OK);
+    assert_int_equal(axion_client_open_fd(&client, fds[0], &options), AXION_OK);
     assert_int_equal(axion_client_board(client, &copy),
                      AXION_ERR_ENGINE_UNAVAILABLE);
-    assert_int_equal(
-        axion_message_send(fds[1], &welcome, sizeof(welcome), fd), AXION_OK);
+    assert_int_equal(axion_message_send(fds[1], &welcome, sizeof(welcome), fd),
+                     AXION_OK);
     assert_int_equal(axion_client_service(client), AXION_OK);
 
     board->sequence = 1;
@@ -136,8 +134,7 @@ write_boards(void *context)
     struct race *race = context;
     struct axion_board board;
 
-    for (uint32_t n = 1; !__atomic_load_n(&race->stop, __ATOMIC_RELAXED);
-         n++) {
+    for (uint32_t n = 1; !__atomic_load_n(&race->stop, __ATOMIC_RELAXED); n++) {
         fill(&board, n);
         axion_board_publish(race->writer, &board);
         for (int i = 0; i < 2000; i++) { /* as an engine: mostly outside */
@@ -158,7 +155,7 @@ test_reader_beside_writer(void **state)
     uint64_t last = 0;
     int good = 0;
 
-    (void) state;
+    (void)state;
     assert_int_equal(axion_board_open(&race.writer), AXION_OK);
     const struct axion_channel_options options = {.board = race.writer};
     pair_open(&pair, NULL, &options);

@@ -34,8 +34,7 @@ expect_no_command(struct pair *pair)
 {
     struct axion_command command;
 
-    assert_int_equal(axion_channel_next(pair->channel, &command),
-                     AXION_AGAIN);
+    assert_int_equal(axion_channel_next(pair->channel, &command), AXION_AGAIN);
 }
 
 
@@ -46,7 +45,7 @@ test_all_slots_busy(void **state)
     axion_stream_id extra;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, NULL, NULL);
     for (int i = 0; i < 8; i++) {
         ids[i] = pair_submit(&pair, "x");
@@ -62,7 +61,7 @@ test_all_slots_busy(void **state)
         pair_event(&pair);
     }
     extra = pair_submit(&pair, "x");
-    assert_int_equal((uint32_t) extra, (uint32_t) ids[3]);
+    assert_int_equal((uint32_t)extra, (uint32_t)ids[3]);
     assert_int_not_equal(extra >> 32, ids[3] >> 32);
     pair_close(&pair);
 }
@@ -81,7 +80,7 @@ test_sq_full_loses_nothing(void **state)
     int n = 0;
     int taken = 0;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     for (int round = 0; round < 100; round++) {
         while (n - taken < 64) {
@@ -131,14 +130,14 @@ test_arena_full_and_wrapped(void **state)
     unsigned tail = 0;
     int full = 0;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     for (int i = 0; i < 20000; i++) {
         uint32_t bytes = next_random(&random) % (AXION_ARENA_BYTES_MIN / 2);
         if (i % 3 == 0) {
             bytes %= 200;
         }
-        memset(payload, (int) (head & 0xff), bytes);
+        memset(payload, (int)(head & 0xff), bytes);
         int rc = submit(&pair, payload, bytes, &id);
         if (rc == AXION_OK) {
             sizes[head++ % 64] = bytes;
@@ -151,7 +150,7 @@ test_arena_full_and_wrapped(void **state)
                              AXION_OK);
             assert_int_equal(command.payload_bytes, sizes[tail % 64]);
             for (uint32_t k = 0; k < command.payload_bytes; k++) {
-                assert_true(((const uint8_t *) command.payload)[k] ==
+                assert_true(((const uint8_t *)command.payload)[k] ==
                             (tail & 0xff));
             }
             tail++;
@@ -175,7 +174,7 @@ test_largest_payload(void **state)
     axion_stream_id id;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &client, NULL);
     assert_int_equal(axion_client_payload_max(pair.client),
                      AXION_ARENA_BYTES_MIN);
@@ -239,7 +238,7 @@ test_commands_wait_for_room(void **state)
     axion_stream_id filler;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     filler = pair_submit(&pair, "filler");
     a = pair_submit(&pair, "a");
@@ -291,7 +290,7 @@ test_topups_saturate_and_refusals_keep_order(void **state)
     axion_stream_id filler;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     filler = pair_submit(&pair, "filler");
     a = pair_submit(&pair, "a");
@@ -326,7 +325,7 @@ test_pending_command_of_a_finished_stream(void **state)
     axion_stream_id filler;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     filler = pair_submit(&pair, "filler");
     a = pair_submit(&pair, "a");
@@ -340,7 +339,7 @@ test_pending_command_of_a_finished_stream(void **state)
     assert_int_equal(axion_client_streams(pair.client), 1);
     take_fillers(&pair, filler, 16);
     again = pair_submit(&pair, "again");
-    assert_int_equal((uint32_t) again, (uint32_t) a);
+    assert_int_equal((uint32_t)again, (uint32_t)a);
     expect_no_command(&pair);
 
     /* Stale ids touch nobody. */
@@ -362,7 +361,7 @@ test_command_crosses_done(void **state)
     axion_stream_id id;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, NULL, NULL);
     id = pair_submit(&pair, "x");
     axion_client_cancel(pair.client, id);
@@ -390,14 +389,14 @@ test_indexes_and_generations_wrap(void **state)
     struct pair pair;
     uint32_t last[3] = {0};
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     assert_true(pair.client->sq_tail > UINT32_MAX - 300);
     assert_true(pair.client->cq_head > UINT32_MAX - 300);
     for (int i = 0; i < 3000; i++) {
         axion_stream_id id = pair_submit(&pair, "x");
-        uint32_t slot = (uint32_t) id;
-        uint32_t generation = (uint32_t) (id >> 32);
+        uint32_t slot = (uint32_t)id;
+        uint32_t generation = (uint32_t)(id >> 32);
 
         assert_true(slot < 3);
         assert_int_not_equal(generation, 0);
@@ -429,10 +428,10 @@ test_user_follows_the_stream(void **state)
     struct pair pair;
     int context;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, NULL, NULL);
-    assert_int_equal(
-        axion_client_submit(pair.client, "x", 1, 1, &context, &id), AXION_OK);
+    assert_int_equal(axion_client_submit(pair.client, "x", 1, 1, &context, &id),
+                     AXION_OK);
     assert_int_equal(axion_channel_next(pair.channel, &command), AXION_OK);
     axion_channel_set_user(pair.channel, id, &pair);
     assert_ptr_equal(axion_channel_user(pair.channel, id), &pair);
@@ -452,7 +451,10 @@ test_user_follows_the_stream(void **state)
 static void
 count_open(void *context, axion_stream_id id, void *user)
 {
-    struct { axion_stream_id id; int n; } *seen = context;
+    struct {
+        axion_stream_id id;
+        int n;
+    } *seen = context;
 
     assert_non_null(user);
     seen->id = id;
@@ -463,10 +465,13 @@ count_open(void *context, axion_stream_id id, void *user)
 static void
 test_each_visits_open_streams(void **state)
 {
-    struct { axion_stream_id id; int n; } seen = {0};
+    struct {
+        axion_stream_id id;
+        int n;
+    } seen = {0};
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, NULL, NULL);
     axion_stream_id a = pair_submit(&pair, "a");
     axion_stream_id b = pair_submit(&pair, "b");

@@ -25,7 +25,7 @@ static void
 say(struct pair *pair, axion_stream_id id, uint32_t token, const char *text)
 {
     assert_int_equal(axion_channel_tokens(pair->channel, id, &token, 1, text,
-                                          (uint32_t) strlen(text), NULL, 0),
+                                          (uint32_t)strlen(text), NULL, 0),
                      AXION_OK);
 }
 
@@ -33,7 +33,7 @@ say(struct pair *pair, axion_stream_id id, uint32_t token, const char *text)
 static uint32_t
 in_ring(const struct pair *pair, axion_stream_id id)
 {
-    return pair->channel->streams[(uint32_t) id].in_ring;
+    return pair->channel->streams[(uint32_t)id].in_ring;
 }
 
 
@@ -78,7 +78,7 @@ test_credit_bounds_records_in_the_ring(void **state)
 {
     struct pair pair;
 
-    (void) state;
+    (void)state;
     for (uint32_t credit = AXION_CREDIT_MIN; credit <= AXION_CREDIT_MAX;
          credit++) {
         struct heard heard = {0};
@@ -118,7 +118,7 @@ test_what_waits_is_joined(void **state)
     struct heard heard = {0};
     struct pair pair;
 
-    (void) state;
+    (void)state;
     open_credit(&pair, 16);
     axion_stream_id id = pair_submit(&pair, "x");
     for (uint32_t i = 0; i < 90; i++) {
@@ -143,7 +143,7 @@ test_one_tail_store_per_flush(void **state)
     struct axion_event event;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     open_credit(&pair, 4);
     uint32_t before = axion_index_load(&pair.channel->map.region->cq_tail);
     for (int i = 0; i < STREAMS; i++) {
@@ -167,7 +167,7 @@ test_final_event_needs_nobody(void **state)
 {
     struct pair pair;
 
-    (void) state;
+    (void)state;
     for (uint32_t credit = AXION_CREDIT_MIN; credit <= 8; credit++) {
         open_credit(&pair, credit);
         for (int i = 0; i < STREAMS; i++) {
@@ -178,7 +178,8 @@ test_final_event_needs_nobody(void **state)
                 pair_done(&pair, id);
             } else {
                 axion_channel_error(pair.channel, id, AXION_ERR_QUEUE_FULL,
-                                    1000, "the queue is full, the detail of "
+                                    1000,
+                                    "the queue is full, the detail of "
                                     "which is longer than one record takes");
             }
             assert_int_equal(axion_channel_flush(pair.channel), 0);
@@ -198,7 +199,7 @@ test_stream_buffer_full(void **state)
     struct pair pair;
     uint32_t token = 0;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &client, &channel);
     axion_stream_id id = pair_submit(&pair, "x");
     assert_int_equal(axion_channel_flush(pair.channel), 0);
@@ -234,15 +235,15 @@ test_text_larger_than_the_credit(void **state)
     struct pair pair;
     const uint32_t token = 0;
 
-    (void) state;
+    (void)state;
     for (int i = 0; i < 2000; i++) {
         memcpy(text + 4 * i, "\xf0\x9f\x98\x80", 4);
     }
     open_credit(&pair, 4);
     axion_stream_id id = pair_submit(&pair, "x");
-    assert_int_equal(axion_channel_tokens(pair.channel, id, &token, 1, text,
-                                          8000, NULL, 0),
-                     AXION_OK);
+    assert_int_equal(
+        axion_channel_tokens(pair.channel, id, &token, 1, text, 8000, NULL, 0),
+        AXION_OK);
     pair_done(&pair, id);
     while (axion_channel_flush(pair.channel) == 1) {
         hear(&pair, &heard);
@@ -263,7 +264,7 @@ test_states_that_wait_are_the_latest(void **state)
     struct axion_event event;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     open_credit(&pair, 2);
     axion_stream_id id = pair_submit(&pair, "x");
     axion_channel_flush(pair.channel); /* ACCEPTED takes the credit */
@@ -296,20 +297,20 @@ test_extensions(void **state)
     const uint32_t ids[2] = {7, 8};
     struct pair pair;
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < sizeof(ext); i++) {
-        ext[i] = (uint8_t) i;
+        ext[i] = (uint8_t)i;
     }
     open_credit(&pair, 4); /* one event: at most 32 + 64 * 2 bytes */
     axion_stream_id id = pair_submit(&pair, "x");
     axion_channel_flush(pair.channel);
     pair_event(&pair);
-    assert_int_equal(axion_channel_tokens(pair.channel, id, ids, 2, "ab", 2,
-                                          ext, 153),
-                     AXION_ERR_PAYLOAD_TOO_LARGE);
-    assert_int_equal(axion_channel_tokens(pair.channel, id, ids, 2, "ab", 2,
-                                          ext, 152),
-                     AXION_OK);
+    assert_int_equal(
+        axion_channel_tokens(pair.channel, id, ids, 2, "ab", 2, ext, 153),
+        AXION_ERR_PAYLOAD_TOO_LARGE);
+    assert_int_equal(
+        axion_channel_tokens(pair.channel, id, ids, 2, "ab", 2, ext, 152),
+        AXION_OK);
     axion_channel_flush(pair.channel);
     struct axion_event event;
     assert_int_equal(axion_client_peek(pair.client, &event), AXION_AGAIN);
@@ -331,7 +332,7 @@ test_error_detail_is_cut_to_credit(void **state)
     struct pair pair;
     char detail[400];
 
-    (void) state;
+    (void)state;
     for (int i = 0; i < 133; i++) {
         memcpy(detail + 3 * i, "\xe2\x82\xac", 4);
     }
@@ -349,8 +350,7 @@ test_error_detail_is_cut_to_credit(void **state)
         assert_int_equal(event->error.error, AXION_ERR_DEADLINE);
         assert_int_equal(event->error.retry_after_ms, 70);
         assert_int_equal(event->error.text_bytes, room / 3 * 3);
-        assert_memory_equal(event->error.text, detail,
-                            event->error.text_bytes);
+        assert_memory_equal(event->error.text, detail, event->error.text_bytes);
         pair_close(&pair);
     }
 }
@@ -362,15 +362,15 @@ test_broken_text_is_not_queued(void **state)
     const uint32_t token = 0;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     open_credit(&pair, 4);
     axion_stream_id id = pair_submit(&pair, "x");
     assert_int_equal(axion_channel_tokens(pair.channel, id, &token, 1,
                                           "\xf0\x9f", 2, NULL, 0),
                      AXION_ERR_INVALID_VALUE);
-    assert_int_equal(axion_channel_tokens(pair.channel, id, NULL, 0, NULL, 0,
-                                          NULL, 0),
-                     AXION_OK);
+    assert_int_equal(
+        axion_channel_tokens(pair.channel, id, NULL, 0, NULL, 0, NULL, 0),
+        AXION_OK);
     axion_channel_error(pair.channel, id, AXION_ERR_INTERNAL, 0, "\xff");
     axion_channel_flush(pair.channel);
     assert_int_equal(pair_event(&pair).op, AXION_CQ_ACCEPTED);

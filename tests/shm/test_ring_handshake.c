@@ -20,7 +20,7 @@ static int maps_before;
 static int
 count_before(void **state)
 {
-    (void) state;
+    (void)state;
     fds_before = open_fds();
     maps_before = ring_maps();
     return 0;
@@ -30,7 +30,7 @@ count_before(void **state)
 static int
 nothing_left(void **state)
 {
-    (void) state;
+    (void)state;
     return open_fds() == fds_before && ring_maps() == maps_before ? 0 : -1;
 }
 
@@ -55,19 +55,18 @@ static void
 send_fds(int socket, const void *data, size_t bytes, int fd, int n)
 {
     char control[CMSG_SPACE(200 * sizeof(int))] = {0};
-    struct iovec iov = {(void *) data, bytes};
+    struct iovec iov = {(void *)data, bytes};
     struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 
     if (n > 0) {
         message.msg_control = control;
-        message.msg_controllen = CMSG_SPACE((size_t) n * sizeof(int));
+        message.msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
         struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
         cmsg->cmsg_level = SOL_SOCKET;
         cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN((size_t) n * sizeof(int));
+        cmsg->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
         for (int i = 0; i < n; i++) {
-            memcpy(CMSG_DATA(cmsg) + (size_t) i * sizeof(int), &fd,
-                   sizeof(int));
+            memcpy(CMSG_DATA(cmsg) + (size_t)i * sizeof(int), &fd, sizeof(int));
         }
     }
     assert_int_equal(sendmsg(socket, &message, MSG_NOSIGNAL), bytes);
@@ -80,7 +79,7 @@ sealed_memfd(size_t bytes, int seals, unsigned flags)
     int fd = memfd_create("axion-test", MFD_CLOEXEC | flags);
 
     assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, (off_t) bytes), 0);
+    assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
     if (seals != 0) {
         assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
     }
@@ -99,17 +98,14 @@ hello_gives_of(const void *hello, size_t bytes, int fd, int n_fds, int error,
     struct axion_refused refused;
     int fds[2];
 
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-                                fds),
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
                      0);
     send_fds(fds[0], hello, bytes, fd, n_fds);
-    assert_int_equal(axion_channel_open(&channel, fds[1], &options),
-                     AXION_OK);
+    assert_int_equal(axion_channel_open(&channel, fds[1], &options), AXION_OK);
     assert_int_equal(axion_channel_service(channel), error);
     if (error != AXION_OK) {
         assert_int_equal(axion_channel_service(channel), error);
-        assert_int_equal(recv(fds[0], &refused, sizeof(refused),
-                              MSG_DONTWAIT),
+        assert_int_equal(recv(fds[0], &refused, sizeof(refused), MSG_DONTWAIT),
                          sizeof(refused));
         assert_int_equal(refused.head.type, AXION_MSG_REFUSED);
         assert_int_equal(refused.error, error);
@@ -143,7 +139,7 @@ test_hello_fields(void **state)
         uint32_t value;
         const char *text;
     } const cases[] = {
-#define FIELD(name) offsetof(struct axion_hello, name)
+#define FIELD(name)      offsetof(struct axion_hello, name)
 #define BAD(name, value) {FIELD(name), value, "HELLO out of bounds: " #name}
         BAD(sq_entries, 0),
         BAD(sq_entries, 8),
@@ -173,11 +169,11 @@ test_hello_fields(void **state)
     };
     struct axion_hello hello = good_hello();
 
-    (void) state;
+    (void)state;
     hello_gives(&hello, AXION_OK, "");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         hello = good_hello();
-        memcpy((char *) &hello + cases[i].offset, &cases[i].value, 4);
+        memcpy((char *)&hello + cases[i].offset, &cases[i].value, 4);
         hello_gives(&hello, AXION_ERR_CHANNEL_LIMITS, cases[i].text);
     }
 }
@@ -189,7 +185,7 @@ test_hello_heads(void **state)
     struct axion_hello hello = good_hello();
     char huge[4096] = {0};
 
-    (void) state;
+    (void)state;
     hello.head.magic = 1;
     hello_gives(&hello, AXION_ERR_PROTOCOL, "first message is no HELLO");
     hello = good_hello();
@@ -224,7 +220,7 @@ test_descriptors(void **state)
     const size_t size = sizeof(hello);
     int pipes[2];
 
-    (void) state;
+    (void)state;
     int fd = sealed_memfd(bytes, SEALS, MFD_ALLOW_SEALING);
     hello_gives_of(&hello, size, fd, 2, AXION_ERR_PROTOCOL,
                    "more than one descriptor");
@@ -273,7 +269,7 @@ test_huge_page_memfd_is_refused(void **state)
     struct axion_hello hello = good_hello();
     int fd = memfd_create("axion-test", MFD_ALLOW_SEALING | MFD_HUGETLB);
 
-    (void) state;
+    (void)state;
     if (fd < 0 || ftruncate(fd, 64 << 20) != 0 ||
         fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
         print_message("no huge page memfd here: part skipped\n");
@@ -295,7 +291,7 @@ test_rings_must_start_empty(void **state)
     struct axion_mapping map;
     int fd;
 
-    (void) state;
+    (void)state;
     assert_int_equal(axion_region_create(&map, &fd, &raw_geometry), AXION_OK);
     axion_index_publish(&map.region->sq_tail, 1);
     hello_gives_of(&hello, sizeof(hello), fd, 1, AXION_ERR_PROTOCOL,
@@ -319,7 +315,7 @@ test_name_is_printable(void **state)
     int fd = sealed_memfd(axion_region_bytes(&raw_geometry), SEALS,
                           MFD_ALLOW_SEALING);
 
-    (void) state;
+    (void)state;
     memset(hello.name, 'n', sizeof(hello.name));
     hello.name[1] = '\n';
     hello.name[2] = '\x1b';
@@ -327,11 +323,9 @@ test_name_is_printable(void **state)
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
     send_fds(fds[0], &hello, sizeof(hello), fd, 1);
     close(fd);
-    assert_int_equal(axion_channel_open(&channel, fds[1], &options),
-                     AXION_OK);
+    assert_int_equal(axion_channel_open(&channel, fds[1], &options), AXION_OK);
     assert_int_equal(axion_channel_service(channel), AXION_OK);
-    assert_int_equal(strlen(axion_channel_name(channel)),
-                     AXION_NAME_BYTES - 1);
+    assert_int_equal(strlen(axion_channel_name(channel)), AXION_NAME_BYTES - 1);
     assert_memory_equal(axion_channel_name(channel), "n???nn", 6);
     assert_int_equal(axion_channel_pid(channel), getpid());
     assert_int_equal(axion_channel_uid(channel), getuid());
@@ -345,7 +339,7 @@ test_messages_after_the_handshake(void **state)
 {
     struct axion_hello hello = good_hello();
 
-    (void) state;
+    (void)state;
     for (int i = 0; i < 4; i++) {
         struct axion_channel *channel;
         struct raw raw;
@@ -381,15 +375,14 @@ test_end_of_file(void **state)
     struct raw raw;
     int fds[2];
 
-    (void) state;
+    (void)state;
     raw_client_open(&raw, &channel);
     raw_close(&raw);
     assert_int_equal(axion_channel_service(channel), AXION_ERR_ENGINE_LOST);
     axion_channel_close(channel);
 
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
-    assert_int_equal(axion_channel_open(&channel, fds[1], &options),
-                     AXION_OK);
+    assert_int_equal(axion_channel_open(&channel, fds[1], &options), AXION_OK);
     assert_int_equal(axion_channel_service(channel), AXION_AGAIN);
     close(fds[0]);
     assert_int_equal(axion_channel_service(channel), AXION_ERR_ENGINE_LOST);
@@ -409,7 +402,7 @@ test_uid_that_may_not(void **state)
     struct axion_client *client;
     int fds[2];
 
-    (void) state;
+    (void)state;
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
     assert_int_equal(axion_client_open_fd(&client, fds[0], &client_options),
                      AXION_OK);
@@ -423,8 +416,7 @@ test_uid_that_may_not(void **state)
 
     options.allow_uids = own;
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds);
-    assert_int_equal(axion_channel_open(&channel, fds[1], &options),
-                     AXION_OK);
+    assert_int_equal(axion_channel_open(&channel, fds[1], &options), AXION_OK);
     axion_channel_close(channel);
     close(fds[0]);
 }
@@ -441,11 +433,9 @@ answer_gives(const void *data, size_t bytes, int fd, int n_fds, int error)
     struct axion_event event;
     int fds[2];
 
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-                                fds),
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
                      0);
-    assert_int_equal(axion_client_open_fd(&client, fds[0], &options),
-                     AXION_OK);
+    assert_int_equal(axion_client_open_fd(&client, fds[0], &options), AXION_OK);
     assert_int_equal(axion_client_submit(client, "", 0, 0, NULL, &id),
                      AXION_ERR_ENGINE_UNAVAILABLE);
     assert_int_equal(axion_client_peek(client, &event), AXION_AGAIN);
@@ -479,7 +469,7 @@ test_answers(void **state)
     int small = sealed_memfd(board - 4, SEALS, MFD_ALLOW_SEALING);
     int loose = sealed_memfd(board, 0, MFD_ALLOW_SEALING);
 
-    (void) state;
+    (void)state;
     answer_gives(&w, sizeof(w), -1, 0, AXION_OK);
     answer_gives(&w, sizeof(w) - 1, -1, 0, AXION_ERR_PROTOCOL);
     answer_gives(&w, sizeof(w), fd, 1, AXION_ERR_PROTOCOL);
@@ -491,7 +481,7 @@ test_answers(void **state)
     answer_gives(&w, sizeof(w), -1, 0, AXION_ERR_PROTOCOL);
 
     w = welcome;
-    w.board_bytes = (uint32_t) board;
+    w.board_bytes = (uint32_t)board;
     answer_gives(&w, sizeof(w), fd, 1, AXION_OK);
     answer_gives(&w, sizeof(w), -1, 0, AXION_ERR_PROTOCOL);
     answer_gives(&w, sizeof(w), fd, 2, AXION_ERR_PROTOCOL);
@@ -502,8 +492,7 @@ test_answers(void **state)
     w.board_bytes = UINT32_MAX;
     answer_gives(&w, sizeof(w), fd, 1, AXION_ERR_PROTOCOL);
 
-    answer_gives(&refused, sizeof(refused), -1, 0,
-                 AXION_ERR_ENGINE_DRAINING);
+    answer_gives(&refused, sizeof(refused), -1, 0, AXION_ERR_ENGINE_DRAINING);
     refused.error = 0;
     answer_gives(&refused, sizeof(refused), -1, 0, AXION_ERR_INTERNAL);
     refused.error = UINT32_MAX;
@@ -523,7 +512,7 @@ test_client_options(void **state)
     char path[200];
     int fds[2];
 
-    (void) state;
+    (void)state;
     assert_int_equal(axion_client_open(&client, &options),
                      AXION_ERR_BAD_OPTION);
     memset(path, 'p', sizeof(path));

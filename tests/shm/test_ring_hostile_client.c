@@ -16,9 +16,8 @@
 static struct axion_sqe
 good_submit(void)
 {
-    return (struct axion_sqe){.op = AXION_SQ_SUBMIT,
-                              .generation = 1,
-                              .payload_bytes = 10};
+    return (struct axion_sqe){
+        .op = AXION_SQ_SUBMIT, .generation = 1, .payload_bytes = 10};
 }
 
 
@@ -28,11 +27,9 @@ expect_broken(struct axion_channel *channel, const char *why)
 {
     struct axion_command command;
 
-    assert_int_equal(axion_channel_next(channel, &command),
-                     AXION_ERR_PROTOCOL);
+    assert_int_equal(axion_channel_next(channel, &command), AXION_ERR_PROTOCOL);
     assert_string_equal(axion_channel_why(channel), why);
-    assert_int_equal(axion_channel_next(channel, &command),
-                     AXION_ERR_PROTOCOL);
+    assert_int_equal(axion_channel_next(channel, &command), AXION_ERR_PROTOCOL);
     assert_int_equal(axion_channel_flush(channel), AXION_ERR_PROTOCOL);
     assert_int_equal(axion_channel_service(channel), AXION_ERR_PROTOCOL);
     assert_int_equal(axion_channel_arm(channel), 0);
@@ -60,7 +57,7 @@ test_records(void **state)
     static const uint32_t slots[] = {8, 9, 1u << 31, UINT32_MAX};
     struct axion_sqe sqe;
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < sizeof(ops); i++) {
         sqe = good_submit();
         sqe.op = ops[i];
@@ -69,7 +66,7 @@ test_records(void **state)
     for (int op = AXION_SQ_SUBMIT; op <= AXION_SQ_TOPUP; op++) {
         for (size_t i = 0; i < 4; i++) {
             sqe = good_submit();
-            sqe.op = (uint8_t) op;
+            sqe.op = (uint8_t)op;
             sqe.stream = slots[i];
             record_breaks(&sqe, "command for a slot that does not exist");
         }
@@ -90,13 +87,18 @@ test_payload_bounds(void **state)
         uint32_t offset;
         uint32_t bytes;
     } const outside[] = {
-        {0, 65537},          {64, 65536},   {65536, 1},
-        {65472, 65},         {0, UINT32_MAX}, {UINT32_MAX - 63, 64},
-        {UINT32_MAX - 63, UINT32_MAX}, {1u << 31, 1u << 31},
+        {0, 65537},
+        {64, 65536},
+        {65536, 1},
+        {65472, 65},
+        {0, UINT32_MAX},
+        {UINT32_MAX - 63, 64},
+        {UINT32_MAX - 63, UINT32_MAX},
+        {1u << 31, 1u << 31},
     };
     struct axion_sqe sqe = good_submit();
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++) {
         sqe.payload_offset = outside[i].offset;
         sqe.payload_bytes = outside[i].bytes;
@@ -119,7 +121,7 @@ test_indexes(void **state)
     struct axion_channel *channel;
     struct raw raw;
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < 5; i++) {
         raw_client_open(&raw, &channel);
         axion_index_publish(&raw.map.region->sq_tail, tails[i]);
@@ -159,7 +161,7 @@ test_cq_head_moves_back(void **state)
     char text[200];
     struct raw raw;
 
-    (void) state;
+    (void)state;
     memset(text, 'x', sizeof(text));
     raw_client_open(&raw, &channel);
     raw_sqe(&raw, &sqe);
@@ -190,7 +192,7 @@ test_submit_on_a_slot_in_use(void **state)
     struct axion_sqe sqe = good_submit();
     struct raw raw;
 
-    (void) state;
+    (void)state;
     for (int step = 0; step < 3; step++) {
         raw_client_open(&raw, &channel);
         sqe.generation = 1;
@@ -223,7 +225,7 @@ test_generations_must_follow(void **state)
     struct axion_channel *channel;
     struct raw raw;
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < 5; i++) {
         struct axion_sqe sqe = good_submit();
 
@@ -251,19 +253,18 @@ test_stale_records_without_end(void **state)
     struct axion_channel *channel;
     struct raw raw;
 
-    (void) state;
+    (void)state;
     raw_client_open(&raw, &channel);
     for (int round = 0; round < 100; round++) {
-        struct axion_sqe sqe = {.op = (uint8_t) (2 + round % 4),
-                                .stream = (uint32_t) round % 8,
-                                .generation = (uint32_t) round};
+        struct axion_sqe sqe = {.op = (uint8_t)(2 + round % 4),
+                                .stream = (uint32_t)round % 8,
+                                .generation = (uint32_t)round};
 
         for (int i = 0; i < 16; i++) {
             raw_sqe(&raw, &sqe);
         }
         assert_int_equal(axion_channel_next(channel, &command), AXION_AGAIN);
-        assert_int_equal(axion_index_load(&raw.map.region->sq_head),
-                         raw.index);
+        assert_int_equal(axion_index_load(&raw.map.region->sq_head), raw.index);
     }
     axion_channel_close(channel);
     raw_close(&raw);
@@ -279,7 +280,7 @@ test_payload_changed_after_it_was_taken(void **state)
     struct axion_sqe sqe = good_submit();
     struct raw raw;
 
-    (void) state;
+    (void)state;
     raw_client_open(&raw, &channel);
     memset(raw.map.arena, 'a', 10);
     raw_sqe(&raw, &sqe);
@@ -300,7 +301,7 @@ test_flood_of_doorbells(void **state)
     struct raw raw;
     int sent = 0;
 
-    (void) state;
+    (void)state;
     raw_client_open(&raw, &channel);
     while (send(raw.fd, "", 1, MSG_DONTWAIT) == 1) {
         sent++;
@@ -326,17 +327,16 @@ scribble(struct raw *raw, uint64_t *random)
 
     switch (dice % 16) {
     case 0:
-        axion_index_publish(indexes[(dice >> 8) % 4],
-                            (uint32_t) (dice >> 32));
+        axion_index_publish(indexes[(dice >> 8) % 4], (uint32_t)(dice >> 32));
         axion_need_wakeup_set(&raw->map.region->sq_need_wakeup, dice);
         axion_need_wakeup_set(&raw->map.region->cq_need_wakeup, dice);
         break;
     case 1:
         axion_index_publish(indexes[(dice >> 8) % 4],
-                            raw->index + (uint32_t) (dice >> 40) % 32 - 16);
+                            raw->index + (uint32_t)(dice >> 40) % 32 - 16);
         break;
     case 2:
-        memset((uint8_t *) raw->map.cq + (dice >> 8) % 4096, (int) dice, 64);
+        memset((uint8_t *)raw->map.cq + (dice >> 8) % 4096, (int)dice, 64);
         break;
     case 3: /* an honest client's part: it has read all */
         axion_index_publish(&raw->map.region->cq_head,
@@ -347,15 +347,15 @@ scribble(struct raw *raw, uint64_t *random)
         break;
     default:
         memset(&sqe, 0, sizeof(sqe));
-        sqe.op = (uint8_t) ((dice >> 8) % 64 == 0 ? dice >> 16
-                                                  : 1 + (dice >> 16) % 5);
-        sqe.stream = (uint32_t) ((dice >> 24) % 9);
+        sqe.op = (uint8_t)((dice >> 8) % 64 == 0 ? dice >> 16
+                                                 : 1 + (dice >> 16) % 5);
+        sqe.stream = (uint32_t)((dice >> 24) % 9);
         sqe.stream -= sqe.stream == 8 && (dice >> 32) % 8 != 0;
-        sqe.generation = 1 + (uint32_t) ((dice >> 40) % 3);
-        sqe.payload_bytes = (uint32_t) next_random(random) >>
-                            ((dice >> 48) % 32);
-        sqe.payload_offset = ((uint32_t) next_random(random) >>
-                              ((dice >> 56) % 32)) & ~63u;
+        sqe.generation = 1 + (uint32_t)((dice >> 40) % 3);
+        sqe.payload_bytes =
+            (uint32_t)next_random(random) >> ((dice >> 48) % 32);
+        sqe.payload_offset =
+            ((uint32_t)next_random(random) >> ((dice >> 56) % 32)) & ~63u;
         sqe.lease_tokens = next_random(random);
         raw_sqe(raw, &sqe);
     }
@@ -365,14 +365,17 @@ scribble(struct raw *raw, uint64_t *random)
 static void
 speak(void *context, axion_stream_id id, void *user)
 {
-    struct { struct axion_channel *channel; uint64_t random; } *c = context;
+    struct {
+        struct axion_channel *channel;
+        uint64_t random;
+    } *c = context;
     const struct axion_cq_accepted accepted = {0};
     const struct axion_cq_done done = {.reason = AXION_FINISH_CANCELLED};
     const uint32_t tokens[3] = {1, 2, 3};
     static const char text[100] = {'t'};
     uint64_t dice = next_random(&c->random);
 
-    (void) user;
+    (void)user;
     if (dice % 8 == 0) {
         axion_channel_done(c->channel, id, &done);
     } else if (dice % 8 == 1) {
@@ -380,7 +383,7 @@ speak(void *context, axion_stream_id id, void *user)
     } else {
         axion_channel_accepted(c->channel, id, &accepted);
         axion_channel_tokens(c->channel, id, tokens, dice % 4, text,
-                             (uint32_t) (dice >> 8) % 100, NULL, 0);
+                             (uint32_t)(dice >> 8) % 100, NULL, 0);
     }
 }
 
@@ -389,8 +392,10 @@ speak(void *context, axion_stream_id id, void *user)
 static int
 engine_turn(struct axion_channel *channel, uint64_t *random)
 {
-    struct { struct axion_channel *channel; uint64_t random; } context = {
-        channel, next_random(random)};
+    struct {
+        struct axion_channel *channel;
+        uint64_t random;
+    } context = {channel, next_random(random)};
     struct axion_command command;
     uint64_t sum = 0;
     int rc;
@@ -401,7 +406,7 @@ engine_turn(struct axion_channel *channel, uint64_t *random)
             break;
         }
         for (size_t k = 0; k < command.payload_bytes; k++) {
-            sum += ((const uint8_t *) command.payload)[k];
+            sum += ((const uint8_t *)command.payload)[k];
         }
     }
     __asm__ volatile("" : : "r"(sum));
@@ -421,7 +426,7 @@ test_random_writes(void **state)
     int broken = 0;
     long turns = 0;
 
-    (void) state;
+    (void)state;
     int fds = open_fds();
     for (int round = 0; round < ROUNDS; round++) {
         struct axion_channel *channel;
@@ -468,12 +473,12 @@ race(void *context)
     while (!__atomic_load_n(&racer->stop, __ATOMIC_RELAXED)) {
         uint64_t dice = next_random(&random);
         uint32_t *word =
-            (uint32_t *) raw->map.sq + dice % (raw->map.bytes / 4 - 1024);
+            (uint32_t *)raw->map.sq + dice % (raw->map.bytes / 4 - 1024);
 
         if (dice >> 60 == 0) {
             scribble(raw, &random);
         } else {
-            __atomic_store_n(word, (uint32_t) (dice >> 30) & 0x00ff0707,
+            __atomic_store_n(word, (uint32_t)(dice >> 30) & 0x00ff0707,
                              __ATOMIC_RELAXED);
         }
     }
@@ -486,7 +491,7 @@ test_writes_while_the_engine_reads(void **state)
 {
     uint64_t random = test_seed() + 1;
 
-    (void) state;
+    (void)state;
     for (int round = 0; round < ROUNDS / 4; round++) {
         struct axion_channel *channel;
         struct racer racer = {0};

@@ -24,9 +24,9 @@ struct stage {
 static struct axion_cqe
 record_for(const struct stage *stage, enum axion_cq_op op)
 {
-    return (struct axion_cqe){.op = (uint8_t) op,
-                              .stream = (uint32_t) stage->id,
-                              .generation = (uint32_t) (stage->id >> 32)};
+    return (struct axion_cqe){.op = (uint8_t)op,
+                              .stream = (uint32_t)stage->id,
+                              .generation = (uint32_t)(stage->id >> 32)};
 }
 
 
@@ -36,9 +36,9 @@ stage_open(struct stage *stage)
     struct axion_event event;
 
     raw_engine_open(&stage->raw, &stage->client);
-    assert_int_equal(axion_client_submit(stage->client, "hello", 5, 1, stage,
-                                         &stage->id),
-                     AXION_OK);
+    assert_int_equal(
+        axion_client_submit(stage->client, "hello", 5, 1, stage, &stage->id),
+        AXION_OK);
     struct axion_cqe cqe = record_for(stage, AXION_CQ_ACCEPTED);
     raw_cqe(&stage->raw, &cqe);
     assert_int_equal(axion_client_peek(stage->client, &event), AXION_OK);
@@ -66,8 +66,7 @@ expect_broken(struct stage *stage, const char *why)
     assert_string_equal(axion_client_why(stage->client), why);
     assert_int_equal(axion_client_peek(stage->client, &event),
                      AXION_ERR_PROTOCOL);
-    assert_int_equal(axion_client_service(stage->client),
-                     AXION_ERR_PROTOCOL);
+    assert_int_equal(axion_client_service(stage->client), AXION_ERR_PROTOCOL);
     assert_int_equal(axion_client_submit(stage->client, "x", 1, 1, NULL, &id),
                      AXION_ERR_PROTOCOL);
     assert_int_equal(axion_client_arm(stage->client), 0);
@@ -83,7 +82,7 @@ test_wrong_streams(void **state)
     struct stage stage;
     struct axion_cqe cqe;
 
-    (void) state;
+    (void)state;
     for (int op = AXION_CQ_ACCEPTED; op <= AXION_CQ_ERROR; op++) {
         stage_open(&stage);
         cqe = record_for(&stage, op);
@@ -126,7 +125,7 @@ test_wrong_records(void **state)
     struct stage stage;
     struct axion_cqe cqe;
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < 4; i++) {
         stage_open(&stage);
         cqe = record_for(&stage, ops[i]);
@@ -178,7 +177,7 @@ tokens_break(uint16_t n_tokens, uint32_t text_bytes, uint16_t ext_bytes,
     cqe.payload_bytes = payload_bytes;
     cqe.span = span;
     for (int i = 0; i < 3; i++) {
-        stage.raw.map.cq[(stage.raw.index + 1 + (uint32_t) i) & 63] =
+        stage.raw.map.cq[(stage.raw.index + 1 + (uint32_t)i) & 63] =
             (struct axion_cqe){0};
     }
     stage.raw.map.cq[stage.raw.index & 63] = cqe;
@@ -195,7 +194,7 @@ test_wrong_tokens(void **state)
     struct stage stage;
     struct axion_cqe cqe;
 
-    (void) state;
+    (void)state;
     tokens_break(0, 0, 0, 0, 0, disagree);
     tokens_break(1, 0, 0, 0, 0, disagree);
     tokens_break(1, 0, 0, 3, 0, disagree);
@@ -241,7 +240,7 @@ test_wrong_errors(void **state)
     struct stage stage;
     struct axion_cqe cqe;
 
-    (void) state;
+    (void)state;
     stage_open(&stage);
     cqe = record_for(&stage, AXION_CQ_ERROR);
     cqe.error.text_bytes = 10;
@@ -280,7 +279,7 @@ test_indexes(void **state)
     static const uint32_t away[] = {65, 1000, 1u << 31, -1u, -64u};
     struct stage stage;
 
-    (void) state;
+    (void)state;
     for (size_t i = 0; i < 5; i++) {
         stage_open(&stage);
         axion_index_publish(&stage.raw.map.region->cq_tail,
@@ -314,7 +313,7 @@ test_record_changed_after_it_was_taken(void **state)
     struct axion_event event;
     struct stage stage;
 
-    (void) state;
+    (void)state;
     stage_open(&stage);
     struct axion_cqe cqe = record_for(&stage, AXION_CQ_TOKENS);
     cqe.payload_bytes = cqe.tokens.text_bytes = 5;
@@ -339,14 +338,13 @@ test_published_events_outlive_the_engine(void **state)
     struct stage stage;
     axion_stream_id id;
 
-    (void) state;
+    (void)state;
     stage_open(&stage);
     struct axion_cqe cqe = record_for(&stage, AXION_CQ_DONE);
     cqe.done.reason = AXION_FINISH_STOP;
     raw_cqe(&stage.raw, &cqe);
     raw_close(&stage.raw);
-    assert_int_equal(axion_client_service(stage.client),
-                     AXION_ERR_ENGINE_LOST);
+    assert_int_equal(axion_client_service(stage.client), AXION_ERR_ENGINE_LOST);
     assert_int_equal(axion_client_submit(stage.client, "x", 1, 1, NULL, &id),
                      AXION_ERR_ENGINE_UNAVAILABLE);
     axion_client_cancel(stage.client, stage.id);
@@ -355,8 +353,7 @@ test_published_events_outlive_the_engine(void **state)
     axion_client_advance(stage.client);
     assert_int_equal(axion_client_peek(stage.client, &event), AXION_AGAIN);
     assert_int_equal(axion_client_arm(stage.client), 0);
-    assert_int_equal(axion_client_service(stage.client),
-                     AXION_ERR_ENGINE_LOST);
+    assert_int_equal(axion_client_service(stage.client), AXION_ERR_ENGINE_LOST);
     axion_client_close(stage.client);
 }
 
@@ -373,25 +370,24 @@ scribble(struct stage *stage, uint64_t *random)
     uint64_t dice = next_random(random);
 
     if (dice % 32 == 0) {
-        axion_index_publish(indexes[(dice >> 8) % 4],
-                            (uint32_t) (dice >> 32));
+        axion_index_publish(indexes[(dice >> 8) % 4], (uint32_t)(dice >> 32));
         axion_need_wakeup_set(&raw->map.region->sq_need_wakeup, dice);
         axion_need_wakeup_set(&raw->map.region->cq_need_wakeup, dice);
     } else if (dice % 32 == 1) {
         axion_index_publish(indexes[(dice >> 8) % 4],
-                            raw->index + (uint32_t) (dice >> 40) % 80 - 8);
+                            raw->index + (uint32_t)(dice >> 40) % 80 - 8);
     } else if (dice % 32 < 5) {
         axion_index_publish(&raw->map.region->sq_head,
                             axion_index_load(&raw->map.region->sq_tail));
     } else {
         struct axion_cqe cqe = record_for(stage, 1 + (dice >> 8) % 6);
-        cqe.stream = (uint32_t) (dice >> 16) % 8;
+        cqe.stream = (uint32_t)(dice >> 16) % 8;
         cqe.generation += (dice >> 20) % 64 == 0;
         cqe.done.reason = 1 + (dice >> 24) % 4;
         if (cqe.op == AXION_CQ_TOKENS) {
-            cqe.span = (uint16_t) ((dice >> 32) % 4);
-            cqe.payload_bytes = (uint32_t) (dice >> 36) % 300;
-            cqe.tokens.n_tokens = (uint16_t) ((dice >> 45) % 4);
+            cqe.span = (uint16_t)((dice >> 32) % 4);
+            cqe.payload_bytes = (uint32_t)(dice >> 36) % 300;
+            cqe.tokens.n_tokens = (uint16_t)((dice >> 45) % 4);
             cqe.tokens.position = 0;
             cqe.tokens.text_bytes =
                 cqe.payload_bytes - 4u * cqe.tokens.n_tokens;
@@ -424,11 +420,11 @@ client_turn(struct stage *stage, uint64_t *random)
         char payload[500] = {0};
         size_t bytes = next_random(random) % sizeof(payload);
 
-        if (axion_client_submit(stage->client, payload, bytes, 1, NULL,
-                                &id) == AXION_OK) {
+        if (axion_client_submit(stage->client, payload, bytes, 1, NULL, &id) ==
+            AXION_OK) {
             stage->id = id;
         }
-        axion_client_pause(stage->client, stage->id - (uint64_t) i);
+        axion_client_pause(stage->client, stage->id - (uint64_t)i);
         axion_client_topup(stage->client, stage->id, 1);
         if (next_random(random) % 8 == 0) {
             axion_client_cancel(stage->client, stage->id);
@@ -447,7 +443,7 @@ test_random_writes(void **state)
     uint64_t random = test_seed();
     int broken = 0;
 
-    (void) state;
+    (void)state;
     int fds = open_fds();
     for (int round = 0; round < ROUNDS; round++) {
         struct stage stage;
@@ -488,12 +484,12 @@ race(void *context)
 
     while (!__atomic_load_n(&racer->stop, __ATOMIC_RELAXED)) {
         uint64_t dice = next_random(&random);
-        uint32_t *word = (uint32_t *) raw->map.cq + dice % (64 * 16);
+        uint32_t *word = (uint32_t *)raw->map.cq + dice % (64 * 16);
 
         if (dice >> 60 == 0) {
             scribble(&racer->own, &random);
         } else {
-            __atomic_store_n(word, (uint32_t) (dice >> 30) & 0x00030303,
+            __atomic_store_n(word, (uint32_t)(dice >> 30) & 0x00030303,
                              __ATOMIC_RELAXED);
         }
     }
@@ -506,7 +502,7 @@ test_writes_while_the_client_reads(void **state)
 {
     uint64_t random = test_seed() + 1;
 
-    (void) state;
+    (void)state;
     for (int round = 0; round < ROUNDS / 4; round++) {
         struct stage stage;
         struct racer racer = {0};

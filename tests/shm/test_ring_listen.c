@@ -16,7 +16,7 @@ static char folder[64];
 static int
 make_folder(void **state)
 {
-    (void) state;
+    (void)state;
     strcpy(folder, "/tmp/axion-listen-XXXXXX");
     return mkdtemp(folder) != NULL ? 0 : -1;
 }
@@ -25,7 +25,7 @@ make_folder(void **state)
 static int
 remove_folder(void **state)
 {
-    (void) state;
+    (void)state;
     return rmdir(folder);
 }
 
@@ -47,9 +47,9 @@ refused(const char *spec, const char *words)
     char why[200];
     int fd;
 
-    assert_int_equal(axion_listen(spec, &fd, path, sizeof(path), why,
-                                  sizeof(why)),
-                     AXION_ERR_BAD_OPTION);
+    assert_int_equal(
+        axion_listen(spec, &fd, path, sizeof(path), why, sizeof(why)),
+        AXION_ERR_BAD_OPTION);
     assert_int_equal(fd, -1);
     if (strstr(why, words) == NULL) {
         fail_msg("\"%s\" says \"%s\"", spec, why);
@@ -62,7 +62,7 @@ test_wrong_specs(void **state)
 {
     char longer[200] = "unix:";
 
-    (void) state;
+    (void)state;
     refused("", "unix:");
     refused("tcp:1.2.3.4", "unix:");
     refused("unix:", "1 to 107 bytes");
@@ -94,7 +94,7 @@ test_mode_group_and_connections(void **state)
     char why[200];
     int fd;
 
-    (void) state;
+    (void)state;
     struct group *group = getgrgid(getgid());
     assert_non_null(group);
     snprintf(spec, sizeof(spec), "a.sock,mode=0640,group=%s", group->gr_name);
@@ -122,10 +122,9 @@ test_path_that_is_taken(void **state)
     int first;
     int second;
 
-    (void) state;
+    (void)state;
     assert_int_equal(listen_on("a.sock", &first, path, why), AXION_OK);
-    assert_int_equal(listen_on("a.sock", &second, path, why),
-                     AXION_ERR_SYSTEM);
+    assert_int_equal(listen_on("a.sock", &second, path, why), AXION_ERR_SYSTEM);
     assert_non_null(strstr(why, "in use"));
 
     /* A killed engine's: replaced. */
@@ -136,8 +135,7 @@ test_path_that_is_taken(void **state)
 
     FILE *file = fopen(path, "w");
     fclose(file);
-    assert_int_equal(listen_on("a.sock", &first, path, why),
-                     AXION_ERR_SYSTEM);
+    assert_int_equal(listen_on("a.sock", &first, path, why), AXION_ERR_SYSTEM);
     assert_int_equal(access(path, F_OK), 0);
     unlink(path);
     assert_int_equal(listen_on("no/such/folder", &first, path, why),
@@ -155,12 +153,11 @@ test_foreign_socket(void **state)
     char why[200];
     int fd;
 
-    (void) state;
+    (void)state;
     int stream = socket(AF_UNIX, SOCK_STREAM, 0);
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s/b.sock",
-             folder);
-    assert_int_equal(
-        bind(stream, (struct sockaddr *) &address, sizeof(address)), 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/b.sock", folder);
+    assert_int_equal(bind(stream, (struct sockaddr *)&address, sizeof(address)),
+                     0);
     assert_int_equal(listen(stream, 1), 0);
     assert_int_equal(listen_on("b.sock", &fd, path, why), AXION_ERR_SYSTEM);
     assert_int_equal(access(address.sun_path, F_OK), 0);

@@ -198,9 +198,9 @@ be_engine(struct side *side)
 static void
 count_stream(void *context, axion_stream_id id, void *user)
 {
-    (void) id;
-    (void) user;
-    ++*(int *) context;
+    (void)id;
+    (void)user;
+    ++*(int *)context;
 }
 
 
@@ -215,8 +215,8 @@ engine_survives(struct side *side, int dead)
     int rc;
 
     if (side->channel == NULL) {
-        assert_int_equal(
-            axion_channel_open(&side->channel, side->fd, &options), AXION_OK);
+        assert_int_equal(axion_channel_open(&side->channel, side->fd, &options),
+                         AXION_OK);
     }
     if (dead) {
         do {
@@ -231,8 +231,8 @@ engine_survives(struct side *side, int dead)
     }
     axion_channel_next(side->channel, &command);
     axion_channel_each(side->channel, count_stream, &streams);
-    assert_int_equal(streams, side->moment >= SUBMITTED &&
-                                  side->moment != DONE_UNSENT);
+    assert_int_equal(streams,
+                     side->moment >= SUBMITTED && side->moment != DONE_UNSENT);
     if (streams == 1 && !dead) {
         /* It goes on until the stream's buffer is full, and no further. */
         uint32_t pieces = 0;
@@ -274,8 +274,8 @@ client_survives(struct side *side, int dead)
                          AXION_ERR_ENGINE_LOST);
     } else {
         rc = axion_client_service(side->client);
-        assert_int_equal(rc, side->moment <= HANDSHAKE ? AXION_AGAIN
-                                                       : AXION_OK);
+        assert_int_equal(rc,
+                         side->moment <= HANDSHAKE ? AXION_AGAIN : AXION_OK);
         /* Work piles up until there is no more room, and nothing blocks. */
         for (int i = 0; i < 100; i++) {
             axion_client_submit(side->client, "again", 5, 1, NULL, &id);
@@ -355,8 +355,7 @@ run_case(enum moment moment, int victim_is_client, int signal)
     int fds_before = open_fds();
     int maps_before = ring_maps();
     pair_open(&bystander, NULL, NULL);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-                                fds),
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
                      0);
     assert_int_equal(pipe(ready), 0);
     pid_t victim = start_victim(&side, victim_is_client, fds, ready);
@@ -372,8 +371,7 @@ run_case(enum moment moment, int victim_is_client, int signal)
 
     kill(victim, signal);
     assert_int_equal(waitpid(victim, &status, WUNTRACED), victim);
-    assert_true(signal == SIGKILL ? WIFSIGNALED(status)
-                                  : WIFSTOPPED(status));
+    assert_true(signal == SIGKILL ? WIFSIGNALED(status) : WIFSTOPPED(status));
     if (victim_is_client) {
         engine_survives(&side, signal == SIGKILL);
     } else {
@@ -406,7 +404,7 @@ run_all(int victim_is_client, int signal)
 static void
 test_client_killed(void **state)
 {
-    (void) state;
+    (void)state;
     run_all(1, SIGKILL);
 }
 
@@ -414,7 +412,7 @@ test_client_killed(void **state)
 static void
 test_client_stopped(void **state)
 {
-    (void) state;
+    (void)state;
     run_all(1, SIGSTOP);
 }
 
@@ -422,7 +420,7 @@ test_client_stopped(void **state)
 static void
 test_engine_killed(void **state)
 {
-    (void) state;
+    (void)state;
     run_all(0, SIGKILL);
 }
 
@@ -430,7 +428,7 @@ test_engine_killed(void **state)
 static void
 test_engine_stopped(void **state)
 {
-    (void) state;
+    (void)state;
     run_all(0, SIGSTOP);
 }
 

@@ -24,7 +24,7 @@ seconds(void)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double) now.tv_sec + (double) now.tv_nsec * 1e-9;
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 
@@ -38,7 +38,7 @@ scaled(uint32_t n)
     if (getenv("AXION_SANITIZED") != NULL) {
         n /= 10;
     }
-    return factor > 1 ? n * (uint32_t) factor : n;
+    return factor > 1 ? n * (uint32_t)factor : n;
 }
 
 
@@ -72,8 +72,7 @@ run(struct setting setting)
 
     setting.stress.streams = stress.streams = scaled(stress.streams);
     setting.stress.seed = stress.seed = test_seed();
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-                                fds),
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
                      0);
     pid_t engine = fork();
     assert_true(engine >= 0);
@@ -98,22 +97,25 @@ run(struct setting setting)
     print_message("%-22s %7.0f streams/s %8.0f events/s %6.1f MB/s of text, "
                   "%llu sleeps, %llu cancelled\n",
                   setting.name, stress.streams / took,
-                  (double) stress.events / took,
-                  (double) stress.text_bytes / took / 1e6,
-                  (unsigned long long) stress.sleeps,
-                  (unsigned long long) stress.cancelled);
+                  (double)stress.events / took,
+                  (double)stress.text_bytes / took / 1e6,
+                  (unsigned long long)stress.sleeps,
+                  (unsigned long long)stress.cancelled);
 }
 
 
 static void
 test_awake(void **state)
 {
-    (void) state;
+    (void)state;
     run((struct setting){
         .name = "awake, 64 streams",
         .client = {.streams = 64},
-        .stress = {.streams = 20000, .in_flight = 64, .payload = 2000,
-                   .idle_turns = 2000, .disturb = 1},
+        .stress = {.streams = 20000,
+                   .in_flight = 64,
+                   .payload = 2000,
+                   .idle_turns = 2000,
+                   .disturb = 1},
     });
 }
 
@@ -121,12 +123,12 @@ test_awake(void **state)
 static void
 test_asleep(void **state)
 {
-    (void) state;
+    (void)state;
     run((struct setting){
         .name = "asleep, 64 streams",
         .client = {.streams = 64},
-        .stress = {.streams = 20000, .in_flight = 64, .payload = 2000,
-                   .disturb = 1},
+        .stress =
+            {.streams = 20000, .in_flight = 64, .payload = 2000, .disturb = 1},
     });
 }
 
@@ -135,7 +137,7 @@ test_asleep(void **state)
 static void
 test_ping_pong(void **state)
 {
-    (void) state;
+    (void)state;
     run((struct setting){
         .name = "asleep, one stream",
         .client = {.streams = 1},
@@ -148,7 +150,7 @@ test_ping_pong(void **state)
 static void
 test_smallest(void **state)
 {
-    (void) state;
+    (void)state;
     run((struct setting){
         .name = "smallest rings",
         .client = {.streams = 32,
@@ -157,8 +159,8 @@ test_smallest(void **state)
                    .cq_entries = AXION_CQ_ENTRIES_MIN,
                    .arena_bytes = AXION_ARENA_BYTES_MIN},
         .channel = {.stream_buffer_bytes = 512},
-        .stress = {.streams = 5000, .in_flight = 32, .payload = 6000,
-                   .disturb = 1},
+        .stress =
+            {.streams = 5000, .in_flight = 32, .payload = 6000, .disturb = 1},
     });
 }
 
@@ -166,12 +168,15 @@ test_smallest(void **state)
 static void
 test_largest_credit(void **state)
 {
-    (void) state;
+    (void)state;
     run((struct setting){
         .name = "credit of 64",
         .client = {.streams = 16, .credit = AXION_CREDIT_MAX},
-        .stress = {.streams = 10000, .in_flight = 16, .payload = 6000,
-                   .idle_turns = 3, .disturb = 1},
+        .stress = {.streams = 10000,
+                   .in_flight = 16,
+                   .payload = 6000,
+                   .idle_turns = 3,
+                   .disturb = 1},
     });
 }
 
@@ -180,10 +185,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_awake),
-        cmocka_unit_test(test_asleep),
-        cmocka_unit_test(test_ping_pong),
-        cmocka_unit_test(test_smallest),
+        cmocka_unit_test(test_awake),          cmocka_unit_test(test_asleep),
+        cmocka_unit_test(test_ping_pong),      cmocka_unit_test(test_smallest),
         cmocka_unit_test(test_largest_credit),
     };
 

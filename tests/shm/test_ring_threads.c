@@ -106,13 +106,11 @@ run(const struct axion_client_options *options, struct stress stress)
     stress.seed = test_seed();
     engine.stress = stress;
     engine.stress.in_flight = options->streams;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-                                fds),
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds),
                      0);
     engine.fd = fds[1];
     assert_int_equal(pthread_create(&thread, NULL, be_engine, &engine), 0);
-    assert_int_equal(axion_client_open_fd(&client, fds[0], options),
-                     AXION_OK);
+    assert_int_equal(axion_client_open_fd(&client, fds[0], options), AXION_OK);
     while (axion_client_service(client) == AXION_AGAIN) {
     }
     stress_client(client, &stress);
@@ -127,8 +125,8 @@ run(const struct axion_client_options *options, struct stress stress)
                  engine.stress.fault ? engine.stress.fault : "right");
     }
     print_message("%u streams, client slept %llu times, engine %llu\n",
-                  stress.streams, (unsigned long long) stress.sleeps,
-                  (unsigned long long) engine.stress.sleeps);
+                  stress.streams, (unsigned long long)stress.sleeps,
+                  (unsigned long long)engine.stress.sleeps);
 }
 
 
@@ -137,11 +135,13 @@ test_many_streams(void **state)
 {
     const struct axion_client_options options = {
         .streams = 16, .arena_bytes = AXION_ARENA_BYTES_MIN};
-    const struct stress stress = {.streams = 10000, .in_flight = 16,
-                                  .payload = 1000, .idle_turns = 20,
+    const struct stress stress = {.streams = 10000,
+                                  .in_flight = 16,
+                                  .payload = 1000,
+                                  .idle_turns = 20,
                                   .disturb = 1};
 
-    (void) state;
+    (void)state;
     run(&options, stress);
 }
 
@@ -150,13 +150,14 @@ static void
 test_no_wakeup_is_lost(void **state)
 {
     const struct axion_client_options options = {
-        .streams = 2, .credit = 2,
+        .streams = 2,
+        .credit = 2,
         .sq_entries = AXION_SQ_ENTRIES_MIN,
         .arena_bytes = AXION_ARENA_BYTES_MIN};
-    struct stress stress = {.streams = 40000, .in_flight = 2, .payload = 40,
-                            .disturb = 1};
+    struct stress stress = {
+        .streams = 40000, .in_flight = 2, .payload = 40, .disturb = 1};
 
-    (void) state;
+    (void)state;
     for (uint32_t idle = 0; idle < 4; idle++) {
         stress.idle_turns = idle * idle * 3;
         run(&options, stress);

@@ -11,7 +11,7 @@
 #include "shm/client_private.h"
 #include "tests/shm/pair.h"
 
-#define RACES    200000
+#define RACES    60000
 #define LEAD_MAX 100000
 
 
@@ -35,7 +35,7 @@ test_awake_peers_are_not_rung(void **state)
     struct axion_event event;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, NULL, NULL);
     for (int i = 0; i < 10; i++) {
         axion_stream_id id = pair_submit(&pair, "x");
@@ -58,7 +58,7 @@ test_one_doorbell_per_sleep(void **state)
     struct axion_command command;
     struct pair pair;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, NULL, NULL);
     axion_stream_id id = pair_submit(&pair, "x");
     axion_channel_flush(pair.channel);
@@ -101,7 +101,7 @@ test_doorbells_for_space(void **state)
     struct pair pair;
     const uint32_t token = 0;
 
-    (void) state;
+    (void)state;
     pair_open(&pair, &options, NULL);
     axion_stream_id id = pair_submit(&pair, "x");
     axion_stream_id other = pair_submit(&pair, "y");
@@ -111,22 +111,18 @@ test_doorbells_for_space(void **state)
     axion_client_cancel(pair.client, other);
     assert_int_equal(axion_client_arm(pair.client), 0);
     for (int i = 0; i < 16; i++) {
-        assert_int_equal(axion_channel_next(pair.channel, &command),
-                         AXION_OK);
+        assert_int_equal(axion_channel_next(pair.channel, &command), AXION_OK);
     }
-    assert_int_equal(axion_channel_next(pair.channel, &command),
-                     AXION_AGAIN);
+    assert_int_equal(axion_channel_next(pair.channel, &command), AXION_AGAIN);
     assert_int_equal(doorbells(axion_client_fd(pair.client)), 1);
     axion_client_arm(pair.client);
     assert_int_equal(axion_channel_next(pair.channel, &command), AXION_OK);
     assert_int_equal(command.op, AXION_SQ_CANCEL);
-    assert_int_equal(axion_channel_next(pair.channel, &command),
-                     AXION_AGAIN);
+    assert_int_equal(axion_channel_next(pair.channel, &command), AXION_AGAIN);
     assert_int_equal(doorbells(axion_client_fd(pair.client)), 0);
 
     axion_channel_tokens(pair.channel, id, &token, 1,
-                         "more than fits one record of 32 bytes", 37, NULL,
-                         0);
+                         "more than fits one record of 32 bytes", 37, NULL, 0);
     assert_int_equal(axion_channel_flush(pair.channel), 1);
     assert_int_equal(axion_channel_arm(pair.channel), 0);
     int sleeps = 0;
@@ -169,7 +165,7 @@ meet(struct duel *duel, uint32_t n)
 {
     __atomic_add_fetch(&duel->gate, 1, __ATOMIC_ACQ_REL);
     for (int i = 0;
-         (int32_t) (__atomic_load_n(&duel->gate, __ATOMIC_ACQUIRE) - n) < 0;
+         (int32_t)(__atomic_load_n(&duel->gate, __ATOMIC_ACQUIRE) - n) < 0;
          i++) {
         if (i > 1000) {
             sched_yield();
@@ -196,7 +192,7 @@ be_sleeper(void *context)
 
     for (int i = 0; i < RACES; i++) {
         meet(duel, gate += 2);
-        linger((int) (next_random(&random) % 32) - duel->lead);
+        linger((int)(next_random(&random) % 32) - duel->lead);
         duel->slept = duel->engine_sleeps
                           ? axion_channel_arm(duel->pair.channel) == 0
                           : axion_client_arm(duel->pair.client) == 0;
@@ -281,7 +277,7 @@ fight(int engine_sleeps)
     assert_int_equal(pthread_create(&thread, NULL, be_sleeper, &duel), 0);
     for (int i = 0; i < RACES; i++) {
         meet(&duel, gate += 2);
-        linger((int) (next_random(&random) % 32) + duel.lead);
+        linger((int)(next_random(&random) % 32) + duel.lead);
         publish(&duel);
         meet(&duel, gate += 2);
         slept += duel.slept;
@@ -298,7 +294,7 @@ fight(int engine_sleeps)
 static void
 test_client_sleeps_as_the_engine_publishes(void **state)
 {
-    (void) state;
+    (void)state;
     fight(0);
 }
 
@@ -306,7 +302,7 @@ test_client_sleeps_as_the_engine_publishes(void **state)
 static void
 test_engine_sleeps_as_the_client_publishes(void **state)
 {
-    (void) state;
+    (void)state;
     fight(1);
 }
 

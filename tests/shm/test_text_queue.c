@@ -69,7 +69,7 @@ make_text(char *text, uint32_t limit, uint64_t *random)
             return bytes;
         }
         memcpy(text + bytes, c, strlen(c));
-        bytes += (uint32_t) strlen(c);
+        bytes += (uint32_t)strlen(c);
     }
 }
 
@@ -85,30 +85,29 @@ push_random(struct axion_text_queue *q, uint8_t *data, struct tape *pushed,
     uint32_t text_bytes =
         make_text(text, next_random(random) % sizeof(text), random);
     /* Ids and extensions of one segment must fit the smallest room. */
-    uint32_t ext_bytes =
-        n_ids <= 4 && next_random(random) % 4 == 0
-            ? (uint32_t) (next_random(random) % sizeof(ext))
-            : 0;
+    uint32_t ext_bytes = n_ids <= 4 && next_random(random) % 4 == 0
+                             ? (uint32_t)(next_random(random) % sizeof(ext))
+                             : 0;
 
     for (uint32_t i = 0; i < 8; i++) {
-        ids[i] = (uint32_t) next_random(random);
+        ids[i] = (uint32_t)next_random(random);
     }
     for (uint32_t i = 0; i < ext_bytes; i++) {
-        ext[i] = (uint8_t) next_random(random);
+        ext[i] = (uint8_t)next_random(random);
     }
     if (n_ids + text_bytes + ext_bytes == 0 ||
         !axion_text_queue_fits(q, CAPACITY, n_ids, text_bytes, ext_bytes)) {
         return;
     }
-    axion_text_queue_push(q, data, CAPACITY, ids, n_ids, text, text_bytes,
-                          ext, ext_bytes);
+    axion_text_queue_push(q, data, CAPACITY, ids, n_ids, text, text_bytes, ext,
+                          ext_bytes);
     tape_add(pushed, ids, n_ids, text, text_bytes, ext, ext_bytes);
 }
 
 
 static void
-take_random(struct axion_text_queue *q, const uint8_t *data,
-            struct tape *taken, uint64_t *random)
+take_random(struct axion_text_queue *q, const uint8_t *data, struct tape *taken,
+            uint64_t *random)
 {
     struct axion_text_part part;
     uint8_t payload[512];
@@ -121,7 +120,7 @@ take_random(struct axion_text_queue *q, const uint8_t *data,
     assert_true(was_empty == (part.bytes == 0));
     assert_int_equal(part.bytes,
                      part.n_ids * 4 + part.text_bytes + part.ext_bytes);
-    const char *text = (const char *) payload + part.n_ids * 4;
+    const char *text = (const char *)payload + part.n_ids * 4;
     assert_true(axion_utf8_valid(text, part.text_bytes));
     tape_add(taken, payload, part.n_ids, text, part.text_bytes,
              text + part.text_bytes, part.ext_bytes);
@@ -133,7 +132,7 @@ test_random_against_tape(void **state)
 {
     uint64_t random = test_seed();
 
-    (void) state;
+    (void)state;
     for (int round = 0; round < 30; round++) {
         struct axion_text_queue q = {0};
         struct tape pushed;
@@ -171,12 +170,12 @@ static void
 push(struct axion_text_queue *q, uint8_t *data, uint32_t n_ids,
      const char *text, const char *ext)
 {
-    static const uint32_t ids[16] = {1, 2, 3, 4, 5, 6, 7, 8,
+    static const uint32_t ids[16] = {1, 2,  3,  4,  5,  6,  7,  8,
                                      9, 10, 11, 12, 13, 14, 15, 16};
 
     axion_text_queue_push(q, data, CAPACITY, ids, n_ids, text,
-                          (uint32_t) strlen(text), (const uint8_t *) ext,
-                          (uint32_t) strlen(ext));
+                          (uint32_t)strlen(text), (const uint8_t *)ext,
+                          (uint32_t)strlen(ext));
 }
 
 
@@ -189,7 +188,7 @@ test_ids_never_come_after_their_text(void **state)
     uint8_t data[CAPACITY];
     uint8_t payload[64];
 
-    (void) state;
+    (void)state;
     push(&q, data, 1, "abcdefghijklmnopqrstuvwxyz0123456789", "");
     push(&q, data, 2, "", "");
     axion_text_queue_take(&q, data, 32, payload, &part);
@@ -219,7 +218,7 @@ test_extensions_go_whole(void **state)
     uint8_t data[CAPACITY];
     uint8_t payload[64];
 
-    (void) state;
+    (void)state;
     push(&q, data, 1, "abcdefgh", "");
     push(&q, data, 1, "text that is cut", "extension, 24 bytes long");
     axion_text_queue_take(&q, data, 32, payload, &part);
@@ -247,7 +246,7 @@ test_limits(void **state)
     uint8_t data[CAPACITY];
     char text[CAPACITY];
 
-    (void) state;
+    (void)state;
     memset(text, 'x', sizeof(text));
     text[CAPACITY - AXION_SEGMENT_HEAD] = 0;
     assert_true(axion_text_queue_fits(&q, CAPACITY, 0, strlen(text), 0));
