@@ -40,7 +40,7 @@ enum ggml_type {
 
 #define BLOCK 32
 #define ALIGNMENT 32
-#define TENSORS_MAX (3 + 9 * 64)
+#define TENSORS_MAX (3 + 13 * 64)
 
 struct tensor {
     char name[40];
@@ -77,6 +77,18 @@ const struct tiny_variant tiny_variants[] = {
       .n_head_kv = 8,
       .n_ff = 160,
       .gguf_version = 2,
+      .tied = true}},
+    {"f32-qwen2", {.format = TINY_F32, .seed = 19, .family = TINY_QWEN2}},
+    {"q8_0-qwen3",
+     {.format = TINY_Q8_0, .seed = 20, .family = TINY_QWEN3, .tied = true}},
+    {"f16-gemma3",
+     {.format = TINY_F16,
+      .seed = 21,
+      .family = TINY_GEMMA3,
+      .n_layer = 7,
+      .n_embd = 64,
+      .n_ff = 96,
+      .window = 40,
       .tied = true}},
     {NULL, {0}},
 };
@@ -338,28 +350,77 @@ put_tokenizer(struct builder *b)
 }
 
 
+static const char *
+architecture(const struct tiny_options *o)
+{
+    static const char *const names[] = {"llama", "qwen2", "qwen3", "gemma3"};
+
+    return names[o->family];
+}
+
+
+/* "{architecture}.{key}" */
+static uint32_t
+put_arch_u32(struct builder *b, const struct tiny_options *o, const char *key,
+             uint32_t value)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "%s.%s", architecture(o), key);
+    return put_meta_u32(b, name, value);
+}
+
+
+static uint32_t
+put_arch_f32(struct builder *b, const struct tiny_options *o, const char *key,
+             float value)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "%s.%s", architecture(o), key);
+    return put_meta_f32(b, name, value);
+}
+
+
+static uint32_t
+put_family_keys(struct builder *b, const struct tiny_options *o)
+{
+    uint32_t n = 0, head = o->n_embd / o->n_head;
+
+    if (o->family == TINY_QWEN3 || o->family == TINY_GEMMA3) {
+        n += put_arch_u32(b, o, "attention.key_length", head);
+        n += put_arch_u32(b, o, "attention.value_length", head);
+    }
+    if (o->family == TINY_GEMMA3) {
+        n += put_arch_u32(b, o, "attention.sliding_window", o->window);
+        n += put_meta_string(b, "gemma3.rope.scaling.type", "linear");
+        n += put_arch_f32(b, o, "rope.scaling.factor", 4.0f);
+    }
+    return n;
+}
+
+
 static uint32_t
 put_metadata(struct builder *b, const struct tiny_options *o)
 {
     uint32_t n = 0;
 
-    n += put_meta_string(b, "general.architecture", "llama");
+    n += put_meta_string(b, "general.architecture", architecture(o));
     n += put_meta_string(b, "general.name", "tiny");
     n += put_meta_u32(b, "general.quantization_version", 2);
-    n += put_meta_u32(b, "llama.block_count", o->n_layer);
-    n += put_meta_u32(b, "llama.context_length", o->n_ctx);
-    n += put_meta_u32(b, "llama.embedding_length", o->n_embd);
-    n += put_meta_u32(b, "llama.feed_forward_length", o->n_ff);
-    n += put_meta_u32(b, "llama.attention.head_count", o->n_head);
-    n += put_meta_u32(b, "llama.attention.head_count_kv", o->n_head_kv);
-    n += put_meta_f32(b, "llama.rope.freq_base", 10000.0f);
+    n += put_arch_u32(b, o, "block_count", o->n_layer);
+    n += put_arch_u32(b, o, "context_length", o->n_ctx);
+    n += put_arch_u32(b, o, "embedding_length", o->n_embd);
+    n += put_arch_u32(b, o, "feed_forward_length", o->n_ff);
+    n += put_arch_u32(b, o, "attention.head_count", o->n_head);
+    n += put_arch_u32(b, o, "attention.head_count_kv", o->n_head_kv);
+    n += put_arch_f32(b, o, "rope.freq_base", 10000.0f);
     /* 2^-17, near the customary 1e-5 and exact in decimal and binary */
-    n += put_meta_f32(b, "llama.attention.layer_norm_rms_epsilon",
+    n += put_arch_f32(b, o, "attention.layer_norm_rms_epsilon",
                       float_of_bits(0x37000000));
-    n += put_meta_u32(b, "llama.rope.dimension_count",
-                      o->n_embd / o->n_head);
-    n += put_meta_u32(b, "llama.vocab_size", TINY_N_VOCAB);
-    return n + put_tokenizer(b);
+    n += put_arch_u32(b, o, "rope.dimension_count", o->n_embd / o->n_head);
+    n += put_arch_u32(b, o, "vocab_size", TINY_N_VOCAB);
+    return n + put_family_keys(b, o) + put_tokenizer(b);
 }
 
 
@@ -438,6 +499,40 @@ add_layer_tensor(struct builder *b, uint32_t layer, const char *what,
 
 
 static void
+add_layer_vector(struct builder *b, uint32_t layer, const char *what,
+                 uint64_t n)
+{
+    char name[40];
+
+    snprintf(name, sizeof(name), "blk.%u.%s", (unsigned)layer, what);
+    add_tensor(b, name, n, 1, GGML_F32, 0);
+}
+
+
+/* What relatives of Llama have besides. */
+static void
+add_family_vectors(struct builder *b, const struct tiny_options *o,
+                   uint32_t layer)
+{
+    uint64_t n = o->n_embd, head = n / o->n_head;
+
+    if (o->family == TINY_QWEN2) {
+        add_layer_vector(b, layer, "attn_q.bias", n);
+        add_layer_vector(b, layer, "attn_k.bias", head * o->n_head_kv);
+        add_layer_vector(b, layer, "attn_v.bias", head * o->n_head_kv);
+    }
+    if (o->family == TINY_QWEN3 || o->family == TINY_GEMMA3) {
+        add_layer_vector(b, layer, "attn_q_norm.weight", head);
+        add_layer_vector(b, layer, "attn_k_norm.weight", head);
+    }
+    if (o->family == TINY_GEMMA3) {
+        add_layer_vector(b, layer, "post_attention_norm.weight", n);
+        add_layer_vector(b, layer, "post_ffw_norm.weight", n);
+    }
+}
+
+
+static void
 add_tensors(struct builder *b, const struct tiny_options *o)
 {
     enum ggml_type type = type_of_format(o->format);
@@ -459,6 +554,7 @@ add_tensors(struct builder *b, const struct tiny_options *o)
         add_layer_tensor(b, i, "ffn_gate", n, ff, type, 256);
         add_layer_tensor(b, i, "ffn_up", n, ff, type, 256);
         add_layer_tensor(b, i, "ffn_down", ff, n, type, 384);
+        add_family_vectors(b, o, i);
     }
     add_tensor(b, "output_norm.weight", n, 1, GGML_F32, 0);
     if (!o->tied) {
@@ -505,6 +601,7 @@ static void
 put_vector(struct builder *b, const struct tensor *t)
 {
     bool factors = strcmp(t->name, "rope_freqs.weight") == 0;
+    bool bias = strstr(t->name, ".bias") != NULL;
     uint64_t i;
 
     for (i = 0; i < t->shape[0]; i++) {
@@ -515,7 +612,7 @@ put_vector(struct builder *b, const struct tensor *t)
             put_f32(b, i < half ? 1.0f
                                 : (float)(1 + 7 * (i - half + 1) / half));
         } else {
-            put_f32(b, 1.0f + random_unit(b) / 4);
+            put_f32(b, (bias ? 0.0f : 1.0f) + random_unit(b) / 4);
         }
     }
 }
@@ -590,6 +687,7 @@ options_resolve(struct tiny_options *o)
     o->n_ff = o->n_ff == 0 ? 192 : o->n_ff;
     o->n_ctx = o->n_ctx == 0 ? 1024 : o->n_ctx;
     o->seed = o->seed == 0 ? 1 : o->seed;
+    o->window = o->window == 0 ? 24 : o->window;
     return o->gguf_version >= 2 && o->gguf_version <= 3 &&
            o->n_layer <= 64 && o->n_embd <= 4096 && o->n_ff <= 16384 &&
            o->n_embd % BLOCK == 0 && o->n_ff % BLOCK == 0 &&

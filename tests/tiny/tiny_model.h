@@ -1,6 +1,6 @@
 /*
- * Tiny random Llamas in GGUF, written by the tests that need them, so that
- * no model is committed and a test can run without the network.
+ * Tiny random models in GGUF, Llamas and relatives, written by the tests that
+ * need them, so that none is committed and a test can run without the network.
  *
  * The bytes are a pure function of the options: an integer generator, single
  * exact float operations, no libm, so that every machine writes the same
@@ -30,6 +30,13 @@ enum tiny_format {
     TINY_Q8_0,
 };
 
+enum tiny_family {
+    TINY_LLAMA,
+    TINY_QWEN2,  /* biases on Q, K, V */
+    TINY_QWEN3,  /* RMS norms of Q's and K's heads */
+    TINY_GEMMA3, /* norms before and after, sliding window */
+};
+
 #define TINY_N_VOCAB 331
 #define TINY_TOKEN_ENDOFTEXT 0
 #define TINY_TOKEN_BOS 1 /* <|im_start|> */
@@ -39,6 +46,7 @@ enum tiny_format {
 
 /* Zero in a number means the default in brackets. */
 struct tiny_options {
+    enum tiny_family family;
     enum tiny_format format;  /* of every matrix; norms are F32 */
     uint32_t gguf_version;    /* 2 or 3 [3] */
     uint32_t n_layer;         /* [2] */
@@ -50,6 +58,7 @@ struct tiny_options {
     uint64_t seed;            /* of the weights [1] */
     bool tied;                /* no output.weight */
     bool rope_factors;        /* rope_freqs.weight, as Llama 3.1 scales */
+    uint32_t window;          /* of Gemma, in tokens [24] */
 };
 
 struct tiny_variant {
