@@ -37,10 +37,12 @@ int check_free_all(void **state);
 uint64_t check_random(void);
 float check_uniform(void); /* -1 .. 1 */
 
-/* kind 0: uniform; 1: extremes, denormals, zeros, of both signs. */
+/* kind 0: uniform; 1: extremes, denormals, zeros, of both signs; 2: ones,
+ * the sign changing every 32, so that all quants are 127 or -127. */
 void check_fill(float *x, size_t n, int kind);
 
-/* Random ggml blocks; kind 1: largest quants, tiny, zero and large scales. */
+/* Random ggml blocks; kind 1: extreme quants, tiny, zero and large scales;
+ * 2: all quants of a block at one extreme, which saturates what can be. */
 void check_fill_weights(uint32_t format, uint32_t n_rows, uint32_t k, int kind,
                         uint8_t *dst);
 

@@ -6,6 +6,10 @@
 
 #include <math.h>
 
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 #include "tests/kernels/check.h"
 
 /* One matrix, packed, with its source. */
@@ -137,7 +141,7 @@ test_matmul_equals_reference(void **state)
 
     for (size_t f = 0; f < check_n_formats; f++) {
         for (size_t s = 0; s < N_ELEMS(shapes); s++) {
-            for (int kind = 0; kind < 2; kind++) {
+            for (int kind = 0; kind < 3; kind++) {
                 struct matrix w;
 
                 if (s > 0 && check_k(check_formats[f], 32) > 32
@@ -257,6 +261,50 @@ test_quantize_is_q8(void **state)
 }
 
 
+/* Halves go away from zero in q8_0 and to the even neighbour in q8_K. */
+static void
+test_quantize_rounds_halves_as_defined(void **state)
+{
+    enum { K = 256 };
+    const struct axk_ops *all[5] = { check_reference };
+    float x[K];
+
+    (void)state;
+    memcpy(all + 1, check_isas, sizeof(check_isas));
+    for (int j = 0; j < K; j++) {
+        x[j] = j % 32 == 0 ? 127.0f : (float)(j % 126) - 62.5f;
+    }
+    for (int i = 0; all[i] != NULL; i++) {
+        const uint32_t *q8 = quantized(all[i], AXK_ACT_Q8, x, 1, K);
+        const uint32_t *q8_k = quantized(all[i], AXK_ACT_Q8_K, x, 1, K);
+
+        for (int j = 0; j < K; j++) {
+            const int8_t *a = (const int8_t *)(q8 + j / 32 * 12);
+            const int8_t *b = (const int8_t *)q8_k;
+
+            assert_int_equal(a[j % 32], (int)roundf(x[j]));
+            assert_int_equal(b[j], (int)nearbyintf(x[j]));
+        }
+    }
+}
+
+
+/* axk_thread_init undoes what a library may have set. */
+static void
+test_thread_init_keeps_denormals(void **state)
+{
+    volatile float small = 1e-30f;
+
+    (void)state;
+#if defined(__x86_64__)
+    _mm_setcsr(0xffc0); /* flush to zero, denormals are zero, round to 0 */
+#endif
+    axk_thread_init();
+    assert_true(small * 1e-10f > 0);
+    assert_true(1.0f + small == 1.0f && 1.0f - small == 1.0f);
+}
+
+
 /* A token's result is the same alone and among 512, for every row split. */
 static void
 test_matmul_batch_and_split_invariant(void **state)
@@ -372,6 +420,35 @@ test_nonfinite_activation_stays_in_its_token(void **state)
                 }
             }
             check_free_all(state);
+        }
+    }
+}
+
+
+/* ... because its scale is NaN, on every instruction set. */
+static void
+test_nonfinite_activation_quantizes_to_nan(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    enum { K = 256 };
+    const struct axk_ops *all[5] = { check_reference };
+    float x[K];
+
+    (void)state;
+    memcpy(all + 1, check_isas, sizeof(check_isas));
+    for (int i = 0; all[i] != NULL; i++) {
+        for (int b = 0; b < 3; b++) {
+            float d[2];
+
+            check_fill(x, K, 0);
+            x[40] = bad[b];
+            const float *q8 = quantized(all[i], AXK_ACT_Q8, x, 1, K);
+            memcpy(d, &q8[8], 4);
+            assert_true(isfinite(d[0])); /* block 0 is clean */
+            memcpy(d, &q8[12 + 8], 4);
+            const float *q8_k = quantized(all[i], AXK_ACT_Q8_K, x, 1, K);
+            memcpy(d + 1, &q8_k[92], 4);
+            assert_true(isnan(d[0]) && isnan(d[1]));
         }
     }
 }
@@ -571,9 +648,12 @@ const struct CMUnitTest check_matmul_tests[] = {
     TEST(test_matmul_float_odd_k),
     TEST(test_reference_is_the_dot_product),
     TEST(test_quantize_is_q8),
+    TEST(test_quantize_rounds_halves_as_defined),
+    TEST(test_thread_init_keeps_denormals),
     TEST(test_matmul_batch_and_split_invariant),
     TEST(test_matmul_writes_only_its_rows),
     TEST(test_nonfinite_activation_stays_in_its_token),
+    TEST(test_nonfinite_activation_quantizes_to_nan),
     TEST(test_blocks_read_as_gguf_py_reads_them),
     TEST(test_float_rows_unpack_unchanged),
     TEST(test_pack_in_pieces),

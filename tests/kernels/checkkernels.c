@@ -92,8 +92,17 @@ check_fill(float *x, size_t n, int kind)
                                    1e-20f, 3e-30f, 88.5f,  -87.4f,  1e-8f };
 
     for (size_t i = 0; i < n; i++) {
-        x[i] = kind == 0 ? check_uniform()
-                         : nasty[check_random() % N_ELEMS(nasty)];
+        switch (kind) {
+        case 0:
+            x[i] = check_uniform();
+            break;
+        case 1:
+            x[i] = nasty[check_random() % N_ELEMS(nasty)];
+            break;
+        default:
+            x[i] = i / 32 % 2 == 0 ? 1.0f : -1.0f;
+            break;
+        }
     }
 }
 
@@ -133,8 +142,9 @@ put_scale(int kind, uint8_t *dst)
 {
     static const uint16_t nasty[] = { 0x0000, 0x8000, 0x0001, 0x83ff,
                                       0x0400, 0x7bff, 0xfbff, 0x3c00 };
-    uint16_t h = kind != 0 ? nasty[check_random() % N_ELEMS(nasty)]
-                           : axk_f32_to_f16(check_uniform() * 0.02f);
+    uint16_t h = kind == 1   ? nasty[check_random() % N_ELEMS(nasty)]
+                 : kind == 0 ? axk_f32_to_f16(check_uniform() * 0.02f)
+                             : 0x3c00;
 
     memcpy(dst, &h, 2);
 }
@@ -145,14 +155,14 @@ fill_block(uint32_t format, int kind, uint8_t *dst)
 {
     static const uint8_t edge[] = { 0x80, 0x7f, 0xff, 0x00, 0x81 };
     const struct axk_format_traits *f = axk_format_traits(format);
+    uint8_t same = edge[check_random() % N_ELEMS(edge)];
     int d;
     int m;
 
     for (uint32_t i = 0; i < f->block_bytes; i++) {
-        dst[i] = (uint8_t)check_random();
-        if (kind != 0) { /* all largest, all smallest: -128, 127, 15, 0 */
-            dst[i] = edge[check_random() % N_ELEMS(edge)];
-        }
+        dst[i] = kind == 0   ? (uint8_t)check_random()
+                 : kind == 1 ? edge[check_random() % N_ELEMS(edge)]
+                             : same;
     }
     if (format == AXK_F32 || format == AXK_BF16) {
         float x;
@@ -162,7 +172,7 @@ fill_block(uint32_t format, int kind, uint8_t *dst)
     }
     if (format == AXK_MXFP4) {
         static const uint8_t powers[] = { 0, 1, 2, 120, 128, 254 };
-        dst[0] = kind != 0 ? powers[check_random() % N_ELEMS(powers)]
+        dst[0] = kind == 1 ? powers[check_random() % N_ELEMS(powers)]
                            : (uint8_t)(116 + check_random() % 8);
         return;
     }
