@@ -22,33 +22,32 @@ offer(struct ax_encoder *e, uint32_t left, uint32_t right)
         return 0;
     }
 
-    const struct ax_merge *m = ax_symbols_merge(&e->t->vocab,
-                                              e->pieces[left].sym,
-                                              e->pieces[right].sym);
+    const struct ax_merge *m = ax_symbols_merge(
+        &e->t->vocab, e->pieces[left].sym, e->pieces[right].sym);
     if (m == NULL) {
         return 0;
     }
-    return ax_encoder_push(e, (struct ax_pair) {
-        .left = left, .right = right,
-        .n = e->pieces[left].n + e->pieces[right].n,
-        .result = m->result, .key = m->rank });
+    return ax_encoder_push(
+        e, (struct ax_pair){.left = left,
+                            .right = right,
+                            .n = e->pieces[left].n + e->pieces[right].n,
+                            .result = m->result,
+                            .key = m->rank});
 }
 
 
 static void
-emit_piece(struct ax_encoder *e, const struct ax_piece *piece,
-    const char *word)
+emit_piece(struct ax_encoder *e, const struct ax_piece *piece, const char *word)
 {
     const struct ax_tokenizer *t = e->t;
 
-    if (piece->sym < t->vocab.n_tokens
-        && t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL)
-    {
-        ax_encoder_emit(e, (int32_t) piece->sym);
+    if (piece->sym < t->vocab.n_tokens &&
+        t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL) {
+        ax_encoder_emit(e, (int32_t)piece->sym);
         return;
     }
     for (uint32_t i = 0; i < piece->n; i++) {
-        int32_t id = t->byte_tokens[(uint8_t) word[piece->at + i]];
+        int32_t id = t->byte_tokens[(uint8_t)word[piece->at + i]];
 
         if (id != AX_TOKEN_NONE) {
             ax_encoder_emit(e, id);
@@ -71,14 +70,14 @@ cut(struct ax_encoder *e, const char *p, size_t n)
         size_t len = 1;
 
         if (t->kind == AX_TOKENIZER_BPE) {
-            piece->sym = t->byte_symbols[(uint8_t) p[at]];
+            piece->sym = t->byte_symbols[(uint8_t)p[at]];
         } else {
             len = ax_utf8_next(p + at, n - at, &cp);
             piece->sym = ax_symbols_lookup(&t->vocab, p + at, len);
         }
-        piece->n = (uint32_t) len;
-        piece->at = (uint32_t) at;
-        piece->prev = count - 1;           /* AX_SYMBOL_NONE for the first */
+        piece->n = (uint32_t)len;
+        piece->at = (uint32_t)at;
+        piece->prev = count - 1; /* AX_SYMBOL_NONE for the first */
         piece->next = count + 1;
         count++;
         at += len;
@@ -97,10 +96,10 @@ emit_whole(struct ax_encoder *e, const char *p, size_t n)
     size_t len = 0;
 
     for (size_t i = 0; i < n; i++) {
-        struct ax_tokenizer_str s = { p + i, 1 };
+        struct ax_tokenizer_str s = {p + i, 1};
 
         if (e->t->kind == AX_TOKENIZER_BPE) {
-            s = ax_symbols_text(v, e->t->byte_symbols[(uint8_t) p[i]]);
+            s = ax_symbols_text(v, e->t->byte_symbols[(uint8_t)p[i]]);
         }
         if (s.n == 0 || len + s.n > sizeof(buf)) {
             return false;
@@ -114,7 +113,7 @@ emit_whole(struct ax_encoder *e, const char *p, size_t n)
     if (sym >= v->n_tokens || v->types[sym] == AX_TOKEN_TYPE_CONTROL) {
         return false;
     }
-    ax_encoder_emit(e, (int32_t) sym);
+    ax_encoder_emit(e, (int32_t)sym);
     return true;
 }
 
@@ -159,15 +158,14 @@ int
 ax_bpe_word(void *arg, const char *p, size_t n)
 {
     struct ax_encoder *e = arg;
-    bool whole = ax_pretok_ignore_merges(&e->t->pretok)
-                 || (e->t->kind == AX_TOKENIZER_BPE_SPACE
-                     && all_newlines(p, n));
+    bool whole = ax_pretok_ignore_merges(&e->t->pretok) ||
+                 (e->t->kind == AX_TOKENIZER_BPE_SPACE && all_newlines(p, n));
 
     if (whole && emit_whole(e, p, n)) {
         return 0;
     }
 
-    int rc = ax_encoder_reserve((void **) &e->pieces, &e->pieces_cap, n,
+    int rc = ax_encoder_reserve((void **)&e->pieces, &e->pieces_cap, n,
                                 sizeof(*e->pieces));
     if (rc != 0) {
         return rc;
@@ -177,8 +175,7 @@ ax_bpe_word(void *arg, const char *p, size_t n)
 
     rc = merge_all(e, count);
     for (uint32_t i = 0; rc == 0 && i != AX_SYMBOL_NONE;
-         i = e->pieces[i].next)
-    {
+         i = e->pieces[i].next) {
         emit_piece(e, &e->pieces[i], p);
     }
     return rc;

@@ -16,23 +16,23 @@
 #include "engine/text/utf8.h"
 
 
-#define TEXT_BYTES_MAX  ((size_t) 1 << 30)
-#define SPACE_MARK      "\xe2\x96\x81"       /* U+2581 */
+#define TEXT_BYTES_MAX ((size_t)1 << 30)
+#define SPACE_MARK     "\xe2\x96\x81" /* U+2581 */
 
 
 struct run {
-    size_t  end;
-    bool    trusted;
+    size_t end;
+    bool trusted;
 };
 
 
 /* The joined text.  owned is NULL when one valid segment needed no copy. */
 struct joined {
-    const char  *p;
-    size_t       n;
-    char        *owned;
-    struct run  *runs;         /* adjacent runs differ in trust */
-    size_t       n_runs;
+    const char *p;
+    size_t n;
+    char *owned;
+    struct run *runs; /* adjacent runs differ in trust */
+    size_t n_runs;
 };
 
 
@@ -42,7 +42,7 @@ run_extend(struct joined *j, size_t end, bool trusted)
     if (j->n_runs > 0 && j->runs[j->n_runs - 1].trusted == trusted) {
         j->runs[j->n_runs - 1].end = end;
     } else {
-        j->runs[j->n_runs++] = (struct run) { end, trusted };
+        j->runs[j->n_runs++] = (struct run){end, trusted};
     }
 }
 
@@ -63,7 +63,7 @@ repair(struct joined *j)
         return AX_TEXT_NO_MEMORY;
     }
 
-    struct joined fixed = { out, 0, out, runs, 0 };
+    struct joined fixed = {out, 0, out, runs, 0};
     size_t at = 0;
 
     for (size_t i = 0; i < j->n_runs; i++) {
@@ -119,10 +119,10 @@ join(struct joined *j, const struct ax_text_segment *segs, size_t n_segs)
 /* Copies with U+2581 for spaces and, if asked, one more in front. */
 static int
 mark_spaces(struct ax_encoder *e, const char *p, size_t n, bool prefix,
-    size_t *out_n)
+            size_t *out_n)
 {
-    int rc = ax_encoder_reserve((void **) &e->text, &e->text_cap,
-                                (n + 1) * 3, 1);
+    int rc =
+        ax_encoder_reserve((void **)&e->text, &e->text_cap, (n + 1) * 3, 1);
     if (rc != 0) {
         return rc;
     }
@@ -141,7 +141,7 @@ mark_spaces(struct ax_encoder *e, const char *p, size_t n, bool prefix,
             *out++ = p[i];
         }
     }
-    *out_n = (size_t) (out - e->text);
+    *out_n = (size_t)(out - e->text);
     return 0;
 }
 
@@ -192,11 +192,11 @@ encode_joined(struct ax_encoder *e, const struct joined *j)
         while (at >= j->runs[run].end) {
             run++;
         }
-        if (v->special_first[(uint8_t) j->p[at]]) {
+        if (v->special_first[(uint8_t)j->p[at]]) {
             size_t trusted = j->runs[run].trusted ? j->runs[run].end - at : 0;
 
             id = ax_symbols_match_special(v, j->p + at, j->n - at, trusted,
-                                        &len);
+                                          &len);
         }
         if (id == AX_TOKEN_NONE) {
             at++;
@@ -218,10 +218,11 @@ encode_joined(struct ax_encoder *e, const struct joined *j)
 
 int
 ax_tokenizer_encode_segments(const struct ax_tokenizer *t,
-    const struct ax_text_segment *segs, size_t n_segs, unsigned flags,
-    int32_t *ids, size_t cap, size_t *n)
+                             const struct ax_text_segment *segs, size_t n_segs,
+                             unsigned flags, int32_t *ids, size_t cap,
+                             size_t *n)
 {
-    struct ax_encoder e = { .t = t, .ids = ids, .cap = cap };
+    struct ax_encoder e = {.t = t, .ids = ids, .cap = cap};
     struct joined j;
     bool special = (flags & AX_ENCODE_ADD_SPECIAL) != 0;
     int rc = join(&j, segs, n_segs);
@@ -251,11 +252,11 @@ ax_tokenizer_encode_segments(const struct ax_tokenizer *t,
 
 
 int
-ax_tokenizer_encode(const struct ax_tokenizer *t, const char *text,
-    size_t len, unsigned flags, int32_t *ids, size_t cap, size_t *n)
+ax_tokenizer_encode(const struct ax_tokenizer *t, const char *text, size_t len,
+                    unsigned flags, int32_t *ids, size_t cap, size_t *n)
 {
-    struct ax_text_segment seg = {
-        text, len, (flags & AX_ENCODE_PARSE_SPECIAL) != 0 };
+    struct ax_text_segment seg = {text, len,
+                                  (flags & AX_ENCODE_PARSE_SPECIAL) != 0};
 
     return ax_tokenizer_encode_segments(t, &seg, 1, flags, ids, cap, n);
 }

@@ -51,8 +51,8 @@ pair_before(const struct ax_pair *a, const struct ax_pair *b)
 int
 ax_encoder_push(struct ax_encoder *e, struct ax_pair pair)
 {
-    int rc = ax_encoder_reserve((void **) &e->heap, &e->heap_cap,
-                                e->heap_n + 1, sizeof(*e->heap));
+    int rc = ax_encoder_reserve((void **)&e->heap, &e->heap_cap, e->heap_n + 1,
+                                sizeof(*e->heap));
     if (rc != 0) {
         return rc;
     }
@@ -84,15 +84,14 @@ ax_encoder_pop(struct ax_encoder *e, struct ax_pair *pair)
     struct ax_pair last = e->heap[--e->heap_n];
     size_t i = 0;
 
-    for ( ;; ) {
+    for (;;) {
         size_t child = 2 * i + 1;
 
         if (child >= e->heap_n) {
             break;
         }
-        if (child + 1 < e->heap_n
-            && pair_before(&e->heap[child + 1], &e->heap[child]))
-        {
+        if (child + 1 < e->heap_n &&
+            pair_before(&e->heap[child + 1], &e->heap[child])) {
             child++;
         }
         if (!pair_before(&e->heap[child], &last)) {

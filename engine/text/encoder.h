@@ -19,69 +19,69 @@
 
 
 enum ax_tokenizer_kind {
-    AX_TOKENIZER_BPE,          /* byte-level, "gpt2" */
-    AX_TOKENIZER_BPE_SPACE,    /* merges on UTF-8, U+2581 for spaces */
-    AX_TOKENIZER_SPM           /* SentencePiece scores, "llama" */
+    AX_TOKENIZER_BPE,       /* byte-level, "gpt2" */
+    AX_TOKENIZER_BPE_SPACE, /* merges on UTF-8, U+2581 for spaces */
+    AX_TOKENIZER_SPM        /* SentencePiece scores, "llama" */
 };
 
 
 struct ax_tokenizer {
-    enum ax_tokenizer_kind  kind;
-    struct ax_symbols         vocab;
-    struct ax_pretok        pretok;
+    enum ax_tokenizer_kind kind;
+    struct ax_symbols vocab;
+    struct ax_pretok pretok;
 
-    uint32_t  byte_symbols[256];   /* BPE: symbol of one raw byte */
-    int32_t   byte_tokens[256];    /* fall-back of one byte, or NONE */
+    uint32_t byte_symbols[256]; /* BPE: symbol of one raw byte */
+    int32_t byte_tokens[256];   /* fall-back of one byte, or NONE */
 
-    int32_t   bos_id;
-    int32_t   eos_id;
-    int32_t   eot_id;
-    int32_t   eom_id;
-    int32_t   unk_id;
-    int32_t   pad_id;
-    bool      add_bos;
-    bool      add_eos;
-    bool      add_space_prefix;
-    uint8_t  *eog;                 /* [n_tokens] 0 or 1 */
+    int32_t bos_id;
+    int32_t eos_id;
+    int32_t eot_id;
+    int32_t eom_id;
+    int32_t unk_id;
+    int32_t pad_id;
+    bool add_bos;
+    bool add_eos;
+    bool add_space_prefix;
+    uint8_t *eog; /* [n_tokens] 0 or 1 */
 };
 
 
 /* One character or merged run; a doubly linked list in text order. */
 struct ax_piece {
-    uint32_t  sym;             /* AX_SYMBOL_NONE: not in the vocabulary */
-    uint32_t  n;               /* bytes; 0: merged into its left */
-    uint32_t  at;              /* offset in the word */
-    uint32_t  prev;            /* AX_SYMBOL_NONE at the ends */
-    uint32_t  next;
+    uint32_t sym;  /* AX_SYMBOL_NONE: not in the vocabulary */
+    uint32_t n;    /* bytes; 0: merged into its left */
+    uint32_t at;   /* offset in the word */
+    uint32_t prev; /* AX_SYMBOL_NONE at the ends */
+    uint32_t next;
 };
 
 
 /* A pair that could merge; stale once either side has changed. */
 struct ax_pair {
-    uint32_t  left;
-    uint32_t  right;
-    uint32_t  n;               /* bytes of both, to see staleness */
-    uint32_t  result;
-    double    key;             /* smallest first, then leftmost */
+    uint32_t left;
+    uint32_t right;
+    uint32_t n; /* bytes of both, to see staleness */
+    uint32_t result;
+    double key; /* smallest first, then leftmost */
 };
 
 
 struct ax_encoder {
-    const struct ax_tokenizer  *t;
+    const struct ax_tokenizer *t;
 
-    int32_t  *ids;
-    size_t    cap;
-    size_t    n;
+    int32_t *ids;
+    size_t cap;
+    size_t n;
 
-    struct ax_piece  *pieces;
-    size_t            pieces_cap;
-    struct ax_pair   *heap;
-    size_t            heap_n;
-    size_t            heap_cap;
-    char             *text;        /* SPM and lookup scratch */
-    size_t            text_cap;
+    struct ax_piece *pieces;
+    size_t pieces_cap;
+    struct ax_pair *heap;
+    size_t heap_n;
+    size_t heap_cap;
+    char *text; /* SPM and lookup scratch */
+    size_t text_cap;
 
-    struct ax_pretok_scratch  pretok;
+    struct ax_pretok_scratch pretok;
 };
 
 

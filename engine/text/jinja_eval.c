@@ -64,9 +64,8 @@ static struct ax_variable *
 find_variable(struct ax_scope *scope, const char *name)
 {
     for (uint32_t i = 0; i < scope->n; i++) {
-        if (scope->vars[i].name == name
-            || strcmp(scope->vars[i].name, name) == 0)
-        {
+        if (scope->vars[i].name == name ||
+            strcmp(scope->vars[i].name, name) == 0) {
             return &scope->vars[i];
         }
     }
@@ -99,16 +98,16 @@ ax_scope_set(struct ax_jinja *j, const char *name, struct ax_value *value)
     }
     if (scope->n == scope->cap) {
         uint32_t cap = scope->cap * 2 + 8;
-        void *q = ax_pool_grow(j->pool, scope->vars,
-                               scope->n * sizeof(*scope->vars),
-                               cap * sizeof(*scope->vars));
+        void *q =
+            ax_pool_grow(j->pool, scope->vars, scope->n * sizeof(*scope->vars),
+                         cap * sizeof(*scope->vars));
         if (q == NULL) {
             return;
         }
         scope->vars = q;
         scope->cap = cap;
     }
-    scope->vars[scope->n++] = (struct ax_variable) { name, value };
+    scope->vars[scope->n++] = (struct ax_variable){name, value};
 }
 
 
@@ -126,8 +125,8 @@ eval_name(struct ax_jinja *j, const struct ax_node *node)
         }
     }
 
-    struct ax_value *v = ax_dict_get(j->pool, &j->vars->u.dict, node->name,
-                                     strlen(node->name));
+    struct ax_value *v =
+        ax_dict_get(j->pool, &j->vars->u.dict, node->name, strlen(node->name));
     if (v == NULL) {
         v = ax_jinja_global(j, node->name);
     }
@@ -139,7 +138,7 @@ eval_name(struct ax_jinja *j, const struct ax_node *node)
 
 static bool
 eval_all(struct ax_jinja *j, struct ax_node *const *list, uint32_t n,
-    struct ax_value ***out)
+         struct ax_value ***out)
 {
     *out = ax_pool_alloc(j->pool, (n + 1) * sizeof(**out));
     if (*out == NULL) {
@@ -157,20 +156,19 @@ eval_all(struct ax_jinja *j, struct ax_node *const *list, uint32_t n,
 
 static bool
 eval_arguments(struct ax_jinja *j, const struct ax_node *node,
-    struct ax_call *call)
+               struct ax_call *call)
 {
     call->n = node->n;
     call->n_names = node->n_keywords;
     call->names = node->keywords;
-    return eval_all(j, node->list, node->n, &call->args)
-           && eval_all(j, node->keyword_values, node->n_keywords,
-                       &call->values);
+    return eval_all(j, node->list, node->n, &call->args) &&
+           eval_all(j, node->keyword_values, node->n_keywords, &call->values);
 }
 
 
 struct ax_value *
 ax_jinja_call(struct ax_jinja *j, struct ax_value *callee,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     if (callee->kind == AX_V_UNDEFINED) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "'%s' is undefined",
@@ -236,7 +234,7 @@ eval_test(struct ax_jinja *j, const struct ax_node *node)
 
 static struct ax_value *
 eval_sequence(struct ax_jinja *j, const struct ax_node *node,
-    enum ax_value_kind kind)
+              enum ax_value_kind kind)
 {
     struct ax_value *list = ax_value_new(j->pool, kind);
 
@@ -259,8 +257,8 @@ eval_dict(struct ax_jinja *j, const struct ax_node *node)
 
     for (uint32_t i = 0; i + 1 < node->n; i += 2) {
         struct ax_value *key = ax_jinja_eval(j, node->list[i]);
-        struct ax_value *item = key != NULL
-                                ? ax_jinja_eval(j, node->list[i + 1]) : NULL;
+        struct ax_value *item =
+            key != NULL ? ax_jinja_eval(j, node->list[i + 1]) : NULL;
 
         if (item == NULL || dict == NULL) {
             return NULL;
@@ -363,7 +361,7 @@ static struct ax_value *
 eval_slice(struct ax_jinja *j, const struct ax_node *node)
 {
     struct ax_value *object = ax_jinja_eval(j, node->a);
-    struct ax_value *parts[3] = { NULL, NULL, NULL };
+    struct ax_value *parts[3] = {NULL, NULL, NULL};
 
     if (object == NULL) {
         return NULL;
@@ -398,8 +396,9 @@ eval_attribute(struct ax_jinja *j, const struct ax_node *node)
     struct ax_value *object = ax_jinja_eval(j, node->a);
 
     j->line = node->line;
-    return object != NULL ? ax_jinja_attribute(j, object, node->name,
-                                               node->name_len) : NULL;
+    return object != NULL
+               ? ax_jinja_attribute(j, object, node->name, node->name_len)
+               : NULL;
 }
 
 

@@ -11,7 +11,7 @@
 #include "engine/text/jinja_run.h"
 
 
-static bool  exec_block(struct ax_jinja *j, const struct ax_node *node);
+static bool exec_block(struct ax_jinja *j, const struct ax_node *node);
 
 
 static bool
@@ -21,8 +21,7 @@ emit(struct ax_jinja *j, const struct ax_value *v)
         return false;
     }
     if (j->out->n > j->output_max) {
-        ax_jinja_fail(j, AX_TEXT_LIMIT_OUTPUT,
-                      "the template writes too much");
+        ax_jinja_fail(j, AX_TEXT_LIMIT_OUTPUT, "the template writes too much");
         return false;
     }
     return ax_jinja_charge(j, 1);
@@ -61,8 +60,7 @@ enter(struct ax_jinja *j)
 /* ---- assignment -------------------------------------------------------- */
 
 static bool
-unpack(struct ax_jinja *j, const struct ax_node *target,
-    struct ax_value *value)
+unpack(struct ax_jinja *j, const struct ax_node *target, struct ax_value *value)
 {
     struct ax_value *items = ax_jinja_to_list(j, value);
 
@@ -71,8 +69,8 @@ unpack(struct ax_jinja *j, const struct ax_node *target,
     }
     if (items->u.list.n != target->n) {
         ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
-                      "cannot unpack %zu values into %u names",
-                      items->u.list.n, target->n);
+                      "cannot unpack %zu values into %u names", items->u.list.n,
+                      target->n);
         return false;
     }
     for (uint32_t i = 0; i < target->n; i++) {
@@ -86,7 +84,7 @@ unpack(struct ax_jinja *j, const struct ax_node *target,
 
 bool
 ax_jinja_assign(struct ax_jinja *j, const struct ax_node *target,
-    struct ax_value *value)
+                struct ax_value *value)
 {
     if (value == NULL || !ax_jinja_charge(j, 1)) {
         return false;
@@ -110,8 +108,9 @@ ax_jinja_assign(struct ax_jinja *j, const struct ax_node *target,
         return false;
     }
     ax_dict_put(j->pool, &object->u.dict,
-                ax_value_view(j->pool, (struct ax_string) {
-                    target->name, target->name_len, NULL, NULL, true }),
+                ax_value_view(j->pool,
+                              (struct ax_string){target->name, target->name_len,
+                                                 NULL, NULL, true}),
                 value);
     return true;
 }
@@ -122,16 +121,15 @@ ax_jinja_assign(struct ax_jinja *j, const struct ax_node *target,
 /* One list of those items for which the loop's `if` holds. */
 static struct ax_value *
 filter_items(struct ax_jinja *j, const struct ax_node *node,
-    struct ax_value *items)
+             struct ax_value *items)
 {
     struct ax_value *kept = ax_value_list(j->pool);
     struct ax_scope *outer = j->scope;
 
     for (size_t i = 0; kept != NULL && i < items->u.list.n; i++) {
         j->scope = ax_scope_push(j, outer);
-        if (j->scope == NULL
-            || !ax_jinja_assign(j, node->a, items->u.list.items[i]))
-        {
+        if (j->scope == NULL ||
+            !ax_jinja_assign(j, node->a, items->u.list.items[i])) {
             kept = NULL;
             break;
         }
@@ -151,14 +149,14 @@ filter_items(struct ax_jinja *j, const struct ax_node *node,
 
 static bool
 run_turns(struct ax_jinja *j, const struct ax_node *node,
-    const struct ax_list *items)
+          const struct ax_list *items)
 {
     struct ax_scope *outer = j->scope;
     struct ax_value *loop = ax_value_new(j->pool, AX_V_LOOP);
     bool ok = loop != NULL;
 
     if (ok) {
-        loop->u.loop = (struct ax_loop) { items->items, items->n, 0 };
+        loop->u.loop = (struct ax_loop){items->items, items->n, 0};
     }
     j->scope = NULL;
     for (size_t i = 0; ok && i < items->n; i++) {
@@ -232,16 +230,15 @@ macro_value(struct ax_jinja *j, const struct ax_node *node)
 /* Keywords that are no parameter: kwargs, or `caller` of a call block. */
 static bool
 bind_keywords(struct ax_jinja *j, const struct ax_node *macro,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     struct ax_value *rest = ax_value_dict(j->pool);
 
     for (uint32_t i = 0; i < call->n_names; i++) {
         uint32_t k = 0;
 
-        while (k < macro->n_params
-               && strcmp(macro->params[k], call->names[i]) != 0)
-        {
+        while (k < macro->n_params &&
+               strcmp(macro->params[k], call->names[i]) != 0) {
             k++;
         }
         if (k < macro->n_params || strcmp(call->names[i], "caller") == 0) {
@@ -257,7 +254,7 @@ bind_keywords(struct ax_jinja *j, const struct ax_node *macro,
 
 static bool
 bind_arguments(struct ax_jinja *j, const struct ax_node *macro,
-    const struct ax_call *call)
+               const struct ax_call *call)
 {
     struct ax_value *rest = ax_value_new(j->pool, AX_V_TUPLE);
 
@@ -278,9 +275,10 @@ bind_arguments(struct ax_jinja *j, const struct ax_node *macro,
             continue;
         }
 
-        struct ax_value *v = macro->list[i] != NULL
-                             ? ax_jinja_eval(j, macro->list[i])
-                             : ax_value_undefined(j->pool, macro->params[i]);
+        struct ax_value *v =
+            macro->list[i] != NULL
+                ? ax_jinja_eval(j, macro->list[i])
+                : ax_value_undefined(j->pool, macro->params[i]);
         if (v == NULL) {
             return false;
         }
@@ -292,7 +290,7 @@ bind_arguments(struct ax_jinja *j, const struct ax_node *macro,
 
 struct ax_value *
 ax_jinja_call_macro(struct ax_jinja *j, const struct ax_function *macro,
-    const struct ax_call *call)
+                    const struct ax_call *call)
 {
     struct ax_scope *caller = j->scope;
     struct ax_value *v = NULL;
@@ -316,15 +314,13 @@ exec_call_block(struct ax_jinja *j, const struct ax_node *node)
 {
     struct ax_node call = *node->a;
     struct ax_value *body = macro_value(j, node->b);
-    struct ax_node value = { .kind = AX_N_CONST, .value = body };
+    struct ax_node value = {.kind = AX_N_CONST, .value = body};
     uint32_t n = call.n_keywords;
 
     call.keywords = ax_pool_alloc(j->pool, (n + 1) * sizeof(*call.keywords));
-    call.keyword_values = ax_pool_alloc(j->pool,
-                                        (n + 1)
-                                        * sizeof(*call.keyword_values));
-    if (body == NULL || call.keywords == NULL || call.keyword_values == NULL)
-    {
+    call.keyword_values =
+        ax_pool_alloc(j->pool, (n + 1) * sizeof(*call.keyword_values));
+    if (body == NULL || call.keywords == NULL || call.keyword_values == NULL) {
         return false;
     }
     if (n > 0) {
@@ -364,7 +360,7 @@ exec_if(struct ax_jinja *j, const struct ax_node *node)
 /* The body's text through the node's filters. */
 static struct ax_value *
 exec_filtered(struct ax_jinja *j, const struct ax_node *filters,
-    const struct ax_node *body)
+              const struct ax_node *body)
 {
     struct ax_value *outer = j->captured;
     struct ax_value *text = capture(j, body);
@@ -457,8 +453,7 @@ exec_block(struct ax_jinja *j, const struct ax_node *node)
     bool ok = j->eval_left > 0;
 
     if (!ok) {
-        ax_jinja_fail(j, AX_TEXT_LIMIT_DEPTH,
-                      "the template nests too deeply");
+        ax_jinja_fail(j, AX_TEXT_LIMIT_DEPTH, "the template nests too deeply");
         return false;
     }
     j->eval_left--;

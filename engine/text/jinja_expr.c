@@ -58,7 +58,7 @@ parse_strings(struct ax_parser *ps)
     struct ax_value *v = ax_buf_value(ps->pool, b);
 
     if (v != NULL) {
-        v->u.s.buf = NULL;     /* shared by renders: never appended to */
+        v->u.s.buf = NULL; /* shared by renders: never appended to */
     }
     return const_node(ps, v);
 }
@@ -67,7 +67,7 @@ parse_strings(struct ax_parser *ps)
 /* Behind "[" or "(": items up to close; *comma tells of a comma seen. */
 static bool
 parse_items(struct ax_parser *ps, const char *close, struct ax_nodes *list,
-    bool *comma)
+            bool *comma)
 {
     *comma = false;
     while (!ax_parse_accept_op(ps, close)) {
@@ -90,7 +90,7 @@ static struct ax_node *
 parse_list(struct ax_parser *ps)
 {
     struct ax_node *node = ax_parse_node(ps, AX_N_LIST);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
     bool comma;
 
     return parse_items(ps, "]", &list, &comma) ? freeze(node, &list) : NULL;
@@ -101,7 +101,7 @@ static struct ax_node *
 parse_parenthesis(struct ax_parser *ps)
 {
     struct ax_node *node = ax_parse_node(ps, AX_N_TUPLE);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
     bool comma;
 
     if (!parse_items(ps, ")", &list, &comma)) {
@@ -115,14 +115,13 @@ static struct ax_node *
 parse_dict(struct ax_parser *ps)
 {
     struct ax_node *node = ax_parse_node(ps, AX_N_DICT);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
 
     while (!ax_parse_accept_op(ps, "}")) {
         struct ax_node *key = ax_parse_expression(ps);
 
-        if (key == NULL || !ax_parse_push(ps, &list, key)
-            || !ax_parse_expect_op(ps, ":"))
-        {
+        if (key == NULL || !ax_parse_push(ps, &list, key) ||
+            !ax_parse_expect_op(ps, ":")) {
             return NULL;
         }
 
@@ -148,9 +147,8 @@ parse_name(struct ax_parser *ps)
     if (ax_parse_accept_name(ps, "true") || ax_parse_accept_name(ps, "True")) {
         return const_node(ps, ax_value_bool(pool, true));
     }
-    if (ax_parse_accept_name(ps, "false")
-        || ax_parse_accept_name(ps, "False"))
-    {
+    if (ax_parse_accept_name(ps, "false") ||
+        ax_parse_accept_name(ps, "False")) {
         return const_node(ps, ax_value_bool(pool, false));
     }
     if (ax_parse_accept_name(ps, "none") || ax_parse_accept_name(ps, "None")) {
@@ -197,7 +195,7 @@ parse_primary(struct ax_parser *ps)
         return parse_dict(ps);
     }
     return ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX, "unexpected '%.*s'",
-                         (int) (t->n < 32 ? t->n : 32), t->p);
+                         (int)(t->n < 32 ? t->n : 32), t->p);
 }
 
 
@@ -206,13 +204,13 @@ parse_primary(struct ax_parser *ps)
 bool
 ax_parse_arguments(struct ax_parser *ps, struct ax_node *node)
 {
-    struct ax_nodes list = { 0 }, values = { 0 };
-    struct ax_nodes names = { 0 };     /* nodes only to carry the names */
+    struct ax_nodes list = {0}, values = {0};
+    struct ax_nodes names = {0}; /* nodes only to carry the names */
 
     while (!ax_parse_accept_op(ps, ")")) {
-        bool keyword = ps->t->kind == AX_T_NAME
-                       && ps->t[1].kind == AX_T_OPERATOR
-                       && ps->t[1].n == 1 && ps->t[1].p[0] == '=';
+        bool keyword = ps->t->kind == AX_T_NAME &&
+                       ps->t[1].kind == AX_T_OPERATOR && ps->t[1].n == 1 &&
+                       ps->t[1].p[0] == '=';
         if (keyword) {
             struct ax_node *name = ax_parse_node(ps, AX_N_NAME);
 
@@ -236,9 +234,8 @@ ax_parse_arguments(struct ax_parser *ps, struct ax_node *node)
 
         struct ax_node *value = ax_parse_expression(ps);
 
-        if (value == NULL
-            || !ax_parse_push(ps, keyword ? &values : &list, value))
-        {
+        if (value == NULL ||
+            !ax_parse_push(ps, keyword ? &values : &list, value)) {
             return false;
         }
         if (!ax_parse_accept_op(ps, ",") && !ax_parse_is_op(ps, ")")) {
@@ -249,8 +246,8 @@ ax_parse_arguments(struct ax_parser *ps, struct ax_node *node)
     freeze(node, &list);
     node->keyword_values = values.p;
     node->n_keywords = values.n;
-    node->keywords = ax_pool_alloc(ps->pool, (values.n + 1)
-                                             * sizeof(*node->keywords));
+    node->keywords =
+        ax_pool_alloc(ps->pool, (values.n + 1) * sizeof(*node->keywords));
     if (node->keywords == NULL) {
         return false;
     }
@@ -279,13 +276,13 @@ static struct ax_node *
 parse_subscript(struct ax_parser *ps, struct ax_node *object)
 {
     struct ax_node *node = ax_parse_node(ps, AX_N_SLICE);
-    struct ax_node *parts[3] = { NULL, NULL, NULL };
+    struct ax_node *parts[3] = {NULL, NULL, NULL};
     uint32_t n = 0;
 
     if (node == NULL) {
         return NULL;
     }
-    for ( ;; ) {
+    for (;;) {
         if (!ax_parse_is_op(ps, ":") && !ax_parse_is_op(ps, "]")) {
             parts[n] = ax_parse_expression(ps);
             if (parts[n] == NULL) {
@@ -324,8 +321,8 @@ static struct ax_node *
 parse_attribute(struct ax_parser *ps, struct ax_node *object)
 {
     const struct ax_token *t = ps->t;
-    struct ax_node *node = ax_parse_node(ps, t->kind == AX_T_INTEGER
-                                             ? AX_N_ITEM : AX_N_ATTRIBUTE);
+    struct ax_node *node =
+        ax_parse_node(ps, t->kind == AX_T_INTEGER ? AX_N_ITEM : AX_N_ATTRIBUTE);
     if (node == NULL) {
         return NULL;
     }
@@ -401,10 +398,10 @@ bare_argument(const struct ax_parser *ps)
 {
     switch (ps->t->kind) {
     case AX_T_NAME:
-        return !ax_parse_is_name(ps, "else") && !ax_parse_is_name(ps, "or")
-               && !ax_parse_is_name(ps, "and") && !ax_parse_is_name(ps, "is")
-               && !ax_parse_is_name(ps, "if") && !ax_parse_is_name(ps, "in")
-               && !ax_parse_is_name(ps, "not");
+        return !ax_parse_is_name(ps, "else") && !ax_parse_is_name(ps, "or") &&
+               !ax_parse_is_name(ps, "and") && !ax_parse_is_name(ps, "is") &&
+               !ax_parse_is_name(ps, "if") && !ax_parse_is_name(ps, "in") &&
+               !ax_parse_is_name(ps, "not");
     case AX_T_STRING:
     case AX_T_INTEGER:
     case AX_T_FLOAT:
@@ -435,7 +432,7 @@ parse_test(struct ax_parser *ps, struct ax_node *object)
     }
     if (bare_argument(ps)) {
         struct ax_node *arg = ax_parse_postfix(ps, parse_primary(ps));
-        struct ax_nodes list = { 0 };
+        struct ax_nodes list = {0};
 
         if (arg == NULL || !ax_parse_push(ps, &list, arg)) {
             return NULL;
@@ -492,27 +489,29 @@ parse_unary(struct ax_parser *ps, bool with_filters)
 
 
 struct op_name {
-    const char        *text;
-    enum ax_operator   op;
+    const char *text;
+    enum ax_operator op;
 };
 
-static const struct op_name  pow_ops[] = { { "**", AX_OP_POW }, { NULL, 0 } };
-static const struct op_name  mul_ops[] = {
-    { "*", AX_OP_MUL }, { "/", AX_OP_DIV }, { "//", AX_OP_FLOOR_DIV },
-    { "%", AX_OP_MOD }, { NULL, 0 } };
-static const struct op_name  add_ops[] = {
-    { "+", AX_OP_ADD }, { "-", AX_OP_SUB }, { NULL, 0 } };
-static const struct op_name  compare_ops[] = {
-    { "==", AX_OP_EQ }, { "!=", AX_OP_NE }, { "<", AX_OP_LT },
-    { "<=", AX_OP_LE }, { ">", AX_OP_GT }, { ">=", AX_OP_GE }, { NULL, 0 } };
+static const struct op_name pow_ops[] = {{"**", AX_OP_POW}, {NULL, 0}};
+static const struct op_name mul_ops[] = {{"*", AX_OP_MUL},
+                                         {"/", AX_OP_DIV},
+                                         {"//", AX_OP_FLOOR_DIV},
+                                         {"%", AX_OP_MOD},
+                                         {NULL, 0}};
+static const struct op_name add_ops[] = {
+    {"+", AX_OP_ADD}, {"-", AX_OP_SUB}, {NULL, 0}};
+static const struct op_name compare_ops[] = {
+    {"==", AX_OP_EQ}, {"!=", AX_OP_NE}, {"<", AX_OP_LT}, {"<=", AX_OP_LE},
+    {">", AX_OP_GT},  {">=", AX_OP_GE}, {NULL, 0}};
 
 
 static bool
 accept_operator(struct ax_parser *ps, const struct op_name *ops, uint8_t *op)
 {
-    for ( ; ops->text != NULL; ops++) {
+    for (; ops->text != NULL; ops++) {
         if (ax_parse_accept_op(ps, ops->text)) {
-            *op = (uint8_t) ops->op;
+            *op = (uint8_t)ops->op;
             return true;
         }
     }
@@ -521,8 +520,7 @@ accept_operator(struct ax_parser *ps, const struct op_name *ops, uint8_t *op)
 
 
 static bool
-accept_comparison(struct ax_parser *ps, const struct op_name *ops,
-    uint8_t *op)
+accept_comparison(struct ax_parser *ps, const struct op_name *ops, uint8_t *op)
 {
     if (accept_operator(ps, ops, op)) {
         return true;
@@ -531,9 +529,8 @@ accept_comparison(struct ax_parser *ps, const struct op_name *ops,
         *op = AX_OP_IN;
         return true;
     }
-    if (ax_parse_is_name(ps, "not") && ps->t[1].kind == AX_T_NAME
-        && ps->t[1].n == 2 && memcmp(ps->t[1].p, "in", 2) == 0)
-    {
+    if (ax_parse_is_name(ps, "not") && ps->t[1].kind == AX_T_NAME &&
+        ps->t[1].n == 2 && memcmp(ps->t[1].p, "in", 2) == 0) {
         ps->t += 2;
         *op = AX_OP_NOT_IN;
         return true;
@@ -544,17 +541,17 @@ accept_comparison(struct ax_parser *ps, const struct op_name *ops,
 
 typedef struct ax_node *(*operand_fn)(struct ax_parser *ps);
 typedef bool (*accept_fn)(struct ax_parser *ps, const struct op_name *ops,
-    uint8_t *op);
+                          uint8_t *op);
 
 
 /* operand (op operand)*: the operand alone, or one flat node. */
 static struct ax_node *
 parse_chain(struct ax_parser *ps, enum ax_node_kind kind, operand_fn operand,
-    accept_fn accept, const struct op_name *ops)
+            accept_fn accept, const struct op_name *ops)
 {
     struct ax_node *first = operand(ps);
     struct ax_node *node = NULL;
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
     struct ax_buf *codes = NULL;
     uint8_t op;
 
@@ -568,13 +565,13 @@ parse_chain(struct ax_parser *ps, enum ax_node_kind kind, operand_fn operand,
             node = ax_parse_node(ps, kind);
             codes = ax_buf_new(ps->pool);
         }
-        ax_buf_bytes(ps->pool, codes, (const char *) &op, 1, true);
+        ax_buf_bytes(ps->pool, codes, (const char *)&op, 1, true);
     }
     if (node == NULL || ax_pool_error(ps->pool) != 0) {
         return list.n == 0 ? first : NULL;
     }
     node->a = first;
-    node->ops = (uint8_t *) codes->p;
+    node->ops = (uint8_t *)codes->p;
     return freeze(node, &list);
 }
 
@@ -604,18 +601,17 @@ parse_mul(struct ax_parser *ps)
 
 /* first (word|op operand)*: a flat list of all operands. */
 static struct ax_node *
-parse_list_of(struct ax_parser *ps, enum ax_node_kind kind,
-    operand_fn operand, const char *op, const char *word)
+parse_list_of(struct ax_parser *ps, enum ax_node_kind kind, operand_fn operand,
+              const char *op, const char *word)
 {
     struct ax_node *first = operand(ps);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
 
     if (first == NULL || !ax_parse_push(ps, &list, first)) {
         return NULL;
     }
     while (op != NULL ? ax_parse_accept_op(ps, op)
-                      : ax_parse_accept_name(ps, word))
-    {
+                      : ax_parse_accept_name(ps, word)) {
         struct ax_node *next = operand(ps);
 
         if (next == NULL || !ax_parse_push(ps, &list, next)) {
@@ -721,22 +717,22 @@ ax_parse_expression(struct ax_parser *ps)
 static bool
 tuple_ends(const struct ax_parser *ps)
 {
-    return ps->t->kind == AX_T_BLOCK_END || ps->t->kind == AX_T_OUTPUT_END
-           || ps->t->kind == AX_T_END || ax_parse_is_op(ps, ")")
-           || ax_parse_is_op(ps, "=") || ax_parse_is_name(ps, "in")
-           || ax_parse_is_name(ps, "recursive");
+    return ps->t->kind == AX_T_BLOCK_END || ps->t->kind == AX_T_OUTPUT_END ||
+           ps->t->kind == AX_T_END || ax_parse_is_op(ps, ")") ||
+           ax_parse_is_op(ps, "=") || ax_parse_is_name(ps, "in") ||
+           ax_parse_is_name(ps, "recursive");
 }
 
 
 struct ax_node *
 ax_parse_tuple(struct ax_parser *ps, bool without_if)
 {
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
     bool comma = false;
 
-    for ( ;; ) {
-        struct ax_node *item = without_if ? parse_or(ps)
-                                          : ax_parse_expression(ps);
+    for (;;) {
+        struct ax_node *item =
+            without_if ? parse_or(ps) : ax_parse_expression(ps);
 
         if (item == NULL || !ax_parse_push(ps, &list, item)) {
             return NULL;

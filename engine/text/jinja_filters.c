@@ -13,17 +13,14 @@
 
 static struct ax_value *
 filter_default(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+               const struct ax_call *call)
 {
     struct ax_value *otherwise = ax_arg(call, 0, "default_value");
     struct ax_value *boolean = ax_arg(call, 1, "boolean");
 
-    if (v->kind == AX_V_UNDEFINED
-        || (boolean != NULL && ax_jinja_truth(boolean)
-            && !ax_jinja_truth(v)))
-    {
-        return otherwise != NULL ? otherwise
-                                 : ax_value_literal(j->pool, "");
+    if (v->kind == AX_V_UNDEFINED ||
+        (boolean != NULL && ax_jinja_truth(boolean) && !ax_jinja_truth(v))) {
+        return otherwise != NULL ? otherwise : ax_value_literal(j->pool, "");
     }
     return v;
 }
@@ -31,9 +28,9 @@ filter_default(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_string(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     return ax_jinja_string(j, v);
 }
 
@@ -41,39 +38,35 @@ filter_string(struct ax_jinja *j, struct ax_value *v,
 /* A method of str(v) under a filter's name. */
 static struct ax_value *
 as_method(struct ax_jinja *j, struct ax_value *v, const char *name,
-    const struct ax_call *call)
+          const struct ax_call *call)
 {
     struct ax_value *text = ax_jinja_string(j, v);
-    struct ax_value *fn = text != NULL
-                          ? ax_jinja_method(j, text, name, strlen(name))
-                          : NULL;
+    struct ax_value *fn =
+        text != NULL ? ax_jinja_method(j, text, name, strlen(name)) : NULL;
 
     return fn != NULL ? ax_jinja_call(j, fn, call) : NULL;
 }
 
 
 static struct ax_value *
-filter_trim(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_trim(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *chars = ax_arg(call, 0, "chars");
-    struct ax_call inner = { .args = &chars, .n = chars != NULL };
+    struct ax_call inner = {.args = &chars, .n = chars != NULL};
 
     return as_method(j, v, "strip", &inner);
 }
 
 
 static struct ax_value *
-filter_upper(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_upper(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     return as_method(j, v, "upper", call);
 }
 
 
 static struct ax_value *
-filter_lower(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_lower(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     return as_method(j, v, "lower", call);
 }
@@ -81,7 +74,7 @@ filter_lower(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_capitalize(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+                  const struct ax_call *call)
 {
     return as_method(j, v, "capitalize", call);
 }
@@ -89,17 +82,14 @@ filter_capitalize(struct ax_jinja *j, struct ax_value *v,
 
 /* Jinja's title: a word starts behind white space, -, (, {, [ or <. */
 static struct ax_value *
-filter_title(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_title(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *text = ax_jinja_string(j, v);
     struct ax_buf *b = ax_buf_new(j->pool);
     size_t from = 0;
 
-    (void) call;
-    if (text == NULL || b == NULL
-        || !ax_jinja_charge(j, 1 + text->u.s.n / 4))
-    {
+    (void)call;
+    if (text == NULL || b == NULL || !ax_jinja_charge(j, 1 + text->u.s.n / 4)) {
         return NULL;
     }
     for (size_t at = 0; at <= text->u.s.n; at++) {
@@ -130,7 +120,7 @@ filter_title(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_replace(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+               const struct ax_call *call)
 {
     struct ax_value *text = ax_jinja_string(j, v);
     struct ax_value *from = ax_arg(call, 0, "old");
@@ -143,9 +133,8 @@ filter_replace(struct ax_jinja *j, struct ax_value *v,
     if (text == NULL || from == NULL || to == NULL) {
         return NULL;
     }
-    if (most != NULL && most->kind != AX_V_NONE
-        && !ax_jinja_integer(j, most, &count))
-    {
+    if (most != NULL && most->kind != AX_V_NONE &&
+        !ax_jinja_integer(j, most, &count)) {
         return NULL;
     }
     return ax_jinja_replace(j, &text->u.s, &from->u.s, &to->u.s, count);
@@ -154,27 +143,25 @@ filter_replace(struct ax_jinja *j, struct ax_value *v,
 
 /* Marks text as safe HTML; without autoescape there is nothing to mark. */
 static struct ax_value *
-filter_safe(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_safe(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     return ax_jinja_string(j, v);
 }
 
 
 static struct ax_value *
 filter_escape(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
-    static const char *const  from[] = { "&", "<", ">", "'", "\"" };
-    static const char *const  to[] = { "&amp;", "&lt;", "&gt;", "&#39;",
-                                       "&#34;" };
+    static const char *const from[] = {"&", "<", ">", "'", "\""};
+    static const char *const to[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
     struct ax_value *text = ax_jinja_string(j, v);
 
-    (void) call;
+    (void)call;
     for (size_t i = 0; text != NULL && i < 5; i++) {
-        struct ax_string a = { from[i], 1, NULL, NULL, true };
-        struct ax_string b = { to[i], strlen(to[i]), NULL, NULL, true };
+        struct ax_string a = {from[i], 1, NULL, NULL, true};
+        struct ax_string b = {to[i], strlen(to[i]), NULL, NULL, true};
 
         text = ax_jinja_replace(j, &text->u.s, &a, &b, -1);
     }
@@ -193,7 +180,8 @@ indentation(struct ax_jinja *j, struct ax_value *width)
     }
     width = width != NULL ? width : ax_value_int(j->pool, 4);
     return blank != NULL && width != NULL
-           ? ax_jinja_arithmetic(j, AX_OP_MUL, blank, width) : NULL;
+               ? ax_jinja_arithmetic(j, AX_OP_MUL, blank, width)
+               : NULL;
 }
 
 
@@ -203,7 +191,7 @@ indentation(struct ax_jinja *j, struct ax_value *width)
  */
 static struct ax_value *
 filter_indent(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     struct ax_value *first = ax_arg(call, 1, "first");
     struct ax_value *blank = ax_arg(call, 2, "blank");
@@ -211,15 +199,15 @@ filter_indent(struct ax_jinja *j, struct ax_value *v,
     struct ax_value *text = ax_jinja_string(j, v);
     struct ax_value *newline = ax_value_literal(j->pool, "\n");
     struct ax_buf *b = ax_buf_new(j->pool);
-    struct ax_call none = { 0 };
+    struct ax_call none = {0};
 
     if (space == NULL || text == NULL || newline == NULL) {
         return NULL;
     }
     text = ax_string_concat(j->pool, &text->u.s, &newline->u.s);
 
-    struct ax_value *lines = text != NULL
-                             ? as_method(j, text, "splitlines", &none) : NULL;
+    struct ax_value *lines =
+        text != NULL ? as_method(j, text, "splitlines", &none) : NULL;
     bool blanks = blank != NULL && ax_jinja_truth(blank);
 
     for (size_t i = 0; lines != NULL && i < lines->u.list.n; i++) {
@@ -247,7 +235,7 @@ filter_indent(struct ax_jinja *j, struct ax_value *v,
 /* The number that text spells, white space around allowed. */
 static bool
 parse_number(const struct ax_string *s, int base, double *f, int64_t *i,
-    bool *is_int)
+             bool *is_int)
 {
     struct ax_string digits = ax_jinja_strip(s, 'b', NULL);
     char text[400], *end;
@@ -260,7 +248,7 @@ parse_number(const struct ax_string *s, int base, double *f, int64_t *i,
     *i = strtoll(text, &end, base);
     *is_int = *end == '\0';
     if (*is_int) {
-        *f = (double) *i;
+        *f = (double)*i;
         return true;
     }
     if (strpbrk(text, "xXpP") != NULL) {
@@ -272,8 +260,7 @@ parse_number(const struct ax_string *s, int base, double *f, int64_t *i,
 
 
 static struct ax_value *
-filter_int(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_int(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *otherwise = ax_arg(call, 0, "default");
     struct ax_value *base = ax_arg(call, 1, "base");
@@ -294,21 +281,20 @@ filter_int(struct ax_jinja *j, struct ax_value *v,
         f = v->u.f;
         ok = true;
     } else if (v->kind == AX_V_STRING && radix >= 2 && radix <= 36) {
-        ok = parse_number(&v->u.s, (int) radix, &f, &i, &is_int);
+        ok = parse_number(&v->u.s, (int)radix, &f, &i, &is_int);
     }
     if (ok && is_int) {
         return ax_value_int(j->pool, i);
     }
     if (ok && f > -9.2e18 && f < 9.2e18) {
-        return ax_value_int(j->pool, (int64_t) f);
+        return ax_value_int(j->pool, (int64_t)f);
     }
     return otherwise != NULL ? otherwise : ax_value_int(j->pool, 0);
 }
 
 
 static struct ax_value *
-filter_float(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_float(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *otherwise = ax_arg(call, 0, "default");
     double f = 0;
@@ -319,8 +305,8 @@ filter_float(struct ax_jinja *j, struct ax_value *v,
         return v;
     }
     if (v->kind == AX_V_INT || v->kind == AX_V_BOOL) {
-        return ax_value_float(j->pool, v->kind == AX_V_INT ? (double) v->u.i
-                                                           : v->u.b);
+        return ax_value_float(j->pool,
+                              v->kind == AX_V_INT ? (double)v->u.i : v->u.b);
     }
     if (v->kind == AX_V_STRING && parse_number(&v->u.s, 10, &f, &i, &is_int)) {
         return ax_value_float(j->pool, f);
@@ -330,13 +316,12 @@ filter_float(struct ax_jinja *j, struct ax_value *v,
 
 
 static struct ax_value *
-filter_abs(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_abs(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *zero = ax_value_int(j->pool, 0);
     bool negative;
 
-    (void) call;
+    (void)call;
     if (zero == NULL || !ax_jinja_less(j, v, zero, &negative)) {
         return NULL;
     }
@@ -346,33 +331,29 @@ filter_abs(struct ax_jinja *j, struct ax_value *v,
 
 /* round(precision=0, method='common'); halves go to even, as in Python. */
 static struct ax_value *
-filter_round(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_round(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *precision = ax_arg(call, 0, "precision");
     struct ax_value *method = ax_arg(call, 1, "method");
-    struct ax_call none = { 0 };
+    struct ax_call none = {0};
     int64_t digits = 0;
 
     v = filter_float(j, v, &none);
-    if (v == NULL || (precision != NULL
-                      && !ax_jinja_integer(j, precision, &digits)))
-    {
+    if (v == NULL ||
+        (precision != NULL && !ax_jinja_integer(j, precision, &digits))) {
         return NULL;
     }
     if (digits < -300 || digits > 300) {
         return v;
     }
 
-    double scale = pow(10, (double) digits), f = v->u.f * scale;
+    double scale = pow(10, (double)digits), f = v->u.f * scale;
 
-    if (method != NULL && method->kind == AX_V_STRING
-        && ax_string_is(&method->u.s, "ceil"))
-    {
+    if (method != NULL && method->kind == AX_V_STRING &&
+        ax_string_is(&method->u.s, "ceil")) {
         f = ceil(f);
-    } else if (method != NULL && method->kind == AX_V_STRING
-               && ax_string_is(&method->u.s, "floor"))
-    {
+    } else if (method != NULL && method->kind == AX_V_STRING &&
+               ax_string_is(&method->u.s, "floor")) {
         f = floor(f);
     } else {
         f = nearbyint(f);
@@ -383,13 +364,13 @@ filter_round(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_wordcount(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+                 const struct ax_call *call)
 {
-    struct ax_call none = { 0 };
+    struct ax_call none = {0};
     struct ax_value *words = as_method(j, v, "split", &none);
 
-    (void) call;
-    return words != NULL ? ax_value_int(j->pool, (int64_t) words->u.list.n)
+    (void)call;
+    return words != NULL ? ax_value_int(j->pool, (int64_t)words->u.list.n)
                          : NULL;
 }
 
@@ -397,7 +378,7 @@ filter_wordcount(struct ax_jinja *j, struct ax_value *v,
 /* "%s %s"|format(a, b) */
 static struct ax_value *
 filter_format(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     struct ax_value *args = ax_value_new(j->pool, AX_V_TUPLE);
     struct ax_value *text = ax_jinja_string(j, v);
@@ -405,14 +386,13 @@ filter_format(struct ax_jinja *j, struct ax_value *v,
     for (uint32_t i = 0; args != NULL && i < call->n; i++) {
         ax_list_push(j->pool, &args->u.list, call->args[i]);
     }
-    return args != NULL && text != NULL
-           ? ax_jinja_percent(j, &text->u.s, args) : NULL;
+    return args != NULL && text != NULL ? ax_jinja_percent(j, &text->u.s, args)
+                                        : NULL;
 }
 
 
 static struct ax_value *
-filter_attr(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_attr(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     if (call->n == 0 || call->args[0]->kind != AX_V_STRING) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "attr needs a name");
@@ -426,25 +406,34 @@ filter_attr(struct ax_jinja *j, struct ax_value *v,
 }
 
 
-const struct ax_filter  ax_value_filters[] = {
-    { "default", filter_default }, { "d", filter_default },
-    { "string", filter_string }, { "trim", filter_trim },
-    { "upper", filter_upper }, { "lower", filter_lower },
-    { "capitalize", filter_capitalize }, { "title", filter_title },
-    { "replace", filter_replace }, { "safe", filter_safe },
-    { "escape", filter_escape }, { "e", filter_escape },
-    { "indent", filter_indent }, { "tojson", ax_jinja_json },
-    { "int", filter_int }, { "float", filter_float }, { "abs", filter_abs },
-    { "round", filter_round }, { "wordcount", filter_wordcount },
-    { "format", filter_format }, { "attr", filter_attr },
-    { NULL, NULL }
-};
+const struct ax_filter ax_value_filters[] = {{"default", filter_default},
+                                             {"d", filter_default},
+                                             {"string", filter_string},
+                                             {"trim", filter_trim},
+                                             {"upper", filter_upper},
+                                             {"lower", filter_lower},
+                                             {"capitalize", filter_capitalize},
+                                             {"title", filter_title},
+                                             {"replace", filter_replace},
+                                             {"safe", filter_safe},
+                                             {"escape", filter_escape},
+                                             {"e", filter_escape},
+                                             {"indent", filter_indent},
+                                             {"tojson", ax_jinja_json},
+                                             {"int", filter_int},
+                                             {"float", filter_float},
+                                             {"abs", filter_abs},
+                                             {"round", filter_round},
+                                             {"wordcount", filter_wordcount},
+                                             {"format", filter_format},
+                                             {"attr", filter_attr},
+                                             {NULL, NULL}};
 
 
 static const struct ax_filter *
 find_filter(const struct ax_filter *filters, const char *name)
 {
-    for ( ; filters->name != NULL; filters++) {
+    for (; filters->name != NULL; filters++) {
         if (strcmp(filters->name, name) == 0) {
             return filters;
         }
@@ -458,15 +447,14 @@ ax_jinja_filter(const char *name)
 {
     const struct ax_filter *filter = find_filter(ax_value_filters, name);
 
-    return filter != NULL ? filter
-                          : find_filter(ax_sequence_filters, name);
+    return filter != NULL ? filter : find_filter(ax_sequence_filters, name);
 }
 
 
 /* An unknown filter fails where it is used, not where it is written. */
 struct ax_value *
-ax_jinja_apply_filter(struct ax_jinja *j, const char *name,
-    const void *builtin, struct ax_value *value, const struct ax_call *call)
+ax_jinja_apply_filter(struct ax_jinja *j, const char *name, const void *builtin,
+                      struct ax_value *value, const struct ax_call *call)
 {
     const struct ax_filter *filter = builtin;
 

@@ -8,12 +8,12 @@
 
 
 struct ax_filter {
-    const char      *name;     /* NULL ends a table */
-    ax_function_fn   fn;       /* self is the value filtered */
+    const char *name;  /* NULL ends a table */
+    ax_function_fn fn; /* self is the value filtered */
 };
 
 
-extern const struct ax_filter  ax_value_filters[];
-extern const struct ax_filter  ax_sequence_filters[];
+extern const struct ax_filter ax_value_filters[];
+extern const struct ax_filter ax_sequence_filters[];
 
 #endif /* AX_TEXT_JINJA_FILTERS_H */

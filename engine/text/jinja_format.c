@@ -15,17 +15,17 @@
 #include "engine/text/utf8.h"
 
 
-#define WIDTH_MAX  1000
+#define WIDTH_MAX 1000
 
 
 struct spec {
-    char     fill;
-    char     align;            /* '<' '>' '^', 0: the type's default */
-    bool     comma;
-    bool     plus;
-    int      width;
-    int      precision;        /* -1: none */
-    char     type;             /* 0: str() */
+    char fill;
+    char align; /* '<' '>' '^', 0: the type's default */
+    bool comma;
+    bool plus;
+    int width;
+    int precision; /* -1: none */
+    char type;     /* 0: str() */
 };
 
 
@@ -34,7 +34,7 @@ fail_format(struct ax_jinja *j, const char *p, size_t n)
 {
     return ax_jinja_fail(j, AX_TEXT_UNSUPPORTED,
                          "format '%.*s' is not supported",
-                         (int) (n < 32 ? n : 32), p);
+                         (int)(n < 32 ? n : 32), p);
 }
 
 
@@ -66,10 +66,10 @@ pad(struct ax_jinja *j, struct ax_buf *b, size_t n, char fill)
 
 static void
 add_padded(struct ax_jinja *j, struct ax_buf *b, const struct ax_string *s,
-    const struct spec *sp, char align)
+           const struct spec *sp, char align)
 {
     size_t have = ax_utf8_count(s->p, s->n);
-    size_t room = (size_t) sp->width > have ? (size_t) sp->width - have : 0;
+    size_t room = (size_t)sp->width > have ? (size_t)sp->width - have : 0;
     size_t left = align == '>' ? room : align == '^' ? room / 2 : 0;
 
     pad(j, b, left, sp->fill);
@@ -88,7 +88,7 @@ add_commas(char *text, size_t size)
     while (text[end] >= '0' && text[end] <= '9') {
         end++;
     }
-    for (size_t at = end; at > start + 3 && strlen(text) + 2 < size; ) {
+    for (size_t at = end; at > start + 3 && strlen(text) + 2 < size;) {
         at -= 3;
         memmove(text + at + 1, text + at, strlen(text + at) + 1);
         text[at] = ',';
@@ -98,24 +98,24 @@ add_commas(char *text, size_t size)
 
 /* A number by its type letter; false if the letter is not for numbers. */
 static bool
-number_text(struct ax_jinja *j, const struct ax_value *v,
-    const struct spec *sp, char *text, size_t size)
+number_text(struct ax_jinja *j, const struct ax_value *v, const struct spec *sp,
+            char *text, size_t size)
 {
     bool is_float = v->kind == AX_V_FLOAT;
     int64_t i = is_float ? 0 : v->kind == AX_V_BOOL ? v->u.b : v->u.i;
-    double f = is_float ? v->u.f : (double) i;
+    double f = is_float ? v->u.f : (double)i;
 
     switch (sp->type) {
     case 'd':
     case 'i':
         if (is_float) {
-            i = f > -9e18 && f < 9e18 ? (int64_t) f : 0;
+            i = f > -9e18 && f < 9e18 ? (int64_t)f : 0;
         }
         snprintf(text, size, sp->plus ? "%+" PRId64 : "%" PRId64, i);
         break;
     case 'x':
         snprintf(text, size, i < 0 ? "-%" PRIx64 : "%" PRIx64,
-                 i < 0 ? -(uint64_t) i : (uint64_t) i);
+                 i < 0 ? -(uint64_t)i : (uint64_t)i);
         break;
     case '%':
         f *= 100;
@@ -127,12 +127,10 @@ number_text(struct ax_jinja *j, const struct ax_value *v,
                  sp->type == '%' ? "%" : "");
         break;
     case 'e':
-        snprintf(text, size, "%.*e", sp->precision < 0 ? 6 : sp->precision,
-                 f);
+        snprintf(text, size, "%.*e", sp->precision < 0 ? 6 : sp->precision, f);
         break;
     case 'g':
-        snprintf(text, size, "%.*g", sp->precision < 0 ? 6 : sp->precision,
-                 f);
+        snprintf(text, size, "%.*g", sp->precision < 0 ? 6 : sp->precision, f);
         break;
     default:
         fail_format(j, &sp->type, 1);
@@ -147,12 +145,11 @@ number_text(struct ax_jinja *j, const struct ax_value *v,
 
 static bool
 add_number(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
-    const struct spec *sp)
+           const struct spec *sp)
 {
     char text[2048];
 
-    if (v->kind != AX_V_INT && v->kind != AX_V_BOOL && v->kind != AX_V_FLOAT)
-    {
+    if (v->kind != AX_V_INT && v->kind != AX_V_BOOL && v->kind != AX_V_FLOAT) {
         ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                       "format %c: a number is required, not %s", sp->type,
                       ax_jinja_type_name(v));
@@ -162,7 +159,7 @@ add_number(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
         return false;
     }
 
-    struct ax_string s = { text, strlen(text), NULL, NULL, true };
+    struct ax_string s = {text, strlen(text), NULL, NULL, true};
     bool zeros = sp->fill == '0' && sp->align == 0;
 
     if (zeros && (text[0] == '-' || text[0] == '+')) {
@@ -192,14 +189,14 @@ repr_value(struct ax_jinja *j, struct ax_value *v)
     }
 
     /* the repr of a list of one, without its brackets */
-    return ax_value_view(j->pool, ax_string_slice(&list->u.s, 1,
-                                                  list->u.s.n - 2));
+    return ax_value_view(j->pool,
+                         ax_string_slice(&list->u.s, 1, list->u.s.n - 2));
 }
 
 
 static bool
 add_value(struct ax_jinja *j, struct ax_buf *b, struct ax_value *v,
-    const struct spec *sp)
+          const struct spec *sp)
 {
     bool number = v->kind == AX_V_INT || v->kind == AX_V_FLOAT;
 
@@ -225,8 +222,10 @@ add_value(struct ax_jinja *j, struct ax_buf *b, struct ax_value *v,
             return false;
         }
     }
-    add_padded(j, b, &text->u.s, sp, sp->align != 0 ? sp->align
-                                     : number ? '>' : '<');
+    add_padded(j, b, &text->u.s, sp,
+               sp->align != 0 ? sp->align
+               : number       ? '>'
+                              : '<');
     return true;
 }
 
@@ -240,9 +239,9 @@ percent_spec(const char *p, size_t n, struct spec *sp, bool *repr)
     size_t i = 0;
     bool left = false;
 
-    *sp = (struct spec) { .fill = ' ', .precision = -1 };
+    *sp = (struct spec){.fill = ' ', .precision = -1};
     *repr = false;
-    for ( ; i < n && strchr("-0+ #", p[i]) != NULL && p[i] != '\0'; i++) {
+    for (; i < n && strchr("-0+ #", p[i]) != NULL && p[i] != '\0'; i++) {
         left |= p[i] == '-';
         sp->fill = p[i] == '0' ? '0' : sp->fill;
         sp->plus |= p[i] == '+';
@@ -271,7 +270,7 @@ percent_spec(const char *p, size_t n, struct spec *sp, bool *repr)
 
 struct ax_value *
 ax_jinja_percent(struct ax_jinja *j, const struct ax_string *format,
-    struct ax_value *args)
+                 struct ax_value *args)
 {
     struct ax_buf *b = ax_buf_new(j->pool);
     size_t used = 0, at = 0;
@@ -289,8 +288,8 @@ ax_jinja_percent(struct ax_jinja *j, const struct ax_string *format,
             break;
         }
 
-        size_t len = percent_spec(format->p + next + 1,
-                                  format->n - next - 1, &sp, &repr);
+        size_t len = percent_spec(format->p + next + 1, format->n - next - 1,
+                                  &sp, &repr);
         if (len == 0) {
             return fail_format(j, format->p + next, format->n - next);
         }
@@ -304,8 +303,8 @@ ax_jinja_percent(struct ax_jinja *j, const struct ax_string *format,
                                  "not enough arguments for format string");
         }
 
-        struct ax_value *v = args->kind == AX_V_TUPLE
-                             ? args->u.list.items[used] : args;
+        struct ax_value *v =
+            args->kind == AX_V_TUPLE ? args->u.list.items[used] : args;
         used++;
         v = repr ? repr_value(j, v) : v;
         if (v == NULL || !add_value(j, b, v, &sp)) {
@@ -335,7 +334,7 @@ field_spec(struct ax_jinja *j, const char *p, size_t n, struct spec *sp)
 {
     size_t i = 0;
 
-    *sp = (struct spec) { .fill = ' ', .precision = -1 };
+    *sp = (struct spec){.fill = ' ', .precision = -1};
     if (n >= 2 && is_align(p[1])) {
         sp->fill = p[0];
         sp->align = p[1];
@@ -383,22 +382,19 @@ field_path(struct ax_jinja *j, struct ax_value *v, const char *p, size_t n)
         bool item = p[i] == '[';
         int index;
 
-        while (end < n && (item ? p[end] != ']'
-                                : p[end] != '.' && p[end] != '['))
-        {
+        while (end < n &&
+               (item ? p[end] != ']' : p[end] != '.' && p[end] != '[')) {
             end++;
         }
-        if (end == start || (item && end == n)
-            || (!item && p[i] != '.') || !ax_jinja_charge(j, 1))
-        {
+        if (end == start || (item && end == n) || (!item && p[i] != '.') ||
+            !ax_jinja_charge(j, 1)) {
             return j->rc != 0 ? NULL : fail_format(j, p, n);
         }
 
-        struct ax_value *key = ax_value_string(j->pool, p + start,
-                                               end - start, true);
-        if (item && read_number(p + start, end - start, &index)
-                    == end - start)
-        {
+        struct ax_value *key =
+            ax_value_string(j->pool, p + start, end - start, true);
+        if (item &&
+            read_number(p + start, end - start, &index) == end - start) {
             key = ax_value_int(j->pool, index);
         }
         if (key == NULL) {
@@ -414,7 +410,7 @@ field_path(struct ax_jinja *j, struct ax_value *v, const char *p, size_t n)
 
 static struct ax_value *
 field_value(struct ax_jinja *j, const char *p, size_t n,
-    const struct ax_call *call, uint32_t *next)
+            const struct ax_call *call, uint32_t *next)
 {
     size_t word = 0;
     struct ax_value *v = NULL;
@@ -426,12 +422,11 @@ field_value(struct ax_jinja *j, const char *p, size_t n,
     if (word == 0) {
         v = *next < call->n ? call->args[(*next)++] : NULL;
     } else if (read_number(p, word, &index) == word) {
-        v = (uint32_t) index < call->n ? call->args[index] : NULL;
+        v = (uint32_t)index < call->n ? call->args[index] : NULL;
     } else {
         for (uint32_t i = 0; i < call->n_names; i++) {
-            if (strlen(call->names[i]) == word
-                && memcmp(call->names[i], p, word) == 0)
-            {
+            if (strlen(call->names[i]) == word &&
+                memcmp(call->names[i], p, word) == 0) {
                 v = call->values[i];
             }
         }
@@ -439,7 +434,7 @@ field_value(struct ax_jinja *j, const char *p, size_t n,
     if (v == NULL) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                              "no argument for format field '%.*s'",
-                             (int) (n < 32 ? n : 32), p);
+                             (int)(n < 32 ? n : 32), p);
     }
     return field_path(j, v, p + word, n - word);
 }
@@ -448,22 +443,21 @@ field_value(struct ax_jinja *j, const char *p, size_t n,
 /* The inside of { }. */
 static bool
 add_field(struct ax_jinja *j, struct ax_buf *b, const char *p, size_t n,
-    const struct ax_call *call, uint32_t *next)
+          const struct ax_call *call, uint32_t *next)
 {
     const char *colon = n > 0 ? memchr(p, ':', n) : NULL;
-    size_t path = colon != NULL ? (size_t) (colon - p) : n;
+    size_t path = colon != NULL ? (size_t)(colon - p) : n;
     bool repr = path >= 2 && p[path - 2] == '!' && p[path - 1] == 'r';
     bool text = path >= 2 && p[path - 2] == '!' && p[path - 1] == 's';
     struct spec sp;
 
     if (!field_spec(j, colon != NULL ? colon + 1 : p,
-                    colon != NULL ? n - path - 1 : 0, &sp))
-    {
+                    colon != NULL ? n - path - 1 : 0, &sp)) {
         return false;
     }
 
-    struct ax_value *v = field_value(j, p, path - (repr || text ? 2 : 0),
-                                     call, next);
+    struct ax_value *v =
+        field_value(j, p, path - (repr || text ? 2 : 0), call, next);
 
     if (v != NULL && repr) {
         v = repr_value(j, v);
@@ -476,7 +470,7 @@ add_field(struct ax_jinja *j, struct ax_buf *b, const char *p, size_t n,
 
 struct ax_value *
 ax_jinja_format(struct ax_jinja *j, const struct ax_string *format,
-    const struct ax_call *call)
+                const struct ax_call *call)
 {
     struct ax_buf *b = ax_buf_new(j->pool);
     uint32_t next = 0;
@@ -506,10 +500,8 @@ ax_jinja_format(struct ax_jinja *j, const struct ax_string *format,
             return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                                  "single '%c' in format string", c);
         }
-        if (!ax_jinja_charge(j, 1)
-            || !add_field(j, b, format->p + at + 1, end - at - 1, call,
-                          &next))
-        {
+        if (!ax_jinja_charge(j, 1) ||
+            !add_field(j, b, format->p + at + 1, end - at - 1, call, &next)) {
             return NULL;
         }
         at = end + 1;

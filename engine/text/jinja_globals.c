@@ -9,17 +9,17 @@
 #include <time.h>
 
 
-#define FORMAT_MAX  256
+#define FORMAT_MAX 256
 
 
 static struct ax_value *
 global_range(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+             const struct ax_call *call)
 {
-    int64_t bound[3] = { 0, 0, 1 };
+    int64_t bound[3] = {0, 0, 1};
     struct ax_value *list = ax_value_list(j->pool);
 
-    (void) self;
+    (void)self;
     for (uint32_t i = 0; i < call->n && i < 3; i++) {
         if (!ax_jinja_integer(j, call->args[i], &bound[i])) {
             return NULL;
@@ -32,9 +32,8 @@ global_range(struct ax_jinja *j, struct ax_value *self,
     if (call->n == 0 || bound[2] == 0) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "bad range");
     }
-    for (int64_t i = bound[0]; list != NULL
-         && (bound[2] > 0 ? i < bound[1] : i > bound[1]); )
-    {
+    for (int64_t i = bound[0];
+         list != NULL && (bound[2] > 0 ? i < bound[1] : i > bound[1]);) {
         if (!ax_jinja_charge(j, 1)) {
             return NULL;
         }
@@ -50,16 +49,15 @@ global_range(struct ax_jinja *j, struct ax_value *self,
 /* dict(a=1) and dict(other, a=1); the same makes a namespace. */
 static struct ax_value *
 make_dict(struct ax_jinja *j, const struct ax_call *call,
-    enum ax_value_kind kind)
+          enum ax_value_kind kind)
 {
     struct ax_value *dict = ax_value_new(j->pool, kind);
 
     if (dict == NULL || !ax_jinja_charge(j, 1 + call->n_names)) {
         return NULL;
     }
-    if (call->n > 0 && (call->args[0]->kind == AX_V_DICT
-                        || call->args[0]->kind == AX_V_NAMESPACE))
-    {
+    if (call->n > 0 && (call->args[0]->kind == AX_V_DICT ||
+                        call->args[0]->kind == AX_V_NAMESPACE)) {
         const struct ax_dict *from = &call->args[0]->u.dict;
 
         if (!ax_jinja_charge(j, from->n)) {
@@ -79,18 +77,18 @@ make_dict(struct ax_jinja *j, const struct ax_call *call,
 
 static struct ax_value *
 global_dict(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
-    (void) self;
+    (void)self;
     return make_dict(j, call, AX_V_DICT);
 }
 
 
 static struct ax_value *
 global_namespace(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+                 const struct ax_call *call)
 {
-    (void) self;
+    (void)self;
     return make_dict(j, call, AX_V_NAMESPACE);
 }
 
@@ -98,11 +96,11 @@ global_namespace(struct ax_jinja *j, struct ax_value *self,
 /* Nothing at the first call, then the separator; self keeps the state. */
 static struct ax_value *
 joiner_call(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
     struct ax_list *state = &self->u.list;
 
-    (void) call;
+    (void)call;
     if (state->n == 1) {
         ax_value_append(j->pool, self, ax_value_none(j->pool));
         return ax_value_literal(j->pool, "");
@@ -113,12 +111,12 @@ joiner_call(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 global_joiner(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     struct ax_value *sep = ax_arg(call, 0, "sep");
     struct ax_value *state = ax_value_list(j->pool);
 
-    (void) self;
+    (void)self;
     ax_value_append(j->pool, state,
                     sep != NULL ? sep : ax_value_literal(j->pool, ", "));
     return state != NULL ? ax_jinja_function(j, "joiner", joiner_call, state)
@@ -128,34 +126,33 @@ global_joiner(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 global_raise_exception(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+                       const struct ax_call *call)
 {
     struct ax_value *text = call->n > 0 ? ax_jinja_string(j, call->args[0])
                                         : ax_value_literal(j->pool, "");
-    (void) self;
+    (void)self;
     if (text == NULL) {
         return NULL;
     }
-    return ax_jinja_fail(j, AX_TEXT_RAISED, "%.*s",
-                         (int) (text->u.s.n < sizeof(j->error)
-                                ? text->u.s.n : sizeof(j->error)),
-                         text->u.s.p);
+    return ax_jinja_fail(
+        j, AX_TEXT_RAISED, "%.*s",
+        (int)(text->u.s.n < sizeof(j->error) ? text->u.s.n : sizeof(j->error)),
+        text->u.s.p);
 }
 
 
 static struct ax_value *
 global_strftime_now(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+                    const struct ax_call *call)
 {
     struct ax_value *format = ax_arg(call, 0, "format");
     char pattern[FORMAT_MAX + 2], out[4 * FORMAT_MAX];
-    time_t now = (time_t) j->now_s;
+    time_t now = (time_t)j->now_s;
     struct tm tm;
 
-    (void) self;
-    if (format == NULL || format->kind != AX_V_STRING
-        || format->u.s.n >= FORMAT_MAX || gmtime_r(&now, &tm) == NULL)
-    {
+    (void)self;
+    if (format == NULL || format->kind != AX_V_STRING ||
+        format->u.s.n >= FORMAT_MAX || gmtime_r(&now, &tm) == NULL) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                              "strftime_now: bad format or time");
     }
@@ -179,14 +176,14 @@ struct ax_value *
 ax_jinja_global(struct ax_jinja *j, const char *name)
 {
     static const struct {
-        const char      *name;
-        ax_function_fn   fn;
-    } globals[] = {
-        { "range", global_range }, { "dict", global_dict },
-        { "namespace", global_namespace }, { "joiner", global_joiner },
-        { "raise_exception", global_raise_exception },
-        { "strftime_now", global_strftime_now }
-    };
+        const char *name;
+        ax_function_fn fn;
+    } globals[] = {{"range", global_range},
+                   {"dict", global_dict},
+                   {"namespace", global_namespace},
+                   {"joiner", global_joiner},
+                   {"raise_exception", global_raise_exception},
+                   {"strftime_now", global_strftime_now}};
 
     for (size_t i = 0; i < sizeof(globals) / sizeof(globals[0]); i++) {
         if (strcmp(globals[i].name, name) == 0) {

@@ -16,20 +16,20 @@
 #include "engine/text/utf8.h"
 
 
-#define BRACKETS_MAX  64
+#define BRACKETS_MAX 64
 
 
 struct lexer {
-    struct ax_pool         *pool;
-    struct ax_parse_error  *error;
-    const char             *p;
-    size_t                  n;
-    size_t                  at;
-    uint32_t                line;
-    bool                    line_start;    /* the last tag ended a line */
-    struct ax_token        *tokens;
-    size_t                  n_tokens;
-    size_t                  cap;
+    struct ax_pool *pool;
+    struct ax_parse_error *error;
+    const char *p;
+    size_t n;
+    size_t at;
+    uint32_t line;
+    bool line_start; /* the last tag ended a line */
+    struct ax_token *tokens;
+    size_t n_tokens;
+    size_t cap;
 };
 
 
@@ -67,7 +67,7 @@ token_add(struct lexer *lx, enum ax_token_kind kind, const char *p, size_t n)
 
     struct ax_token *t = &lx->tokens[lx->n_tokens++];
 
-    *t = (struct ax_token) { .kind = kind, .line = lx->line, .p = p, .n = n };
+    *t = (struct ax_token){.kind = kind, .line = lx->line, .p = p, .n = n};
     return t;
 }
 
@@ -90,8 +90,8 @@ is_digit(char c)
 static bool
 is_name(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'
-           || (uint8_t) c >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (uint8_t)c >= 0x80;
 }
 
 
@@ -155,9 +155,8 @@ text_token(struct lexer *lx, size_t end, char sign, bool is_output)
     } else if (sign != '+' && !is_output) {
         size_t line = end;
 
-        while (line > start && lx->p[line - 1] != '\n'
-               && is_space(lx->p[line - 1]))
-        {
+        while (line > start && lx->p[line - 1] != '\n' &&
+               is_space(lx->p[line - 1])) {
             line--;
         }
         if (line > start ? lx->p[line - 1] == '\n' : lx->line_start) {
@@ -165,9 +164,8 @@ text_token(struct lexer *lx, size_t end, char sign, bool is_output)
         }
     }
 
-    if (stop > start
-        && token_add(lx, AX_T_TEXT, lx->p + start, stop - start) == NULL)
-    {
+    if (stop > start &&
+        token_add(lx, AX_T_TEXT, lx->p + start, stop - start) == NULL) {
         return false;
     }
     advance(lx, end);
@@ -202,7 +200,7 @@ comment(struct lexer *lx)
         return fail(lx, AX_TEXT_BAD_SYNTAX, "missing end of comment");
     }
 
-    size_t at = (size_t) (end - lx->p);
+    size_t at = (size_t)(end - lx->p);
     char sign = at > lx->at + 2 ? lx->p[at - 1] : 0;
 
     advance(lx, at + 2);
@@ -242,7 +240,7 @@ hex_escape(const char *p, size_t n, size_t digits)
         value = value << 4 | h;
     }
     return value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff) ? -1
-                                                                   : value;
+                                                                    : value;
 }
 
 
@@ -266,8 +264,8 @@ octal_escape(const char *p, size_t n, size_t *used)
 static size_t
 escape(const char *p, size_t n, char *out, size_t *written)
 {
-    static const char  from[] = "abfnrtv\\'\"";
-    static const char  to[] = "\a\b\f\n\r\t\v\\'\"";
+    static const char from[] = "abfnrtv\\'\"";
+    static const char to[] = "\a\b\f\n\r\t\v\\'\"";
     const char *simple = strchr(from, p[0]);
     size_t used = 1;
     int64_t cp;
@@ -300,12 +298,12 @@ escape(const char *p, size_t n, char *out, size_t *written)
         }
         out[0] = '\\';
         *written = 1;
-        return SIZE_MAX;       /* the character itself is taken as it is */
+        return SIZE_MAX; /* the character itself is taken as it is */
     }
     if (cp < 0) {
         return 0;
     }
-    *written = ax_utf8_encode((uint32_t) cp, out);
+    *written = ax_utf8_encode((uint32_t)cp, out);
     return used;
 }
 
@@ -329,7 +327,7 @@ string_token(struct lexer *lx)
     if (out == NULL) {
         return fail(lx, ax_pool_error(lx->pool), "template is too large");
     }
-    for (size_t i = start; i < end; ) {
+    for (size_t i = start; i < end;) {
         if (lx->p[i] != '\\') {
             out[n++] = lx->p[i++];
             continue;
@@ -367,14 +365,13 @@ number_token(struct lexer *lx)
         base = kind == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 10;
         at += base != 10 ? 2 : 0;
     }
-    for ( ; at < lx->n; at++) {
+    for (; at < lx->n; at++) {
         char c = lx->p[at];
         bool next_digit = at + 1 < lx->n && is_digit(lx->p[at + 1]);
-        bool exponent = base == 10 && (c == 'e' || c == 'E')
-                        && (next_digit
-                            || (at + 2 < lx->n && is_digit(lx->p[at + 2])
-                                && (lx->p[at + 1] == '-'
-                                    || lx->p[at + 1] == '+')));
+        bool exponent =
+            base == 10 && (c == 'e' || c == 'E') &&
+            (next_digit || (at + 2 < lx->n && is_digit(lx->p[at + 2]) &&
+                            (lx->p[at + 1] == '-' || lx->p[at + 1] == '+')));
         if (c == '_') {
             continue;
         }
@@ -433,7 +430,7 @@ name_token(struct lexer *lx)
 static bool
 operator_token(struct lexer *lx, char *brackets, size_t *depth)
 {
-    static const char *const  two[] = { "**", "//", "==", "!=", "<=", ">=" };
+    static const char *const two[] = {"**", "//", "==", "!=", "<=", ">="};
     size_t n = 1;
     char c = lx->p[lx->at];
 
@@ -491,7 +488,7 @@ tag(struct lexer *lx, bool is_output)
     char brackets[BRACKETS_MAX];
     size_t depth = 0;
 
-    for ( ;; ) {
+    for (;;) {
         while (lx->at < lx->n && is_space(lx->p[lx->at])) {
             advance(lx, lx->at + 1);
         }
@@ -504,8 +501,7 @@ tag(struct lexer *lx, bool is_output)
 
         if (depth == 0 && starts(lx, lx->at + has_sign, close)) {
             if (token_add(lx, is_output ? AX_T_OUTPUT_END : AX_T_BLOCK_END,
-                          close, 2) == NULL)
-            {
+                          close, 2) == NULL) {
                 return false;
             }
             advance(lx, lx->at + has_sign + 2);
@@ -522,7 +518,7 @@ tag(struct lexer *lx, bool is_output)
 /* If a tag at `at` reads {%- name -%}: its end, and the signs. */
 static size_t
 simple_tag(const struct lexer *lx, size_t at, const char *name, char *left,
-    char *right)
+           char *right)
 {
     *left = *right = 0;
     if (!starts(lx, at, "{%")) {
@@ -555,8 +551,8 @@ raw_text(struct lexer *lx)
 {
     for (size_t at = lx->at; at < lx->n; at++) {
         char left, right;
-        size_t end = lx->p[at] != '{' ? 0 : simple_tag(lx, at, "endraw",
-                                                       &left, &right);
+        size_t end =
+            lx->p[at] != '{' ? 0 : simple_tag(lx, at, "endraw", &left, &right);
         if (end != 0) {
             if (!text_token(lx, at, left, false)) {
                 return false;
@@ -585,8 +581,7 @@ block(struct lexer *lx)
         return false;
     }
     lx->at += 2;
-    lx->at += lx->at < lx->n && (lx->p[lx->at] == '-'
-                                 || lx->p[lx->at] == '+');
+    lx->at += lx->at < lx->n && (lx->p[lx->at] == '-' || lx->p[lx->at] == '+');
     return tag(lx, false);
 }
 
@@ -598,8 +593,7 @@ output(struct lexer *lx)
         return false;
     }
     lx->at += 2;
-    lx->at += lx->at < lx->n && (lx->p[lx->at] == '-'
-                                 || lx->p[lx->at] == '+');
+    lx->at += lx->at < lx->n && (lx->p[lx->at] == '-' || lx->p[lx->at] == '+');
     return tag(lx, true);
 }
 
@@ -610,16 +604,14 @@ lex_all(struct lexer *lx)
     while (lx->at < lx->n) {
         size_t open = lx->at;
 
-        while (open < lx->n
-               && !(lx->p[open] == '{' && open + 1 < lx->n
-                    && strchr("{%#", lx->p[open + 1]) != NULL
-                    && lx->p[open + 1] != '\0'))
-        {
+        while (open < lx->n && !(lx->p[open] == '{' && open + 1 < lx->n &&
+                                 strchr("{%#", lx->p[open + 1]) != NULL &&
+                                 lx->p[open + 1] != '\0')) {
             open++;
         }
         if (open == lx->n) {
-            return token_add(lx, AX_T_TEXT, lx->p + lx->at,
-                             lx->n - lx->at) != NULL;
+            return token_add(lx, AX_T_TEXT, lx->p + lx->at, lx->n - lx->at) !=
+                   NULL;
         }
 
         char kind = lx->p[open + 1];
@@ -628,9 +620,9 @@ lex_all(struct lexer *lx)
         if (!text_token(lx, open, sign, kind == '{')) {
             return false;
         }
-        if (!(kind == '{' ? output(lx) : kind == '%' ? block(lx)
-                                                     : comment(lx)))
-        {
+        if (!(kind == '{'   ? output(lx)
+              : kind == '%' ? block(lx)
+                            : comment(lx))) {
             return false;
         }
     }
@@ -640,14 +632,13 @@ lex_all(struct lexer *lx)
 
 struct ax_token *
 ax_jinja_lex(struct ax_pool *pool, const char *source, size_t n,
-    size_t *n_tokens, struct ax_parse_error *error)
+             size_t *n_tokens, struct ax_parse_error *error)
 {
-    struct lexer lx = { .pool = pool, .error = error, .line = 1,
-                        .line_start = true };
+    struct lexer lx = {
+        .pool = pool, .error = error, .line = 1, .line_start = true};
 
-    if (!copy_source(&lx, source, n) || !lex_all(&lx)
-        || token_add(&lx, AX_T_END, "", 0) == NULL)
-    {
+    if (!copy_source(&lx, source, n) || !lex_all(&lx) ||
+        token_add(&lx, AX_T_END, "", 0) == NULL) {
         return NULL;
     }
     *n_tokens = lx.n_tokens;

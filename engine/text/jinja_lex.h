@@ -14,10 +14,10 @@
 
 enum ax_token_kind {
     AX_T_TEXT,
-    AX_T_OUTPUT_BEGIN,         /* {{ */
-    AX_T_OUTPUT_END,           /* }} */
-    AX_T_BLOCK_BEGIN,          /* {% */
-    AX_T_BLOCK_END,            /* %} */
+    AX_T_OUTPUT_BEGIN, /* {{ */
+    AX_T_OUTPUT_END,   /* }} */
+    AX_T_BLOCK_BEGIN,  /* {% */
+    AX_T_BLOCK_END,    /* %} */
     AX_T_NAME,
     AX_T_INTEGER,
     AX_T_FLOAT,
@@ -28,17 +28,18 @@ enum ax_token_kind {
 
 
 struct ax_token {
-    enum ax_token_kind  kind;
-    uint32_t            line;
-    const char         *p;     /* text, name, operator; decoded string */
-    size_t              n;
-    int64_t             integer;
-    double              number;
+    enum ax_token_kind kind;
+    uint32_t line;
+    const char *p; /* text, name, operator; decoded string */
+    size_t n;
+    int64_t integer;
+    double number;
 };
 
 
 /* Tokens of the whole source, the last is AX_T_END; NULL with *error set. */
 struct ax_token *ax_jinja_lex(struct ax_pool *pool, const char *source,
-    size_t n, size_t *n_tokens, struct ax_parse_error *error);
+                              size_t n, size_t *n_tokens,
+                              struct ax_parse_error *error);
 
 #endif /* AX_TEXT_JINJA_LEX_H */

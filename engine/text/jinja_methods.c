@@ -10,7 +10,7 @@
 
 struct ax_value *
 ax_jinja_function(struct ax_jinja *j, const char *name, ax_function_fn fn,
-    struct ax_value *self)
+                  struct ax_value *self)
 {
     struct ax_value *v = ax_value_new(j->pool, AX_V_FUNCTION);
 
@@ -25,7 +25,7 @@ ax_jinja_function(struct ax_jinja *j, const char *name, ax_function_fn fn,
 
 bool
 ax_arg_integer(struct ax_jinja *j, const struct ax_call *call, uint32_t i,
-    const char *name, int64_t otherwise, int64_t *out)
+               const char *name, int64_t otherwise, int64_t *out)
 {
     struct ax_value *v = ax_arg(call, i, name);
 
@@ -38,7 +38,7 @@ ax_arg_integer(struct ax_jinja *j, const struct ax_call *call, uint32_t i,
 
 static struct ax_value *
 list_append(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
     if (call->n != 1) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
@@ -51,10 +51,10 @@ list_append(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 list_extend(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
-    struct ax_value *items = call->n == 1
-                             ? ax_jinja_to_list(j, call->args[0]) : NULL;
+    struct ax_value *items =
+        call->n == 1 ? ax_jinja_to_list(j, call->args[0]) : NULL;
     size_t n = items != NULL ? items->u.list.n : 0;
 
     if (items == NULL || !ax_jinja_charge(j, 1 + n)) {
@@ -68,19 +68,17 @@ list_extend(struct ax_jinja *j, struct ax_value *self,
 
 
 static struct ax_value *
-list_pop(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+list_pop(struct ax_jinja *j, struct ax_value *self, const struct ax_call *call)
 {
     struct ax_list *list = &self->u.list;
     int64_t at;
 
-    if (!ax_arg_integer(j, call, 0, NULL, -1, &at)
-        || !ax_jinja_charge(j, 1 + list->n / 8))
-    {
+    if (!ax_arg_integer(j, call, 0, NULL, -1, &at) ||
+        !ax_jinja_charge(j, 1 + list->n / 8)) {
         return NULL;
     }
-    at += at < 0 ? (int64_t) list->n : 0;
-    if (at < 0 || at >= (int64_t) list->n) {
+    at += at < 0 ? (int64_t)list->n : 0;
+    if (at < 0 || at >= (int64_t)list->n) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                              "pop index out of range");
     }
@@ -88,7 +86,7 @@ list_pop(struct ax_jinja *j, struct ax_value *self,
     struct ax_value *v = list->items[at];
 
     memmove(list->items + at, list->items + at + 1,
-            (list->n - (size_t) at - 1) * sizeof(*list->items));
+            (list->n - (size_t)at - 1) * sizeof(*list->items));
     list->n--;
     return v;
 }
@@ -96,23 +94,23 @@ list_pop(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 list_insert(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
     struct ax_list *list = &self->u.list;
-    int64_t at, n = (int64_t) list->n;
+    int64_t at, n = (int64_t)list->n;
 
-    if (call->n != 2 || !ax_arg_integer(j, call, 0, NULL, 0, &at)
-        || !ax_jinja_charge(j, 1 + list->n / 8))
-    {
+    if (call->n != 2 || !ax_arg_integer(j, call, 0, NULL, 0, &at) ||
+        !ax_jinja_charge(j, 1 + list->n / 8)) {
         return j->rc != 0 || ax_pool_error(j->pool) != 0
-               ? NULL : ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
-                                      "insert takes an index and an item");
+                   ? NULL
+                   : ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
+                                   "insert takes an index and an item");
     }
     at = at < -n ? 0 : at < 0 ? at + n : at > n ? n : at;
     ax_value_append(j->pool, self, call->args[1]);
-    if ((int64_t) list->n == n + 1) {
+    if ((int64_t)list->n == n + 1) {
         memmove(list->items + at + 1, list->items + at,
-                (size_t) (n - at) * sizeof(*list->items));
+                (size_t)(n - at) * sizeof(*list->items));
         list->items[at] = call->args[1];
     }
     return ax_value_none(j->pool);
@@ -121,7 +119,7 @@ list_insert(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 list_count(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+           const struct ax_call *call)
 {
     int64_t count = 0;
 
@@ -137,35 +135,36 @@ list_count(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 list_index(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+           const struct ax_call *call)
 {
     if (call->n < 1 || !ax_jinja_charge(j, 1 + self->u.list.n)) {
         return NULL;
     }
     for (size_t i = 0; i < self->u.list.n; i++) {
         if (ax_value_equal(self->u.list.items[i], call->args[0])) {
-            return ax_value_int(j->pool, (int64_t) i);
+            return ax_value_int(j->pool, (int64_t)i);
         }
     }
     return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "item is not in list");
 }
 
 
-static const struct ax_method  list_methods[] = {
-    { "append", list_append }, { "extend", list_extend },
-    { "pop", list_pop }, { "insert", list_insert },
-    { "count", list_count }, { "index", list_index }, { NULL, NULL }
-};
+static const struct ax_method list_methods[] = {{"append", list_append},
+                                                {"extend", list_extend},
+                                                {"pop", list_pop},
+                                                {"insert", list_insert},
+                                                {"count", list_count},
+                                                {"index", list_index},
+                                                {NULL, NULL}};
 
 /* tuples do not change: the last two only */
-static const struct ax_method *const  tuple_methods = list_methods + 4;
+static const struct ax_method *const tuple_methods = list_methods + 4;
 
 
 /* ---- dicts ------------------------------------------------------------- */
 
 static struct ax_value *
-dict_get(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+dict_get(struct ax_jinja *j, struct ax_value *self, const struct ax_call *call)
 {
     struct ax_value *key = ax_arg(call, 0, NULL);
     struct ax_value *otherwise = ax_arg(call, 1, NULL);
@@ -176,8 +175,9 @@ dict_get(struct ax_jinja *j, struct ax_value *self,
 
     struct ax_dict_entry *entry = ax_dict_find(j->pool, &self->u.dict, key);
 
-    return entry != NULL ? entry->item
-           : otherwise != NULL ? otherwise : ax_value_none(j->pool);
+    return entry != NULL       ? entry->item
+           : otherwise != NULL ? otherwise
+                               : ax_value_none(j->pool);
 }
 
 
@@ -209,39 +209,37 @@ dict_list(struct ax_jinja *j, struct ax_value *self, char what)
 
 
 static struct ax_value *
-dict_keys(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+dict_keys(struct ax_jinja *j, struct ax_value *self, const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     return dict_list(j, self, 'k');
 }
 
 
 static struct ax_value *
 dict_values(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     return dict_list(j, self, 'v');
 }
 
 
 static struct ax_value *
 dict_items(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+           const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     return dict_list(j, self, 'p');
 }
 
 
 static struct ax_value *
-dict_copy(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+dict_copy(struct ax_jinja *j, struct ax_value *self, const struct ax_call *call)
 {
     struct ax_value *copy = ax_value_dict(j->pool);
 
-    (void) call;
+    (void)call;
     if (!ax_jinja_charge(j, 1 + self->u.dict.n)) {
         return NULL;
     }
@@ -255,7 +253,7 @@ dict_copy(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 dict_update(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+            const struct ax_call *call)
 {
     if (call->n > 0 && call->args[0]->kind == AX_V_DICT) {
         const struct ax_dict *from = &call->args[0]->u.dict;
@@ -277,8 +275,7 @@ dict_update(struct ax_jinja *j, struct ax_value *self,
 
 
 static struct ax_value *
-dict_pop(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+dict_pop(struct ax_jinja *j, struct ax_value *self, const struct ax_call *call)
 {
     struct ax_value *key = ax_arg(call, 0, NULL);
     struct ax_value *otherwise = ax_arg(call, 1, NULL);
@@ -290,7 +287,8 @@ dict_pop(struct ax_jinja *j, struct ax_value *self,
     entry = ax_dict_find(j->pool, &self->u.dict, key);
     if (entry == NULL) {
         return otherwise != NULL ? otherwise
-               : ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "pop: no such key");
+                                 : ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
+                                                 "pop: no such key");
     }
 
     struct ax_value *item = entry->item;
@@ -302,32 +300,33 @@ dict_pop(struct ax_jinja *j, struct ax_value *self,
 
 static struct ax_value *
 dict_setdefault(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+                const struct ax_call *call)
 {
     struct ax_value *v = NULL;
 
     if (call->n > 0) {
-        struct ax_dict_entry *entry = ax_dict_find(j->pool, &self->u.dict,
-                                                   call->args[0]);
+        struct ax_dict_entry *entry =
+            ax_dict_find(j->pool, &self->u.dict, call->args[0]);
         v = entry != NULL ? entry->item
-            : call->n > 1 ? call->args[1] : ax_value_none(j->pool);
+            : call->n > 1 ? call->args[1]
+                          : ax_value_none(j->pool);
         ax_dict_put(j->pool, &self->u.dict, call->args[0], v);
     }
     return v;
 }
 
 
-static const struct ax_method  dict_methods[] = {
-    { "get", dict_get }, { "items", dict_items }, { "keys", dict_keys },
-    { "values", dict_values }, { "copy", dict_copy },
-    { "update", dict_update }, { "pop", dict_pop },
-    { "setdefault", dict_setdefault }, { NULL, NULL }
-};
+static const struct ax_method dict_methods[] = {
+    {"get", dict_get},   {"items", dict_items},
+    {"keys", dict_keys}, {"values", dict_values},
+    {"copy", dict_copy}, {"update", dict_update},
+    {"pop", dict_pop},   {"setdefault", dict_setdefault},
+    {NULL, NULL}};
 
 
 struct ax_value *
 ax_jinja_method(struct ax_jinja *j, struct ax_value *object, const char *name,
-    size_t n)
+                size_t n)
 {
     const struct ax_method *m;
 
@@ -347,7 +346,7 @@ ax_jinja_method(struct ax_jinja *j, struct ax_value *object, const char *name,
     default:
         return NULL;
     }
-    for ( ; m->name != NULL; m++) {
+    for (; m->name != NULL; m++) {
         if (strlen(m->name) == n && memcmp(m->name, name, n) == 0) {
             return ax_jinja_function(j, m->name, m->fn, object);
         }

@@ -8,15 +8,15 @@
 
 
 struct ax_method {
-    const char      *name;     /* NULL ends a table */
-    ax_function_fn   fn;
+    const char *name; /* NULL ends a table */
+    ax_function_fn fn;
 };
 
 
-extern const struct ax_method  ax_string_methods[];
+extern const struct ax_method ax_string_methods[];
 
 /* An optional integer argument; false after reporting that it is none. */
-bool ax_arg_integer(struct ax_jinja *j, const struct ax_call *call,
-    uint32_t i, const char *name, int64_t otherwise, int64_t *out);
+bool ax_arg_integer(struct ax_jinja *j, const struct ax_call *call, uint32_t i,
+                    const char *name, int64_t otherwise, int64_t *out);
 
 #endif /* AX_TEXT_JINJA_METHODS_H */

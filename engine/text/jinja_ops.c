@@ -75,7 +75,7 @@ ax_jinja_truth(const struct ax_value *v)
 /* Using undefined is the error that template authors need to read. */
 static struct ax_value *
 fail_operands(struct ax_jinja *j, const char *what, const struct ax_value *a,
-    const struct ax_value *b)
+              const struct ax_value *b)
 {
     const struct ax_value *u = a->kind == AX_V_UNDEFINED ? a : b;
 
@@ -115,7 +115,7 @@ as_double(const struct ax_value *v, double *out)
         return true;
     }
     if (as_integer(v, &i)) {
-        *out = (double) i;
+        *out = (double)i;
         return true;
     }
     return false;
@@ -126,8 +126,8 @@ bool
 ax_jinja_integer(struct ax_jinja *j, const struct ax_value *v, int64_t *out)
 {
     if (!as_integer(v, out)) {
-        ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
-                      "expected an integer, got '%s'", ax_jinja_type_name(v));
+        ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "expected an integer, got '%s'",
+                      ax_jinja_type_name(v));
         return false;
     }
     return true;
@@ -187,16 +187,16 @@ integer_arithmetic(struct ax_jinja *j, int op, int64_t a, int64_t b)
         break;
     case AX_OP_POW:
         if (b < 0) {
-            return ax_value_float(j->pool, pow((double) a, (double) b));
+            return ax_value_float(j->pool, pow((double)a, (double)b));
         }
         overflow = !integer_pow(a, b, &r);
         break;
-    default:                   /* divisions */
+    default: /* divisions */
         if (b == 0) {
             return fail_division(j);
         }
         if (op == AX_OP_DIV) {
-            return ax_value_float(j->pool, (double) a / (double) b);
+            return ax_value_float(j->pool, (double)a / (double)b);
         }
         overflow = a == INT64_MIN && b == -1;
         if (!overflow) {
@@ -234,8 +234,9 @@ float_arithmetic(struct ax_jinja *j, int op, double a, double b)
         if (b == 0) {
             return fail_division(j);
         }
-        r = op == AX_OP_DIV ? a / b
-            : op == AX_OP_FLOOR_DIV ? floor(a / b) : a - floor(a / b) * b;
+        r = op == AX_OP_DIV         ? a / b
+            : op == AX_OP_FLOOR_DIV ? floor(a / b)
+                                    : a - floor(a / b) * b;
     }
     return ax_value_float(j->pool, r);
 }
@@ -249,8 +250,8 @@ ax_jinja_negate(struct ax_jinja *j, struct ax_value *a)
     if (a->kind == AX_V_FLOAT) {
         return ax_value_float(j->pool, -a->u.f);
     }
-    return ax_jinja_integer(j, a, &i)
-           ? integer_arithmetic(j, AX_OP_SUB, 0, i) : NULL;
+    return ax_jinja_integer(j, a, &i) ? integer_arithmetic(j, AX_OP_SUB, 0, i)
+                                      : NULL;
 }
 
 
@@ -289,13 +290,11 @@ repeat(struct ax_jinja *j, const struct ax_value *v, int64_t count)
 
 static struct ax_value *
 join_lists(struct ax_jinja *j, const struct ax_value *a,
-    const struct ax_value *b)
+           const struct ax_value *b)
 {
     struct ax_value *list = ax_value_new(j->pool, a->kind);
 
-    if (list == NULL
-        || !ax_jinja_charge(j, 1 + a->u.list.n + b->u.list.n))
-    {
+    if (list == NULL || !ax_jinja_charge(j, 1 + a->u.list.n + b->u.list.n)) {
         return NULL;
     }
     for (size_t i = 0; i < a->u.list.n; i++) {
@@ -311,9 +310,9 @@ join_lists(struct ax_jinja *j, const struct ax_value *a,
 static const char *
 op_text(int op)
 {
-    static const char *const  text[] = { "+", "-", "*", "/", "//", "%", "**",
-                                         "==", "!=", "<", "<=", ">", ">=",
-                                         "in", "not in" };
+    static const char *const text[] = {"+",  "-",  "*",  "/",  "//",
+                                       "%",  "**", "==", "!=", "<",
+                                       "<=", ">",  ">=", "in", "not in"};
 
     return text[op];
 }
@@ -321,7 +320,7 @@ op_text(int op)
 
 struct ax_value *
 ax_jinja_arithmetic(struct ax_jinja *j, int op, struct ax_value *a,
-    struct ax_value *b)
+                    struct ax_value *b)
 {
     int64_t x, y;
     double f, g;
@@ -334,7 +333,8 @@ ax_jinja_arithmetic(struct ax_jinja *j, int op, struct ax_value *a,
     }
     if (op == AX_OP_ADD && a->kind == AX_V_STRING && b->kind == AX_V_STRING) {
         return ax_jinja_charge(j, 1 + b->u.s.n / 16)
-               ? ax_string_concat(j->pool, &a->u.s, &b->u.s) : NULL;
+                   ? ax_string_concat(j->pool, &a->u.s, &b->u.s)
+                   : NULL;
     }
     if (op == AX_OP_ADD && is_sequence(a) && a->kind == b->kind) {
         return join_lists(j, a, b);
@@ -342,14 +342,12 @@ ax_jinja_arithmetic(struct ax_jinja *j, int op, struct ax_value *a,
     if (op == AX_OP_MOD && a->kind == AX_V_STRING) {
         return ax_jinja_percent(j, &a->u.s, b);
     }
-    if (op == AX_OP_MUL && (a->kind == AX_V_STRING || is_sequence(a))
-        && as_integer(b, &y))
-    {
+    if (op == AX_OP_MUL && (a->kind == AX_V_STRING || is_sequence(a)) &&
+        as_integer(b, &y)) {
         return repeat(j, a, y);
     }
-    if (op == AX_OP_MUL && (b->kind == AX_V_STRING || is_sequence(b))
-        && as_integer(a, &x))
-    {
+    if (op == AX_OP_MUL && (b->kind == AX_V_STRING || is_sequence(b)) &&
+        as_integer(a, &x)) {
         return repeat(j, b, x);
     }
     return fail_operands(j, op_text(op), a, b);
@@ -360,7 +358,7 @@ ax_jinja_arithmetic(struct ax_jinja *j, int op, struct ax_value *a,
 
 bool
 ax_jinja_less(struct ax_jinja *j, const struct ax_value *a,
-    const struct ax_value *b, bool *less)
+              const struct ax_value *b, bool *less)
 {
     int64_t x, y;
     double f, g;
@@ -391,8 +389,8 @@ ax_jinja_less(struct ax_jinja *j, const struct ax_value *a,
                 return false;
             }
             j->eval_left--;
-            bool ok = ax_jinja_charge(j, 1)
-                      && ax_jinja_less(j, l->items[i], m->items[i], less);
+            bool ok = ax_jinja_charge(j, 1) &&
+                      ax_jinja_less(j, l->items[i], m->items[i], less);
             j->eval_left++;
             return ok;
         }
@@ -404,7 +402,7 @@ ax_jinja_less(struct ax_jinja *j, const struct ax_value *a,
 
 int
 ax_jinja_contains(struct ax_jinja *j, struct ax_value *container,
-    struct ax_value *item)
+                  struct ax_value *item)
 {
     const struct ax_list *list = &container->u.list;
 
@@ -417,8 +415,8 @@ ax_jinja_contains(struct ax_jinja *j, struct ax_value *container,
         if (!ax_jinja_charge(j, 1 + container->u.s.n / 16)) {
             return -1;
         }
-        return ax_string_find(&container->u.s, item->u.s.p, item->u.s.n, 0)
-               != SIZE_MAX;
+        return ax_string_find(&container->u.s, item->u.s.p, item->u.s.n, 0) !=
+               SIZE_MAX;
     case AX_V_DICT:
         return ax_dict_find(j->pool, &container->u.dict, item) != NULL;
     case AX_V_LIST:
@@ -445,7 +443,7 @@ ax_jinja_contains(struct ax_jinja *j, struct ax_value *container,
 
 int
 ax_jinja_compare(struct ax_jinja *j, int op, struct ax_value *a,
-    struct ax_value *b)
+                 struct ax_value *b)
 {
     bool less;
     int rc;
@@ -461,10 +459,10 @@ ax_jinja_compare(struct ax_jinja *j, int op, struct ax_value *a,
         return ax_jinja_less(j, b, a, &less) ? less : -1;
     case AX_OP_LE:
         return !ax_jinja_less(j, a, b, &less) ? -1
-               : less || ax_value_equal(a, b);
+                                              : less || ax_value_equal(a, b);
     case AX_OP_GE:
         return !ax_jinja_less(j, b, a, &less) ? -1
-               : less || ax_value_equal(a, b);
+                                              : less || ax_value_equal(a, b);
     default:
         rc = ax_jinja_contains(j, b, a);
         return rc < 0 ? rc : (rc != 0) == (op == AX_OP_IN);
@@ -476,7 +474,7 @@ ax_jinja_compare(struct ax_jinja *j, int op, struct ax_value *a,
 
 static struct ax_value *
 loop_cycle(struct ax_jinja *j, struct ax_value *self,
-    const struct ax_call *call)
+           const struct ax_call *call)
 {
     if (call->n == 0) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
@@ -491,7 +489,7 @@ loop_attribute(struct ax_jinja *j, struct ax_value *v, const char *name)
 {
     const struct ax_loop *loop = &v->u.loop;
     struct ax_pool *pool = j->pool;
-    int64_t at = (int64_t) loop->at, n = (int64_t) loop->n;
+    int64_t at = (int64_t)loop->at, n = (int64_t)loop->n;
 
     if (strcmp(name, "index") == 0) {
         return ax_value_int(pool, at + 1);
@@ -541,7 +539,7 @@ fail_undefined(struct ax_jinja *j, const struct ax_value *v)
 /* Methods win over keys here, and keys over methods in a[key]. */
 struct ax_value *
 ax_jinja_attribute(struct ax_jinja *j, struct ax_value *object,
-    const char *name, size_t n)
+                   const char *name, size_t n)
 {
     struct ax_value *v = NULL;
 
@@ -574,7 +572,7 @@ char_offset(const struct ax_string *s, size_t at)
 
     while (at > 0 && i < s->n) {
         i++;
-        while (i < s->n && ((uint8_t) s->p[i] & 0xc0) == 0x80) {
+        while (i < s->n && ((uint8_t)s->p[i] & 0xc0) == 0x80) {
             i++;
         }
         at--;
@@ -587,8 +585,8 @@ static struct ax_value *
 sequence_item(struct ax_jinja *j, struct ax_value *object, int64_t at)
 {
     bool text = object->kind == AX_V_STRING;
-    int64_t n = (int64_t) (text ? ax_utf8_count(object->u.s.p, object->u.s.n)
-                                : object->u.list.n);
+    int64_t n = (int64_t)(text ? ax_utf8_count(object->u.s.p, object->u.s.n)
+                               : object->u.list.n);
     if (at < 0) {
         at += n;
     }
@@ -602,18 +600,17 @@ sequence_item(struct ax_jinja *j, struct ax_value *object, int64_t at)
         return NULL;
     }
 
-    size_t from = char_offset(&object->u.s, (size_t) at);
-    struct ax_string rest = ax_string_slice(&object->u.s, from,
-                                            object->u.s.n - from);
+    size_t from = char_offset(&object->u.s, (size_t)at);
+    struct ax_string rest =
+        ax_string_slice(&object->u.s, from, object->u.s.n - from);
 
-    return ax_value_view(j->pool, ax_string_slice(&rest, 0,
-                                                  char_offset(&rest, 1)));
+    return ax_value_view(j->pool,
+                         ax_string_slice(&rest, 0, char_offset(&rest, 1)));
 }
 
 
 struct ax_value *
-ax_jinja_item(struct ax_jinja *j, struct ax_value *object,
-    struct ax_value *key)
+ax_jinja_item(struct ax_jinja *j, struct ax_value *object, struct ax_value *key)
 {
     struct ax_dict_entry *entry;
     int64_t at;
@@ -627,9 +624,8 @@ ax_jinja_item(struct ax_jinja *j, struct ax_value *object,
             return entry->item;
         }
     }
-    if ((object->kind == AX_V_STRING || is_sequence(object))
-        && as_integer(key, &at))
-    {
+    if ((object->kind == AX_V_STRING || is_sequence(object)) &&
+        as_integer(key, &at)) {
         return sequence_item(j, object, at);
     }
     if (key->kind != AX_V_STRING) {
@@ -637,8 +633,8 @@ ax_jinja_item(struct ax_jinja *j, struct ax_value *object,
     }
 
     /* not terminated: make it so for messages and comparisons */
-    struct ax_value *name = ax_value_string(j->pool, key->u.s.p, key->u.s.n,
-                                            true);
+    struct ax_value *name =
+        ax_value_string(j->pool, key->u.s.p, key->u.s.n, true);
     struct ax_value *v = NULL;
 
     if (name == NULL) {
@@ -647,7 +643,8 @@ ax_jinja_item(struct ax_jinja *j, struct ax_value *object,
     if (object->kind == AX_V_DICT) {
         v = ax_jinja_method(j, object, name->u.s.p, name->u.s.n);
         return v != NULL || j->rc != 0
-               ? v : ax_value_undefined(j->pool, name->u.s.p);
+                   ? v
+                   : ax_value_undefined(j->pool, name->u.s.p);
     }
     return ax_jinja_attribute(j, object, name->u.s.p, name->u.s.n);
 }
@@ -658,7 +655,7 @@ ax_jinja_item(struct ax_jinja *j, struct ax_value *object,
 /* Python's rules for a missing, negative or far bound. */
 static bool
 slice_bound(struct ax_jinja *j, const struct ax_value *v, int64_t n,
-    int64_t otherwise, bool backward, int64_t *out)
+            int64_t otherwise, bool backward, int64_t *out)
 {
     int64_t i;
 
@@ -682,7 +679,7 @@ slice_bound(struct ax_jinja *j, const struct ax_value *v, int64_t n,
 
 static struct ax_value *
 slice_list(struct ax_jinja *j, const struct ax_value *list, int64_t start,
-    int64_t stop, int64_t step)
+           int64_t stop, int64_t step)
 {
     struct ax_value *out = ax_value_new(j->pool, list->kind);
 
@@ -692,7 +689,7 @@ slice_list(struct ax_jinja *j, const struct ax_value *list, int64_t start,
         }
         ax_list_push(j->pool, &out->u.list, list->u.list.items[i]);
         if (step > 0 ? i > stop - step : i < stop - step) {
-            break;             /* the next i could overflow */
+            break; /* the next i could overflow */
         }
     }
     return out;
@@ -701,7 +698,7 @@ slice_list(struct ax_jinja *j, const struct ax_value *list, int64_t start,
 
 static struct ax_value *
 slice_string(struct ax_jinja *j, struct ax_value *object, int64_t start,
-    int64_t stop, int64_t step)
+             int64_t stop, int64_t step)
 {
     const struct ax_string *s = &object->u.s;
 
@@ -709,17 +706,17 @@ slice_string(struct ax_jinja *j, struct ax_value *object, int64_t start,
         if (stop < start) {
             stop = start;
         }
-        size_t from = char_offset(s, (size_t) start);
+        size_t from = char_offset(s, (size_t)start);
         struct ax_string rest = ax_string_slice(s, from, s->n - from);
 
-        return ax_value_view(j->pool, ax_string_slice(
-            &rest, 0, char_offset(&rest, (size_t) (stop - start))));
+        return ax_value_view(
+            j->pool, ax_string_slice(
+                         &rest, 0, char_offset(&rest, (size_t)(stop - start))));
     }
 
     struct ax_value *chars = ax_jinja_to_list(j, object);
-    struct ax_value *picked = chars != NULL
-                              ? slice_list(j, chars, start, stop, step)
-                              : NULL;
+    struct ax_value *picked =
+        chars != NULL ? slice_list(j, chars, start, stop, step) : NULL;
     struct ax_buf *b = ax_buf_new(j->pool);
 
     if (picked == NULL || b == NULL) {
@@ -734,7 +731,8 @@ slice_string(struct ax_jinja *j, struct ax_value *object, int64_t start,
 
 struct ax_value *
 ax_jinja_slice(struct ax_jinja *j, struct ax_value *object,
-    struct ax_value *start, struct ax_value *stop, struct ax_value *step)
+               struct ax_value *start, struct ax_value *stop,
+               struct ax_value *step)
 {
     bool text = object->kind == AX_V_STRING;
     int64_t from, to, by = 1;
@@ -745,9 +743,8 @@ ax_jinja_slice(struct ax_jinja *j, struct ax_value *object,
     if (!text && !is_sequence(object)) {
         return ax_value_undefined(j->pool, "slice");
     }
-    if (step != NULL && step->kind != AX_V_NONE
-        && !ax_jinja_integer(j, step, &by))
-    {
+    if (step != NULL && step->kind != AX_V_NONE &&
+        !ax_jinja_integer(j, step, &by)) {
         return NULL;
     }
     if (by == 0) {
@@ -755,13 +752,12 @@ ax_jinja_slice(struct ax_jinja *j, struct ax_value *object,
                              "slice step cannot be zero");
     }
 
-    int64_t n = (int64_t) (text ? ax_utf8_count(object->u.s.p, object->u.s.n)
-                                : object->u.list.n);
+    int64_t n = (int64_t)(text ? ax_utf8_count(object->u.s.p, object->u.s.n)
+                               : object->u.list.n);
 
-    if (!slice_bound(j, start, n, by > 0 ? 0 : n - 1, by < 0, &from)
-        || !slice_bound(j, stop, n, by > 0 ? n : -1, by < 0, &to)
-        || !ax_jinja_charge(j, 1 + (text ? object->u.s.n / 8 : 0)))
-    {
+    if (!slice_bound(j, start, n, by > 0 ? 0 : n - 1, by < 0, &from) ||
+        !slice_bound(j, stop, n, by > 0 ? n : -1, by < 0, &to) ||
+        !ax_jinja_charge(j, 1 + (text ? object->u.s.n / 8 : 0))) {
         return NULL;
     }
     return text ? slice_string(j, object, from, to, by)
@@ -791,15 +787,16 @@ ax_jinja_to_list(struct ax_jinja *j, struct ax_value *v)
         return list;
     }
     if (v->kind == AX_V_STRING) {
-        for (size_t at = 0; at < v->u.s.n; ) {
+        for (size_t at = 0; at < v->u.s.n;) {
             uint32_t cp;
             size_t len = ax_utf8_next(v->u.s.p + at, v->u.s.n - at, &cp);
 
             if (!ax_jinja_charge(j, 1)) {
                 return NULL;
             }
-            ax_value_append(j->pool, list, ax_value_view(
-                j->pool, ax_string_slice(&v->u.s, at, len)));
+            ax_value_append(
+                j->pool, list,
+                ax_value_view(j->pool, ax_string_slice(&v->u.s, at, len)));
             at += len;
         }
         return list;
@@ -808,6 +805,5 @@ ax_jinja_to_list(struct ax_jinja *j, struct ax_value *v)
         return list;
     }
     return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
-                         "'%s' object is not iterable",
-                         ax_jinja_type_name(v));
+                         "'%s' object is not iterable", ax_jinja_type_name(v));
 }

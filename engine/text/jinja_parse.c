@@ -15,7 +15,7 @@
 
 
 static struct ax_node *parse_body(struct ax_parser *ps,
-    const char *const *until);
+                                  const char *const *until);
 
 
 struct ax_node *
@@ -49,8 +49,7 @@ ax_parse_node(struct ax_parser *ps, enum ax_node_kind kind)
 
 
 bool
-ax_parse_push(struct ax_parser *ps, struct ax_nodes *list,
-    struct ax_node *node)
+ax_parse_push(struct ax_parser *ps, struct ax_nodes *list, struct ax_node *node)
 {
     if (list->n == list->cap) {
         uint32_t cap = list->cap * 2 + 4;
@@ -80,7 +79,7 @@ ax_parse_intern(struct ax_parser *ps, const char *p, size_t n)
         ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX, "bad name");
         return NULL;
     }
-    if (known->u.s.buf != NULL) {      /* was repaired: not a valid name */
+    if (known->u.s.buf != NULL) { /* was repaired: not a valid name */
         ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX, "name is not UTF-8");
         return NULL;
     }
@@ -109,13 +108,12 @@ ax_parse_leave(struct ax_parser *ps)
 
 
 static bool
-is_token(const struct ax_parser *ps, enum ax_token_kind kind,
-    const char *text)
+is_token(const struct ax_parser *ps, enum ax_token_kind kind, const char *text)
 {
     size_t n = strlen(text);
 
-    return ps->t->kind == kind && ps->t->n == n
-           && memcmp(ps->t->p, text, n) == 0;
+    return ps->t->kind == kind && ps->t->n == n &&
+           memcmp(ps->t->p, text, n) == 0;
 }
 
 
@@ -180,7 +178,7 @@ ax_parse_expect_end(struct ax_parser *ps)
 static struct ax_node *
 parse_body_to(struct ax_parser *ps, const char *end)
 {
-    const char *const until[] = { end, NULL };
+    const char *const until[] = {end, NULL};
     struct ax_node *body = parse_body(ps, until);
 
     if (body == NULL) {
@@ -196,9 +194,9 @@ parse_body_to(struct ax_parser *ps, const char *end)
 static struct ax_node *
 parse_if(struct ax_parser *ps)
 {
-    static const char *const  until[] = { "elif", "else", "endif", NULL };
+    static const char *const until[] = {"elif", "else", "endif", NULL};
     struct ax_node *node = ax_parse_node(ps, AX_N_IF);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
 
     if (node == NULL) {
         return NULL;
@@ -206,10 +204,9 @@ parse_if(struct ax_parser *ps)
     do {
         struct ax_node *condition = ax_parse_tuple(ps, false);
 
-        if (condition == NULL || !ax_parse_expect_end(ps)
-            || !ax_parse_push(ps, &list, condition)
-            || !ax_parse_push(ps, &list, parse_body(ps, until)))
-        {
+        if (condition == NULL || !ax_parse_expect_end(ps) ||
+            !ax_parse_push(ps, &list, condition) ||
+            !ax_parse_push(ps, &list, parse_body(ps, until))) {
             return NULL;
         }
     } while (ax_parse_accept_name(ps, "elif"));
@@ -238,11 +235,11 @@ parse_if(struct ax_parser *ps)
 static struct ax_node *
 parse_target(struct ax_parser *ps, bool attributes)
 {
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
     bool comma = false;
     bool parenthesis = ax_parse_accept_op(ps, "(");
 
-    for ( ;; ) {
+    for (;;) {
         if (ps->t->kind != AX_T_NAME) {
             return ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX,
                                  "expected a name to assign to");
@@ -263,9 +260,8 @@ parse_target(struct ax_parser *ps, bool attributes)
                                      "cannot assign to this");
             }
         }
-        if (name == NULL || name->name == NULL
-            || !ax_parse_push(ps, &list, name))
-        {
+        if (name == NULL || name->name == NULL ||
+            !ax_parse_push(ps, &list, name)) {
             return NULL;
         }
         if (!ax_parse_accept_op(ps, ",")) {
@@ -296,9 +292,9 @@ parse_target(struct ax_parser *ps, bool attributes)
 static struct ax_node *
 parse_for(struct ax_parser *ps)
 {
-    static const char *const  until[] = { "else", "endfor", NULL };
+    static const char *const until[] = {"else", "endfor", NULL};
     struct ax_node *node = ax_parse_node(ps, AX_N_FOR);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
 
     if (node == NULL) {
         return NULL;
@@ -314,9 +310,8 @@ parse_for(struct ax_parser *ps)
     if (node->b == NULL) {
         return NULL;
     }
-    if (ax_parse_accept_name(ps, "if")
-        && !ax_parse_push(ps, &list, ax_parse_expression(ps)))
-    {
+    if (ax_parse_accept_name(ps, "if") &&
+        !ax_parse_push(ps, &list, ax_parse_expression(ps))) {
         return NULL;
     }
     node->list = list.p;
@@ -425,16 +420,15 @@ static struct ax_node *
 parse_with(struct ax_parser *ps)
 {
     struct ax_node *node = ax_parse_node(ps, AX_N_WITH);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
 
     while (node != NULL && ps->t->kind != AX_T_BLOCK_END) {
         if (list.n > 0 && !ax_parse_expect_op(ps, ",")) {
             return NULL;
         }
-        if (!ax_parse_push(ps, &list, parse_target(ps, false))
-            || !ax_parse_expect_op(ps, "=")
-            || !ax_parse_push(ps, &list, ax_parse_expression(ps)))
-        {
+        if (!ax_parse_push(ps, &list, parse_target(ps, false)) ||
+            !ax_parse_expect_op(ps, "=") ||
+            !ax_parse_push(ps, &list, ax_parse_expression(ps))) {
             return NULL;
         }
     }
@@ -454,7 +448,7 @@ parse_with(struct ax_parser *ps)
 static bool
 parse_params(struct ax_parser *ps, struct ax_node *macro)
 {
-    struct ax_nodes names = { 0 }, defaults = { 0 };
+    struct ax_nodes names = {0}, defaults = {0};
 
     if (!ax_parse_expect_op(ps, "(")) {
         return false;
@@ -464,8 +458,8 @@ parse_params(struct ax_parser *ps, struct ax_node *macro)
             return false;
         }
 
-        struct ax_node *name = ps->t->kind == AX_T_NAME
-                               ? ax_parse_node(ps, AX_N_NAME) : NULL;
+        struct ax_node *name =
+            ps->t->kind == AX_T_NAME ? ax_parse_node(ps, AX_N_NAME) : NULL;
         struct ax_node *value = NULL;
 
         if (name == NULL) {
@@ -489,8 +483,8 @@ parse_params(struct ax_parser *ps, struct ax_node *macro)
         }
     }
 
-    macro->params = ax_pool_alloc(ps->pool, (names.n + 1)
-                                            * sizeof(*macro->params));
+    macro->params =
+        ax_pool_alloc(ps->pool, (names.n + 1) * sizeof(*macro->params));
     if (macro->params == NULL) {
         return false;
     }
@@ -533,8 +527,10 @@ parse_macro(struct ax_parser *ps)
     }
     node->name = ax_parse_intern(ps, ps->t->p, ps->t->n);
     ps->t++;
-    return node->name != NULL && parse_params(ps, node)
-           && parse_macro_body(ps, node, "endmacro") ? node : NULL;
+    return node->name != NULL && parse_params(ps, node) &&
+                   parse_macro_body(ps, node, "endmacro")
+               ? node
+               : NULL;
 }
 
 
@@ -599,10 +595,10 @@ parse_statement(struct ax_parser *ps)
         return ax_parse_expect_end(ps) ? parse_body_to(ps, "endgeneration")
                                        : NULL;
     }
-    return ax_parse_fail(ps, ps->t->kind == AX_T_NAME ? AX_TEXT_UNSUPPORTED
-                                                      : AX_TEXT_BAD_SYNTAX,
-                         "tag '%.*s' is not supported",
-                         (int) (ps->t->n < 32 ? ps->t->n : 32), ps->t->p);
+    return ax_parse_fail(
+        ps, ps->t->kind == AX_T_NAME ? AX_TEXT_UNSUPPORTED : AX_TEXT_BAD_SYNTAX,
+        "tag '%.*s' is not supported", (int)(ps->t->n < 32 ? ps->t->n : 32),
+        ps->t->p);
 }
 
 
@@ -639,7 +635,7 @@ parse_text(struct ax_parser *ps)
     if (node->value == NULL) {
         return NULL;
     }
-    node->value->u.s.buf = NULL;       /* shared by renders */
+    node->value->u.s.buf = NULL; /* shared by renders */
     return node;
 }
 
@@ -647,7 +643,7 @@ parse_text(struct ax_parser *ps)
 static bool
 is_until(const struct ax_parser *ps, const char *const *until)
 {
-    for ( ; until != NULL && *until != NULL; until++) {
+    for (; until != NULL && *until != NULL; until++) {
         if (ax_parse_is_name(ps, *until)) {
             return true;
         }
@@ -681,8 +677,7 @@ parse_piece(struct ax_parser *ps, const char *const *until, bool *done)
             *done = true;
             return NULL;
         }
-        return ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX, "missing '%s'",
-                             until[0]);
+        return ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX, "missing '%s'", until[0]);
     default:
         return ax_parse_fail(ps, AX_TEXT_BAD_SYNTAX, "unexpected token");
     }
@@ -693,13 +688,13 @@ static struct ax_node *
 parse_body(struct ax_parser *ps, const char *const *until)
 {
     struct ax_node *block = ax_parse_node(ps, AX_N_BLOCK);
-    struct ax_nodes list = { 0 };
+    struct ax_nodes list = {0};
     bool done = false;
 
     if (block == NULL || !ax_parse_enter(ps)) {
         return NULL;
     }
-    for ( ;; ) {
+    for (;;) {
         struct ax_node *piece = parse_piece(ps, until, &done);
 
         if (done) {
@@ -718,10 +713,10 @@ parse_body(struct ax_parser *ps, const char *const *until)
 
 struct ax_node *
 ax_jinja_parse(struct ax_pool *pool, const char *source, size_t n,
-    struct ax_parse_error *error)
+               struct ax_parse_error *error)
 {
     size_t n_tokens;
-    struct ax_parser ps = { .pool = pool, .error = error };
+    struct ax_parser ps = {.pool = pool, .error = error};
 
     memset(error, 0, sizeof(*error));
     ps.t = ax_jinja_lex(pool, source, n, &n_tokens, error);

@@ -12,28 +12,28 @@
 
 
 struct ax_parser {
-    struct ax_pool          *pool;
-    struct ax_parse_error   *error;
-    const struct ax_token   *t;        /* the next token */
-    uint32_t                 depth;
-    uint32_t                 loops;    /* open for loops, for break */
-    struct ax_dict           names;    /* interned */
+    struct ax_pool *pool;
+    struct ax_parse_error *error;
+    const struct ax_token *t; /* the next token */
+    uint32_t depth;
+    uint32_t loops;       /* open for loops, for break */
+    struct ax_dict names; /* interned */
 };
 
 
 /* Growing list of nodes, frozen into a node by the caller. */
 struct ax_nodes {
-    struct ax_node  **p;
-    uint32_t          n;
-    uint32_t          cap;
+    struct ax_node **p;
+    uint32_t n;
+    uint32_t cap;
 };
 
 
-struct ax_node *ax_parse_fail(struct ax_parser *ps, int rc,
-    const char *format, ...) __attribute__((format(printf, 3, 4)));
+struct ax_node *ax_parse_fail(struct ax_parser *ps, int rc, const char *format,
+                              ...) __attribute__((format(printf, 3, 4)));
 struct ax_node *ax_parse_node(struct ax_parser *ps, enum ax_node_kind kind);
 bool ax_parse_push(struct ax_parser *ps, struct ax_nodes *list,
-    struct ax_node *node);
+                   struct ax_node *node);
 const char *ax_parse_intern(struct ax_parser *ps, const char *p, size_t n);
 
 /* Counted recursion; enter fails at AX_TEMPLATE_NEST_MAX. */

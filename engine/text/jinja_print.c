@@ -19,15 +19,15 @@
 #include "engine/text/utf8.h"
 
 
-#define INDENT_MAX  64
+#define INDENT_MAX 64
 
 
 struct json_style {
-    bool                     ensure_ascii;
-    bool                     sort_keys;
-    int64_t                  indent;       /* -1: on one line */
-    const struct ax_string  *item_separator;
-    const struct ax_string  *key_separator;
+    bool ensure_ascii;
+    bool sort_keys;
+    int64_t indent; /* -1: on one line */
+    const struct ax_string *item_separator;
+    const struct ax_string *key_separator;
 };
 
 
@@ -86,7 +86,7 @@ print_int(struct ax_jinja *j, struct ax_buf *b, int64_t i)
 static bool
 printable(uint32_t cp)
 {
-    switch (utf8proc_category((utf8proc_int32_t) cp)) {
+    switch (utf8proc_category((utf8proc_int32_t)cp)) {
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_CS:
@@ -119,13 +119,16 @@ repr_escape(uint32_t cp, char quote, char *buf, size_t size)
     default:
         break;
     }
-    if (cp == (uint32_t) quote) {
+    if (cp == (uint32_t)quote) {
         snprintf(buf, size, "\\%c", quote);
     } else if (printable(cp)) {
         return NULL;
     } else {
-        snprintf(buf, size, cp < 0x100 ? "\\x%02x" : cp < 0x10000
-                 ? "\\u%04x" : "\\U%08x", cp);
+        snprintf(buf, size,
+                 cp < 0x100     ? "\\x%02x"
+                 : cp < 0x10000 ? "\\u%04x"
+                                : "\\U%08x",
+                 cp);
     }
     return buf;
 }
@@ -169,7 +172,7 @@ json_escape(uint32_t cp, bool ensure_ascii, char *buf, size_t size)
 /* style NULL: Python's repr.  Runs without escapes are copied whole. */
 static void
 print_quoted(struct ax_jinja *j, struct ax_buf *b, const struct ax_string *s,
-    const struct json_style *style)
+             const struct json_style *style)
 {
     bool single = memchr(s->p, '\'', s->n) != NULL;
     bool both = single && memchr(s->p, '"', s->n) != NULL;
@@ -181,10 +184,10 @@ print_quoted(struct ax_jinja *j, struct ax_buf *b, const struct ax_string *s,
         uint32_t cp;
         char buf[16];
         size_t len = ax_utf8_next(s->p + at, s->n - at, &cp);
-        const char *text = style != NULL
-                           ? json_escape(cp, style->ensure_ascii, buf,
-                                         sizeof(buf))
-                           : repr_escape(cp, quote, buf, sizeof(buf));
+        const char *text =
+            style != NULL
+                ? json_escape(cp, style->ensure_ascii, buf, sizeof(buf))
+                : repr_escape(cp, quote, buf, sizeof(buf));
         if (text != NULL) {
             struct ax_string run = ax_string_slice(s, from, at - from);
 
@@ -203,7 +206,7 @@ print_quoted(struct ax_jinja *j, struct ax_buf *b, const struct ax_string *s,
 
 
 static bool print_value(struct ax_jinja *j, struct ax_buf *b,
-    const struct ax_value *v, bool quoted);
+                        const struct ax_value *v, bool quoted);
 
 
 static bool
@@ -264,7 +267,7 @@ enter(struct ax_jinja *j, size_t steps)
 
 static bool
 print_value(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
-    bool quoted)
+            bool quoted)
 {
     bool ok = true;
 
@@ -313,9 +316,9 @@ print_value(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
         break;
     case AX_V_LOOP:
         ax_buf_text(j->pool, b, "<LoopContext ");
-        print_int(j, b, (int64_t) v->u.loop.at + 1);
+        print_int(j, b, (int64_t)v->u.loop.at + 1);
         ax_buf_text(j->pool, b, "/");
-        print_int(j, b, (int64_t) v->u.loop.n);
+        print_int(j, b, (int64_t)v->u.loop.n);
         ax_buf_text(j->pool, b, ">");
         break;
     }
@@ -340,20 +343,21 @@ ax_jinja_string(struct ax_jinja *j, struct ax_value *v)
 
     struct ax_buf *b = ax_buf_new(j->pool);
 
-    return b != NULL && print_value(j, b, v, false)
-           ? ax_buf_value(j->pool, b) : NULL;
+    return b != NULL && print_value(j, b, v, false) ? ax_buf_value(j->pool, b)
+                                                    : NULL;
 }
 
 
 /* ---- JSON -------------------------------------------------------------- */
 
 static bool json_value(struct ax_jinja *j, struct ax_buf *b,
-    const struct ax_value *v, const struct json_style *style, int64_t level);
+                       const struct ax_value *v, const struct json_style *style,
+                       int64_t level);
 
 
 static void
 json_newline(struct ax_jinja *j, struct ax_buf *b,
-    const struct json_style *style, int64_t level)
+             const struct json_style *style, int64_t level)
 {
     if (style->indent < 0) {
         return;
@@ -367,7 +371,7 @@ json_newline(struct ax_jinja *j, struct ax_buf *b,
 
 static bool
 json_list(struct ax_jinja *j, struct ax_buf *b, const struct ax_list *list,
-    const struct json_style *style, int64_t level)
+          const struct json_style *style, int64_t level)
 {
     ax_buf_text(j->pool, b, "[");
     for (size_t i = 0; i < list->n; i++) {
@@ -390,7 +394,7 @@ json_list(struct ax_jinja *j, struct ax_buf *b, const struct ax_list *list,
 /* Keys are strings in JSON; Python converts the other simple kinds. */
 static bool
 json_key(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *key,
-    const struct json_style *style)
+         const struct json_style *style)
 {
     if (key->kind == AX_V_STRING) {
         print_quoted(j, b, &key->u.s, style);
@@ -414,19 +418,20 @@ compare_entries(const void *x, const void *y)
     const struct ax_dict_entry *a = x, *b = y;
 
     return a->key->kind == AX_V_STRING && b->key->kind == AX_V_STRING
-           ? ax_string_compare(&a->key->u.s, &b->key->u.s) : 0;
+               ? ax_string_compare(&a->key->u.s, &b->key->u.s)
+               : 0;
 }
 
 
 static bool
 json_dict(struct ax_jinja *j, struct ax_buf *b, const struct ax_dict *d,
-    const struct json_style *style, int64_t level)
+          const struct json_style *style, int64_t level)
 {
     const struct ax_dict_entry *entries = d->entries;
 
     if (style->sort_keys && d->n > 0) {
-        struct ax_dict_entry *sorted = ax_pool_alloc(j->pool,
-                                                     d->n * sizeof(*sorted));
+        struct ax_dict_entry *sorted =
+            ax_pool_alloc(j->pool, d->n * sizeof(*sorted));
         if (sorted == NULL) {
             return false;
         }
@@ -459,11 +464,11 @@ json_dict(struct ax_jinja *j, struct ax_buf *b, const struct ax_dict *d,
 
 static bool
 json_value(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
-    const struct json_style *style, int64_t level)
+           const struct json_style *style, int64_t level)
 {
     bool ok = true;
 
-    if (!enter(j, v->kind == AX_V_STRING ? v->u.s.n / 16 : (size_t) level)) {
+    if (!enter(j, v->kind == AX_V_STRING ? v->u.s.n / 16 : (size_t)level)) {
         return false;
     }
     switch (v->kind) {
@@ -478,8 +483,10 @@ json_value(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
         break;
     case AX_V_FLOAT:
         if (isnan(v->u.f) || isinf(v->u.f)) {
-            ax_buf_text(j->pool, b, isnan(v->u.f) ? "NaN" : v->u.f < 0
-                        ? "-Infinity" : "Infinity");
+            ax_buf_text(j->pool, b,
+                        isnan(v->u.f) ? "NaN"
+                        : v->u.f < 0  ? "-Infinity"
+                                      : "Infinity");
         } else {
             print_double(j, b, v->u.f);
         }
@@ -495,8 +502,8 @@ json_value(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
         ok = json_dict(j, b, &v->u.dict, style, level);
         break;
     default:
-        ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
-                      "'%s' is not JSON serializable", ax_jinja_type_name(v));
+        ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "'%s' is not JSON serializable",
+                      ax_jinja_type_name(v));
         ok = false;
     }
     j->eval_left++;
@@ -507,17 +514,17 @@ json_value(struct ax_jinja *j, struct ax_buf *b, const struct ax_value *v,
 /* tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
 struct ax_value *
 ax_jinja_json(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
-    static const struct ax_string  comma = { ", ", 2, NULL, NULL, true };
-    static const struct ax_string  colon = { ": ", 2, NULL, NULL, true };
-    static const struct ax_string  tight = { ",", 1, NULL, NULL, true };
+    static const struct ax_string comma = {", ", 2, NULL, NULL, true};
+    static const struct ax_string colon = {": ", 2, NULL, NULL, true};
+    static const struct ax_string tight = {",", 1, NULL, NULL, true};
     struct ax_value *ascii = ax_arg(call, 0, "ensure_ascii");
     struct ax_value *indent = ax_arg(call, 1, "indent");
     struct ax_value *separators = ax_arg(call, 2, "separators");
     struct ax_value *sort = ax_arg(call, 3, "sort_keys");
-    struct json_style style = { .indent = -1, .item_separator = &comma,
-                                .key_separator = &colon };
+    struct json_style style = {
+        .indent = -1, .item_separator = &comma, .key_separator = &colon};
 
     style.ensure_ascii = ascii != NULL && ax_jinja_truth(ascii);
     style.sort_keys = sort != NULL && ax_jinja_truth(sort);
@@ -526,15 +533,14 @@ ax_jinja_json(struct ax_jinja *j, struct ax_value *v,
             return NULL;
         }
         style.item_separator = &tight;
-        style.indent = style.indent < 0 ? 0
+        style.indent = style.indent < 0            ? 0
                        : style.indent > INDENT_MAX ? INDENT_MAX
                                                    : style.indent;
     }
-    if (separators != NULL && separators->kind == AX_V_TUPLE
-        && separators->u.list.n == 2
-        && separators->u.list.items[0]->kind == AX_V_STRING
-        && separators->u.list.items[1]->kind == AX_V_STRING)
-    {
+    if (separators != NULL && separators->kind == AX_V_TUPLE &&
+        separators->u.list.n == 2 &&
+        separators->u.list.items[0]->kind == AX_V_STRING &&
+        separators->u.list.items[1]->kind == AX_V_STRING) {
         style.item_separator = &separators->u.list.items[0]->u.s;
         style.key_separator = &separators->u.list.items[1]->u.s;
     }
@@ -542,5 +548,6 @@ ax_jinja_json(struct ax_jinja *j, struct ax_value *v,
     struct ax_buf *b = ax_buf_new(j->pool);
 
     return b != NULL && json_value(j, b, v, &style, 0)
-           ? ax_buf_value(j->pool, b) : NULL;
+               ? ax_buf_value(j->pool, b)
+               : NULL;
 }

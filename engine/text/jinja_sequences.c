@@ -10,25 +10,25 @@
 #include "engine/text/utf8.h"
 
 
-#define PATH_MAX_BYTES  256
+#define PATH_MAX_BYTES 256
 
 
 static struct ax_value *
 filter_length(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     switch (v->kind) {
     case AX_V_STRING:
         return ax_jinja_charge(j, 1 + v->u.s.n / 16)
-               ? ax_value_int(j->pool, (int64_t) ax_utf8_count(v->u.s.p,
-                                                               v->u.s.n))
-               : NULL;
+                   ? ax_value_int(j->pool,
+                                  (int64_t)ax_utf8_count(v->u.s.p, v->u.s.n))
+                   : NULL;
     case AX_V_LIST:
     case AX_V_TUPLE:
-        return ax_value_int(j->pool, (int64_t) v->u.list.n);
+        return ax_value_int(j->pool, (int64_t)v->u.list.n);
     case AX_V_DICT:
-        return ax_value_int(j->pool, (int64_t) v->u.dict.n);
+        return ax_value_int(j->pool, (int64_t)v->u.dict.n);
     case AX_V_UNDEFINED:
         return ax_value_int(j->pool, 0);
     default:
@@ -46,9 +46,8 @@ copy_list(struct ax_jinja *j, struct ax_value *v)
     struct ax_value *items = ax_jinja_to_list(j, v);
     struct ax_value *copy = ax_value_list(j->pool);
 
-    if (items == NULL || copy == NULL
-        || !ax_jinja_charge(j, 1 + items->u.list.n / 4))
-    {
+    if (items == NULL || copy == NULL ||
+        !ax_jinja_charge(j, 1 + items->u.list.n / 4)) {
         return NULL;
     }
     for (size_t i = 0; i < items->u.list.n; i++) {
@@ -59,21 +58,19 @@ copy_list(struct ax_jinja *j, struct ax_value *v)
 
 
 static struct ax_value *
-filter_list(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_list(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
-    (void) call;
+    (void)call;
     return copy_list(j, v);
 }
 
 
 static struct ax_value *
-filter_first(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_first(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *items = ax_jinja_to_list(j, v);
 
-    (void) call;
+    (void)call;
     if (items == NULL) {
         return NULL;
     }
@@ -83,12 +80,11 @@ filter_first(struct ax_jinja *j, struct ax_value *v,
 
 
 static struct ax_value *
-filter_last(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_last(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *items = ax_jinja_to_list(j, v);
 
-    (void) call;
+    (void)call;
     if (items == NULL) {
         return NULL;
     }
@@ -99,12 +95,12 @@ filter_last(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_reverse(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+               const struct ax_call *call)
 {
     struct ax_value *list = copy_list(j, v);
     struct ax_buf *b = ax_buf_new(j->pool);
 
-    (void) call;
+    (void)call;
     if (list == NULL || b == NULL) {
         return NULL;
     }
@@ -132,18 +128,19 @@ filter_reverse(struct ax_jinja *j, struct ax_value *v,
 /* One step of a path; what is missing becomes `otherwise` if there is one. */
 static struct ax_value *
 item_step(struct ax_jinja *j, struct ax_value *item, struct ax_value *key,
-    struct ax_value *otherwise)
+          struct ax_value *otherwise)
 {
     item = ax_jinja_item(j, item, key);
     return item != NULL && item->kind == AX_V_UNDEFINED && otherwise != NULL
-           ? otherwise : item;
+               ? otherwise
+               : item;
 }
 
 
 /* item.a.b for the path "a.b", item[n] for an integer, item for NULL. */
 static struct ax_value *
 path_or(struct ax_jinja *j, struct ax_value *item, struct ax_value *path,
-    struct ax_value *otherwise)
+        struct ax_value *otherwise)
 {
     if (path == NULL || path->kind == AX_V_NONE) {
         return item;
@@ -151,11 +148,11 @@ path_or(struct ax_jinja *j, struct ax_value *item, struct ax_value *path,
     if (path->kind != AX_V_STRING) {
         return item_step(j, item, path, otherwise);
     }
-    for (size_t at = 0; item != NULL && at <= path->u.s.n; ) {
+    for (size_t at = 0; item != NULL && at <= path->u.s.n;) {
         size_t dot = ax_string_find(&path->u.s, ".", 1, at);
         size_t end = dot == SIZE_MAX ? path->u.s.n : dot;
-        struct ax_value *key = ax_value_view(
-            j->pool, ax_string_slice(&path->u.s, at, end - at));
+        struct ax_value *key =
+            ax_value_view(j->pool, ax_string_slice(&path->u.s, at, end - at));
 
         if (key == NULL || !ax_jinja_charge(j, 1)) {
             return NULL;
@@ -175,22 +172,19 @@ item_path(struct ax_jinja *j, struct ax_value *item, struct ax_value *path)
 
 
 static struct ax_value *
-filter_join(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_join(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *sep = ax_arg(call, 0, "d");
     struct ax_value *attribute = ax_arg(call, 1, "attribute");
     struct ax_value *items = ax_jinja_to_list(j, v);
     struct ax_buf *b = ax_buf_new(j->pool);
 
-    sep = sep != NULL ? ax_jinja_string(j, sep)
-                      : ax_value_literal(j->pool, "");
+    sep = sep != NULL ? ax_jinja_string(j, sep) : ax_value_literal(j->pool, "");
     if (items == NULL || sep == NULL || b == NULL) {
         return NULL;
     }
     for (size_t i = 0; i < items->u.list.n; i++) {
-        struct ax_value *item = item_path(j, items->u.list.items[i],
-                                          attribute);
+        struct ax_value *item = item_path(j, items->u.list.items[i], attribute);
 
         if (item == NULL || !ax_jinja_charge(j, 1 + sep->u.s.n / 16)) {
             return NULL;
@@ -210,16 +204,13 @@ filter_join(struct ax_jinja *j, struct ax_value *v,
 static const char *
 name_arg(struct ax_jinja *j, const struct ax_value *v)
 {
-    if (v == NULL || v->kind != AX_V_STRING
-        || v->u.s.n >= PATH_MAX_BYTES)
-    {
+    if (v == NULL || v->kind != AX_V_STRING || v->u.s.n >= PATH_MAX_BYTES) {
         ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                       "expected the name of a filter or test");
         return NULL;
     }
 
-    struct ax_value *copy = ax_value_string(j->pool, v->u.s.p, v->u.s.n,
-                                            true);
+    struct ax_value *copy = ax_value_string(j->pool, v->u.s.p, v->u.s.n, true);
 
     return copy != NULL ? copy->u.s.p : NULL;
 }
@@ -238,8 +229,8 @@ rest_of(const struct ax_call *call, uint32_t k)
 
 
 static struct ax_value *
-map_item(struct ax_jinja *j, struct ax_value *item,
-    const struct ax_call *call, const char *name)
+map_item(struct ax_jinja *j, struct ax_value *item, const struct ax_call *call,
+         const char *name)
 {
     struct ax_value *attribute = ax_arg(call, UINT32_MAX, "attribute");
     struct ax_value *otherwise = ax_arg(call, UINT32_MAX, "default");
@@ -259,15 +250,13 @@ map_item(struct ax_jinja *j, struct ax_value *item,
 static struct ax_value *
 items_or_none(struct ax_jinja *j, struct ax_value *v)
 {
-    return ax_jinja_truth(v) ? ax_jinja_to_list(j, v)
-                             : ax_value_list(j->pool);
+    return ax_jinja_truth(v) ? ax_jinja_to_list(j, v) : ax_value_list(j->pool);
 }
 
 
 /* map('filter', ...) or map(attribute='path', default=x) */
 static struct ax_value *
-filter_map(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_map(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *items = items_or_none(j, v);
     struct ax_value *list = ax_value_list(j->pool);
@@ -280,8 +269,8 @@ filter_map(struct ax_jinja *j, struct ax_value *v,
         }
     }
     for (size_t i = 0; items != NULL && i < items->u.list.n; i++) {
-        struct ax_value *mapped = map_item(j, items->u.list.items[i], call,
-                                           name);
+        struct ax_value *mapped =
+            map_item(j, items->u.list.items[i], call, name);
 
         if (mapped == NULL || !ax_jinja_charge(j, 1)) {
             return NULL;
@@ -294,13 +283,13 @@ filter_map(struct ax_jinja *j, struct ax_value *v,
 
 /* select, reject and their attr forms: keep where the test gives `keep`. */
 static struct ax_value *
-select_items(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call, bool attr, bool keep)
+select_items(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call,
+             bool attr, bool keep)
 {
     struct ax_value *items = items_or_none(j, v);
     struct ax_value *list = ax_value_list(j->pool);
     struct ax_value *path = attr && call->n > 0 ? call->args[0] : NULL;
-    struct ax_call rest = { 0 };
+    struct ax_call rest = {0};
     const char *name = NULL;
 
     if (attr && path == NULL) {
@@ -322,9 +311,10 @@ select_items(struct ax_jinja *j, struct ax_value *v,
             return NULL;
         }
 
-        int rc = name == NULL ? ax_jinja_truth(tested)
-                 : ax_jinja_apply_test(j, name, ax_jinja_test(name), tested,
-                                       &rest);
+        int rc = name == NULL
+                     ? ax_jinja_truth(tested)
+                     : ax_jinja_apply_test(j, name, ax_jinja_test(name), tested,
+                                           &rest);
         if (rc < 0) {
             return NULL;
         }
@@ -338,7 +328,7 @@ select_items(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_select(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     return select_items(j, v, call, false, true);
 }
@@ -346,7 +336,7 @@ filter_select(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_reject(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     return select_items(j, v, call, false, false);
 }
@@ -354,7 +344,7 @@ filter_reject(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_selectattr(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+                  const struct ax_call *call)
 {
     return select_items(j, v, call, true, true);
 }
@@ -362,7 +352,7 @@ filter_selectattr(struct ax_jinja *j, struct ax_value *v,
 
 static struct ax_value *
 filter_rejectattr(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+                  const struct ax_call *call)
 {
     return select_items(j, v, call, true, false);
 }
@@ -372,25 +362,26 @@ filter_rejectattr(struct ax_jinja *j, struct ax_value *v,
 
 /* What to sort by: the item at the path, lower case unless told. */
 static struct ax_value *
-sort_key(struct ax_jinja *j, struct ax_value *item,
-    struct ax_value *path, bool case_sensitive)
+sort_key(struct ax_jinja *j, struct ax_value *item, struct ax_value *path,
+         bool case_sensitive)
 {
     struct ax_value *key = item_path(j, item, path);
 
     return key != NULL && !case_sensitive && key->kind == AX_V_STRING
-           ? ax_jinja_case(j, &key->u.s, 'l') : key;
+               ? ax_jinja_case(j, &key->u.s, 'l')
+               : key;
 }
 
 
 struct sorting {
-    struct ax_value  *key;
-    struct ax_value  *item;
+    struct ax_value *key;
+    struct ax_value *item;
 };
 
 
 static bool
 merge(struct ax_jinja *j, const struct sorting *from, struct sorting *to,
-    size_t left, size_t middle, size_t right, bool reverse)
+      size_t left, size_t middle, size_t right, bool reverse)
 {
     size_t a = left, b = middle;
 
@@ -399,12 +390,10 @@ merge(struct ax_jinja *j, const struct sorting *from, struct sorting *to,
 
         if (a < middle && b < right) {
             /* b goes first only if it is strictly before a: stable */
-            if (!ax_jinja_charge(j, 1)
-                || !(reverse ? ax_jinja_less(j, from[a].key, from[b].key,
-                                             &take_b)
-                             : ax_jinja_less(j, from[b].key, from[a].key,
-                                             &take_b)))
-            {
+            if (!ax_jinja_charge(j, 1) ||
+                !(reverse
+                      ? ax_jinja_less(j, from[a].key, from[b].key, &take_b)
+                      : ax_jinja_less(j, from[b].key, from[a].key, &take_b))) {
                 return false;
             }
         }
@@ -415,8 +404,8 @@ merge(struct ax_jinja *j, const struct sorting *from, struct sorting *to,
 
 
 static struct ax_value *
-sort_list(struct ax_jinja *j, struct ax_value *list,
-    struct ax_value *path, bool case_sensitive, bool reverse)
+sort_list(struct ax_jinja *j, struct ax_value *list, struct ax_value *path,
+          bool case_sensitive, bool reverse)
 {
     size_t n = list->u.list.n;
     struct sorting *from = ax_pool_alloc(j->pool, (n + 1) * sizeof(*from));
@@ -465,8 +454,7 @@ flag(const struct ax_call *call, uint32_t i, const char *name)
 
 /* sort(reverse=False, case_sensitive=False, attribute=None) */
 static struct ax_value *
-filter_sort(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_sort(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *list = copy_list(j, v);
 
@@ -480,15 +468,15 @@ filter_sort(struct ax_jinja *j, struct ax_value *v,
 /* dictsort(case_sensitive=False, by='key', reverse=False) */
 static struct ax_value *
 filter_dictsort(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+                const struct ax_call *call)
 {
-    struct ax_call none = { 0 };
+    struct ax_call none = {0};
     struct ax_value *by = ax_arg(call, 1, "by");
-    struct ax_value *fn = v->kind == AX_V_DICT
-                          ? ax_jinja_method(j, v, "items", 5) : NULL;
+    struct ax_value *fn =
+        v->kind == AX_V_DICT ? ax_jinja_method(j, v, "items", 5) : NULL;
     struct ax_value *list = fn != NULL ? ax_jinja_call(j, fn, &none) : NULL;
-    bool by_value = by != NULL && by->kind == AX_V_STRING
-                    && ax_string_is(&by->u.s, "value");
+    bool by_value = by != NULL && by->kind == AX_V_STRING &&
+                    ax_string_is(&by->u.s, "value");
     struct ax_value *at = ax_value_int(j->pool, by_value);
 
     if (v->kind != AX_V_DICT) {
@@ -497,15 +485,16 @@ filter_dictsort(struct ax_jinja *j, struct ax_value *v,
                              ax_jinja_type_name(v));
     }
     return list != NULL && at != NULL
-           ? sort_list(j, list, at, flag(call, 0, "case_sensitive"),
-                       flag(call, 2, "reverse")) : NULL;
+               ? sort_list(j, list, at, flag(call, 0, "case_sensitive"),
+                           flag(call, 2, "reverse"))
+               : NULL;
 }
 
 
 /* The smallest or largest item. */
 static struct ax_value *
 extreme(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call,
-    bool largest)
+        bool largest)
 {
     struct ax_value *items = ax_jinja_to_list(j, v);
     struct ax_value *path = ax_arg(call, 1, "attribute");
@@ -513,15 +502,13 @@ extreme(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call,
     struct ax_value *best = NULL, *best_key = NULL;
 
     for (size_t i = 0; items != NULL && i < items->u.list.n; i++) {
-        struct ax_value *key = sort_key(j, items->u.list.items[i], path,
-                                        exact);
+        struct ax_value *key = sort_key(j, items->u.list.items[i], path, exact);
         bool better = true;
 
-        if (key == NULL || !ax_jinja_charge(j, 1)
-            || (best != NULL
-                && !(largest ? ax_jinja_less(j, best_key, key, &better)
-                             : ax_jinja_less(j, key, best_key, &better))))
-        {
+        if (key == NULL || !ax_jinja_charge(j, 1) ||
+            (best != NULL &&
+             !(largest ? ax_jinja_less(j, best_key, key, &better)
+                       : ax_jinja_less(j, key, best_key, &better)))) {
             return NULL;
         }
         if (better) {
@@ -532,30 +519,28 @@ extreme(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call,
     if (items == NULL) {
         return NULL;
     }
-    return best != NULL ? best
-           : ax_value_undefined(j->pool, "item of an empty sequence");
+    return best != NULL
+               ? best
+               : ax_value_undefined(j->pool, "item of an empty sequence");
 }
 
 
 static struct ax_value *
-filter_min(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_min(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     return extreme(j, v, call, false);
 }
 
 
 static struct ax_value *
-filter_max(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_max(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     return extreme(j, v, call, true);
 }
 
 
 static struct ax_value *
-filter_sum(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_sum(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *items = ax_jinja_to_list(j, v);
     struct ax_value *path = ax_arg(call, 0, "attribute");
@@ -563,12 +548,11 @@ filter_sum(struct ax_jinja *j, struct ax_value *v,
 
     sum = sum != NULL ? sum : ax_value_int(j->pool, 0);
     for (size_t i = 0; items != NULL && sum != NULL && i < items->u.list.n;
-         i++)
-    {
+         i++) {
         struct ax_value *item = item_path(j, items->u.list.items[i], path);
 
-        sum = item != NULL ? ax_jinja_arithmetic(j, AX_OP_ADD, sum, item)
-                           : NULL;
+        sum =
+            item != NULL ? ax_jinja_arithmetic(j, AX_OP_ADD, sum, item) : NULL;
     }
     return items != NULL ? sum : NULL;
 }
@@ -577,22 +561,20 @@ filter_sum(struct ax_jinja *j, struct ax_value *v,
 /* Keys seen so far live in a dict, so this is linear for simple items. */
 static struct ax_value *
 filter_unique(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+              const struct ax_call *call)
 {
     struct ax_value *items = ax_jinja_to_list(j, v);
     struct ax_value *list = ax_value_list(j->pool);
     struct ax_value *path = ax_arg(call, 1, "attribute");
     bool exact = flag(call, 0, "case_sensitive");
-    struct ax_dict seen = { 0 };
+    struct ax_dict seen = {0};
 
     for (size_t i = 0; items != NULL && i < items->u.list.n; i++) {
-        struct ax_value *key = sort_key(j, items->u.list.items[i], path,
-                                        exact);
+        struct ax_value *key = sort_key(j, items->u.list.items[i], path, exact);
 
         /* containers all hash alike: charge for the search among them */
-        if (key == NULL || !ax_jinja_charge(j, key->kind >= AX_V_LIST
-                                               ? 1 + seen.n : 1))
-        {
+        if (key == NULL ||
+            !ax_jinja_charge(j, key->kind >= AX_V_LIST ? 1 + seen.n : 1)) {
             return NULL;
         }
         if (ax_dict_find(j->pool, &seen, key) == NULL) {
@@ -605,8 +587,7 @@ filter_unique(struct ax_jinja *j, struct ax_value *v,
 
 
 static struct ax_value *
-filter_items(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_items(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *fn;
 
@@ -625,8 +606,7 @@ filter_items(struct ax_jinja *j, struct ax_value *v,
 
 /* batch(linecount, fill_with=None) */
 static struct ax_value *
-filter_batch(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+filter_batch(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *items = ax_jinja_to_list(j, v);
     struct ax_value *list = ax_value_list(j->pool);
@@ -634,25 +614,23 @@ filter_batch(struct ax_jinja *j, struct ax_value *v,
     struct ax_value *row = NULL, *count = ax_arg(call, 0, "linecount");
     int64_t n;
 
-    if (items == NULL || list == NULL || count == NULL
-        || !ax_jinja_integer(j, count, &n)
-        || !ax_jinja_charge(j, 1 + items->u.list.n))
-    {
+    if (items == NULL || list == NULL || count == NULL ||
+        !ax_jinja_integer(j, count, &n) ||
+        !ax_jinja_charge(j, 1 + items->u.list.n)) {
         return NULL;
     }
     if (n < 1) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "bad batch size");
     }
     for (size_t i = 0; i < items->u.list.n; i++) {
-        if (i % (uint64_t) n == 0) {
+        if (i % (uint64_t)n == 0) {
             row = ax_value_list(j->pool);
             ax_value_append(j->pool, list, row);
         }
         ax_value_append(j->pool, row, items->u.list.items[i]);
     }
-    while (row != NULL && fill != NULL && fill->kind != AX_V_NONE
-           && (int64_t) row->u.list.n < n)
-    {
+    while (row != NULL && fill != NULL && fill->kind != AX_V_NONE &&
+           (int64_t)row->u.list.n < n) {
         if (!ax_jinja_charge(j, 1)) {
             return NULL;
         }
@@ -665,16 +643,15 @@ filter_batch(struct ax_jinja *j, struct ax_value *v,
 /* groupby(attribute): (grouper, list) pairs in the order of the sorted key. */
 static struct ax_value *
 filter_groupby(struct ax_jinja *j, struct ax_value *v,
-    const struct ax_call *call)
+               const struct ax_call *call)
 {
     struct ax_value *path = ax_arg(call, 0, "attribute");
     struct ax_value *list = copy_list(j, v);
     struct ax_value *groups = ax_value_list(j->pool);
     struct ax_value *last = NULL, *rows = NULL;
 
-    if (list == NULL || path == NULL
-        || sort_list(j, list, path, false, false) == NULL)
-    {
+    if (list == NULL || path == NULL ||
+        sort_list(j, list, path, false, false) == NULL) {
         return NULL;
     }
     for (size_t i = 0; i < list->u.list.n; i++) {
@@ -702,17 +679,26 @@ filter_groupby(struct ax_jinja *j, struct ax_value *v,
 }
 
 
-const struct ax_filter  ax_sequence_filters[] = {
-    { "length", filter_length }, { "count", filter_length },
-    { "list", filter_list }, { "first", filter_first },
-    { "last", filter_last }, { "reverse", filter_reverse },
-    { "join", filter_join }, { "map", filter_map },
-    { "select", filter_select }, { "reject", filter_reject },
-    { "selectattr", filter_selectattr },
-    { "rejectattr", filter_rejectattr }, { "sort", filter_sort },
-    { "dictsort", filter_dictsort }, { "min", filter_min },
-    { "max", filter_max }, { "sum", filter_sum },
-    { "unique", filter_unique }, { "items", filter_items },
-    { "batch", filter_batch }, { "groupby", filter_groupby },
-    { NULL, NULL }
-};
+const struct ax_filter ax_sequence_filters[] = {
+    {"length", filter_length},
+    {"count", filter_length},
+    {"list", filter_list},
+    {"first", filter_first},
+    {"last", filter_last},
+    {"reverse", filter_reverse},
+    {"join", filter_join},
+    {"map", filter_map},
+    {"select", filter_select},
+    {"reject", filter_reject},
+    {"selectattr", filter_selectattr},
+    {"rejectattr", filter_rejectattr},
+    {"sort", filter_sort},
+    {"dictsort", filter_dictsort},
+    {"min", filter_min},
+    {"max", filter_max},
+    {"sum", filter_sum},
+    {"unique", filter_unique},
+    {"items", filter_items},
+    {"batch", filter_batch},
+    {"groupby", filter_groupby},
+    {NULL, NULL}};

@@ -44,8 +44,7 @@ ax_string_compare(const struct ax_string *a, const struct ax_string *b)
 
 
 size_t
-ax_string_find(const struct ax_string *s, const char *p, size_t n,
-    size_t from)
+ax_string_find(const struct ax_string *s, const char *p, size_t n, size_t from)
 {
     if (from > s->n || n > s->n - from) {
         return SIZE_MAX;
@@ -56,7 +55,7 @@ ax_string_find(const struct ax_string *s, const char *p, size_t n,
 
     const char *hit = memmem(s->p + from, s->n - from, p, n);
 
-    return hit == NULL ? SIZE_MAX : (size_t) (hit - s->p);
+    return hit == NULL ? SIZE_MAX : (size_t)(hit - s->p);
 }
 
 
@@ -80,7 +79,7 @@ buf_reserve(struct ax_pool *pool, struct ax_buf *b, size_t n)
         return true;
     }
     if (n > SIZE_MAX / 8 - b->cap) {
-        n = SIZE_MAX / 8 - b->cap;     /* the pool refuses it by its bound */
+        n = SIZE_MAX / 8 - b->cap; /* the pool refuses it by its bound */
     }
 
     size_t cap = b->n + n;
@@ -129,9 +128,8 @@ ax_buf_add(struct ax_pool *pool, struct ax_buf *b, const struct ax_string *s)
         b->mask = NULL;
         b->trusted = s->trusted;
     }
-    if (b->mask == NULL && (s->mask != NULL || s->trusted != b->trusted)
-        && !buf_need_mask(pool, b))
-    {
+    if (b->mask == NULL && (s->mask != NULL || s->trusted != b->trusted) &&
+        !buf_need_mask(pool, b)) {
         return;
     }
     if (b->mask != NULL) {
@@ -148,9 +146,9 @@ ax_buf_add(struct ax_pool *pool, struct ax_buf *b, const struct ax_string *s)
 
 void
 ax_buf_bytes(struct ax_pool *pool, struct ax_buf *b, const char *p, size_t n,
-    bool trusted)
+             bool trusted)
 {
-    struct ax_string s = { p, n, NULL, NULL, trusted };
+    struct ax_string s = {p, n, NULL, NULL, trusted};
 
     ax_buf_add(pool, b, &s);
 }
@@ -166,10 +164,10 @@ ax_buf_text(struct ax_pool *pool, struct ax_buf *b, const char *text)
 struct ax_string
 ax_buf_string(struct ax_buf *b)
 {
-    struct ax_string s = { "", 0, NULL, NULL, true };
+    struct ax_string s = {"", 0, NULL, NULL, true};
 
     if (b != NULL && b->n > 0) {
-        s = (struct ax_string) { b->p, b->n, b->mask, b, b->trusted };
+        s = (struct ax_string){b->p, b->n, b->mask, b, b->trusted};
     }
     return s;
 }
@@ -184,7 +182,7 @@ ax_buf_value(struct ax_pool *pool, struct ax_buf *b)
 
 struct ax_value *
 ax_string_concat(struct ax_pool *pool, const struct ax_string *a,
-    const struct ax_string *b)
+                 const struct ax_string *b)
 {
     if (a->n == 0) {
         return ax_value_view(pool, *b);

@@ -8,19 +8,19 @@
 
 /* 0 or 1; -1 when the render is over.  arg is NULL if there is none. */
 typedef int (*test_fn)(struct ax_jinja *j, struct ax_value *v,
-    struct ax_value *arg);
+                       struct ax_value *arg);
 
 struct test {
-    const char  *name;
-    test_fn      fn;
-    bool         needs_arg;
+    const char *name;
+    test_fn fn;
+    bool needs_arg;
 };
 
 
 static int
 test_defined(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind != AX_V_UNDEFINED;
 }
 
@@ -28,7 +28,7 @@ test_defined(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_undefined(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_UNDEFINED;
 }
 
@@ -36,7 +36,7 @@ test_undefined(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_none(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_NONE;
 }
 
@@ -44,7 +44,7 @@ test_none(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_boolean(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_BOOL;
 }
 
@@ -52,7 +52,7 @@ test_boolean(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_true(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_BOOL && v->u.b;
 }
 
@@ -60,7 +60,7 @@ test_true(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_false(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_BOOL && !v->u.b;
 }
 
@@ -68,7 +68,7 @@ test_false(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_integer(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_INT;
 }
 
@@ -76,7 +76,7 @@ test_integer(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_float(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_FLOAT;
 }
 
@@ -84,16 +84,15 @@ test_float(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_number(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
-    return v->kind == AX_V_INT || v->kind == AX_V_FLOAT
-           || v->kind == AX_V_BOOL;
+    (void)j, (void)arg;
+    return v->kind == AX_V_INT || v->kind == AX_V_FLOAT || v->kind == AX_V_BOOL;
 }
 
 
 static int
 test_string(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_STRING;
 }
 
@@ -101,7 +100,7 @@ test_string(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_mapping(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_DICT;
 }
 
@@ -109,17 +108,17 @@ test_mapping(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_iterable(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
-    return v->kind == AX_V_STRING || v->kind == AX_V_LIST
-           || v->kind == AX_V_TUPLE || v->kind == AX_V_DICT
-           || v->kind == AX_V_UNDEFINED;
+    (void)j, (void)arg;
+    return v->kind == AX_V_STRING || v->kind == AX_V_LIST ||
+           v->kind == AX_V_TUPLE || v->kind == AX_V_DICT ||
+           v->kind == AX_V_UNDEFINED;
 }
 
 
 static int
 test_callable(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j, (void) arg;
+    (void)j, (void)arg;
     return v->kind == AX_V_FUNCTION;
 }
 
@@ -145,7 +144,7 @@ test_odd(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
     int rc = modulo(j, v, 2);
 
-    (void) arg;
+    (void)arg;
     return rc < 0 ? rc : !rc;
 }
 
@@ -153,7 +152,7 @@ test_odd(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_even(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) arg;
+    (void)arg;
     return modulo(j, v, 2);
 }
 
@@ -171,11 +170,10 @@ test_divisibleby(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 is_case(struct ax_jinja *j, struct ax_value *v, const char *method)
 {
-    struct ax_call none = { 0 };
+    struct ax_call none = {0};
     struct ax_value *text = ax_jinja_string(j, v);
-    struct ax_value *fn = text != NULL
-                          ? ax_jinja_method(j, text, method, strlen(method))
-                          : NULL;
+    struct ax_value *fn =
+        text != NULL ? ax_jinja_method(j, text, method, strlen(method)) : NULL;
     struct ax_value *answer = fn != NULL ? ax_jinja_call(j, fn, &none) : NULL;
 
     return answer != NULL ? answer->u.b : -1;
@@ -185,7 +183,7 @@ is_case(struct ax_jinja *j, struct ax_value *v, const char *method)
 static int
 test_upper(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) arg;
+    (void)arg;
     return is_case(j, v, "isupper");
 }
 
@@ -193,7 +191,7 @@ test_upper(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_lower(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) arg;
+    (void)arg;
     return is_case(j, v, "islower");
 }
 
@@ -251,36 +249,48 @@ test_in(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 static int
 test_sameas(struct ax_jinja *j, struct ax_value *v, struct ax_value *arg)
 {
-    (void) j;
-    return v == arg || (v->kind == arg->kind && v->kind < AX_V_LIST
-                        && ax_value_equal(v, arg));
+    (void)j;
+    return v == arg || (v->kind == arg->kind && v->kind < AX_V_LIST &&
+                        ax_value_equal(v, arg));
 }
 
 
-static const struct test  tests[] = {
-    { "defined", test_defined, false },
-    { "undefined", test_undefined, false },
-    { "none", test_none, false }, { "boolean", test_boolean, false },
-    { "true", test_true, false }, { "false", test_false, false },
-    { "integer", test_integer, false }, { "float", test_float, false },
-    { "number", test_number, false }, { "string", test_string, false },
-    { "mapping", test_mapping, false },
-    { "iterable", test_iterable, false },
-    { "sequence", test_iterable, false },
-    { "callable", test_callable, false },
-    { "odd", test_odd, false }, { "even", test_even, false },
-    { "divisibleby", test_divisibleby, true },
-    { "upper", test_upper, false }, { "lower", test_lower, false },
-    { "eq", test_eq, true }, { "equalto", test_eq, true },
-    { "==", test_eq, true }, { "ne", test_ne, true },
-    { "!=", test_ne, true }, { "lt", test_lt, true },
-    { "lessthan", test_lt, true }, { "<", test_lt, true },
-    { "le", test_le, true }, { "<=", test_le, true },
-    { "gt", test_gt, true }, { "greaterthan", test_gt, true },
-    { ">", test_gt, true }, { "ge", test_ge, true },
-    { ">=", test_ge, true }, { "in", test_in, true },
-    { "sameas", test_sameas, true }
-};
+static const struct test tests[] = {{"defined", test_defined, false},
+                                    {"undefined", test_undefined, false},
+                                    {"none", test_none, false},
+                                    {"boolean", test_boolean, false},
+                                    {"true", test_true, false},
+                                    {"false", test_false, false},
+                                    {"integer", test_integer, false},
+                                    {"float", test_float, false},
+                                    {"number", test_number, false},
+                                    {"string", test_string, false},
+                                    {"mapping", test_mapping, false},
+                                    {"iterable", test_iterable, false},
+                                    {"sequence", test_iterable, false},
+                                    {"callable", test_callable, false},
+                                    {"odd", test_odd, false},
+                                    {"even", test_even, false},
+                                    {"divisibleby", test_divisibleby, true},
+                                    {"upper", test_upper, false},
+                                    {"lower", test_lower, false},
+                                    {"eq", test_eq, true},
+                                    {"equalto", test_eq, true},
+                                    {"==", test_eq, true},
+                                    {"ne", test_ne, true},
+                                    {"!=", test_ne, true},
+                                    {"lt", test_lt, true},
+                                    {"lessthan", test_lt, true},
+                                    {"<", test_lt, true},
+                                    {"le", test_le, true},
+                                    {"<=", test_le, true},
+                                    {"gt", test_gt, true},
+                                    {"greaterthan", test_gt, true},
+                                    {">", test_gt, true},
+                                    {"ge", test_ge, true},
+                                    {">=", test_ge, true},
+                                    {"in", test_in, true},
+                                    {"sameas", test_sameas, true}};
 
 
 const void *
@@ -297,7 +307,7 @@ ax_jinja_test(const char *name)
 
 int
 ax_jinja_apply_test(struct ax_jinja *j, const char *name, const void *builtin,
-    struct ax_value *value, const struct ax_call *call)
+                    struct ax_value *value, const struct ax_call *call)
 {
     const struct test *test = builtin;
 

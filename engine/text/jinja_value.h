@@ -32,50 +32,50 @@ enum ax_value_kind {
     AX_V_LIST,
     AX_V_TUPLE,
     AX_V_DICT,
-    AX_V_NAMESPACE,            /* a dict whose attributes can be set */
-    AX_V_FUNCTION,             /* builtin, bound method or macro */
-    AX_V_LOOP                  /* the variable `loop` */
+    AX_V_NAMESPACE, /* a dict whose attributes can be set */
+    AX_V_FUNCTION,  /* builtin, bound method or macro */
+    AX_V_LOOP       /* the variable `loop` */
 };
 
 
 struct ax_buf {
-    char     *p;
-    uint8_t  *mask;            /* NULL: all bytes are as `trusted` says */
-    size_t    n;
-    size_t    cap;
-    bool      trusted;
+    char *p;
+    uint8_t *mask; /* NULL: all bytes are as `trusted` says */
+    size_t n;
+    size_t cap;
+    bool trusted;
 };
 
 
 struct ax_string {
-    const char     *p;
-    size_t          n;
-    const uint8_t  *mask;      /* NULL: all bytes are as `trusted` says */
-    struct ax_buf  *buf;       /* NULL: not at the end of a buffer */
-    bool            trusted;
+    const char *p;
+    size_t n;
+    const uint8_t *mask; /* NULL: all bytes are as `trusted` says */
+    struct ax_buf *buf;  /* NULL: not at the end of a buffer */
+    bool trusted;
 };
 
 
 struct ax_list {
-    struct ax_value  **items;
-    size_t             n;
-    size_t             cap;
+    struct ax_value **items;
+    size_t n;
+    size_t cap;
 };
 
 
 struct ax_dict_entry {
-    struct ax_value  *key;
-    struct ax_value  *item;
-    uint32_t          hash;
+    struct ax_value *key;
+    struct ax_value *item;
+    uint32_t hash;
 };
 
 
 struct ax_dict {
-    struct ax_dict_entry  *entries;    /* in order of insertion */
-    size_t                 n;
-    size_t                 cap;
-    uint32_t              *index;      /* NULL while small */
-    uint32_t               index_size; /* power of two */
+    struct ax_dict_entry *entries; /* in order of insertion */
+    size_t n;
+    size_t cap;
+    uint32_t *index;     /* NULL while small */
+    uint32_t index_size; /* power of two */
 };
 
 
@@ -85,38 +85,39 @@ struct ax_node;
 struct ax_scope;
 
 typedef struct ax_value *(*ax_function_fn)(struct ax_jinja *j,
-    struct ax_value *self, const struct ax_call *call);
+                                           struct ax_value *self,
+                                           const struct ax_call *call);
 
 struct ax_function {
-    ax_function_fn         fn;
-    struct ax_value       *self;       /* of a method */
-    const struct ax_node  *macro;      /* of a macro, with its home scope */
-    struct ax_scope       *scope;
-    struct ax_value       *caller;
-    const char            *name;
+    ax_function_fn fn;
+    struct ax_value *self;       /* of a method */
+    const struct ax_node *macro; /* of a macro, with its home scope */
+    struct ax_scope *scope;
+    struct ax_value *caller;
+    const char *name;
 };
 
 
 /* One turn; its attributes are computed when asked for. */
 struct ax_loop {
-    struct ax_value *const  *items;
-    size_t                   n;
-    size_t                   at;
+    struct ax_value *const *items;
+    size_t n;
+    size_t at;
 };
 
 
 struct ax_value {
-    enum ax_value_kind  kind;
+    enum ax_value_kind kind;
     union {
-        bool                b;
-        int64_t             i;
-        double              f;
-        struct ax_string    s;
-        struct ax_list      list;      /* list and tuple */
-        struct ax_dict      dict;      /* dict and namespace */
-        struct ax_function  fn;
-        struct ax_loop      loop;
-        const char         *name;      /* undefined: what was missing */
+        bool b;
+        int64_t i;
+        double f;
+        struct ax_string s;
+        struct ax_list list; /* list and tuple */
+        struct ax_dict dict; /* dict and namespace */
+        struct ax_function fn;
+        struct ax_loop loop;
+        const char *name; /* undefined: what was missing */
     } u;
 };
 
@@ -131,21 +132,23 @@ bool ax_value_equal(const struct ax_value *a, const struct ax_value *b);
 
 /* Entry for a key, or NULL. */
 struct ax_dict_entry *ax_dict_find(const struct ax_pool *pool,
-    const struct ax_dict *d, const struct ax_value *key);
+                                   const struct ax_dict *d,
+                                   const struct ax_value *key);
 struct ax_value *ax_dict_get(const struct ax_pool *pool,
-    const struct ax_dict *d, const char *key, size_t n);
-void ax_dict_put(struct ax_pool *pool, struct ax_dict *d,
-    struct ax_value *key, struct ax_value *item);
+                             const struct ax_dict *d, const char *key,
+                             size_t n);
+void ax_dict_put(struct ax_pool *pool, struct ax_dict *d, struct ax_value *key,
+                 struct ax_value *item);
 void ax_dict_remove(struct ax_pool *pool, struct ax_dict *d,
-    struct ax_dict_entry *entry);
+                    struct ax_dict_entry *entry);
 void ax_list_push(struct ax_pool *pool, struct ax_list *list,
-    struct ax_value *item);
+                  struct ax_value *item);
 
 
 /* ---- strings ---- */
 
 struct ax_string ax_string_slice(const struct ax_string *s, size_t from,
-    size_t n);
+                                 size_t n);
 bool ax_string_is(const struct ax_string *s, const char *text);
 int ax_string_compare(const struct ax_string *a, const struct ax_string *b);
 
@@ -157,25 +160,26 @@ ax_string_equal(const struct ax_string *a, const struct ax_string *b)
 
 /* First occurrence at or after `from`, SIZE_MAX if none. */
 size_t ax_string_find(const struct ax_string *s, const char *p, size_t n,
-    size_t from);
+                      size_t from);
 
 /* A buffer in the pool. */
 struct ax_buf *ax_buf_new(struct ax_pool *pool);
 void ax_buf_add(struct ax_pool *pool, struct ax_buf *b,
-    const struct ax_string *s);
+                const struct ax_string *s);
 void ax_buf_bytes(struct ax_pool *pool, struct ax_buf *b, const char *p,
-    size_t n, bool trusted);
+                  size_t n, bool trusted);
 void ax_buf_text(struct ax_pool *pool, struct ax_buf *b, const char *text);
 struct ax_string ax_buf_string(struct ax_buf *b);
 struct ax_value *ax_buf_value(struct ax_pool *pool, struct ax_buf *b);
 
 /* a + b, in place where a ends its buffer. */
 struct ax_value *ax_string_concat(struct ax_pool *pool,
-    const struct ax_string *a, const struct ax_string *b);
+                                  const struct ax_string *a,
+                                  const struct ax_string *b);
 
 /* The pool's bytes so far, and growing the latest allocation in place. */
 size_t ax_pool_used(const struct ax_pool *pool);
 void *ax_pool_grow(struct ax_pool *pool, void *p, size_t old_size,
-    size_t new_size);
+                   size_t new_size);
 
 #endif /* AX_TEXT_JINJA_VALUE_H */

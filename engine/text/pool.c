@@ -12,24 +12,24 @@
 #include <stdlib.h>
 
 
-#define CHUNK_FIRST  4096u
-#define CHUNK_MOST   (1024u * 1024u)
-#define ALIGN        alignof(max_align_t)
+#define CHUNK_FIRST 4096u
+#define CHUNK_MOST  (1024u * 1024u)
+#define ALIGN       alignof(max_align_t)
 
 
 struct chunk {
-    struct chunk  *next;
-    size_t         n;
-    size_t         cap;
-    alignas(max_align_t) char  data[];
+    struct chunk *next;
+    size_t n;
+    size_t cap;
+    alignas(max_align_t) char data[];
 };
 
 
 struct ax_pool {
-    struct chunk  *chunks;     /* newest first */
-    size_t         used;       /* bytes of all chunks */
-    size_t         bytes_max;
-    int            error;
+    struct chunk *chunks; /* newest first */
+    size_t used;          /* bytes of all chunks */
+    size_t bytes_max;
+    int error;
 };
 
 
@@ -89,7 +89,7 @@ chunk_add(struct ax_pool *pool, size_t size)
         cap = size;
     }
     if (cap > pool->bytes_max - pool->used) {
-        cap = size;                    /* near the bound: no room to spare */
+        cap = size; /* near the bound: no room to spare */
     }
     if (cap > pool->bytes_max - pool->used) {
         pool->error = AX_TEXT_LIMIT_MEMORY;
@@ -144,10 +144,8 @@ ax_pool_grow(struct ax_pool *pool, void *p, size_t old_size, size_t new_size)
     struct chunk *c = pool->chunks;
     size_t old_room = (old_size + ALIGN - 1) / ALIGN * ALIGN;
 
-    if (p != NULL && c != NULL && pool->error == 0
-        && new_size < SIZE_MAX / 4
-        && (char *) p + old_room == c->data + c->n)
-    {
+    if (p != NULL && c != NULL && pool->error == 0 && new_size < SIZE_MAX / 4 &&
+        (char *)p + old_room == c->data + c->n) {
         size_t room = (new_size + ALIGN - 1) / ALIGN * ALIGN;
 
         if (room - old_room <= c->cap - c->n) {

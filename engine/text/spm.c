@@ -34,9 +34,12 @@ offer(struct ax_encoder *e, const char *p, uint32_t left, uint32_t right)
     double score = v->scores != NULL ? v->scores[sym] : 0;
 
     /* a NaN from the file would break the order of the heap */
-    return ax_encoder_push(e, (struct ax_pair) {
-        .left = left, .right = right, .n = n, .result = sym,
-        .key = isnan(score) ? 0 : -score });
+    return ax_encoder_push(e,
+                           (struct ax_pair){.left = left,
+                                            .right = right,
+                                            .n = n,
+                                            .result = sym,
+                                            .key = isnan(score) ? 0 : -score});
 }
 
 
@@ -50,10 +53,12 @@ cut(struct ax_encoder *e, const char *p, size_t n)
         uint32_t cp;
         size_t len = ax_utf8_next(p + at, n - at, &cp);
 
-        e->pieces[count] = (struct ax_piece) {
+        e->pieces[count] = (struct ax_piece){
             .sym = ax_symbols_lookup(&e->t->vocab, p + at, len),
-            .n = (uint32_t) len, .at = (uint32_t) at,
-            .prev = count - 1, .next = count + 1 };
+            .n = (uint32_t)len,
+            .at = (uint32_t)at,
+            .prev = count - 1,
+            .next = count + 1};
         count++;
         at += len;
     }
@@ -63,19 +68,17 @@ cut(struct ax_encoder *e, const char *p, size_t n)
 
 
 static void
-emit_piece(struct ax_encoder *e, const struct ax_piece *piece,
-    const char *text)
+emit_piece(struct ax_encoder *e, const struct ax_piece *piece, const char *text)
 {
     const struct ax_tokenizer *t = e->t;
 
-    if (piece->sym < t->vocab.n_tokens
-        && t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL)
-    {
-        ax_encoder_emit(e, (int32_t) piece->sym);
+    if (piece->sym < t->vocab.n_tokens &&
+        t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL) {
+        ax_encoder_emit(e, (int32_t)piece->sym);
         return;
     }
     for (uint32_t i = 0; i < piece->n; i++) {
-        int32_t id = t->byte_tokens[(uint8_t) text[piece->at + i]];
+        int32_t id = t->byte_tokens[(uint8_t)text[piece->at + i]];
 
         if (id == AX_TOKEN_NONE) {
             id = t->unk_id;
@@ -94,7 +97,7 @@ ax_spm_run(struct ax_encoder *e, const char *p, size_t n)
         return 0;
     }
 
-    int rc = ax_encoder_reserve((void **) &e->pieces, &e->pieces_cap, n,
+    int rc = ax_encoder_reserve((void **)&e->pieces, &e->pieces_cap, n,
                                 sizeof(*e->pieces));
     if (rc != 0) {
         return rc;
@@ -118,8 +121,7 @@ ax_spm_run(struct ax_encoder *e, const char *p, size_t n)
         }
     }
     for (uint32_t i = 0; rc == 0 && i != AX_SYMBOL_NONE;
-         i = e->pieces[i].next)
-    {
+         i = e->pieces[i].next) {
         emit_piece(e, &e->pieces[i], p);
     }
     return rc;

@@ -20,21 +20,21 @@
 
 
 struct stop {
-    const char      *p;
-    const uint16_t  *fail;     /* [n] length of the border of p[0..i] */
-    uint16_t         n;
-    uint16_t         state;    /* bytes of p that the text ends with */
+    const char *p;
+    const uint16_t *fail; /* [n] length of the border of p[0..i] */
+    uint16_t n;
+    uint16_t state; /* bytes of p that the text ends with */
 };
 
 
 struct ax_stream {
-    struct stop  stops[AX_STREAM_STOPS_MAX];
-    uint32_t     n_stops;
-    int          hit;          /* index, or -1 */
-    uint32_t     longest;      /* the stop whose front is held, if any */
-    uint32_t     partial_n;
-    char         partial[4];   /* an unfinished character */
-    uint64_t     emitted;
+    struct stop stops[AX_STREAM_STOPS_MAX];
+    uint32_t n_stops;
+    int hit;          /* index, or -1 */
+    uint32_t longest; /* the stop whose front is held, if any */
+    uint32_t partial_n;
+    char partial[4]; /* an unfinished character */
+    uint64_t emitted;
 };
 
 
@@ -47,9 +47,8 @@ ax_stream_size(const struct ax_stream_stop *stops, size_t n_stops)
         return 0;
     }
     for (size_t i = 0; i < n_stops; i++) {
-        if (stops[i].n == 0 || stops[i].n > AX_STREAM_STOP_BYTES_MAX
-            || !ax_utf8_valid(stops[i].p, stops[i].n))
-        {
+        if (stops[i].n == 0 || stops[i].n > AX_STREAM_STOP_BYTES_MAX ||
+            !ax_utf8_valid(stops[i].p, stops[i].n)) {
             return 0;
         }
         size += stops[i].n * (1 + sizeof(uint16_t));
@@ -78,7 +77,7 @@ build_failure(uint16_t *fail, const char *p, size_t n)
 
 struct ax_stream *
 ax_stream_init(void *mem, size_t mem_size, const struct ax_stream_stop *stops,
-    size_t n_stops)
+               size_t n_stops)
 {
     size_t size = ax_stream_size(stops, n_stops);
 
@@ -87,20 +86,20 @@ ax_stream_init(void *mem, size_t mem_size, const struct ax_stream_stop *stops,
     }
 
     struct ax_stream *s = mem;
-    uint16_t *fail = (uint16_t *) (s + 1);
+    uint16_t *fail = (uint16_t *)(s + 1);
 
     memset(s, 0, sizeof(*s));
-    s->n_stops = (uint32_t) n_stops;
+    s->n_stops = (uint32_t)n_stops;
     s->hit = -1;
 
     for (size_t i = 0; i < n_stops; i++) {
-        s->stops[i].n = (uint16_t) stops[i].n;
+        s->stops[i].n = (uint16_t)stops[i].n;
         s->stops[i].fail = fail;
         build_failure(fail, stops[i].p, stops[i].n);
         fail += stops[i].n;
     }
 
-    char *bytes = (char *) fail;
+    char *bytes = (char *)fail;
 
     for (size_t i = 0; i < n_stops; i++) {
         memcpy(bytes, stops[i].p, stops[i].n);
@@ -122,7 +121,7 @@ held(const struct ax_stream *s)
 size_t
 ax_stream_out_max(const struct ax_stream *s, size_t n)
 {
-    return held(s) + 3 * ((size_t) s->partial_n + n);
+    return held(s) + 3 * ((size_t)s->partial_n + n);
 }
 
 
@@ -147,10 +146,9 @@ stops_advance(struct ax_stream *s, char c)
         struct stop *stop = &s->stops[i];
 
         stop_advance(stop, c);
-        if (stop->state == stop->n
-            && (s->hit < 0 || stop->n > s->stops[s->hit].n))
-        {
-            s->hit = (int) i;
+        if (stop->state == stop->n &&
+            (s->hit < 0 || stop->n > s->stops[s->hit].n)) {
+            s->hit = (int)i;
         }
         if (stop->state > s->stops[s->longest].state) {
             s->longest = i;
@@ -225,14 +223,14 @@ take_byte(struct ax_stream *s, char byte, char *out)
     while (s->partial_n > 0) {
         uint32_t cp;
         size_t len;
-        enum ax_utf8_status status = ax_utf8_decode(s->partial, s->partial_n,
-                                                    &cp, &len);
+        enum ax_utf8_status status =
+            ax_utf8_decode(s->partial, s->partial_n, &cp, &len);
         if (status == AX_UTF8_PARTIAL) {
             break;
         }
         w += status == AX_UTF8_GOOD ? feed(s, s->partial, len, out + w)
                                     : feed_replacement(s, out + w);
-        s->partial_n -= (uint32_t) len;
+        s->partial_n -= (uint32_t)len;
         memmove(s->partial, s->partial + len, s->partial_n);
     }
     return w;

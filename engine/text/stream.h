@@ -22,13 +22,13 @@
 #include <stdint.h>
 
 
-#define AX_STREAM_STOPS_MAX       4
-#define AX_STREAM_STOP_BYTES_MAX  4096
+#define AX_STREAM_STOPS_MAX      4
+#define AX_STREAM_STOP_BYTES_MAX 4096
 
 
 struct ax_stream_stop {
-    const char  *p;
-    size_t       n;            /* 1 .. AX_STREAM_STOP_BYTES_MAX */
+    const char *p;
+    size_t n; /* 1 .. AX_STREAM_STOP_BYTES_MAX */
 };
 
 
@@ -40,7 +40,8 @@ size_t ax_stream_size(const struct ax_stream_stop *stops, size_t n_stops);
 
 /* Builds the stage in mem, copying the stops; NULL if they are bad. */
 struct ax_stream *ax_stream_init(void *mem, size_t mem_size,
-    const struct ax_stream_stop *stops, size_t n_stops);
+                                 const struct ax_stream_stop *stops,
+                                 size_t n_stops);
 
 /*
  * Most bytes that pushing n more bytes, or finishing (n = 0), can emit now:
@@ -54,7 +55,7 @@ size_t ax_stream_out_max(const struct ax_stream *s, size_t n);
  * Once ax_stream_stopped() is true all text before the stop is out.
  */
 size_t ax_stream_push(struct ax_stream *s, const char *bytes, size_t n,
-    char *out);
+                      char *out);
 
 /* The end without a stop: emits what is held, an unfinished character as
  * U+FFFD (that alone may still complete a stop string). */

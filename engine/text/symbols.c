@@ -41,25 +41,25 @@ text_hash(const char *p, size_t n)
     uint64_t h = 0xcbf29ce484222325u;
 
     for (size_t i = 0; i < n; i++) {
-        h = (h ^ (uint8_t) p[i]) * 0x100000001b3u;
+        h = (h ^ (uint8_t)p[i]) * 0x100000001b3u;
     }
-    return (uint32_t) (h ^ h >> 32);
+    return (uint32_t)(h ^ h >> 32);
 }
 
 
 static uint32_t
 pair_hash(uint32_t left, uint32_t right)
 {
-    uint64_t h = ((uint64_t) left << 32 | right) * 0x9e3779b97f4a7c15u;
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
 
-    return (uint32_t) (h >> 32);
+    return (uint32_t)(h >> 32);
 }
 
 
 struct ax_tokenizer_str
 ax_symbols_text(const struct ax_symbols *v, uint32_t sym)
 {
-    struct ax_tokenizer_str s = { "", 0 };
+    struct ax_tokenizer_str s = {"", 0};
 
     if (sym < v->n_symbols && v->symbols[sym].n > 0) {
         s.p = v->texts.p + v->symbols[sym].offset;
@@ -76,13 +76,12 @@ map_slot(const struct ax_symbols *v, const char *text, size_t n)
     uint32_t mask = v->map_size - 1;
     uint32_t i = text_hash(text, n) & mask;
 
-    for ( ;; ) {
+    for (;;) {
         uint32_t sym = v->map[i];
 
-        if (sym == AX_SYMBOL_NONE
-            || (v->symbols[sym].n == n
-                && memcmp(v->texts.p + v->symbols[sym].offset, text, n) == 0))
-        {
+        if (sym == AX_SYMBOL_NONE ||
+            (v->symbols[sym].n == n &&
+             memcmp(v->texts.p + v->symbols[sym].offset, text, n) == 0)) {
             return &v->map[i];
         }
         i = (i + 1) & mask;
@@ -103,12 +102,12 @@ ax_symbols_lookup(const struct ax_symbols *v, const char *text, size_t n)
 static int
 map_grow(struct ax_symbols *v, uint32_t size)
 {
-    uint32_t *map = malloc((size_t) size * sizeof(*map));
+    uint32_t *map = malloc((size_t)size * sizeof(*map));
 
     if (map == NULL) {
         return AX_TEXT_NO_MEMORY;
     }
-    memset(map, 0xff, (size_t) size * sizeof(*map));
+    memset(map, 0xff, (size_t)size * sizeof(*map));
     free(v->map);
     v->map = map;
     v->map_size = size;
@@ -133,7 +132,7 @@ symbol_add(struct ax_symbols *v, const char *text, size_t n)
 {
     if (v->n_symbols == v->symbols_cap) {
         uint32_t cap = v->symbols_cap + v->symbols_cap / 2 + 1024;
-        void *q = realloc(v->symbols, (size_t) cap * sizeof(*v->symbols));
+        void *q = realloc(v->symbols, (size_t)cap * sizeof(*v->symbols));
 
         if (q == NULL) {
             return AX_TEXT_NO_MEMORY;
@@ -162,11 +161,11 @@ symbol_add(struct ax_symbols *v, const char *text, size_t n)
             *slot = v->n_symbols;
         }
         if (n > v->text_bytes_max) {
-            v->text_bytes_max = (uint32_t) n;
+            v->text_bytes_max = (uint32_t)n;
         }
     }
     v->symbols[v->n_symbols].offset = offset;
-    v->symbols[v->n_symbols].n = (uint32_t) n;
+    v->symbols[v->n_symbols].n = (uint32_t)n;
     v->n_symbols++;
     return 0;
 }
@@ -191,29 +190,30 @@ load_types(struct ax_symbols *v, const void *types)
         int32_t type = AX_TOKEN_TYPE_NORMAL;
 
         if (types != NULL) {
-            memcpy(&type, (const char *) types + (size_t) i * sizeof(type),
+            memcpy(&type, (const char *)types + (size_t)i * sizeof(type),
                    sizeof(type));
         }
         if (type < AX_TOKEN_TYPE_UNDEFINED || type > AX_TOKEN_TYPE_BYTE) {
             type = AX_TOKEN_TYPE_UNDEFINED;
         }
-        v->types[i] = (uint8_t) type;
+        v->types[i] = (uint8_t)type;
     }
 }
 
 
 int
 ax_symbols_open(struct ax_symbols *v, const struct ax_tokenizer_params *p,
-    char *err, size_t err_size)
+                char *err, size_t err_size)
 {
     memset(v, 0, sizeof(*v));
 
-    if (p->n_tokens == 0 || p->n_tokens > AX_TOKENIZER_TOKENS_MAX
-        || p->n_merges > AX_TOKENIZER_MERGES_MAX || p->tokens == NULL)
-    {
-        snprintf(err, err_size, "tokenizer: %u tokens and %u merges, "
-                 "allowed are 1 to %u and up to %u", p->n_tokens, p->n_merges,
-                 AX_TOKENIZER_TOKENS_MAX, AX_TOKENIZER_MERGES_MAX);
+    if (p->n_tokens == 0 || p->n_tokens > AX_TOKENIZER_TOKENS_MAX ||
+        p->n_merges > AX_TOKENIZER_MERGES_MAX || p->tokens == NULL) {
+        snprintf(err, err_size,
+                 "tokenizer: %u tokens and %u merges, "
+                 "allowed are 1 to %u and up to %u",
+                 p->n_tokens, p->n_merges, AX_TOKENIZER_TOKENS_MAX,
+                 AX_TOKENIZER_MERGES_MAX);
         return AX_TEXT_BAD_VOCAB;
     }
 
@@ -226,9 +226,10 @@ ax_symbols_open(struct ax_symbols *v, const struct ax_tokenizer_params *p,
 
     for (uint32_t i = 0; rc == 0 && i < p->n_tokens; i++) {
         if (p->tokens[i].n > AX_TOKENIZER_TOKEN_BYTES_MAX) {
-            snprintf(err, err_size, "tokenizer: token %u has %u bytes, "
-                     "allowed are %u", i, p->tokens[i].n,
-                     AX_TOKENIZER_TOKEN_BYTES_MAX);
+            snprintf(err, err_size,
+                     "tokenizer: token %u has %u bytes, "
+                     "allowed are %u",
+                     i, p->tokens[i].n, AX_TOKENIZER_TOKEN_BYTES_MAX);
             return AX_TEXT_BAD_VOCAB;
         }
         rc = symbol_add(v, p->tokens[i].p, p->tokens[i].n);
@@ -239,20 +240,19 @@ ax_symbols_open(struct ax_symbols *v, const struct ax_tokenizer_params *p,
     v->n_tokens = p->n_tokens;
 
     v->types = malloc(v->n_tokens);
-    v->piece_offsets = calloc((size_t) v->n_tokens + 1,
-                              sizeof(*v->piece_offsets));
+    v->piece_offsets =
+        calloc((size_t)v->n_tokens + 1, sizeof(*v->piece_offsets));
     if (v->types == NULL || v->piece_offsets == NULL) {
         return AX_TEXT_NO_MEMORY;
     }
     load_types(v, p->types);
 
     if (p->scores != NULL) {
-        v->scores = malloc((size_t) v->n_tokens * sizeof(*v->scores));
+        v->scores = malloc((size_t)v->n_tokens * sizeof(*v->scores));
         if (v->scores == NULL) {
             return AX_TEXT_NO_MEMORY;
         }
-        memcpy(v->scores, p->scores, (size_t) v->n_tokens
-                                     * sizeof(*v->scores));
+        memcpy(v->scores, p->scores, (size_t)v->n_tokens * sizeof(*v->scores));
     }
     return 0;
 }
@@ -280,9 +280,8 @@ merge_slot(const struct ax_symbols *v, uint32_t left, uint32_t right)
     uint32_t mask = v->merges_size - 1;
     uint32_t i = pair_hash(left, right) & mask;
 
-    while (v->merges[i].left != AX_SYMBOL_NONE
-           && (v->merges[i].left != left || v->merges[i].right != right))
-    {
+    while (v->merges[i].left != AX_SYMBOL_NONE &&
+           (v->merges[i].left != left || v->merges[i].right != right)) {
         i = (i + 1) & mask;
     }
     return &v->merges[i];
@@ -292,9 +291,8 @@ merge_slot(const struct ax_symbols *v, uint32_t left, uint32_t right)
 const struct ax_merge *
 ax_symbols_merge(const struct ax_symbols *v, uint32_t left, uint32_t right)
 {
-    if (left == AX_SYMBOL_NONE || right == AX_SYMBOL_NONE
-        || v->merges_size == 0)
-    {
+    if (left == AX_SYMBOL_NONE || right == AX_SYMBOL_NONE ||
+        v->merges_size == 0) {
         return NULL;
     }
     const struct ax_merge *m = merge_slot(v, left, right);
@@ -307,13 +305,12 @@ ax_symbols_merge(const struct ax_symbols *v, uint32_t left, uint32_t right)
 static int
 add_merge(struct ax_symbols *v, struct ax_tokenizer_str line, uint32_t rank)
 {
-    const char *space = line.n > 2 ? memchr(line.p + 1, ' ', line.n - 1)
-                                   : NULL;
+    const char *space = line.n > 2 ? memchr(line.p + 1, ' ', line.n - 1) : NULL;
     if (space == NULL || line.n > 2 * AX_TOKENIZER_TOKEN_BYTES_MAX) {
         return AX_TEXT_BAD_VOCAB;
     }
 
-    size_t n_left = (size_t) (space - line.p);
+    size_t n_left = (size_t)(space - line.p);
     size_t n_right = line.n - n_left - 1;
     char joined[2 * AX_TOKENIZER_TOKEN_BYTES_MAX];
     uint32_t left, right, result;
@@ -321,8 +318,8 @@ add_merge(struct ax_symbols *v, struct ax_tokenizer_str line, uint32_t rank)
     memcpy(joined, line.p, n_left);
     memcpy(joined + n_left, space + 1, n_right);
 
-    int rc = n_right == 0 ? AX_TEXT_BAD_VOCAB
-                          : intern(v, line.p, n_left, &left);
+    int rc =
+        n_right == 0 ? AX_TEXT_BAD_VOCAB : intern(v, line.p, n_left, &left);
     if (rc == 0) {
         rc = intern(v, space + 1, n_right, &right);
     }
@@ -336,7 +333,7 @@ add_merge(struct ax_symbols *v, struct ax_tokenizer_str line, uint32_t rank)
     struct ax_merge *m = merge_slot(v, left, right);
 
     if (m->left == AX_SYMBOL_NONE) {
-        *m = (struct ax_merge) { left, right, rank, result };
+        *m = (struct ax_merge){left, right, rank, result};
     }
     return 0;
 }
@@ -344,18 +341,18 @@ add_merge(struct ax_symbols *v, struct ax_tokenizer_str line, uint32_t rank)
 
 int
 ax_symbols_add_merges(struct ax_symbols *v, const struct ax_tokenizer_params *p,
-    char *err, size_t err_size)
+                      char *err, size_t err_size)
 {
     uint32_t size = 1024;
 
     while (size < p->n_merges * 2) {
         size *= 2;
     }
-    v->merges = malloc((size_t) size * sizeof(*v->merges));
+    v->merges = malloc((size_t)size * sizeof(*v->merges));
     if (v->merges == NULL) {
         return AX_TEXT_NO_MEMORY;
     }
-    memset(v->merges, 0xff, (size_t) size * sizeof(*v->merges));
+    memset(v->merges, 0xff, (size_t)size * sizeof(*v->merges));
     v->merges_size = size;
 
     for (uint32_t i = 0; i < p->n_merges; i++) {
@@ -390,7 +387,7 @@ node_add(struct ax_symbols *v, uint8_t byte, uint32_t *index)
 {
     if (v->n_specials == v->specials_cap) {
         uint32_t cap = v->specials_cap * 2 + 256;
-        void *q = realloc(v->specials, (size_t) cap * sizeof(*v->specials));
+        void *q = realloc(v->specials, (size_t)cap * sizeof(*v->specials));
 
         if (q == NULL) {
             return AX_TEXT_NO_MEMORY;
@@ -399,8 +396,7 @@ node_add(struct ax_symbols *v, uint8_t byte, uint32_t *index)
         v->specials_cap = cap;
     }
     *index = v->n_specials++;
-    v->specials[*index] = (struct ax_special_node) { 0, 0, AX_TOKEN_NONE,
-                                                     byte };
+    v->specials[*index] = (struct ax_special_node){0, 0, AX_TOKEN_NONE, byte};
     return 0;
 }
 
@@ -423,7 +419,7 @@ special_add(struct ax_symbols *v, struct ax_tokenizer_str text, int32_t id)
     uint32_t node = 0;
 
     for (uint32_t i = 0; i < text.n; i++) {
-        uint8_t byte = (uint8_t) text.p[i];
+        uint8_t byte = (uint8_t)text.p[i];
         uint32_t next = node_child(v, node, byte);
 
         if (next == 0) {
@@ -439,7 +435,7 @@ special_add(struct ax_symbols *v, struct ax_tokenizer_str text, int32_t id)
     }
     if (node != 0 && v->specials[node].id == AX_TOKEN_NONE) {
         v->specials[node].id = id;
-        v->special_first[(uint8_t) text.p[0]] = true;
+        v->special_first[(uint8_t)text.p[0]] = true;
     }
     return 0;
 }
@@ -452,11 +448,10 @@ ax_symbols_build_specials(struct ax_symbols *v)
     int rc = node_add(v, 0, &root);
 
     for (uint32_t i = 0; rc == 0 && i < v->n_tokens; i++) {
-        if (v->types[i] == AX_TOKEN_TYPE_CONTROL
-            || v->types[i] == AX_TOKEN_TYPE_USER_DEFINED
-            || v->types[i] == AX_TOKEN_TYPE_UNKNOWN)
-        {
-            rc = special_add(v, ax_symbols_text(v, i), (int32_t) i);
+        if (v->types[i] == AX_TOKEN_TYPE_CONTROL ||
+            v->types[i] == AX_TOKEN_TYPE_USER_DEFINED ||
+            v->types[i] == AX_TOKEN_TYPE_UNKNOWN) {
+            rc = special_add(v, ax_symbols_text(v, i), (int32_t)i);
         }
     }
     return rc;
@@ -465,21 +460,20 @@ ax_symbols_build_specials(struct ax_symbols *v)
 
 int32_t
 ax_symbols_match_special(const struct ax_symbols *v, const char *p, size_t n,
-    size_t n_trusted, size_t *len)
+                         size_t n_trusted, size_t *len)
 {
     int32_t best = AX_TOKEN_NONE;
     uint32_t node = 0;
 
     for (size_t i = 0; i < n; i++) {
-        node = node_child(v, node, (uint8_t) p[i]);
+        node = node_child(v, node, (uint8_t)p[i]);
         if (node == 0) {
             break;
         }
         int32_t id = v->specials[node].id;
 
-        if (id != AX_TOKEN_NONE
-            && (i < n_trusted || v->types[id] == AX_TOKEN_TYPE_USER_DEFINED))
-        {
+        if (id != AX_TOKEN_NONE &&
+            (i < n_trusted || v->types[id] == AX_TOKEN_TYPE_USER_DEFINED)) {
             best = id;
             *len = i + 1;
         }

@@ -14,26 +14,26 @@
 #include "engine/text/utf8.h"
 
 
-#define COMPILED_BYTES_MAX   (256u * 1024u * 1024u)
-#define STEPS_MAX            20000000u
-#define OUTPUT_BYTES_MAX     (64u * 1024u * 1024u)
-#define CALL_DEPTH_MAX       64u
+#define COMPILED_BYTES_MAX (256u * 1024u * 1024u)
+#define STEPS_MAX          20000000u
+#define OUTPUT_BYTES_MAX   (64u * 1024u * 1024u)
+#define CALL_DEPTH_MAX     64u
 
 /* C recursion: about 1 KiB of stack each in a build with sanitizers. */
-#define EVAL_DEPTH_MAX       1000u
+#define EVAL_DEPTH_MAX 1000u
 
 
 struct ax_template {
-    struct ax_pool        *pool;
-    const struct ax_node  *root;
+    struct ax_pool *pool;
+    const struct ax_node *root;
 };
 
 
 int
 ax_template_open(struct ax_template **out, const char *source, size_t len,
-    char *err, size_t err_size)
+                 char *err, size_t err_size)
 {
-    struct ax_parse_error error = { 0 };
+    struct ax_parse_error error = {0};
     struct ax_template *t = calloc(1, sizeof(*t));
 
     *out = NULL;
@@ -83,14 +83,14 @@ run_end(const uint8_t *mask, size_t n, size_t from)
 {
     const uint8_t *other = memchr(mask + from, !mask[from], n - from);
 
-    return other == NULL ? n : (size_t) (other - mask);
+    return other == NULL ? n : (size_t)(other - mask);
 }
 
 
 /* Runs of equal trust become segments. */
 static bool
 make_segments(struct ax_pool *pool, const struct ax_buf *b,
-    struct ax_rendered *out)
+              struct ax_rendered *out)
 {
     size_t count = b->n > 0;
 
@@ -105,16 +105,16 @@ make_segments(struct ax_pool *pool, const struct ax_buf *b,
     if (out->segs == NULL) {
         return false;
     }
-    for (size_t at = 0; at < b->n; ) {
+    for (size_t at = 0; at < b->n;) {
         size_t end = b->mask != NULL ? run_end(b->mask, b->n, at) : b->n;
 
-        out->segs[out->n_segs++] = (struct ax_text_segment) {
+        out->segs[out->n_segs++] = (struct ax_text_segment){
             b->p + at, end - at,
-            b->mask != NULL ? b->mask[at] != 0 : b->trusted };
+            b->mask != NULL ? b->mask[at] != 0 : b->trusted};
         at = end;
     }
     if (b->n > 0) {
-        b->p[b->n] = '\0';     /* buffers keep a byte to spare */
+        b->p[b->n] = '\0'; /* buffers keep a byte to spare */
         out->text = b->p;
         out->text_len = b->n;
     }
@@ -125,7 +125,7 @@ make_segments(struct ax_pool *pool, const struct ax_buf *b,
 static void
 take_limits(struct ax_jinja *j, const struct ax_template_limits *limits)
 {
-    static const struct ax_template_limits  none;
+    static const struct ax_template_limits none;
 
     if (limits == NULL) {
         limits = &none;
@@ -133,8 +133,7 @@ take_limits(struct ax_jinja *j, const struct ax_template_limits *limits)
     j->steps_left = limits->steps_max != 0 ? limits->steps_max : STEPS_MAX;
     j->output_max = limits->output_bytes_max != 0 ? limits->output_bytes_max
                                                   : OUTPUT_BYTES_MAX;
-    j->calls_left = limits->depth_max != 0 ? limits->depth_max
-                                           : CALL_DEPTH_MAX;
+    j->calls_left = limits->depth_max != 0 ? limits->depth_max : CALL_DEPTH_MAX;
     j->eval_left = EVAL_DEPTH_MAX;
 }
 
@@ -147,8 +146,10 @@ final_error(struct ax_jinja *j, bool ok)
 
     if (rc != 0) {
         j->rc = rc;
-        snprintf(j->error, sizeof(j->error), "%s", rc == AX_TEXT_LIMIT_MEMORY
-                 ? "the template needs too much memory" : "out of memory");
+        snprintf(j->error, sizeof(j->error), "%s",
+                 rc == AX_TEXT_LIMIT_MEMORY
+                     ? "the template needs too much memory"
+                     : "out of memory");
         j->error_line = j->line;
     } else if (!ok) {
         ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "bad arguments of a call");
@@ -178,10 +179,11 @@ trim_partial(char *text)
 
 int
 ax_template_render(const struct ax_template *t, struct ax_pool *pool,
-    struct ax_value *vars, const struct ax_template_limits *limits,
-    int64_t now_s, struct ax_rendered *out)
+                   struct ax_value *vars,
+                   const struct ax_template_limits *limits, int64_t now_s,
+                   struct ax_rendered *out)
 {
-    struct ax_jinja j = { .pool = pool, .vars = vars, .now_s = now_s };
+    struct ax_jinja j = {.pool = pool, .vars = vars, .now_s = now_s};
     bool ok = vars != NULL && ax_pool_error(pool) == 0;
 
     memset(out, 0, sizeof(*out));

@@ -25,8 +25,8 @@
 #include "engine/text/value.h"
 
 
-#define AX_TEMPLATE_SOURCE_MAX  (1024u * 1024u)
-#define AX_TEMPLATE_NEST_MAX    128
+#define AX_TEMPLATE_SOURCE_MAX (1024u * 1024u)
+#define AX_TEMPLATE_NEST_MAX   128
 
 
 struct ax_template;
@@ -34,20 +34,20 @@ struct ax_template;
 
 /* Zero means the default given here. */
 struct ax_template_limits {
-    uint64_t  steps_max;           /* 20 million nodes and bytes visited */
-    uint64_t  output_bytes_max;    /* 64 MiB */
-    uint32_t  depth_max;           /* 64 nested macro calls and loops */
+    uint64_t steps_max;        /* 20 million nodes and bytes visited */
+    uint64_t output_bytes_max; /* 64 MiB */
+    uint32_t depth_max;        /* 64 nested macro calls and loops */
 };
 
 
 /* Result of a render; all of it lives in the pool. */
 struct ax_rendered {
-    const char              *text;         /* [text_len], terminated */
-    size_t                   text_len;
-    struct ax_text_segment  *segs;         /* together they are text */
-    size_t                   n_segs;
-    char                     error[256];   /* one line on failure, else "" */
-    uint32_t                 error_line;   /* 1.. in the template, 0 none */
+    const char *text; /* [text_len], terminated */
+    size_t text_len;
+    struct ax_text_segment *segs; /* together they are text */
+    size_t n_segs;
+    char error[256];     /* one line on failure, else "" */
+    uint32_t error_line; /* 1.. in the template, 0 none */
 };
 
 
@@ -56,8 +56,8 @@ struct ax_rendered {
  * AX_TEXT_TOO_LONG; on an error *out is NULL and err holds one line with the
  * template's line number.
  */
-int ax_template_open(struct ax_template **out, const char *source,
-    size_t len, char *err, size_t err_size);
+int ax_template_open(struct ax_template **out, const char *source, size_t len,
+                     char *err, size_t err_size);
 void ax_template_close(struct ax_template *t);
 
 /*
@@ -70,7 +70,8 @@ void ax_template_close(struct ax_template *t);
  * AX_TEXT_BAD_OPERATION, AX_TEXT_LIMIT_*, AX_TEXT_NO_MEMORY.
  */
 int ax_template_render(const struct ax_template *t, struct ax_pool *pool,
-    struct ax_value *vars, const struct ax_template_limits *limits,
-    int64_t now_s, struct ax_rendered *out);
+                       struct ax_value *vars,
+                       const struct ax_template_limits *limits, int64_t now_s,
+                       struct ax_rendered *out);
 
 #endif /* AX_TEXT_TEMPLATE_H */

@@ -14,25 +14,25 @@
 
 
 enum ax_text_error {
-    AX_TEXT_OK              = 0,
-    AX_TEXT_NO_MEMORY       = -1,   /* malloc failed */
-    AX_TEXT_UNSUPPORTED     = -2,   /* model, pre-tokenizer, template tag */
-    AX_TEXT_BAD_VOCAB       = -3,
-    AX_TEXT_TOO_LONG        = -4,
-    AX_TEXT_BAD_SYNTAX      = -5,   /* template does not parse */
-    AX_TEXT_RAISED          = -6,   /* template called raise_exception() */
-    AX_TEXT_BAD_OPERATION   = -7,   /* template: wrong type, undefined, ... */
-    AX_TEXT_LIMIT_STEPS     = -8,
-    AX_TEXT_LIMIT_DEPTH     = -9,
-    AX_TEXT_LIMIT_OUTPUT    = -10,
-    AX_TEXT_LIMIT_MEMORY    = -11   /* the arena's own bound */
+    AX_TEXT_OK = 0,
+    AX_TEXT_NO_MEMORY = -1,   /* malloc failed */
+    AX_TEXT_UNSUPPORTED = -2, /* model, pre-tokenizer, template tag */
+    AX_TEXT_BAD_VOCAB = -3,
+    AX_TEXT_TOO_LONG = -4,
+    AX_TEXT_BAD_SYNTAX = -5,    /* template does not parse */
+    AX_TEXT_RAISED = -6,        /* template called raise_exception() */
+    AX_TEXT_BAD_OPERATION = -7, /* template: wrong type, undefined, ... */
+    AX_TEXT_LIMIT_STEPS = -8,
+    AX_TEXT_LIMIT_DEPTH = -9,
+    AX_TEXT_LIMIT_OUTPUT = -10,
+    AX_TEXT_LIMIT_MEMORY = -11 /* the arena's own bound */
 };
 
 
 struct ax_text_segment {
-    const char  *p;
-    size_t       n;
-    bool         trusted;
+    const char *p;
+    size_t n;
+    bool trusted;
 };
 
 

@@ -20,27 +20,28 @@
 
 
 /* End a generation whatever the metadata says; they become control tokens. */
-static const char *const  eog_names[] = {
+static const char *const eog_names[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>",
     "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
     "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
     "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-    "<\xef\xbd\x9c" "end\xe2\x96\x81" "of\xe2\x96\x81" "sentence"
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81"
+    "of\xe2\x96\x81"
+    "sentence"
     "\xef\xbd\x9c>",
     "[e~[",
     /* fill-in-the-middle: padding, repository and file separators */
-    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]",
-    "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>",
-    "<|file_sep|>"
-};
+    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>",
+    "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"};
 
 /* In order of preference where the metadata has no eot_token_id. */
-static const char *const  eot_names[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
-    "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>"
-};
+static const char *const eot_names[] = {
+    "<|eot_id|>",    "<|im_end|>",        "<|end|>", "<end_of_turn>",
+    "<|endoftext|>", "<|end_of_text|>",   "<EOT>",   "_<EOT>",
+    "[EOT]",         "<end_of_utterance>"};
 
-#define N_ELEMENTS(a)  (sizeof(a) / sizeof((a)[0]))
+#define N_ELEMENTS(a) (sizeof(a) / sizeof((a)[0]))
 
 
 void
@@ -68,7 +69,7 @@ checked_id(const struct ax_tokenizer *t, int64_t id, int32_t otherwise)
     if (id < 0 || id >= t->vocab.n_tokens) {
         id = otherwise;
     }
-    return id >= 0 && id < t->vocab.n_tokens ? (int32_t) id : AX_TOKEN_NONE;
+    return id >= 0 && id < t->vocab.n_tokens ? (int32_t)id : AX_TOKEN_NONE;
 }
 
 
@@ -99,17 +100,16 @@ unmark_eog(struct ax_tokenizer *t)
 {
     int32_t strike = find_name(t, "</s>");
     int32_t end = find_name(t, "<|end|>");
-    bool call = find_name(t, "<|call|>") != AX_TOKEN_NONE
-                || find_name(t, "<|calls|>") != AX_TOKEN_NONE;
-    bool other = find_name(t, "<|return|>") != AX_TOKEN_NONE
-                 || find_name(t, "<|flush|>") != AX_TOKEN_NONE;
+    bool call = find_name(t, "<|call|>") != AX_TOKEN_NONE ||
+                find_name(t, "<|calls|>") != AX_TOKEN_NONE;
+    bool other = find_name(t, "<|return|>") != AX_TOKEN_NONE ||
+                 find_name(t, "<|flush|>") != AX_TOKEN_NONE;
 
     if (end != AX_TOKEN_NONE && call && other) {
         t->eog[end] = 0;
     }
-    if (strike != AX_TOKEN_NONE && strike != t->eos_id
-        && find_name(t, "<|tool_response>") != AX_TOKEN_NONE)
-    {
+    if (strike != AX_TOKEN_NONE && strike != t->eos_id &&
+        find_name(t, "<|tool_response>") != AX_TOKEN_NONE) {
         t->eog[strike] = 0;
         t->vocab.types[strike] = AX_TOKEN_TYPE_NORMAL;
     }
@@ -125,8 +125,7 @@ find_eog(struct ax_tokenizer *t)
     }
 
     for (size_t i = 0; t->eot_id == AX_TOKEN_NONE && i < N_ELEMENTS(eot_names);
-         i++)
-    {
+         i++) {
         t->eot_id = find_name(t, eot_names[i]);
     }
     for (size_t i = 0; i < N_ELEMENTS(eog_names); i++) {
@@ -150,8 +149,8 @@ find_eog(struct ax_tokenizer *t)
 static bool
 byte_is_itself(unsigned byte)
 {
-    return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac)
-           || byte >= 0xae;
+    return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) ||
+           byte >= 0xae;
 }
 
 
@@ -170,7 +169,7 @@ static int
 char_byte(const uint32_t chars[256], uint32_t cp)
 {
     if (cp < 0x100) {
-        return byte_is_itself(cp) ? (int) cp : -1;
+        return byte_is_itself(cp) ? (int)cp : -1;
     }
     for (int b = 0; b < 256; b++) {
         if (chars[b] == cp) {
@@ -184,17 +183,17 @@ char_byte(const uint32_t chars[256], uint32_t cp)
 /* Text that is no byte-level text stands for itself. */
 static size_t
 decode_byte_level(const uint32_t chars[256], struct ax_tokenizer_str s,
-    char *out)
+                  char *out)
 {
     size_t n = 0;
 
-    for (size_t at = 0; at < s.n; ) {
+    for (size_t at = 0; at < s.n;) {
         uint32_t cp;
         size_t len = ax_utf8_next(s.p + at, s.n - at, &cp);
         int byte = char_byte(chars, cp);
 
         if (byte >= 0) {
-            out[n++] = (char) byte;
+            out[n++] = (char)byte;
         } else {
             memcpy(out + n, s.p + at, len);
             n += len;
@@ -210,7 +209,7 @@ decode_space_mark(struct ax_tokenizer_str s, char *out)
 {
     size_t n = 0;
 
-    for (size_t at = 0; at < s.n; ) {
+    for (size_t at = 0; at < s.n;) {
         if (s.n - at >= 3 && memcmp(s.p + at, "\xe2\x96\x81", 3) == 0) {
             out[n++] = ' ';
             at += 3;
@@ -226,7 +225,7 @@ decode_space_mark(struct ax_tokenizer_str s, char *out)
 static int
 byte_token_value(struct ax_tokenizer_str s)
 {
-    static const char  hex[] = "0123456789ABCDEF";
+    static const char hex[] = "0123456789ABCDEF";
 
     if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') {
         return -1;
@@ -235,14 +234,14 @@ byte_token_value(struct ax_tokenizer_str s)
     const char *high = memchr(hex, s.p[3], 16);
     const char *low = memchr(hex, s.p[4], 16);
 
-    return high == NULL || low == NULL
-           ? -1 : (int) ((high - hex) * 16 + (low - hex));
+    return high == NULL || low == NULL ? -1
+                                       : (int)((high - hex) * 16 + (low - hex));
 }
 
 
 static size_t
 decode_piece(const struct ax_tokenizer *t, const uint32_t chars[256],
-    uint32_t id, char *out)
+             uint32_t id, char *out)
 {
     struct ax_tokenizer_str s = ax_symbols_text(&t->vocab, id);
     int byte;
@@ -256,7 +255,7 @@ decode_piece(const struct ax_tokenizer *t, const uint32_t chars[256],
         if (byte < 0) {
             return 0;
         }
-        out[0] = (char) byte;
+        out[0] = (char)byte;
         return 1;
 
     case AX_TOKEN_TYPE_UNKNOWN:
@@ -298,20 +297,18 @@ map_bytes(struct ax_tokenizer *t)
     for (unsigned b = 0; b < 256; b++) {
         char text[8];
         size_t n = ax_utf8_encode(chars[b], text);
-        char plain = (char) b;
+        char plain = (char)b;
 
         t->byte_symbols[b] = ax_symbols_lookup(&t->vocab, text, n);
         if (t->kind == AX_TOKENIZER_BPE) {
             /* llama.cpp looks up single bytes of the printable form */
-            t->byte_tokens[b] = n == 1 ? ax_tokenizer_find(t, text, n)
-                                       : AX_TOKEN_NONE;
+            t->byte_tokens[b] =
+                n == 1 ? ax_tokenizer_find(t, text, n) : AX_TOKEN_NONE;
             continue;
         }
         snprintf(text, sizeof(text), "<0x%02X>", b);
         t->byte_tokens[b] = ax_tokenizer_find(t, text, 6);
-        if (t->byte_tokens[b] == AX_TOKEN_NONE
-            && t->kind == AX_TOKENIZER_SPM)
-        {
+        if (t->byte_tokens[b] == AX_TOKEN_NONE && t->kind == AX_TOKENIZER_SPM) {
             t->byte_tokens[b] = ax_tokenizer_find(t, &plain, 1);
         }
     }
@@ -321,8 +318,8 @@ map_bytes(struct ax_tokenizer *t)
 /* ---- open and close ---------------------------------------------------- */
 
 static int
-set_kind(struct ax_tokenizer *t, const struct ax_tokenizer_params *p,
-    char *err, size_t err_size)
+set_kind(struct ax_tokenizer *t, const struct ax_tokenizer_params *p, char *err,
+         size_t err_size)
 {
     const char *model = p->model != NULL ? p->model : "";
 
@@ -359,7 +356,7 @@ set_ids(struct ax_tokenizer *t, const struct ax_tokenizer_params *p)
 
     t->add_bos = tristate(p->add_bos, spm || ax_pretok_add_bos(&t->pretok));
     if (t->kind == AX_TOKENIZER_BPE_SPACE) {
-        t->add_bos = true;     /* files of Gemma 4 wrongly say otherwise */
+        t->add_bos = true; /* files of Gemma 4 wrongly say otherwise */
     }
     t->add_eos = tristate(p->add_eos, false);
     t->add_space_prefix = spm && tristate(p->add_space_prefix, true);
@@ -368,7 +365,7 @@ set_ids(struct ax_tokenizer *t, const struct ax_tokenizer_params *p)
 
 static int
 open_parts(struct ax_tokenizer *t, const struct ax_tokenizer_params *p,
-    char *err, size_t err_size)
+           char *err, size_t err_size)
 {
     int rc = set_kind(t, p, err, err_size);
 
@@ -395,7 +392,8 @@ open_parts(struct ax_tokenizer *t, const struct ax_tokenizer_params *p,
 
 int
 ax_tokenizer_open(struct ax_tokenizer **out,
-    const struct ax_tokenizer_params *params, char *err, size_t err_size)
+                  const struct ax_tokenizer_params *params, char *err,
+                  size_t err_size)
 {
     struct ax_tokenizer *t = calloc(1, sizeof(*t));
 
@@ -404,8 +402,8 @@ ax_tokenizer_open(struct ax_tokenizer **out,
         err[0] = '\0';
     }
 
-    int rc = t == NULL ? AX_TEXT_NO_MEMORY
-                       : open_parts(t, params, err, err_size);
+    int rc =
+        t == NULL ? AX_TEXT_NO_MEMORY : open_parts(t, params, err, err_size);
     if (rc != 0) {
         if (err_size > 0 && err[0] == '\0') {
             snprintf(err, err_size, "tokenizer: %s", ax_text_error_name(rc));
@@ -436,23 +434,22 @@ ax_tokenizer_close(struct ax_tokenizer *t)
 static bool
 id_valid(const struct ax_tokenizer *t, int32_t id)
 {
-    return id >= 0 && (uint32_t) id < t->vocab.n_tokens;
+    return id >= 0 && (uint32_t)id < t->vocab.n_tokens;
 }
 
 
 size_t
 ax_tokenizer_decode_token(const struct ax_tokenizer *t, int32_t id,
-    bool special, char *buf, size_t cap)
+                          bool special, char *buf, size_t cap)
 {
-    if (!id_valid(t, id)
-        || (!special && (t->vocab.types[id] == AX_TOKEN_TYPE_CONTROL
-                         || t->vocab.types[id] == AX_TOKEN_TYPE_UNKNOWN)))
-    {
+    if (!id_valid(t, id) ||
+        (!special && (t->vocab.types[id] == AX_TOKEN_TYPE_CONTROL ||
+                      t->vocab.types[id] == AX_TOKEN_TYPE_UNKNOWN))) {
         return 0;
     }
 
     uint64_t offset = t->vocab.piece_offsets[id];
-    size_t n = (size_t) (t->vocab.piece_offsets[id + 1] - offset);
+    size_t n = (size_t)(t->vocab.piece_offsets[id + 1] - offset);
     size_t copied = n < cap ? n : cap;
 
     if (copied > 0) {
@@ -486,7 +483,7 @@ ax_tokenizer_n_vocab(const struct ax_tokenizer *t)
 enum ax_token_type
 ax_tokenizer_token_type(const struct ax_tokenizer *t, int32_t id)
 {
-    return id_valid(t, id) ? (enum ax_token_type) t->vocab.types[id]
+    return id_valid(t, id) ? (enum ax_token_type)t->vocab.types[id]
                            : AX_TOKEN_TYPE_UNDEFINED;
 }
 
@@ -538,13 +535,13 @@ ax_tokenizer_find(const struct ax_tokenizer *t, const char *text, size_t len)
 {
     uint32_t sym = ax_symbols_lookup(&t->vocab, text, len);
 
-    return sym < t->vocab.n_tokens ? (int32_t) sym : AX_TOKEN_NONE;
+    return sym < t->vocab.n_tokens ? (int32_t)sym : AX_TOKEN_NONE;
 }
 
 
 struct ax_tokenizer_str
 ax_tokenizer_token_text(const struct ax_tokenizer *t, int32_t id)
 {
-    return ax_symbols_text(&t->vocab, id_valid(t, id) ? (uint32_t) id
-                                                    : AX_SYMBOL_NONE);
+    return ax_symbols_text(&t->vocab,
+                           id_valid(t, id) ? (uint32_t)id : AX_SYMBOL_NONE);
 }

@@ -30,37 +30,33 @@
 #include "engine/text/text.h"
 
 
-#define AX_TOKEN_NONE       (-1)
+#define AX_TOKEN_NONE (-1)
 
 /* Limits on what a model file may declare. */
-#define AX_TOKENIZER_TOKENS_MAX       (1u << 21)
-#define AX_TOKENIZER_MERGES_MAX       (1u << 22)
-#define AX_TOKENIZER_TOKEN_BYTES_MAX  4096u
+#define AX_TOKENIZER_TOKENS_MAX      (1u << 21)
+#define AX_TOKENIZER_MERGES_MAX      (1u << 22)
+#define AX_TOKENIZER_TOKEN_BYTES_MAX 4096u
 
 
 /* tokenizer.ggml.token_type, the numbers of the file format. */
 enum ax_token_type {
-    AX_TOKEN_TYPE_UNDEFINED    = 0,
-    AX_TOKEN_TYPE_NORMAL       = 1,
-    AX_TOKEN_TYPE_UNKNOWN      = 2,
-    AX_TOKEN_TYPE_CONTROL      = 3,
+    AX_TOKEN_TYPE_UNDEFINED = 0,
+    AX_TOKEN_TYPE_NORMAL = 1,
+    AX_TOKEN_TYPE_UNKNOWN = 2,
+    AX_TOKEN_TYPE_CONTROL = 3,
     AX_TOKEN_TYPE_USER_DEFINED = 4,
-    AX_TOKEN_TYPE_UNUSED       = 5,
-    AX_TOKEN_TYPE_BYTE         = 6
+    AX_TOKEN_TYPE_UNUSED = 5,
+    AX_TOKEN_TYPE_BYTE = 6
 };
 
 
 /* A metadata flag that the file may leave out. */
-enum ax_tristate {
-    AX_UNSET = -1,
-    AX_OFF   = 0,
-    AX_ON    = 1
-};
+enum ax_tristate { AX_UNSET = -1, AX_OFF = 0, AX_ON = 1 };
 
 
 struct ax_tokenizer_str {
-    const char  *p;            /* not terminated; may hold NUL bytes */
-    uint32_t     n;
+    const char *p; /* not terminated; may hold NUL bytes */
+    uint32_t n;
 };
 
 
@@ -69,34 +65,34 @@ struct ax_tokenizer_str {
  * and overwrite what the file has.  Pointers are read during open only.
  */
 struct ax_tokenizer_params {
-    const char  *model;        /* tokenizer.ggml.model, terminated */
-    const char  *pre;          /* tokenizer.ggml.pre, NULL if absent */
+    const char *model; /* tokenizer.ggml.model, terminated */
+    const char *pre;   /* tokenizer.ggml.pre, NULL if absent */
 
-    uint32_t     n_tokens;
-    const struct ax_tokenizer_str  *tokens;      /* [n_tokens] */
-    const void  *scores;       /* [n_tokens] f32, any alignment, or NULL */
-    const void  *types;        /* [n_tokens] i32, any alignment, or NULL */
+    uint32_t n_tokens;
+    const struct ax_tokenizer_str *tokens; /* [n_tokens] */
+    const void *scores; /* [n_tokens] f32, any alignment, or NULL */
+    const void *types;  /* [n_tokens] i32, any alignment, or NULL */
 
-    uint32_t     n_merges;
-    const struct ax_tokenizer_str  *merges;      /* [n_merges] "left right" */
+    uint32_t n_merges;
+    const struct ax_tokenizer_str *merges; /* [n_merges] "left right" */
 
-    int64_t      bos_id;       /* *_token_id; AX_TOKEN_NONE if absent */
-    int64_t      eos_id;
-    int64_t      eot_id;
-    int64_t      eom_id;
-    int64_t      unk_id;
-    int64_t      pad_id;
+    int64_t bos_id; /* *_token_id; AX_TOKEN_NONE if absent */
+    int64_t eos_id;
+    int64_t eot_id;
+    int64_t eom_id;
+    int64_t unk_id;
+    int64_t pad_id;
 
-    enum ax_tristate  add_bos;             /* add_bos_token */
-    enum ax_tristate  add_eos;             /* add_eos_token */
-    enum ax_tristate  add_space_prefix;
-    enum ax_tristate  remove_extra_whitespaces;
+    enum ax_tristate add_bos; /* add_bos_token */
+    enum ax_tristate add_eos; /* add_eos_token */
+    enum ax_tristate add_space_prefix;
+    enum ax_tristate remove_extra_whitespaces;
 };
 
 
 enum ax_encode_flags {
-    AX_ENCODE_PARSE_SPECIAL = 1,   /* ax_tokenizer_encode: text is trusted */
-    AX_ENCODE_ADD_SPECIAL   = 2    /* add BOS / EOS as the model says */
+    AX_ENCODE_PARSE_SPECIAL = 1, /* ax_tokenizer_encode: text is trusted */
+    AX_ENCODE_ADD_SPECIAL = 2    /* add BOS / EOS as the model says */
 };
 
 
@@ -110,7 +106,8 @@ void ax_tokenizer_defaults(struct ax_tokenizer_params *params);
  * AX_TEXT_BAD_VOCAB; on an error *out is NULL and err holds one line.
  */
 int ax_tokenizer_open(struct ax_tokenizer **out,
-    const struct ax_tokenizer_params *params, char *err, size_t err_size);
+                      const struct ax_tokenizer_params *params, char *err,
+                      size_t err_size);
 void ax_tokenizer_close(struct ax_tokenizer *t);
 
 /*
@@ -122,12 +119,14 @@ void ax_tokenizer_close(struct ax_tokenizer *t);
  * 0, AX_TEXT_NO_MEMORY or AX_TEXT_TOO_LONG (over 1 GiB).
  */
 int ax_tokenizer_encode_segments(const struct ax_tokenizer *t,
-    const struct ax_text_segment *segs, size_t n_segs, unsigned flags,
-    int32_t *ids, size_t cap, size_t *n);
+                                 const struct ax_text_segment *segs,
+                                 size_t n_segs, unsigned flags, int32_t *ids,
+                                 size_t cap, size_t *n);
 
 /* One segment, trusted if flags has AX_ENCODE_PARSE_SPECIAL. */
 int ax_tokenizer_encode(const struct ax_tokenizer *t, const char *text,
-    size_t len, unsigned flags, int32_t *ids, size_t cap, size_t *n);
+                        size_t len, unsigned flags, int32_t *ids, size_t cap,
+                        size_t *n);
 
 /*
  * Raw bytes of one token; they may be a part of a character.  Returns the
@@ -135,7 +134,7 @@ int ax_tokenizer_encode(const struct ax_tokenizer *t, const char *text,
  * unknown tokens have no bytes unless `special`.  An id out of range has none.
  */
 size_t ax_tokenizer_decode_token(const struct ax_tokenizer *t, int32_t id,
-    bool special, char *buf, size_t cap);
+                                 bool special, char *buf, size_t cap);
 
 /* Longest result that ax_tokenizer_decode_token can have. */
 size_t ax_tokenizer_token_bytes_max(const struct ax_tokenizer *t);
@@ -145,7 +144,7 @@ bool ax_tokenizer_is_eog(const struct ax_tokenizer *t, int32_t id);
 
 uint32_t ax_tokenizer_n_vocab(const struct ax_tokenizer *t);
 enum ax_token_type ax_tokenizer_token_type(const struct ax_tokenizer *t,
-    int32_t id);
+                                           int32_t id);
 
 /* AX_TOKEN_NONE where the model has none. */
 int32_t ax_tokenizer_bos(const struct ax_tokenizer *t);
@@ -157,10 +156,10 @@ bool ax_tokenizer_add_eos(const struct ax_tokenizer *t);
 
 /* The id whose vocabulary text is exactly this, or AX_TOKEN_NONE. */
 int32_t ax_tokenizer_find(const struct ax_tokenizer *t, const char *text,
-    size_t len);
+                          size_t len);
 
 /* The vocabulary text as in the file ("Ġthe", "<|im_end|>"); "" if none. */
 struct ax_tokenizer_str ax_tokenizer_token_text(const struct ax_tokenizer *t,
-    int32_t id);
+                                                int32_t id);
 
 #endif /* AX_TEXT_TOKENIZER_H */

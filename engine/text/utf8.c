@@ -44,7 +44,7 @@ lead_length(uint8_t lead, uint8_t *low, uint8_t *high)
 enum ax_utf8_status
 ax_utf8_decode(const char *p, size_t n, uint32_t *cp, size_t *len)
 {
-    const uint8_t *b = (const uint8_t *) p;
+    const uint8_t *b = (const uint8_t *)p;
     uint8_t low, high;
     size_t need = lead_length(b[0], &low, &high);
 
@@ -83,24 +83,24 @@ size_t
 ax_utf8_encode(uint32_t cp, char *out)
 {
     if (cp < 0x80) {
-        out[0] = (char) cp;
+        out[0] = (char)cp;
         return 1;
     }
     if (cp < 0x800) {
-        out[0] = (char) (0xc0 | cp >> 6);
-        out[1] = (char) (0x80 | (cp & 0x3f));
+        out[0] = (char)(0xc0 | cp >> 6);
+        out[1] = (char)(0x80 | (cp & 0x3f));
         return 2;
     }
     if (cp < 0x10000) {
-        out[0] = (char) (0xe0 | cp >> 12);
-        out[1] = (char) (0x80 | (cp >> 6 & 0x3f));
-        out[2] = (char) (0x80 | (cp & 0x3f));
+        out[0] = (char)(0xe0 | cp >> 12);
+        out[1] = (char)(0x80 | (cp >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (cp & 0x3f));
         return 3;
     }
-    out[0] = (char) (0xf0 | cp >> 18);
-    out[1] = (char) (0x80 | (cp >> 12 & 0x3f));
-    out[2] = (char) (0x80 | (cp >> 6 & 0x3f));
-    out[3] = (char) (0x80 | (cp & 0x3f));
+    out[0] = (char)(0xf0 | cp >> 18);
+    out[1] = (char)(0x80 | (cp >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (cp >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (cp & 0x3f));
     return 4;
 }
 
@@ -149,7 +149,7 @@ ax_utf8_count(const char *p, size_t n)
     size_t count = 0;
 
     for (size_t i = 0; i < n; i++) {
-        count += ((uint8_t) p[i] & 0xc0) != 0x80;
+        count += ((uint8_t)p[i] & 0xc0) != 0x80;
     }
     return count;
 }

@@ -15,19 +15,19 @@
 #include <stdint.h>
 
 
-#define AX_UTF8_REPLACEMENT  0xfffdu
+#define AX_UTF8_REPLACEMENT 0xfffdu
 
 
 enum ax_utf8_status {
     AX_UTF8_GOOD,
-    AX_UTF8_BAD,               /* *len bytes are one error */
-    AX_UTF8_PARTIAL            /* all n bytes, but the end is missing */
+    AX_UTF8_BAD,    /* *len bytes are one error */
+    AX_UTF8_PARTIAL /* all n bytes, but the end is missing */
 };
 
 
 /* n must be at least 1.  *cp is set when good; *len always, 1 .. 4. */
 enum ax_utf8_status ax_utf8_decode(const char *p, size_t n, uint32_t *cp,
-    size_t *len);
+                                   size_t *len);
 
 /* Writes 1 .. 4 bytes for a code point that is no surrogate. */
 size_t ax_utf8_encode(uint32_t cp, char *out);

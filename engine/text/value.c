@@ -14,12 +14,12 @@
 #include "engine/text/utf8.h"
 
 
-#define DICT_INDEX_FROM    8u
-#define EQUAL_DEPTH_MAX    100
+#define DICT_INDEX_FROM 8u
+#define EQUAL_DEPTH_MAX 100
 
 
-static bool  equal(const struct ax_value *a, const struct ax_value *b,
-    int depth);
+static bool equal(const struct ax_value *a, const struct ax_value *b,
+                  int depth);
 
 
 struct ax_value *
@@ -51,23 +51,24 @@ ax_value_undefined(struct ax_pool *pool, const char *name)
  * One object serves for each of the values that conditions make by the
  * thousand.  Nothing writes to them, so all threads may share them.
  */
-static const struct ax_value  the_none = { .kind = AX_V_NONE };
-static const struct ax_value  the_true = { .kind = AX_V_BOOL, .u.b = true };
-static const struct ax_value  the_false = { .kind = AX_V_BOOL };
+static const struct ax_value the_none = {.kind = AX_V_NONE};
+static const struct ax_value the_true = {.kind = AX_V_BOOL, .u.b = true};
+static const struct ax_value the_false = {.kind = AX_V_BOOL};
 
 
 struct ax_value *
 ax_value_none(struct ax_pool *pool)
 {
-    return ax_pool_error(pool) != 0 ? NULL : (struct ax_value *) &the_none;
+    return ax_pool_error(pool) != 0 ? NULL : (struct ax_value *)&the_none;
 }
 
 
 struct ax_value *
 ax_value_bool(struct ax_pool *pool, bool b)
 {
-    return ax_pool_error(pool) != 0 ? NULL
-           : (struct ax_value *) (b ? &the_true : &the_false);
+    return ax_pool_error(pool) != 0
+               ? NULL
+               : (struct ax_value *)(b ? &the_true : &the_false);
 }
 
 
@@ -111,7 +112,7 @@ ax_value_view(struct ax_pool *pool, struct ax_string s)
 struct ax_value *
 ax_value_literal(struct ax_pool *pool, const char *text)
 {
-    struct ax_string s = { text, strlen(text), NULL, NULL, true };
+    struct ax_string s = {text, strlen(text), NULL, NULL, true};
 
     return ax_value_view(pool, s);
 }
@@ -150,8 +151,8 @@ ax_value_string(struct ax_pool *pool, const char *p, size_t n, bool trusted)
         memcpy(copy, p, n);
     }
     copy[n] = '\0';
-    return ax_value_view(pool, (struct ax_string) { copy, n, NULL, NULL,
-                                                    trusted });
+    return ax_value_view(pool,
+                         (struct ax_string){copy, n, NULL, NULL, trusted});
 }
 
 
@@ -170,17 +171,16 @@ ax_value_dict(struct ax_pool *pool)
 
 
 void
-ax_list_push(struct ax_pool *pool, struct ax_list *list,
-    struct ax_value *item)
+ax_list_push(struct ax_pool *pool, struct ax_list *list, struct ax_value *item)
 {
     if (item == NULL) {
         return;
     }
     if (list->n == list->cap) {
         size_t cap = list->cap + list->cap / 2 + 8;
-        void *q = ax_pool_grow(pool, list->items,
-                               list->n * sizeof(*list->items),
-                               cap * sizeof(*list->items));
+        void *q =
+            ax_pool_grow(pool, list->items, list->n * sizeof(*list->items),
+                         cap * sizeof(*list->items));
         if (q == NULL) {
             return;
         }
@@ -193,7 +193,7 @@ ax_list_push(struct ax_pool *pool, struct ax_list *list,
 
 void
 ax_value_append(struct ax_pool *pool, struct ax_value *list,
-    struct ax_value *item)
+                struct ax_value *item)
 {
     if (list != NULL) {
         ax_list_push(pool, &list->u.list, item);
@@ -206,11 +206,11 @@ ax_value_append(struct ax_pool *pool, struct ax_value *list,
 static uint32_t
 mix(const struct ax_pool *pool, uint64_t h)
 {
-    h ^= (uint64_t) (uintptr_t) pool;
+    h ^= (uint64_t)(uintptr_t)pool;
     h *= 0x9e3779b97f4a7c15u;
     h ^= h >> 29;
     h *= 0xbf58476d1ce4e5b9u;
-    return (uint32_t) (h >> 32);
+    return (uint32_t)(h >> 32);
 }
 
 
@@ -218,22 +218,23 @@ mix(const struct ax_pool *pool, uint64_t h)
 static uint32_t
 key_hash(const struct ax_pool *pool, const struct ax_value *key)
 {
-    uint64_t h = (uint64_t) (uintptr_t) pool;
+    uint64_t h = (uint64_t)(uintptr_t)pool;
 
     switch (key->kind) {
     case AX_V_STRING:
         for (size_t i = 0; i < key->u.s.n; i++) {
-            h = (h ^ (uint8_t) key->u.s.p[i]) * 0x100000001b3u;
+            h = (h ^ (uint8_t)key->u.s.p[i]) * 0x100000001b3u;
             h ^= h >> 31;
         }
         return mix(pool, h);
     case AX_V_BOOL:
         return mix(pool, key->u.b);
     case AX_V_INT:
-        return mix(pool, (uint64_t) key->u.i);
+        return mix(pool, (uint64_t)key->u.i);
     case AX_V_FLOAT:
         return fabs(key->u.f) < 9e18 && key->u.f == floor(key->u.f)
-               ? mix(pool, (uint64_t) (int64_t) key->u.f) : 1;
+                   ? mix(pool, (uint64_t)(int64_t)key->u.f)
+                   : 1;
     default:
         return 0;
     }
@@ -255,7 +256,7 @@ index_build(struct ax_pool *pool, struct ax_dict *d, uint32_t size)
         while (index[at] != UINT32_MAX) {
             at = (at + 1) & (size - 1);
         }
-        index[at] = (uint32_t) i;
+        index[at] = (uint32_t)i;
     }
     d->index = index;
     d->index_size = size;
@@ -264,14 +265,13 @@ index_build(struct ax_pool *pool, struct ax_dict *d, uint32_t size)
 
 
 static struct ax_dict_entry *
-find_hashed(const struct ax_dict *d, uint32_t hash,
-    const struct ax_value *key, int depth)
+find_hashed(const struct ax_dict *d, uint32_t hash, const struct ax_value *key,
+            int depth)
 {
     if (d->index == NULL) {
         for (size_t i = 0; i < d->n; i++) {
-            if (d->entries[i].hash == hash
-                && equal(d->entries[i].key, key, depth))
-            {
+            if (d->entries[i].hash == hash &&
+                equal(d->entries[i].key, key, depth)) {
                 return &d->entries[i];
             }
         }
@@ -294,7 +294,7 @@ find_hashed(const struct ax_dict *d, uint32_t hash,
 
 struct ax_dict_entry *
 ax_dict_find(const struct ax_pool *pool, const struct ax_dict *d,
-    const struct ax_value *key)
+             const struct ax_value *key)
 {
     return find_hashed(d, key_hash(pool, key), key, EQUAL_DEPTH_MAX);
 }
@@ -302,11 +302,11 @@ ax_dict_find(const struct ax_pool *pool, const struct ax_dict *d,
 
 struct ax_value *
 ax_dict_get(const struct ax_pool *pool, const struct ax_dict *d,
-    const char *key, size_t n)
+            const char *key, size_t n)
 {
-    struct ax_value v = { .kind = AX_V_STRING };
+    struct ax_value v = {.kind = AX_V_STRING};
 
-    v.u.s = (struct ax_string) { key, n, NULL, NULL, true };
+    v.u.s = (struct ax_string){key, n, NULL, NULL, true};
 
     struct ax_dict_entry *entry = ax_dict_find(pool, d, &v);
 
@@ -316,7 +316,7 @@ ax_dict_get(const struct ax_pool *pool, const struct ax_dict *d,
 
 void
 ax_dict_put(struct ax_pool *pool, struct ax_dict *d, struct ax_value *key,
-    struct ax_value *item)
+            struct ax_value *item)
 {
     if (key == NULL || item == NULL) {
         return;
@@ -330,8 +330,7 @@ ax_dict_put(struct ax_pool *pool, struct ax_dict *d, struct ax_value *key,
     }
     if (d->n == d->cap) {
         size_t cap = d->cap + d->cap / 2 + 4;
-        void *q = ax_pool_grow(pool, d->entries,
-                               d->n * sizeof(*d->entries),
+        void *q = ax_pool_grow(pool, d->entries, d->n * sizeof(*d->entries),
                                cap * sizeof(*d->entries));
         if (q == NULL) {
             return;
@@ -342,7 +341,7 @@ ax_dict_put(struct ax_pool *pool, struct ax_dict *d, struct ax_value *key,
 
     uint32_t hash = key_hash(pool, key);
 
-    d->entries[d->n] = (struct ax_dict_entry) { key, item, hash };
+    d->entries[d->n] = (struct ax_dict_entry){key, item, hash};
     d->n++;
 
     if (d->n > DICT_INDEX_FROM && d->n * 2 > d->index_size) {
@@ -357,28 +356,28 @@ ax_dict_put(struct ax_pool *pool, struct ax_dict *d, struct ax_value *key,
         while (d->index[at] != UINT32_MAX) {
             at = (at + 1) & (d->index_size - 1);
         }
-        d->index[at] = (uint32_t) (d->n - 1);
+        d->index[at] = (uint32_t)(d->n - 1);
     }
 }
 
 
 void
 ax_dict_remove(struct ax_pool *pool, struct ax_dict *d,
-    struct ax_dict_entry *entry)
+               struct ax_dict_entry *entry)
 {
-    size_t at = (size_t) (entry - d->entries);
+    size_t at = (size_t)(entry - d->entries);
 
     memmove(entry, entry + 1, (d->n - at - 1) * sizeof(*entry));
     d->n--;
     if (d->index != NULL && !index_build(pool, d, d->index_size)) {
-        d->n = 0;              /* out of memory: the render ends anyway */
+        d->n = 0; /* out of memory: the render ends anyway */
     }
 }
 
 
 void
 ax_value_set(struct ax_pool *pool, struct ax_value *dict, const char *key,
-    size_t key_len, bool key_trusted, struct ax_value *item)
+             size_t key_len, bool key_trusted, struct ax_value *item)
 {
     if (dict != NULL) {
         ax_dict_put(pool, &dict->u.dict,
@@ -389,7 +388,7 @@ ax_value_set(struct ax_pool *pool, struct ax_value *dict, const char *key,
 
 void
 ax_value_put(struct ax_pool *pool, struct ax_value *dict, const char *key,
-    struct ax_value *item)
+             struct ax_value *item)
 {
     ax_value_set(pool, dict, key, strlen(key), true, item);
 }
@@ -400,8 +399,7 @@ ax_value_put(struct ax_pool *pool, struct ax_value *dict, const char *key,
 static bool
 is_number(const struct ax_value *v)
 {
-    return v->kind == AX_V_BOOL || v->kind == AX_V_INT
-           || v->kind == AX_V_FLOAT;
+    return v->kind == AX_V_BOOL || v->kind == AX_V_INT || v->kind == AX_V_FLOAT;
 }
 
 
@@ -415,10 +413,12 @@ numbers_equal(const struct ax_value *a, const struct ax_value *b)
         return x == y;
     }
 
-    double x = a->kind == AX_V_FLOAT ? a->u.f
-               : a->kind == AX_V_BOOL ? a->u.b : (double) a->u.i;
-    double y = b->kind == AX_V_FLOAT ? b->u.f
-               : b->kind == AX_V_BOOL ? b->u.b : (double) b->u.i;
+    double x = a->kind == AX_V_FLOAT  ? a->u.f
+               : a->kind == AX_V_BOOL ? a->u.b
+                                      : (double)a->u.i;
+    double y = b->kind == AX_V_FLOAT  ? b->u.f
+               : b->kind == AX_V_BOOL ? b->u.b
+                                      : (double)b->u.i;
 
     return x == y;
 }
@@ -448,8 +448,8 @@ dicts_equal(const struct ax_dict *a, const struct ax_dict *b, int depth)
     }
     for (size_t i = 0; i < a->n; i++) {
         const struct ax_dict_entry *entry = &a->entries[i];
-        const struct ax_dict_entry *other = find_hashed(b, entry->hash,
-                                                        entry->key, depth);
+        const struct ax_dict_entry *other =
+            find_hashed(b, entry->hash, entry->key, depth);
 
         if (other == NULL || !equal(other->item, entry->item, depth)) {
             return false;

@@ -44,21 +44,20 @@ struct ax_value *ax_value_int(struct ax_pool *pool, int64_t i);
 struct ax_value *ax_value_float(struct ax_pool *pool, double f);
 
 /* Copies the bytes; not UTF-8 is repaired with U+FFFD. */
-struct ax_value *ax_value_string(struct ax_pool *pool, const char *p,
-    size_t n, bool trusted);
+struct ax_value *ax_value_string(struct ax_pool *pool, const char *p, size_t n,
+                                 bool trusted);
 
 struct ax_value *ax_value_list(struct ax_pool *pool);
 struct ax_value *ax_value_dict(struct ax_pool *pool);
 
 /* The container holds the value itself, not a copy.  No-ops on NULL. */
 void ax_value_append(struct ax_pool *pool, struct ax_value *list,
-    struct ax_value *item);
-void ax_value_set(struct ax_pool *pool, struct ax_value *dict,
-    const char *key, size_t key_len, bool key_trusted,
-    struct ax_value *item);
+                     struct ax_value *item);
+void ax_value_set(struct ax_pool *pool, struct ax_value *dict, const char *key,
+                  size_t key_len, bool key_trusted, struct ax_value *item);
 
 /* Trusted, terminated key: the usual case. */
-void ax_value_put(struct ax_pool *pool, struct ax_value *dict,
-    const char *key, struct ax_value *item);
+void ax_value_put(struct ax_pool *pool, struct ax_value *dict, const char *key,
+                  struct ax_value *item);
 
 #endif /* AX_TEXT_VALUE_H */

@@ -54,19 +54,17 @@ run(const struct ax_stream_stop *stops, size_t n_stops, const char *text,
 
 static void
 compare(const struct ax_stream_stop *stops, size_t n_stops, const char *text,
-    size_t len)
+        size_t len)
 {
     size_t n_whole, n_cut;
     int hit_whole, hit_cut;
-    char *whole = run(stops, n_stops, text, len, len + 1, &n_whole,
-                      &hit_whole);
+    char *whole = run(stops, n_stops, text, len, len + 1, &n_whole, &hit_whole);
 
     for (size_t step = 1; step < 6; step += 2) {
         char *cut = run(stops, n_stops, text, len, step, &n_cut, &hit_cut);
 
-        if (n_cut != n_whole || hit_cut != hit_whole
-            || memcmp(cut, whole, n_cut) != 0)
-        {
+        if (n_cut != n_whole || hit_cut != hit_whole ||
+            memcmp(cut, whole, n_cut) != 0) {
             abort();
         }
         free(cut);
@@ -91,7 +89,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     for (size_t i = 0; i < n_stops; i++) {
-        stops[i].p = (const char *) data + at;
+        stops[i].p = (const char *)data + at;
         stops[i].n = data[1 + i] % 16;
         if (stops[i].n > size - at) {
             return 0;
@@ -99,7 +97,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         at += stops[i].n;
     }
     if (ax_stream_size(stops, n_stops) != 0) {
-        compare(stops, n_stops, (const char *) data + at, size - at);
+        compare(stops, n_stops, (const char *)data + at, size - at);
     }
     return 0;
 }

@@ -10,7 +10,7 @@
 #include "engine/text/utf8.h"
 
 
-#define POOL_BYTES  (8u << 20)
+#define POOL_BYTES (8u << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -64,7 +64,7 @@ check(const struct ax_rendered *r, int rc)
 
     if (rc != 0) {
         if (rc > 0 || rc < AX_TEXT_LIMIT_MEMORY || r->error[0] == '\0') {
-            if (rc != AX_TEXT_RAISED) {    /* its message may be empty */
+            if (rc != AX_TEXT_RAISED) { /* its message may be empty */
                 abort();
             }
         }
@@ -85,16 +85,14 @@ check(const struct ax_rendered *r, int rc)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct ax_template_limits limits = { .steps_max = 50000,
-                                         .output_bytes_max = 1 << 20 };
+    struct ax_template_limits limits = {.steps_max = 50000,
+                                        .output_bytes_max = 1 << 20};
     struct ax_template *t;
     struct ax_pool *pool;
     struct ax_rendered r;
     char err[256];
 
-    if (ax_template_open(&t, (const char *) data, size, err, sizeof(err))
-        != 0)
-    {
+    if (ax_template_open(&t, (const char *)data, size, err, sizeof(err)) != 0) {
         if (t != NULL || err[0] == '\0') {
             abort();
         }

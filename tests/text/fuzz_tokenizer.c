@@ -16,17 +16,17 @@
 #include "tests/text/small_vocab.h"
 
 
-#define IDS_MAX     8192
-#define TOKENS_MAX  512
+#define IDS_MAX    8192
+#define TOKENS_MAX 512
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const  pres[] = {
-    "gpt-2", "smollm", "llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o",
-    "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "default"
-};
+static const char *const pres[] = {
+    "gpt-2",          "smollm",      "llama-bpe", "qwen2",
+    "qwen35",         "tekken",      "gpt-4o",    "deepseek-llm",
+    "deepseek-coder", "deepseek-v3", "falcon",    "default"};
 
-#define N_PRES  (sizeof(pres) / sizeof(pres[0]))
+#define N_PRES (sizeof(pres) / sizeof(pres[0]))
 
 
 static struct ax_tokenizer *
@@ -48,7 +48,7 @@ open_params(const struct ax_tokenizer_params *p)
 static struct ax_tokenizer *
 small(size_t k)
 {
-    static struct ax_tokenizer  *open[N_PRES + 1];
+    static struct ax_tokenizer *open[N_PRES + 1];
 
     if (open[k] == NULL) {
         open[k] = open_params(k == N_PRES ? small_vocab("llama", NULL)
@@ -72,18 +72,15 @@ contains_control(const struct ax_tokenizer *t, const int32_t *ids, size_t n)
 
 static void
 check_round_trip(const struct ax_tokenizer *t, const int32_t *ids, size_t n,
-    const char *text, size_t len)
+                 const char *text, size_t len)
 {
     size_t at = 0;
 
     for (size_t i = 0; i < n; i++) {
         char buf[64];
-        size_t k = ax_tokenizer_decode_token(t, ids[i], true, buf,
-                                             sizeof(buf));
+        size_t k = ax_tokenizer_decode_token(t, ids[i], true, buf, sizeof(buf));
 
-        if (k > sizeof(buf) || k > len - at
-            || memcmp(buf, text + at, k) != 0)
-        {
+        if (k > sizeof(buf) || k > len - at || memcmp(buf, text + at, k) != 0) {
             abort();
         }
         at += k;
@@ -96,9 +93,9 @@ check_round_trip(const struct ax_tokenizer *t, const int32_t *ids, size_t n,
 
 static void
 fuzz_text(const struct ax_tokenizer *t, bool bytes, unsigned cut,
-    const char *text, size_t len)
+          const char *text, size_t len)
 {
-    static int32_t  ids[IDS_MAX];
+    static int32_t ids[IDS_MAX];
     struct ax_text_segment segs[8];
     size_t n_segs = 0, n, count;
     bool any_trusted = false;
@@ -106,17 +103,16 @@ fuzz_text(const struct ax_tokenizer *t, bool bytes, unsigned cut,
     for (size_t at = 0; n_segs < 8; n_segs++) {
         size_t part = n_segs == 7 ? len - at : (len - at) / 2;
 
-        segs[n_segs] = (struct ax_text_segment) { text + at, part,
-                                                  (cut >> n_segs & 1) != 0 };
+        segs[n_segs] =
+            (struct ax_text_segment){text + at, part, (cut >> n_segs & 1) != 0};
         any_trusted |= segs[n_segs].trusted;
         at += part;
     }
-    if (ax_tokenizer_encode_segments(t, segs, n_segs, 0, ids, IDS_MAX, &n)
-        != 0
-        || ax_tokenizer_encode_segments(t, segs, n_segs, 0, NULL, 0, &count)
-           != 0
-        || n != count)
-    {
+    if (ax_tokenizer_encode_segments(t, segs, n_segs, 0, ids, IDS_MAX, &n) !=
+            0 ||
+        ax_tokenizer_encode_segments(t, segs, n_segs, 0, NULL, 0, &count) !=
+            0 ||
+        n != count) {
         abort();
     }
     if (n > IDS_MAX) {
@@ -143,26 +139,26 @@ fuzz_vocab(const char *text, size_t len, const char *kind)
 
     while (at < len && n < TOKENS_MAX) {
         const char *end = memchr(text + at, '\n', len - at);
-        size_t stop = end != NULL ? (size_t) (end - text) : len;
+        size_t stop = end != NULL ? (size_t)(end - text) : len;
 
         tokens[n].p = text + at;
-        tokens[n].n = (uint32_t) (stop - at);
+        tokens[n].n = (uint32_t)(stop - at);
         types[n] = stop > at ? text[at] % 8 : 0;
-        scores[n] = (float) tokens[n].n;
+        scores[n] = (float)tokens[n].n;
         n++;
         at = stop + 1;
     }
     ax_tokenizer_defaults(&p);
     p.model = kind;
     p.pre = "gpt-2";
-    p.n_tokens = (uint32_t) n;
+    p.n_tokens = (uint32_t)n;
     p.tokens = tokens;
     p.types = types;
     p.scores = scores;
-    p.n_merges = (uint32_t) (n / 2);
+    p.n_merges = (uint32_t)(n / 2);
     p.merges = tokens;
-    p.eos_id = (int64_t) n - 3;
-    p.bos_id = (int64_t) len;
+    p.eos_id = (int64_t)n - 3;
+    p.bos_id = (int64_t)len;
 
     struct ax_tokenizer *t = open_params(&p);
 
@@ -176,8 +172,8 @@ fuzz_vocab(const char *text, size_t len, const char *kind)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const  kinds[] = { "gpt2", "llama", "gemma4" };
-    const char *text = (const char *) data + 2;
+    static const char *const kinds[] = {"gpt2", "llama", "gemma4"};
+    const char *text = (const char *)data + 2;
 
     if (size < 2) {
         return 0;

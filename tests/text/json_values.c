@@ -17,7 +17,8 @@ json_to_value(struct ax_pool *pool, const json_t *json, bool trusted)
     switch (json_typeof(json)) {
     case JSON_OBJECT:
         v = ax_value_dict(pool);
-        json_object_foreach((json_t *) json, key, item) {
+        json_object_foreach((json_t *)json, key, item)
+        {
             ax_value_set(pool, v, key, strlen(key), trusted,
                          json_to_value(pool, item, trusted));
         }
@@ -25,7 +26,8 @@ json_to_value(struct ax_pool *pool, const json_t *json, bool trusted)
 
     case JSON_ARRAY:
         v = ax_value_list(pool);
-        json_array_foreach(json, i, item) {
+        json_array_foreach(json, i, item)
+        {
             ax_value_append(pool, v, json_to_value(pool, item, trusted));
         }
         return v;
@@ -55,7 +57,8 @@ json_to_vars(struct ax_pool *pool, const json_t *json)
     const char *key;
     json_t *item;
 
-    json_object_foreach((json_t *) json, key, item) {
+    json_object_foreach((json_t *)json, key, item)
+    {
         bool trusted = strcmp(key, "messages") != 0;
 
         ax_value_put(pool, vars, key, json_to_value(pool, item, trusted));

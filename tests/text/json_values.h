@@ -12,7 +12,7 @@
 
 /* Dict keys and strings are as `trusted` says, all the way down. */
 struct ax_value *json_to_value(struct ax_pool *pool, const json_t *json,
-    bool trusted);
+                               bool trusted);
 
 /* A render's variables: what is below "messages" is untrusted. */
 struct ax_value *json_to_vars(struct ax_pool *pool, const json_t *json);

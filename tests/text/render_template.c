@@ -13,14 +13,14 @@
 #include "tests/text/json_values.h"
 
 
-#define POOL_BYTES  (256u * 1024u * 1024u)
+#define POOL_BYTES (256u * 1024u * 1024u)
 
 
 static json_t *
 error_json(int rc, const char *message, uint32_t line)
 {
     return json_pack("{s:s, s:s, s:i}", "error", ax_text_error_name(rc),
-                     "message", message, "line", (int) line);
+                     "message", message, "line", (int)line);
 }
 
 
@@ -30,11 +30,11 @@ rendered_json(const struct ax_rendered *r)
     json_t *segments = json_array();
 
     for (size_t i = 0; i < r->n_segs; i++) {
-        json_array_append_new(segments, json_pack(
-            "[b, s%]", r->segs[i].trusted, r->segs[i].p, r->segs[i].n));
+        json_array_append_new(segments, json_pack("[b, s%]", r->segs[i].trusted,
+                                                  r->segs[i].p, r->segs[i].n));
     }
-    return json_pack("{s:s%, s:o}", "text", r->text, r->text_len,
-                     "segments", segments);
+    return json_pack("{s:s%, s:o}", "text", r->text, r->text_len, "segments",
+                     segments);
 }
 
 
@@ -56,12 +56,9 @@ render(const json_t *job)
     if (ax_pool_open(&pool, POOL_BYTES) != 0) {
         abort();
     }
-    rc = ax_template_render(t, pool,
-                            json_to_vars(pool, json_object_get(job,
-                                                               "context")),
-                            NULL,
-                            json_integer_value(json_object_get(job, "now")),
-                            &out);
+    rc = ax_template_render(
+        t, pool, json_to_vars(pool, json_object_get(job, "context")), NULL,
+        json_integer_value(json_object_get(job, "now")), &out);
     result = rc == 0 ? rendered_json(&out)
                      : error_json(rc, out.error, out.error_line);
     ax_pool_close(pool);
@@ -79,7 +76,7 @@ main(void)
 
     while ((n = getline(&line, &cap, stdin)) > 0) {
         json_error_t error;
-        json_t *job = json_loadb(line, (size_t) n, JSON_ALLOW_NUL, &error);
+        json_t *job = json_loadb(line, (size_t)n, JSON_ALLOW_NUL, &error);
 
         if (job == NULL) {
             fprintf(stderr, "bad job: %s\n", error.text);

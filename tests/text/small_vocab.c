@@ -10,31 +10,62 @@
 #include "engine/text/utf8.h"
 
 
-#define N_TOKENS_MAX  400
+#define N_TOKENS_MAX 400
 
 /* "\xc4\xa0" is how byte-level vocabularies write a space. */
-static const char *const  merges[] = {
-    "h e", "l l", "ll o", "he llo", "\xc4\xa0 w", "o r", "\xc4\xa0w or",
-    "l d", "\xc4\xa0wor ld", "a a", "aa aa", "aaaa aaaa", "\xc4\xa0 \xc4\xa0",
-    "< |"
-};
+static const char *const merges[] = {"h e",
+                                     "l l",
+                                     "ll o",
+                                     "he llo",
+                                     "\xc4\xa0 w",
+                                     "o r",
+                                     "\xc4\xa0w or",
+                                     "l d",
+                                     "\xc4\xa0wor ld",
+                                     "a a",
+                                     "aa aa",
+                                     "aaaa aaaa",
+                                     "\xc4\xa0 \xc4\xa0",
+                                     "< |"};
 
-static const char *const  spm_pieces[] = {
-    "\xe2\x96\x81", "h", "e", "l", "o", "w", "r", "d", "a", "he", "ll", "llo",
-    "hello", "\xe2\x96\x81hello", "\xe2\x96\x81w", "or", "ld",
-    "\xe2\x96\x81wor", "\xe2\x96\x81world", "aa", "aaaa", "<", "/", "s", ">",
-    "</", "s>", "</s>"
-};
+static const char *const spm_pieces[] = {"\xe2\x96\x81",
+                                         "h",
+                                         "e",
+                                         "l",
+                                         "o",
+                                         "w",
+                                         "r",
+                                         "d",
+                                         "a",
+                                         "he",
+                                         "ll",
+                                         "llo",
+                                         "hello",
+                                         "\xe2\x96\x81hello",
+                                         "\xe2\x96\x81w",
+                                         "or",
+                                         "ld",
+                                         "\xe2\x96\x81wor",
+                                         "\xe2\x96\x81world",
+                                         "aa",
+                                         "aaaa",
+                                         "<",
+                                         "/",
+                                         "s",
+                                         ">",
+                                         "</",
+                                         "s>",
+                                         "</s>"};
 
-#define N_MERGES  (sizeof(merges) / sizeof(merges[0]))
-#define N_PIECES  (sizeof(spm_pieces) / sizeof(spm_pieces[0]))
+#define N_MERGES (sizeof(merges) / sizeof(merges[0]))
+#define N_PIECES (sizeof(spm_pieces) / sizeof(spm_pieces[0]))
 
-static char                     texts[N_TOKENS_MAX][32];
-static struct ax_tokenizer_str  tokens[N_TOKENS_MAX];
-static struct ax_tokenizer_str  merge_lines[N_MERGES];
-static int32_t                  types[N_TOKENS_MAX];
-static float                    scores[N_TOKENS_MAX];
-static uint32_t                 n_tokens;
+static char texts[N_TOKENS_MAX][32];
+static struct ax_tokenizer_str tokens[N_TOKENS_MAX];
+static struct ax_tokenizer_str merge_lines[N_MERGES];
+static int32_t types[N_TOKENS_MAX];
+static float scores[N_TOKENS_MAX];
+static uint32_t n_tokens;
 
 
 static void
@@ -42,7 +73,7 @@ add(const char *text, int32_t type, float score)
 {
     snprintf(texts[n_tokens], sizeof(texts[0]), "%s", text);
     tokens[n_tokens].p = texts[n_tokens];
-    tokens[n_tokens].n = (uint32_t) strlen(text);
+    tokens[n_tokens].n = (uint32_t)strlen(text);
     types[n_tokens] = type;
     scores[n_tokens] = score;
     n_tokens++;
@@ -55,8 +86,8 @@ add_bytes(bool spm)
     uint32_t next = 0x100;
 
     for (unsigned b = 0; b < 256; b++) {
-        bool plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac)
-                     || b >= 0xae;
+        bool plain =
+            (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
         char text[8] = "";
 
         if (spm) {
@@ -76,11 +107,11 @@ add_merges(void)
         const char *space = strchr(merges[i], ' ');
         char text[32];
 
-        snprintf(text, sizeof(text), "%.*s%s", (int) (space - merges[i]),
+        snprintf(text, sizeof(text), "%.*s%s", (int)(space - merges[i]),
                  merges[i], space + 1);
         add(text, AX_TOKEN_TYPE_NORMAL, 0);
         merge_lines[i].p = merges[i];
-        merge_lines[i].n = (uint32_t) strlen(merges[i]);
+        merge_lines[i].n = (uint32_t)strlen(merges[i]);
     }
 }
 
@@ -88,7 +119,7 @@ add_merges(void)
 const struct ax_tokenizer_params *
 small_vocab(const char *kind, const char *pre)
 {
-    static struct ax_tokenizer_params  params;
+    static struct ax_tokenizer_params params;
     bool spm = strcmp(kind, "llama") == 0;
 
     n_tokens = 0;
@@ -101,9 +132,9 @@ small_vocab(const char *kind, const char *pre)
         for (size_t i = 0; i < N_PIECES; i++) {
             bool control = strcmp(spm_pieces[i], "</s>") == 0;
 
-            add(spm_pieces[i], control ? AX_TOKEN_TYPE_CONTROL
-                                       : AX_TOKEN_TYPE_NORMAL,
-                -(float) i);
+            add(spm_pieces[i],
+                control ? AX_TOKEN_TYPE_CONTROL : AX_TOKEN_TYPE_NORMAL,
+                -(float)i);
         }
     } else {
         add_merges();

@@ -9,17 +9,17 @@
 
 
 enum small_token {
-    SMALL_UNK,                 /* <unk> */
-    SMALL_START,               /* <|im_start|>, also BOS */
-    SMALL_END,                 /* <|im_end|>, also EOS */
-    SMALL_USER,                /* <tool>, user defined */
-    SMALL_BYTES,               /* 256 of them, by byte value */
+    SMALL_UNK,   /* <unk> */
+    SMALL_START, /* <|im_start|>, also BOS */
+    SMALL_END,   /* <|im_end|>, also EOS */
+    SMALL_USER,  /* <tool>, user defined */
+    SMALL_BYTES, /* 256 of them, by byte value */
     SMALL_MERGED = SMALL_BYTES + 256
 };
 
 
 /* kind is "gpt2" (with pre) or "llama"; valid until the next call. */
 const struct ax_tokenizer_params *small_vocab(const char *kind,
-    const char *pre);
+                                              const char *pre);
 
 #endif /* AX_TESTS_TEXT_SMALL_VOCAB_H */

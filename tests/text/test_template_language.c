@@ -14,13 +14,13 @@
 #include "tests/text/json_values.h"
 
 
-#define GOLDENS  "tests/golden/text/jinja.json"
-#define NOW      (1767225600 + 3600 * 13)      /* as golden_templates.py */
+#define GOLDENS "tests/golden/text/jinja.json"
+#define NOW     (1767225600 + 3600 * 13) /* as golden_templates.py */
 
 
 static int
 render(const json_t *source, const json_t *context, struct ax_pool *pool,
-    struct ax_rendered *out)
+       struct ax_rendered *out)
 {
     struct ax_template *t;
     int rc = ax_template_open(&t, json_string_value(source),
@@ -49,12 +49,11 @@ check(const json_t *row, const json_t *context)
     assert_int_equal(ax_pool_open(&pool, 16 << 20), 0);
     int rc = render(source, context, pool, &out);
 
-    ok = expected == NULL ? rc != 0
-                          : rc == 0 && strcmp(out.text, expected) == 0;
+    ok =
+        expected == NULL ? rc != 0 : rc == 0 && strcmp(out.text, expected) == 0;
     if (!ok) {
         print_error("%s\n  gives    %s\n  not      %s\n",
-                    json_string_value(source),
-                    rc != 0 ? out.error : out.text,
+                    json_string_value(source), rc != 0 ? out.error : out.text,
                     expected != NULL ? expected : "an error");
     }
     ax_pool_close(pool);
@@ -70,15 +69,15 @@ test_same_as_jinja2(void **state)
     size_t failed = 0, i;
     json_t *row;
 
-    (void) state;
+    (void)state;
     if (rows == NULL) {
         fail_msg("%s: %s", GOLDENS, error.text);
     }
 
-    const json_t *context = json_object_get(json_array_get(rows, 0),
-                                            "context");
+    const json_t *context = json_object_get(json_array_get(rows, 0), "context");
 
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         failed += i > 0 && !check(row, context);
     }
     assert_true(json_array_size(rows) > 100);
@@ -90,9 +89,7 @@ test_same_as_jinja2(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest  tests[] = {
-        cmocka_unit_test(test_same_as_jinja2)
-    };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_as_jinja2)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,13 +15,13 @@
 #include "engine/text/template.h"
 
 
-#define POOL_BYTES  (64u << 20)
+#define POOL_BYTES (64u << 20)
 
 
 /* Renders with a dict {"s": "x"} of variables; error text in out. */
 static int
 render(const char *source, size_t n, const struct ax_template_limits *limits,
-    size_t pool_bytes, struct ax_rendered *out)
+       size_t pool_bytes, struct ax_rendered *out)
 {
     struct ax_template *t;
     struct ax_pool *pool;
@@ -44,7 +44,7 @@ render(const char *source, size_t n, const struct ax_template_limits *limits,
         assert_int_equal(out->text_len, 0);
         assert_int_equal(out->n_segs, 0);
     }
-    out->text = NULL;          /* belongs to the pool */
+    out->text = NULL; /* belongs to the pool */
     ax_pool_close(pool);
     ax_template_close(t);
     return rc;
@@ -82,7 +82,7 @@ repeated(const char *prefix, const char *middle, size_t n, const char *suffix)
 
 static void
 nested(const char *prefix, const char *middle, size_t n, const char *suffix,
-    int expected)
+       int expected)
 {
     char *s = repeated(prefix, middle, n, suffix);
 
@@ -94,12 +94,14 @@ nested(const char *prefix, const char *middle, size_t n, const char *suffix,
 static void
 test_endless_work_ends_by_steps(void **state)
 {
-    (void) state;
+    (void)state;
     ends_with("{% set l = range(9999) %}{% for a in l %}{% for b in l %}"
-              "{% endfor %}{% endfor %}", AX_TEXT_LIMIT_STEPS);
+              "{% endfor %}{% endfor %}",
+              AX_TEXT_LIMIT_STEPS);
     ends_with("{% set l = range(9999) %}{% for a in l %}{% for b in l %}"
               "{% if loop.first and not a or 1 < 2 %}{% endif %}"
-              "{% endfor %}{% endfor %}", AX_TEXT_LIMIT_STEPS);
+              "{% endfor %}{% endfor %}",
+              AX_TEXT_LIMIT_STEPS);
     ends_with("{{ range(99999999999) }}", AX_TEXT_LIMIT_MEMORY);
     ends_with("{{ '' * 9223372036854775807 }}", AX_TEXT_LIMIT_STEPS);
     ends_with("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}"
@@ -116,62 +118,63 @@ test_memory_is_bounded(void **state)
                            "{% for i in range(60) %}"
                            "{% set ns.t = ns.t ~ ns.t %}{% endfor %}";
 
-    (void) state;
+    (void)state;
     ends_with(doubling, AX_TEXT_LIMIT_MEMORY);
     ends_with("{{ 'x' * 999999999 }}", AX_TEXT_LIMIT_MEMORY);
     ends_with("{{ s.replace('', 'y' * 100000) * 100000 }}",
               AX_TEXT_LIMIT_MEMORY);
     assert_int_equal(render("{{ s }}", 7, NULL, 256, &out),
                      AX_TEXT_LIMIT_MEMORY);
-    assert_int_equal(render("{{ s }}", 7, NULL, 0, &out),
-                     AX_TEXT_LIMIT_MEMORY);
+    assert_int_equal(render("{{ s }}", 7, NULL, 0, &out), AX_TEXT_LIMIT_MEMORY);
 }
 
 
 static void
 test_output_is_bounded(void **state)
 {
-    struct ax_template_limits limits = { .output_bytes_max = 100 };
+    struct ax_template_limits limits = {.output_bytes_max = 100};
     struct ax_rendered out;
     const char *source = "{% for i in range(30) %}12345{% endfor %}";
 
-    (void) state;
-    assert_int_equal(render(source, strlen(source), &limits, POOL_BYTES,
-                            &out), AX_TEXT_LIMIT_OUTPUT);
+    (void)state;
+    assert_int_equal(render(source, strlen(source), &limits, POOL_BYTES, &out),
+                     AX_TEXT_LIMIT_OUTPUT);
     limits.output_bytes_max = 150;
-    assert_int_equal(render(source, strlen(source), &limits, POOL_BYTES,
-                            &out), 0);
+    assert_int_equal(render(source, strlen(source), &limits, POOL_BYTES, &out),
+                     0);
 }
 
 
 static void
 test_steps_are_a_choice(void **state)
 {
-    struct ax_template_limits limits = { .steps_max = 100 };
+    struct ax_template_limits limits = {.steps_max = 100};
     struct ax_rendered out;
     const char *source = "{% for i in range(99) %}{{ i }}{% endfor %}";
 
-    (void) state;
-    assert_int_equal(render(source, strlen(source), &limits, POOL_BYTES,
-                            &out), AX_TEXT_LIMIT_STEPS);
+    (void)state;
+    assert_int_equal(render(source, strlen(source), &limits, POOL_BYTES, &out),
+                     AX_TEXT_LIMIT_STEPS);
 }
 
 
 static void
 test_recursion_ends_by_depth(void **state)
 {
-    (void) state;
+    (void)state;
     ends_with("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
               AX_TEXT_LIMIT_DEPTH);
     ends_with("{% macro a() %}{{ b() }}{% endmacro %}"
               "{% macro b() %}{% for x in [1] %}{{ a() }}{% endfor %}"
-              "{% endmacro %}{{ a() }}", AX_TEXT_LIMIT_DEPTH);
+              "{% endmacro %}{{ a() }}",
+              AX_TEXT_LIMIT_DEPTH);
     ends_with("{% set l = [] %}{% set _ = l.append(l) %}{{ l }}",
               AX_TEXT_LIMIT_DEPTH);
     ends_with("{% set l = [] %}{% set _ = l.append(l) %}{{ l | tojson }}",
               AX_TEXT_LIMIT_DEPTH);
     ends_with("{% set l = [] %}{% set _ = l.append(l) %}"
-              "{% set k = [] %}{% set _ = k.append(k) %}{{ l == k }}", 0);
+              "{% set k = [] %}{% set _ = k.append(k) %}{{ l == k }}",
+              0);
     ends_with("{% set l = [1] %}{% set _ = l.append(l) %}"
               "{% set k = [1] %}{% set _ = k.append(k) %}{{ l < k }}",
               AX_TEXT_LIMIT_DEPTH);
@@ -181,7 +184,7 @@ test_recursion_ends_by_depth(void **state)
 static void
 test_nesting_of_the_source_is_bounded(void **state)
 {
-    (void) state;
+    (void)state;
     nested("{{ ", "(", 100000, " }}", AX_TEXT_LIMIT_DEPTH);
     nested("{{ ", "[", 63, " }}", AX_TEXT_BAD_SYNTAX);
     nested("{{ ", "not ", 100000, "1 }}", AX_TEXT_LIMIT_DEPTH);
@@ -200,7 +203,7 @@ test_nesting_of_the_source_is_bounded(void **state)
 static void
 test_long_chains_are_no_nesting(void **state)
 {
-    (void) state;
+    (void)state;
     nested("{{ 1", " + 1", 50000, " }}", 0);
     nested("{{ s", " ~ s", 50000, " }}", 0);
     nested("{{ 1", " and 1", 50000, " }}", 0);
@@ -220,7 +223,7 @@ test_appending_is_linear(void **state)
         "{% set ns = namespace(t='') %}{% for i in range(20000) %}"
         "{% set ns.t = ns.t + 'ten bytes ' %}{% endfor %}{{ ns.t }}";
 
-    (void) state;
+    (void)state;
     assert_int_equal(render(source, strlen(source), NULL, 16 << 20, &out), 0);
     assert_int_equal(out.text_len, 200000);
 }
@@ -233,7 +236,7 @@ test_source_size_is_bounded(void **state)
     char *s = malloc(n);
     struct ax_rendered out;
 
-    (void) state;
+    (void)state;
     memset(s, 'x', n);
     assert_int_equal(render(s, n, NULL, POOL_BYTES, &out), AX_TEXT_TOO_LONG);
     assert_int_equal(render(s, n - 1, NULL, POOL_BYTES, &out), 0);
@@ -245,7 +248,7 @@ test_source_size_is_bounded(void **state)
 static void
 test_tags_that_need_files_are_refused(void **state)
 {
-    (void) state;
+    (void)state;
     ends_with("{% include 'x' %}", AX_TEXT_UNSUPPORTED);
     ends_with("{% import 'x' as y %}", AX_TEXT_UNSUPPORTED);
     ends_with("{% extends 'x' %}", AX_TEXT_UNSUPPORTED);
@@ -259,15 +262,13 @@ test_tags_that_need_files_are_refused(void **state)
 static void
 test_numbers_do_not_wrap(void **state)
 {
-    (void) state;
+    (void)state;
     ends_with("{{ 9223372036854775807 + 1 }}", AX_TEXT_BAD_OPERATION);
     ends_with("{{ -9223372036854775807 - 2 }}", AX_TEXT_BAD_OPERATION);
     ends_with("{{ 9223372036854775807 * 2 }}", AX_TEXT_BAD_OPERATION);
     ends_with("{{ 2 ** 63 }}", AX_TEXT_BAD_OPERATION);
-    ends_with("{{ (-9223372036854775807 - 1) // -1 }}",
-              AX_TEXT_BAD_OPERATION);
-    ends_with("{{ (-9223372036854775807 - 1) % -1 }}",
-              AX_TEXT_BAD_OPERATION);
+    ends_with("{{ (-9223372036854775807 - 1) // -1 }}", AX_TEXT_BAD_OPERATION);
+    ends_with("{{ (-9223372036854775807 - 1) % -1 }}", AX_TEXT_BAD_OPERATION);
     ends_with("{{ -(-9223372036854775807 - 1) }}", AX_TEXT_BAD_OPERATION);
     ends_with("{{ 99999999999999999999 }}", AX_TEXT_BAD_SYNTAX);
     ends_with("{{ [1, 2, 3][::9223372036854775807] }}", 0);
@@ -286,12 +287,13 @@ test_raised_message_reaches_the_caller(void **state)
     char err[256];
     const char *source = "a\nb{{ raise_exception('roles must alternate') }}";
 
-    (void) state;
-    assert_int_equal(ax_template_open(&t, source, strlen(source), err,
-                                      sizeof(err)), 0);
+    (void)state;
+    assert_int_equal(
+        ax_template_open(&t, source, strlen(source), err, sizeof(err)), 0);
     assert_int_equal(ax_pool_open(&pool, POOL_BYTES), 0);
-    assert_int_equal(ax_template_render(t, pool, ax_value_dict(pool), NULL, 0,
-                                        &out), AX_TEXT_RAISED);
+    assert_int_equal(
+        ax_template_render(t, pool, ax_value_dict(pool), NULL, 0, &out),
+        AX_TEXT_RAISED);
     assert_string_equal(out.error, "roles must alternate");
     assert_int_equal(out.error_line, 2);
     ax_pool_close(pool);
@@ -302,7 +304,7 @@ test_raised_message_reaches_the_caller(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest  tests[] = {
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_endless_work_ends_by_steps),
         cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_output_is_bounded),
@@ -314,8 +316,7 @@ main(void)
         cmocka_unit_test(test_source_size_is_bounded),
         cmocka_unit_test(test_tags_that_need_files_are_refused),
         cmocka_unit_test(test_numbers_do_not_wrap),
-        cmocka_unit_test(test_raised_message_reaches_the_caller)
-    };
+        cmocka_unit_test(test_raised_message_reaches_the_caller)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

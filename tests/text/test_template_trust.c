@@ -63,8 +63,8 @@ check(const char *source, const char *expected)
     struct ax_rendered r;
     char err[256], marked[1024];
 
-    assert_int_equal(ax_template_open(&t, source, strlen(source), err,
-                                      sizeof(err)), 0);
+    assert_int_equal(
+        ax_template_open(&t, source, strlen(source), err, sizeof(err)), 0);
     assert_int_equal(ax_pool_open(&pool, 1 << 20), 0);
 
     struct ax_value *vars = ax_value_dict(pool);
@@ -85,7 +85,7 @@ check(const char *source, const char *expected)
 static void
 test_output_and_joining(void **state)
 {
-    (void) state;
+    (void)state;
     check("a{{ c }}b", "a[ABC abc]b");
     check("{{ 'a' + c + 'b' }}", "a[ABC abc]b");
     check("{{ c ~ t ~ c }}", "[ABC abc]xyz[ABC abc]");
@@ -101,12 +101,11 @@ test_output_and_joining(void **state)
 static void
 test_cutting(void **state)
 {
-    (void) state;
+    (void)state;
     check("{{ c[1:3] }}{{ c[0] }}{{ c[::-1] }}", "[BCAcba CBA]");
     check("{{ ('a' ~ c)[0:3] }}", "a[AB]");
     check("{{ (' ' ~ c ~ ' ').strip() }}", "[ABC abc]");
-    check("{{ c.split(' ')[1] }}|{{ (t ~ ' ' ~ c).split()[0] }}",
-          "[abc]|xyz");
+    check("{{ c.split(' ')[1] }}|{{ (t ~ ' ' ~ c).split()[0] }}", "[abc]|xyz");
     check("{% for x in c[:2] %}{{ x }},{% endfor %}", "[A],[B],");
     check("{{ c | first }}{{ c | last }}{{ c | list }}",
           "[Ac]['[A]', '[B]', '[C]', '[ ]', '[a]', '[b]', '[c]']");
@@ -117,14 +116,13 @@ test_cutting(void **state)
 static void
 test_changing(void **state)
 {
-    (void) state;
+    (void)state;
     check("{{ c | upper }}{{ t | upper }}", "[ABC ABC]XYZ");
     check("{{ (t ~ c) | title }}", "Xyz[abc Abc]");
     check("{{ c.replace('B', '<>') }}", "[A]<>[C abc]");
     check("{{ t.replace('y', c) }}", "x[ABC abc]z");
     check("{{ c | replace(' ', '') }}", "[ABCabc]");
-    check("{{ (c ~ '\\n' ~ c) | indent(1, true) }}",
-          " [ABC abc]\n [ABC abc]");
+    check("{{ (c ~ '\\n' ~ c) | indent(1, true) }}", " [ABC abc]\n [ABC abc]");
     check("{{ c | trim }}{{ c | string }}{{ c | safe }}",
           "[ABC abcABC abcABC abc]");
     check("{{ c | default('x') }}{{ missing | default(c) }}",
@@ -135,7 +133,7 @@ test_changing(void **state)
 static void
 test_printing(void **state)
 {
-    (void) state;
+    (void)state;
     check("{{ c | tojson }}", "\"[ABC abc]\"");
     check("{{ d | tojson }}", "{\"[key]\": \"[v]\\n\"}");
     check("{{ d }}", "{'[key]': '[v]\\n'}");
@@ -149,10 +147,9 @@ test_printing(void **state)
 static void
 test_blocks_and_macros(void **state)
 {
-    (void) state;
+    (void)state;
     check("{% set x %}<{{ c }}>{% endset %}{{ x }}", "<[ABC abc]>");
-    check("{% macro m(a) %}({{ a }}){% endmacro %}{{ m(c) }}",
-          "([ABC abc])");
+    check("{% macro m(a) %}({{ a }}){% endmacro %}{{ m(c) }}", "([ABC abc])");
     check("{% filter lower %}T{{ c }}{% endfilter %}", "t[abc abc]");
     check("{% set ns = namespace(o='') %}{% for x in l %}"
           "{% set ns.o = ns.o + '-' + x %}{% endfor %}{{ ns.o }}",
@@ -160,7 +157,8 @@ test_blocks_and_macros(void **state)
     check("{% set a = c %}{% set b = a + 'x' %}{{ a }}{{ b }}",
           "[ABC abcABC abc]x");
     check("{% set a = 'k' %}{% set b = a + c %}{% set e = a + t %}"
-          "{{ a }} {{ b }} {{ e }}", "k k[ABC abc] kxyz");
+          "{{ a }} {{ b }} {{ e }}",
+          "k k[ABC abc] kxyz");
 }
 
 
@@ -168,7 +166,7 @@ test_blocks_and_macros(void **state)
 static void
 test_growing_strings_do_not_mix(void **state)
 {
-    (void) state;
+    (void)state;
     check("{% set a = t ~ '1' %}{% set b = a ~ '2' %}{% set e = a ~ c %}"
           "{% set f = a ~ '3' %}{{ a }}|{{ b }}|{{ e }}|{{ f }}",
           "xyz1|xyz12|xyz1[ABC abc]|xyz13");
@@ -181,14 +179,13 @@ test_growing_strings_do_not_mix(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest  tests[] = {
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_output_and_joining),
         cmocka_unit_test(test_cutting),
         cmocka_unit_test(test_changing),
         cmocka_unit_test(test_printing),
         cmocka_unit_test(test_blocks_and_macros),
-        cmocka_unit_test(test_growing_strings_do_not_mix)
-    };
+        cmocka_unit_test(test_growing_strings_do_not_mix)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

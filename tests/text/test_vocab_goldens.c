@@ -19,10 +19,10 @@
 #include "engine/text/tokenizer.h"
 
 
-#define SEPARATOR  "\n__ggml_vocab_test__\n"
-#define IDS_MAX    8192
+#define SEPARATOR "\n__ggml_vocab_test__\n"
+#define IDS_MAX   8192
 
-static const char  *folder;
+static const char *folder;
 
 
 static char *
@@ -51,8 +51,8 @@ open_vocab(const char *name)
 {
     struct ax_tokenizer *t = NULL;
     struct ax_gguf *gguf = NULL;
-    struct ax_vocab vocab = { 0 };
-    struct ax_error error = { 0 };
+    struct ax_vocab vocab = {0};
+    struct ax_error error = {0};
     char path[512], err[256] = "";
     uint64_t n = 0;
 
@@ -63,7 +63,7 @@ open_vocab(const char *name)
         rc = ax_gguf_strings(gguf, "tokenizer.ggml.tokens", NULL, &n, &error);
     }
     if (rc == 0) {
-        rc = ax_vocab_read(&vocab, gguf, (uint32_t) n, &error);
+        rc = ax_vocab_read(&vocab, gguf, (uint32_t)n, &error);
     }
     if (rc == 0) {
         rc = ax_tokenizer_open(&t, &vocab.params, err, sizeof(err));
@@ -80,26 +80,25 @@ open_vocab(const char *name)
 /* One line of ids; returns where the next line starts. */
 static const char *
 check_line(const struct ax_tokenizer *t, const char *name, const char *text,
-    size_t len, const char *expected)
+           size_t len, const char *expected)
 {
-    static int32_t  ids[IDS_MAX];
+    static int32_t ids[IDS_MAX];
     size_t n;
 
-    assert_int_equal(ax_tokenizer_encode(t, text, len, 0, ids, IDS_MAX, &n),
-                     0);
+    assert_int_equal(ax_tokenizer_encode(t, text, len, 0, ids, IDS_MAX, &n), 0);
     for (size_t i = 0; i < n; i++) {
         char *end;
         long id = strtol(expected, &end, 10);
 
         if (end == expected || id != ids[i]) {
-            fail_msg("%s: \"%.*s\": id %zu is %d, not %ld", name, (int) len,
+            fail_msg("%s: \"%.*s\": id %zu is %d, not %ld", name, (int)len,
                      text, i, ids[i], id);
         }
         expected = end;
     }
     expected += strspn(expected, " ");
     if (*expected != '\n') {
-        fail_msg("%s: \"%.*s\": too few ids", name, (int) len, text);
+        fail_msg("%s: \"%.*s\": too few ids", name, (int)len, text);
     }
     return expected + 1;
 }
@@ -114,9 +113,9 @@ test_ids_equal_llama_cpp(void **state)
     const char *text = in, *expected = out;
     size_t count = 0;
 
-    for ( ;; ) {
+    for (;;) {
         const char *end = strstr(text, SEPARATOR);
-        size_t len = end != NULL ? (size_t) (end - text) : strlen(text);
+        size_t len = end != NULL ? (size_t)(end - text) : strlen(text);
 
         /* the file ends with a separator: nothing stands behind it */
         if (end == NULL && len == 0) {
@@ -136,17 +135,20 @@ test_ids_equal_llama_cpp(void **state)
 }
 
 
-#define VOCAB(name)  { name, test_ids_equal_llama_cpp, NULL, NULL, (void *) name }
+#define VOCAB(name)                                                            \
+    {                                                                          \
+        name, test_ids_equal_llama_cpp, NULL, NULL, (void *)name               \
+    }
 
 int
 main(void)
 {
-    const struct CMUnitTest  tests[] = {
-        VOCAB("gpt-2"), VOCAB("llama-bpe"), VOCAB("llama-spm"),
-        VOCAB("phi-3"), VOCAB("qwen2"), VOCAB("qwen35"), VOCAB("starcoder"),
-        VOCAB("refact"), VOCAB("command-r"), VOCAB("falcon"),
-        VOCAB("deepseek-llm"), VOCAB("deepseek-coder"), VOCAB("gemma-4")
-    };
+    const struct CMUnitTest tests[] = {
+        VOCAB("gpt-2"),     VOCAB("llama-bpe"),    VOCAB("llama-spm"),
+        VOCAB("phi-3"),     VOCAB("qwen2"),        VOCAB("qwen35"),
+        VOCAB("starcoder"), VOCAB("refact"),       VOCAB("command-r"),
+        VOCAB("falcon"),    VOCAB("deepseek-llm"), VOCAB("deepseek-coder"),
+        VOCAB("gemma-4")};
 
     folder = getenv("AXION_LLAMA_MODELS");
     if (folder == NULL) {
