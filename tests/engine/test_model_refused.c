@@ -316,6 +316,39 @@ progress_rises_to_the_end(void **state)
 }
 
 
+static void
+cut_file(void *context, uint32_t permille)
+{
+    int fd = *(int *) context;
+
+    if (permille == 0) {
+        assert_int_equal(ftruncate(fd, 20000), 0);
+    }
+}
+
+
+static void
+a_file_cut_while_it_loads_is_an_error(void **state)
+{
+    struct bytes b = { 0 };
+    struct ax_model *m;
+    struct ax_error err = { 0 };
+    char path[64];
+
+    (void) state;
+    bytes_tiny(&b, "q8_0");
+    int fd = bytes_memfd(&b, b.n);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    struct ax_model_options options = { .path = path, .progress = cut_file,
+                                        .context = &fd, .n_threads = 2 };
+    assert_int_equal(ax_model_open(&m, &options, &err), AXION_ERR_MODEL_FILE);
+    assert_null(m);
+    assert_non_null(strstr(err.text, "the file ends at byte 20000"));
+    close(fd);
+    bytes_free(&b);
+}
+
+
 int
 main(void)
 {
@@ -331,6 +364,7 @@ main(void)
         cmocka_unit_test(vocabularies_must_fit),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(progress_rises_to_the_end),
+        cmocka_unit_test(a_file_cut_while_it_loads_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
