@@ -35,7 +35,8 @@ void ax_loop_unwatch(struct ax_loop *loop, int fd);
 
 /*
  * Waits up to timeout_us (0: only looks, -1: for ever) and writes at most
- * `max` tags; returns their number, 0 on time-out or a signal.
+ * `max` tags; returns their number, 0 on time-out, on a signal, or early
+ * after an unwatch.
  */
 uint32_t ax_loop_wait(struct ax_loop *loop, int64_t timeout_us, void **tags,
                       uint32_t max);

@@ -101,26 +101,39 @@ uring_wait(void *state, int64_t timeout_us, uint64_t *keys, uint32_t max)
 }
 
 
-/* One event through the ring, as the loop will use it. */
 static int
-trial(struct uring *u, struct ax_error *err)
+make_ring(struct uring *u, struct ax_error *err)
 {
-    int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0) {
-        return ax_error_set(err, AXION_ERR_SYSTEM, "eventfd: %s",
-                            strerror(errno));
+    int rc = io_uring_queue_init(ENTRIES, &u->ring, 0);
+    if (rc < 0) {
+        return ax_error_set(err, AXION_ERR_SYSTEM, "io_uring: %s",
+                            strerror(-rc));
     }
+    return AXION_OK;
+}
+
+
+/* One event through a ring, as the loop will use it; the ring goes with its
+ * leftovers. */
+static int
+trial(struct ax_error *err)
+{
+    struct uring u;
     uint64_t key = 0;
-    int rc = uring_add(u, fd, 1);
-    uint32_t n = rc == AXION_OK ? uring_wait(u, TRIAL_MS * 1000, &key, 1) : 0;
-    if (n == 1 && key == 1) {
-        uring_remove(u, fd, 1);
-        rc = AXION_OK;
-    } else {
+    int rc = make_ring(&u, err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0 || uring_add(&u, fd, 1) != AXION_OK ||
+        uring_wait(&u, TRIAL_MS * 1000, &key, 1) != 1 || key != 1) {
         rc = ax_error_set(err, AXION_ERR_SYSTEM,
                           "io_uring has no multishot poll here");
     }
-    close(fd);
+    io_uring_queue_exit(&u.ring);
+    if (fd >= 0) {
+        close(fd);
+    }
     return rc;
 }
 
@@ -137,19 +150,17 @@ uring_close(void *state)
 static int
 uring_open(void **state, struct ax_error *err)
 {
+    int rc = trial(err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
     struct uring *u = calloc(1, sizeof(*u));
     if (u == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
-    int rc = io_uring_queue_init(ENTRIES, &u->ring, 0);
-    if (rc < 0) {
-        free(u);
-        return ax_error_set(err, AXION_ERR_SYSTEM, "io_uring: %s",
-                            strerror(-rc));
-    }
-    rc = trial(u, err);
+    rc = make_ring(u, err);
     if (rc != AXION_OK) {
-        uring_close(u);
+        free(u);
         return rc;
     }
     *state = u;

@@ -2,7 +2,9 @@
 
 SERVER_TESTS := $(patsubst %.c,$(BUILD)/%, \
                   $(wildcard tests/server/test_server_*.c))
-UNIT_TESTS += $(SERVER_TESTS) $(BUILD)/tests/server/test_options
+SERVER_PART_TESTS := $(BUILD)/tests/server/test_options \
+                     $(BUILD)/tests/server/test_loop
+UNIT_TESTS += $(SERVER_TESTS) $(SERVER_PART_TESTS)
 E2E_TESTS  += tests/server/test_tool.sh
 
 # The programs that they start need not be linked into them.
@@ -10,7 +12,6 @@ $(SERVER_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
     $(BUILD)/libaxion_tiny.a $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
 $(SERVER_TESTS): LDLIBS = -lcmocka
 
-$(BUILD)/tests/server/test_options: $(BUILD)/tests/server/test_options.o \
-    $(BUILD)/libaxion_server.a $(BUILD)/libaxion_model.a \
-    $(BUILD)/libaxion_shm.a
-$(BUILD)/tests/server/test_options: LDLIBS = -lcmocka
+$(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
+    $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
+$(SERVER_PART_TESTS): LDLIBS = -luring -lcmocka
