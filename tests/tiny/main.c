@@ -3,7 +3,8 @@
  *
  *   tiny-model --list                   the names that goldens cover
  *   tiny-model --variant NAME OUT
- *   tiny-model [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]
+ *   tiny-model [--family llama|qwen2|qwen3|gemma3]
+ *              [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]
  *              [--layers N] [--embd N] [--heads N] [--kv-heads N] [--ff N]
  *              [--ctx N] [--seed N] [--tied] [--rope-factors] OUT
  */
@@ -18,6 +19,7 @@
 static const struct option long_options[] = {
     {"list", no_argument, NULL, 'L'},
     {"variant", required_argument, NULL, 'V'},
+    {"family", required_argument, NULL, 'a'},
     {"format", required_argument, NULL, 'f'},
     {"gguf-version", required_argument, NULL, 'g'},
     {"layers", required_argument, NULL, 'l'},
@@ -37,6 +39,7 @@ static int
 usage(void)
 {
     fprintf(stderr, "usage: tiny-model --list | --variant NAME OUT |"
+                    " [--family llama|qwen2|qwen3|gemma3]"
                     " [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]"
                     " [--layers N] [--embd N] [--heads N] [--kv-heads N]"
                     " [--ff N] [--ctx N] [--seed N] [--tied]"
@@ -57,27 +60,30 @@ list(void)
 }
 
 
-static bool
-format_of_name(const char *name, enum tiny_format *format)
+/* The name's place in names[n], -1 if it has none. */
+static int
+place_of_name(const char *name, const char *const *names, int n)
 {
-    static const char *const names[] = {"f32", "f16", "q4_0", "q4_1", "q8_0"};
-    size_t i;
+    int i;
 
-    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (i = 0; i < n; i++) {
         if (strcmp(name, names[i]) == 0) {
-            *format = (enum tiny_format)i;
-            return true;
+            return i;
         }
     }
-    return false;
+    return -1;
 }
 
 
 int
 main(int argc, char **argv)
 {
+    static const char *const families[] = {"llama", "qwen2", "qwen3",
+                                           "gemma3"};
+    static const char *const formats[] = {"f32", "f16", "q4_0", "q4_1",
+                                          "q8_0"};
     struct tiny_options options = {0};
-    int option;
+    int option, place;
 
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         uint32_t number =
@@ -93,10 +99,19 @@ main(int argc, char **argv)
             }
             options = *tiny_variant_find(optarg);
             break;
-        case 'f':
-            if (!format_of_name(optarg, &options.format)) {
+        case 'a':
+            place = place_of_name(optarg, families, 4);
+            if (place < 0) {
                 return usage();
             }
+            options.family = (enum tiny_family)place;
+            break;
+        case 'f':
+            place = place_of_name(optarg, formats, 5);
+            if (place < 0) {
+                return usage();
+            }
+            options.format = (enum tiny_format)place;
             break;
         case 'g':
             options.gguf_version = number;
