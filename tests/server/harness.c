@@ -87,18 +87,35 @@ engine_start_on(struct engine *e, const char *path, const char *const *args)
 }
 
 
-void
-engine_start(struct engine *e, const char *variant, const char *const *args)
+static void
+start_on_options(struct engine *e, const char *name,
+                 const struct tiny_options *o, const char *const *args)
 {
     *e = (struct engine){0};
     strcpy(e->directory, "/tmp/axion-test-XXXXXX");
     assert_non_null(mkdtemp(e->directory));
-    snprintf(e->model, sizeof(e->model), "%s/tiny.gguf", e->directory);
-    const struct tiny_options *o = tiny_variant_find(variant);
-    assert_non_null(o);
+    snprintf(e->model, sizeof(e->model), "%s/%s.gguf", e->directory, name);
     assert_int_equal(tiny_model_write(e->model, o), 0);
     engine_start_on(e, e->model, args);
     engine_wait_log(e, "ready on");
+}
+
+
+void
+engine_start(struct engine *e, const char *variant, const char *const *args)
+{
+    const struct tiny_options *o = tiny_variant_find(variant);
+    assert_non_null(o);
+    start_on_options(e, "tiny", o, args);
+}
+
+
+void
+engine_start_slow(struct engine *e, const char *const *args)
+{
+    const struct tiny_options o = {
+        .format = TINY_Q8_0, .n_layer = 8, .n_embd = 512, .n_ff = 2048};
+    start_on_options(e, "big", &o, args);
 }
 
 

@@ -39,6 +39,9 @@ extern bool engine_without_io_uring;
 /* Starts axiond on the tiny model of this variant; args end with NULL. */
 void engine_start(struct engine *e, const char *variant,
                   const char *const *args);
+/* The same on a model of some million weights, "big": milliseconds a token, so
+ * that a test can do something to a stream before it ends. */
+void engine_start_slow(struct engine *e, const char *const *args);
 /* The same without making a model: `path` is given as it is. */
 void engine_start_on(struct engine *e, const char *path,
                      const char *const *args);

@@ -70,9 +70,8 @@ test_full_queue_and_deadline_are_refused(void **state)
     static struct stream streams[N], late;
     struct request_options o;
     (void)state;
-    engine_start(
-        &engine, "q4_0",
-        (const char *[]){"--max-sequences", "1", "--max-queue", "2", NULL});
+    engine_start_slow(&engine, (const char *[]){"--max-sequences", "1",
+                                                "--max-queue", "2", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "hello", 900);
     submit(c, &o, &streams[0]);
@@ -117,9 +116,8 @@ test_cancel_queued_in_prefill_and_in_decode(void **state)
     struct axion_board board;
     char prompt[900];
     (void)state;
-    engine_start(
-        &engine, "q4_0",
-        (const char *[]){"--max-sequences", "2", "--max-batch", "4", NULL});
+    engine_start_slow(&engine, (const char *[]){"--max-sequences", "2",
+                                                "--max-batch", "4", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "go on", 900);
     submit(c, &o, &decode);
@@ -159,9 +157,9 @@ test_sigterm_drains(void **state)
     static struct stream running, late;
     struct request_options o;
     (void)state;
-    engine_start(&engine, "q4_0", none);
+    engine_start_slow(&engine, none);
     struct axion_client *c = client_open(&engine, "test");
-    request_init(&o, "drain", 1000);
+    request_init(&o, "drain", 250);
     submit(c, &o, &running);
     wait_tokens(c, &running, 1);
     assert_int_equal(kill(engine.pid, SIGTERM), 0);
@@ -171,7 +169,7 @@ test_sigterm_drains(void **state)
     assert_int_not_equal(access(engine.socket, F_OK), 0);
     wait_ended(c, &running);
     assert_int_equal(running.error, AXION_OK);
-    assert_int_equal(running.n_tokens, 1000);
+    assert_int_equal(running.n_tokens, 250);
     assert_int_equal(engine_wait(&engine), 0);
     axion_client_close(c);
 }
@@ -183,8 +181,7 @@ test_drain_deadline_cuts_off(void **state)
     static struct stream running;
     struct request_options o;
     (void)state;
-    engine_start(&engine, "q4_0",
-                 (const char *[]){"--drain-timeout", "0", NULL});
+    engine_start_slow(&engine, (const char *[]){"--drain-timeout", "0", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "drain", 1000);
     submit(c, &o, &running);
@@ -204,8 +201,7 @@ test_second_signal_ends_at_once(void **state)
     static struct stream running;
     struct request_options o;
     (void)state;
-    engine_start(&engine, "q4_0",
-                 (const char *[]){"--drain-timeout", "1h", NULL});
+    engine_start_slow(&engine, (const char *[]){"--drain-timeout", "1h", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "for ever", 1000);
     submit(c, &o, &running);

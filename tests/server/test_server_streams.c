@@ -195,13 +195,15 @@ test_paused_stream_goes_on_unchanged(void **state)
     struct request_options o;
     struct axion_board board;
     (void)state;
-    start(NULL);
-    request_init(&o, "Once upon a time", 400);
+    engine_start_slow(&engine, (const char *[]){"--event-loop", event_loop,
+                                                "--threads", "2", NULL});
+    client = client_open(&engine, "test_server_streams");
+    request_init(&o, "Once upon a time", 200);
     run_alone(client, &o, &alone);
     submit(client, &o, &paused);
     wait_tokens(client, &paused, 5);
     axion_client_pause(client, paused.id);
-    request_init(&o, "Another", 300); /* proves that steps go on meanwhile */
+    request_init(&o, "Another", 30); /* proves that steps go on meanwhile */
     run_alone(client, &o, &other);
     pump(client);
     uint32_t seen = paused.n_tokens;
