@@ -76,15 +76,21 @@ class Test(unittest.TestCase):
         sock.connect(self.path)
         return sock
 
-    def axiond(self, *args, listen=True, fd=None, prepare=None, **env):
-        """Starts it; stderr is a pipe.  `fd` is passed on as descriptor 3,
-        with LISTEN_PID its own unless `env` has one."""
-        command = [AXIOND, "--model", self.model, "--threads", "1", *args]
+    def axiond(self, *args, listen=True, fd=None, prepare=None, before=(),
+               **env):
+        """Starts it.  `fd` is passed on as descriptor 3, with LISTEN_PID its
+        own unless `env` has one; `before` is a program that starts it."""
+        command = [*before, AXIOND, "--model", self.model, "--threads", "1",
+                   *args]
         if listen:
             command += ["--listen", "unix:" + self.path]
         if fd is not None and "LISTEN_PID" not in env:
             command = ["bash", "-c", PASS, "pass", str(fd)] + command
             env.setdefault("LISTEN_FDS", "1")
+        return self.start(command, fd, prepare, **env)
+
+    def start(self, command, fd=None, prepare=None, **env):
+        """Runs a command; its stderr is a pipe."""
         process = subprocess.Popen(
             command, env={**os.environ, **env}, text=True,
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
