@@ -50,6 +50,7 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
             return;
         }
 
+        ctx->state = NGX_HTTP_AXION_ENDED;
         ngx_http_axion_finalize(ctx, rc);
         return;
     }
@@ -339,10 +340,24 @@ ngx_http_axion_unlink(ngx_http_axion_ctx_t *ctx)
 }
 
 
-/* The request needs no engine any more: out of every queue and timer. */
+/*
+ * The request needs no engine any more: out of every queue and timer.  If
+ * nothing failed and nothing ended, it is the client who left.
+ */
 void
 ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
 {
+    if (ctx->failure.error == AXION_OK
+        && (ctx->state == NGX_HTTP_AXION_WAITING
+            || ctx->state == NGX_HTTP_AXION_SUBMITTED
+            || ctx->state == NGX_HTTP_AXION_ACCEPTED))
+    {
+        (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.cancels, 1);
+
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                       "axion: client is gone, cancel %uL", ctx->stream);
+    }
+
     if (ctx->engine != NULL) {
         axion_client_cancel(ctx->engine->client, ctx->stream);
         axion_client_forget(ctx->engine->client, ctx->stream);

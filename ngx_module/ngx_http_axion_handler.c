@@ -11,7 +11,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_module.h"
 
 
 #include <sodium.h>
@@ -447,17 +447,5 @@ ngx_http_axion_open_response(ngx_http_axion_ctx_t *ctx)
 static void
 ngx_http_axion_cleanup(void *data)
 {
-    ngx_http_axion_ctx_t  *ctx = data;
-
-    if (ctx->state == NGX_HTTP_AXION_WAITING
-        || ctx->state == NGX_HTTP_AXION_SUBMITTED
-        || ctx->state == NGX_HTTP_AXION_ACCEPTED)
-    {
-        (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.cancels, 1);
-
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                       "axion: client is gone, cancel %uL", ctx->stream);
-    }
-
-    ngx_http_axion_detach(ctx);
+    ngx_http_axion_detach(data);
 }

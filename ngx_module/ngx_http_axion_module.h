@@ -101,7 +101,6 @@ typedef struct {
     ngx_event_t                    timer;    /* reconnect, handshake, watch */
     ngx_queue_t                    streams;  /* ctx->link */
     ngx_msec_t                     backoff;
-    ngx_msec_t                     stall;    /* shortest of the streams' */
     ngx_msec_t                     silent;   /* work pending, no progress */
     ngx_msec_t                     watched;  /* when it was last looked at */
     uint64_t                       heartbeat;

@@ -36,9 +36,8 @@ static void ngx_http_axion_engine_down(ngx_http_axion_engine_t *engine,
     int error, const char *why);
 static void ngx_http_axion_engine_timer(ngx_event_t *ev);
 static void ngx_http_axion_engine_look(ngx_http_axion_engine_t *engine);
-static ngx_msec_t ngx_http_axion_engine_interval(
-    ngx_http_axion_engine_t *engine);
-static ngx_uint_t ngx_http_axion_engine_pending(
+static ngx_msec_t ngx_http_axion_engine_interval(ngx_msec_t stall);
+static ngx_msec_t ngx_http_axion_engine_patience(
     ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_engine_read(ngx_event_t *rev);
 static void ngx_http_axion_engine_write(ngx_event_t *wev);
@@ -288,31 +287,38 @@ void
 ngx_http_axion_engine_watch(ngx_http_axion_engine_t *engine, ngx_msec_t stall)
 {
     if (engine->timer.timer_set) {
-        engine->stall = ngx_min(engine->stall, stall);
         return;
     }
 
-    engine->stall = stall;
     engine->silent = 0;
     engine->watched = ngx_current_msec;
     engine->heartbeat = engine->board.heartbeat;
 
-    ngx_add_timer(&engine->timer, ngx_http_axion_engine_interval(engine));
+    ngx_add_timer(&engine->timer, ngx_http_axion_engine_interval(stall));
 }
 
 
+/* Several looks within a stall=, so that one late turn of ours is no stall. */
 static ngx_msec_t
-ngx_http_axion_engine_interval(ngx_http_axion_engine_t *engine)
+ngx_http_axion_engine_interval(ngx_msec_t stall)
 {
-    return ngx_min(engine->stall / 4 + 1, NGX_HTTP_AXION_WATCH_MAX);
+    if (stall == 0) {
+        return NGX_HTTP_AXION_WATCH_MAX;
+    }
+
+    return ngx_min(stall / 4 + 1, NGX_HTTP_AXION_WATCH_MAX);
 }
 
 
-static ngx_uint_t
-ngx_http_axion_engine_pending(ngx_http_axion_engine_t *engine)
+/* The shortest stall= of the streams that wait for events; 0: none does. */
+static ngx_msec_t
+ngx_http_axion_engine_patience(ngx_http_axion_engine_t *engine)
 {
+    ngx_msec_t             patience;
     ngx_queue_t           *q;
     ngx_http_axion_ctx_t  *ctx;
+
+    patience = 0;
 
     for (q = ngx_queue_head(&engine->streams);
          q != ngx_queue_sentinel(&engine->streams);
@@ -320,31 +326,32 @@ ngx_http_axion_engine_pending(ngx_http_axion_engine_t *engine)
     {
         ctx = ngx_queue_data(q, ngx_http_axion_ctx_t, link);
 
-        if (!ctx->paused) {
-            return 1;
+        if (!ctx->paused
+            && (patience == 0 || ctx->conf->stall_timeout < patience))
+        {
+            patience = ctx->conf->stall_timeout;
         }
     }
 
-    return 0;
+    return patience;
 }
 
 
 static void
 ngx_http_axion_engine_look(ngx_http_axion_engine_t *engine)
 {
-    ngx_msec_t  interval;
+    ngx_msec_t  interval, patience;
 
     if (ngx_queue_empty(&engine->streams)) {
         return;
     }
 
-    interval = ngx_http_axion_engine_interval(engine);
+    patience = ngx_http_axion_engine_patience(engine);
+    interval = ngx_http_axion_engine_interval(patience);
 
     (void) ngx_http_axion_engine_board(engine);
 
-    if (engine->board.heartbeat != engine->heartbeat
-        || !ngx_http_axion_engine_pending(engine))
-    {
+    if (engine->board.heartbeat != engine->heartbeat || patience == 0) {
         engine->heartbeat = engine->board.heartbeat;
         engine->silent = 0;
 
@@ -355,7 +362,7 @@ ngx_http_axion_engine_look(ngx_http_axion_engine_t *engine)
 
     engine->watched = ngx_current_msec;
 
-    if (engine->silent >= engine->stall) {
+    if (patience != 0 && engine->silent >= patience) {
         (void) ngx_atomic_fetch_add(&engine->stats->stalls, 1);
         ngx_http_axion_engine_lost(engine, AXION_ERR_ENGINE_STALLED);
         return;

@@ -280,3 +280,18 @@ GET /v1/models
 --- error_code: 418
 --- response_body
 mine
+
+
+
+=== TEST 23: limit_except is part of the location
+--- config
+    location /v1/ { axion_pass llm; limit_except POST { deny all; } }
+--- more_headers
+x-api-key: test
+Content-Type: application/json
+--- request eval
+["GET /v1/models", "POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"a\"}"]
+--- error_code eval
+[403, 200]
+--- response_body_like eval
+["\"code\":\"forbidden\"", "\"text\":\"a\""]

@@ -65,7 +65,7 @@ POST /v1/completions
 === TEST 4: an error in the middle of a stream is an event and the end
 --- request
 POST /v1/completions
-{"model":"echo","prompt":"!tokens=10 !error_after=2 !delay_ms=10 abcd","stream":true}
+{"model":"echo","prompt":"!tokens=10 !error_after=2 !delay_ms=100 abcd","stream":true}
 --- error_code: 200
 --- response_body_like eval
 qr/"text":"abcd".*\n\ndata: \{"error":\{"message":"[^"]+","type":"server_error","param":null,"code":"internal_error"\}\}\n\n$/s

@@ -132,7 +132,9 @@ class Http2(rig.Test):
         client = Frames(self.nginx.port)
         self.addCleanup(client.close)
         for stream in (1, 3, 5):
-            client.ask(stream, f"!tokens=300 !delay_ms=1 stream-{stream}-")
+            tokens = 100000 if stream == 3 else 300
+            client.ask(stream,
+                       f"!tokens={tokens} !delay_ms=1 stream-{stream}-")
         client.until_data(3)
         client.send(RST_STREAM, 0, 3, struct.pack(">I", CANCEL))
         client.until_ends({1, 5})
