@@ -1,2 +1,2 @@
 # End-to-end tests, run by tools/run-tests.sh.
-E2E_TESTS += $(sort $(wildcard tests/e2e/test_*.py tests/e2e/test_*.sh))
+E2E_TESTS += $(sort $(wildcard tests/e2e/test_*.py))
