@@ -262,16 +262,23 @@ wait_round(struct ax_pool *pool, uint32_t round, uint32_t yields,
 }
 
 
+/*
+ * The thread's range to its end.  The units are counted in one go: a thread
+ * between two of its pieces is about to hold the next one anyway.
+ */
 static void
 work_phase(struct ax_pool *pool, uint32_t t, uint32_t phase, uint32_t epoch,
            uint32_t units, uint64_t target)
 {
-    uint32_t begin, end;
+    uint32_t begin, end, n = 0;
 
     while (take_own(pool, t, epoch, units, &begin, &end)) {
         const struct ax_pool_job *job = pool->job;
         job->work(job->context, phase, begin, end, t);
-        finish_units(pool, end - begin, target);
+        n += end - begin;
+    }
+    if (n > 0) {
+        finish_units(pool, n, target);
     }
 }
 

@@ -6,7 +6,7 @@
  * of the units, the same from job to job, walks it upwards, and then takes
  * the upper half of what another thread has left.  A phase is over when its
  * units are done, not when threads arrive: a thread that the kernel has put
- * aside between pieces holds nobody up, the others do its share.
+ * aside before it took any holds nobody up, the others do its share.
  *
  * How.  Thread t's range is one 64-bit word: (epoch, begin, end).  The epoch
  * numbers phases over the pool's life, so a word of an older epoch means "not

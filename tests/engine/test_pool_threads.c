@@ -10,10 +10,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,6 +210,54 @@ end_times_rise(void **state)
 }
 
 
+/* Threads of this process that the kernel does not show as sleeping. */
+static uint32_t
+awake(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    uint32_t n = 0;
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        char path[300], line[256];
+        snprintf(path, sizeof(path), "/proc/self/task/%s/stat",
+                 entry->d_name);
+        FILE *file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
+        if (file == NULL) {
+            continue;
+        }
+        const char *paren = fgets(line, sizeof(line), file) != NULL
+                                ? strrchr(line, ')') : NULL;
+        n += paren != NULL && paren[2] != 'S';
+        fclose(file);
+    }
+    closedir(dir);
+    return n;
+}
+
+
+static void
+idle_threads_fall_asleep_and_wake_up(void **state)
+{
+    struct ax_pool *pool;
+
+    (void) state;
+    assert_int_equal(ax_pool_start(&pool, 3, PHASES, NULL), AXION_OK);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct record *r = new_record(4000 + i);
+        assert_int_equal(run(pool, r), 0);
+        check_all_done(r, PHASES);
+        free(r);
+        /* Only this thread is left running. */
+        while (awake() > 1) {
+            sched_yield();
+        }
+    }
+    ax_pool_stop(pool);
+}
+
+
 static void
 numbers_out_of_range_are_refused(void **state)
 {
@@ -231,6 +281,7 @@ main(void)
         cmocka_unit_test(a_late_thread_holds_nothing_up_and_harms_nothing),
         cmocka_unit_test(a_gate_ends_the_job),
         cmocka_unit_test(end_times_rise),
+        cmocka_unit_test(idle_threads_fall_asleep_and_wake_up),
         cmocka_unit_test(numbers_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
