@@ -218,7 +218,10 @@ tiny_models_answer_alike(void **state)
         const char *path = runner_tiny_path(variant->name);
 
         compare_ways(variant->name, path, NULL);
-        compare_ways(variant->name, path, "scalar");
+        if (getenv("AXION_TINY_ONLY") == NULL) {
+            /* instrumented builds look for memory errors, and are slow */
+            compare_ways(variant->name, path, "scalar");
+        }
         unlink(path);
     }
 }
