@@ -60,6 +60,7 @@ sub begin_stream {
 sub tokens {
     my ($socket, $data) = @_;
     1 while sysread $socket, $data, 65536, length $data;
+    close $socket;
     my $n = () = $data =~ /"text":"abcd"/g;
     return $data =~ /\[DONE\]/ ? $n : "no end after $n";
 }
