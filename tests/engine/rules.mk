@@ -1,7 +1,7 @@
 # Unit tests of gguf, kv, pool, model and exec, and the GGUF fuzzer.
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
-                  kv model_refused pool_threads exec exec_threads)
+                  kv model_refused pool_threads program exec exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 
 $(ENGINE_TESTS): %: %.o $(BUILD)/tests/engine/bytes.o \

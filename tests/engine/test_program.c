@@ -1,0 +1,235 @@
+/*
+ * The compiler makes few stages (Q, K, V and gate, up meet once, a layer
+ * costs ten), quantizes before it multiplies, and never lets two values share
+ * memory while both are needed.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/exec/program.h"
+#include "tests/golden/runner.h"
+
+
+#define ROWS      64u
+#define SELECTED  4u
+
+
+struct life {
+    uint32_t  first, last;
+    int       used;
+};
+
+
+static struct ax_model *
+open_model(const char *variant, struct ax_program *p)
+{
+    struct ax_model_options options = { .path = runner_tiny_path(variant) };
+    struct ax_model *m;
+
+    assert_int_equal(ax_model_open(&m, &options, NULL), AXION_OK);
+    assert_int_equal(ax_program_compile(p, ax_model_plan(m), ROWS, SELECTED,
+                                        NULL), AXION_OK);
+    return m;
+}
+
+
+static void
+a_layer_costs_ten_stages(void **state)
+{
+    struct ax_program p;
+    struct ax_model *m = open_model("q4_1", &p);
+    uint32_t matmuls[5] = { 0 };
+
+    (void) state;
+    /* Rows and logits at the end; embedding joins the first layer's norm. */
+    assert_int_equal(p.n_stages, 2 * 10 + 2);
+    for (uint32_t s = 0; s < p.n_stages; s++) {
+        assert_int_equal(p.stages[s].layer_start, s == 0 || s == 10);
+        if (p.stages[s].kind == AX_STAGE_MATMUL) {
+            assert_true(p.stages[s].n <= 3);
+            matmuls[p.stages[s].n]++;
+        }
+    }
+    assert_int_equal(matmuls[3], 2);       /* Q, K, V */
+    assert_int_equal(matmuls[2], 2);       /* gate, up */
+    assert_int_equal(matmuls[1], 2 * 2 + 1);
+    /* One quantization each for Q/K/V, attention, gate/up, down; logits. */
+    assert_int_equal(p.n_acts, 2 * 4 + 1);
+    ax_program_free(&p);
+    ax_model_close(m);
+}
+
+
+static void
+use(struct life *l, uint32_t stage)
+{
+    l->first = l->used && l->first < stage ? l->first : stage;
+    l->last = l->used && l->last > stage ? l->last : stage;
+    l->used = 1;
+}
+
+
+static void
+use_rows(const struct ax_program *p, const struct ax_stage *stage, uint32_t s,
+         struct life *values)
+{
+    for (uint32_t i = 0; i < stage->n; i++) {
+        const struct ax_row_op *op = &p->row_ops[stage->first + i];
+        assert_int_equal(op->stage, s);
+        switch (op->kind) {
+        case AX_ROW_ROPE_TABLE:
+            break;
+        case AX_ROW_QUANTIZE:
+            use(&values[p->acts[op->act].value], s);
+            break;
+        case AX_ROW_KV_WRITE:
+            use(&values[op->op->b], s);
+            use(&values[op->op->c], s);
+            break;
+        case AX_ROW_GATED:
+            use(&values[op->op->b], s);
+            use(&values[op->op->a], s);
+            use(&values[op->op->out], s);
+            break;
+        case AX_ROW_EMBED:
+            use(&values[op->op->out], s);
+            break;
+        default:
+            use(&values[op->op->a], s);
+            use(&values[op->op->out], s);
+            break;
+        }
+    }
+}
+
+
+/* Lifetimes anew from what the stages do, not from what the compiler says. */
+static void
+find_lives(const struct ax_program *p, struct life *values, struct life *acts)
+{
+    for (uint32_t s = 0; s < p->n_stages; s++) {
+        const struct ax_stage *stage = &p->stages[s];
+        if (stage->kind == AX_STAGE_ROWS) {
+            use_rows(p, stage, s, values);
+            for (uint32_t i = 0; i < stage->n; i++) {
+                const struct ax_row_op *op = &p->row_ops[stage->first + i];
+                if (op->kind == AX_ROW_QUANTIZE) {
+                    use(&acts[op->act], s);
+                }
+            }
+        } else if (stage->kind == AX_STAGE_ATTENTION) {
+            use(&values[stage->attention->a], s);
+            use(&values[stage->attention->out], s);
+        } else {
+            for (uint32_t i = 0; i < stage->n; i++) {
+                const struct ax_mat_op *op = &p->mat_ops[stage->first + i];
+                assert_true(acts[op->act].used && acts[op->act].first < s);
+                use(&acts[op->act], s);
+                use(&values[op->op->out], s);
+            }
+        }
+    }
+}
+
+
+static void
+check_apart(const struct life *a, const char *at_a, size_t bytes_a,
+            const struct life *b, const char *at_b, size_t bytes_b)
+{
+    if (a->used && b->used && a->first <= b->last && b->first <= a->last) {
+        assert_true(at_a + bytes_a <= at_b || at_b + bytes_b <= at_a);
+    }
+}
+
+
+static size_t
+value_bytes(const struct ax_program *p, ax_value v)
+{
+    return p->strides[v] * sizeof(float)
+           * (p->plan->values[v].selected ? SELECTED : ROWS);
+}
+
+
+static void
+check_memory(const struct ax_program *p)
+{
+    uint32_t n = p->plan->n_values;
+    struct life *values = calloc(n, sizeof(*values));
+    struct life *acts = calloc(p->n_acts, sizeof(*acts));
+
+    assert_non_null(values);
+    assert_non_null(acts);
+    find_lives(p, values, acts);
+    values[p->plan->logits].used = 0;   /* the caller's memory */
+    for (uint32_t v = 0; v < n; v++) {
+        for (uint32_t w = v + 1; w < n; w++) {
+            check_apart(&values[v], (char *) p->buffers[v], value_bytes(p, v),
+                        &values[w], (char *) p->buffers[w],
+                        value_bytes(p, w));
+        }
+        for (uint32_t a = 0; a < p->n_acts; a++) {
+            const struct ax_act *act = &p->acts[a];
+            uint32_t rows = p->plan->values[act->value].selected ? SELECTED
+                                                                  : ROWS;
+            check_apart(&values[v], (char *) p->buffers[v], value_bytes(p, v),
+                        &acts[a], act->data,
+                        axk_act_bytes(act->kind, rows, act->k));
+        }
+    }
+    free(acts);
+    free(values);
+}
+
+
+static void
+values_that_live_together_lie_apart(void **state)
+{
+    static const char *const variants[] = { "f32", "q4_1", "q4_0-deep",
+                                            "f16-gemma3" };
+
+    (void) state;
+    for (uint32_t i = 0; i < 4; i++) {
+        struct ax_program p;
+        struct ax_model *m = open_model(variants[i], &p);
+        check_memory(&p);
+        ax_program_free(&p);
+        ax_model_close(m);
+    }
+}
+
+
+/* Values of later layers take the memory of earlier ones. */
+static void
+memory_does_not_grow_with_layers(void **state)
+{
+    struct ax_program p;
+    struct ax_model *m = open_model("f16-gemma3", &p);
+    size_t all = 0;
+
+    (void) state;
+    for (ax_value v = 0; v < p.plan->n_values; v++) {
+        all += v == p.plan->logits ? 0 : value_bytes(&p, v);
+    }
+    /* Seven layers in the memory of three. */
+    assert_true(p.arena.used < all / 7 * 3);
+    ax_program_free(&p);
+    ax_model_close(m);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_layer_costs_ten_stages),
+        cmocka_unit_test(values_that_live_together_lie_apart),
+        cmocka_unit_test(memory_does_not_grow_with_layers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
