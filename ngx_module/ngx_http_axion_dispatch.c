@@ -3,10 +3,10 @@
  *
  * Engines of the upstream that are connected and serve the model are
  * compared by their load boards; the least loaded gets the request, equals
- * take turns.  If the one that would serve it is away, loads, drains or has no
- * room, the request waits up to `axion_timeout connect=`; a lost engine's requests that were not yet
- * accepted start over the same way, a bounded number of times, so that a
- * request that kills engines cannot kill them for ever.
+ * take turns.  If the one that would serve it is away, loads, drains or has
+ * no room, the request waits up to `axion_timeout connect=`; those of a lost
+ * engine that were not yet accepted start over the same way, a bounded number
+ * of times, so that a request that kills engines cannot kill them for ever.
  *
  * A request is in one queue at most: main->waiting or engine->streams.
  */

@@ -10,6 +10,7 @@ import rig
 
 class EngineDeath(rig.Test):
     HTTP = "axion_timeout connect=30s stall=300ms;"
+    SERVER = rig.Test.SERVER + "location = /stub { stub_status; }"
 
     def test_started_stream_ends_with_an_error_event(self):
         self.start()
@@ -94,6 +95,33 @@ class EngineDeath(rig.Test):
                          "engine_unavailable")
         status, _, _ = self.client().chat("hello", stream=False).whole()
         self.assertEqual(status, 503)
+
+    def test_restarts_cost_no_descriptors_and_no_mappings(self):
+        self.start()
+        (worker,) = self.nginx.workers()
+
+        def held():
+            maps = open(f"/proc/{worker}/maps", encoding="utf-8")
+            with maps:
+                return (len(rig.os.listdir(f"/proc/{worker}/fd")),
+                        maps.read().count("memfd:"))
+
+        self.assert_serves()
+        before = rig.wait_until(lambda: self.idle() and held(), "rest")
+        for i in range(8):
+            self.echo.kill()
+            self.nginx.wait("lost engine", i + 1)
+            self.echo.stop()
+            self.echo.start()
+            self.nginx.wait("connected to engine", i + 2)
+            self.assert_serves()
+        rig.wait_until(lambda: self.idle() and held() == before,
+                       f"the worker to hold {before} again")
+
+    def idle(self):
+        """No connection but the one that asks."""
+        _, body = self.nginx.get("/stub")
+        return body.startswith(b"Active connections: 1 ")
 
     def test_stopped_engine_is_found_out(self):
         self.nginx.write(http=self.nginx.settings["http"].replace(
