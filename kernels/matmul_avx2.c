@@ -40,21 +40,20 @@ store_rows(const struct axk_matmul *a, uint32_t row, uint32_t m, __m256 x)
 }
 
 
-/* Tokens t0.. of a tile, for one shape. */
+/* All tokens of a tile and the rows of one shape. */
 INLINE void
 run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
-         const uint8_t *panel, uint32_t tile, uint32_t t0,
-         const struct shape s)
+         const uint8_t *panel, uint32_t tile, const struct shape s)
 {
     const enum axk_act kind = is_float_format(format) ? AXK_ACT_F32
                               : is_k_format(format)   ? AXK_ACT_Q8_K
                                                       : AXK_ACT_Q8;
     const uint32_t *act =
-        (const uint32_t *)a->act + tile * act_tile_words(kind, a->k) + t0;
+        (const uint32_t *)a->act + tile * act_tile_words(kind, a->k);
     results acc;
 
     for (uint32_t r = 0; r < s.rows; r++) {
-        for (uint32_t t = 0; t < s.tokens; t++) {
+        for (uint32_t t = 0; t < s.n; t++) {
             acc[r][t] = _mm256_setzero_ps();
         }
     }
@@ -66,37 +65,26 @@ run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
         tile_blocks_32(format, s, panel, act, a->k / AXK_QK, acc);
     }
     for (uint32_t r = 0; r < s.rows; r++) {
-        for (uint32_t t = 0; t < s.tokens; t++) {
-            store_rows(a, row + 8 * (s.first + r), tile * AXK_TILE + t0 + t,
+        for (uint32_t t = 0; t < s.n; t++) {
+            store_rows(a, row + 8 * (s.first + r), tile * AXK_TILE + t,
                        acc[r][t]);
         }
     }
 }
 
 
+/* Tile shapes, as measured: what spills least and reads a line least often. */
 INLINE void
 run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
            const uint8_t *panel, uint32_t tile, const uint32_t n)
 {
-    if (n == 1) {
-        run_tile(format, a, row, panel, tile, 0,
-                 (struct shape){ n, 0, 4, 1 });
-        return;
-    }
-    for (uint32_t first = 0; first < 4; first += 2) {
-        if (is_float_format(format)) {
-            run_tile(format, a, row, panel, tile, 0,
-                     (struct shape){ n, first, 2, n });
-            continue;
-        }
-        for (uint32_t t = 0; t + 2 <= n; t += 2) {
-            run_tile(format, a, row, panel, tile, t,
-                     (struct shape){ n, first, 2, 2 });
-        }
-        if (n % 2 != 0) {
-            run_tile(format, a, row, panel, tile, n - 1,
-                     (struct shape){ n, first, 2, 1 });
-        }
+    const uint32_t rows = n == 1                                ? 4
+                          : n == 2 || is_float_format(format) ? 2
+                                                                : 1;
+
+    for (uint32_t first = 0; first < 4; first += rows) {
+        run_tile(format, a, row, panel, tile,
+                 (struct shape){ n, first, rows });
     }
 }
 

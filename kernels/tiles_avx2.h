@@ -1,9 +1,9 @@
 /*
  * The inner tiles of matmul_avx2.c, on the same packed bytes as AVX-512 and
  * with the same results.  Lanes are rows, eight to a ymm; with 16 registers
- * a tile is 32 rows times one token, or 16 rows times two (float formats:
- * times four, since a chain of fma needs seven others beside it).  Each function is
- * inlined with a literal format and tile shape.
+ * a tile is 8 rows times four tokens, 16 times two or 32 times one (float
+ * formats 16 times four, since a chain of fma needs seven others beside it).
+ * Each function is inlined with a literal format and tile shape.
  *
  * vpmaddubsw adds pairs of products in 16 bits, saturating, so sums are
  * widened to 32 bits before they could: after so many k-steps that
@@ -25,14 +25,13 @@
 #define INLINE static inline __attribute__((always_inline))
 
 #define ROWS_MAX   4 /* ymm of rows in a tile */
-#define TOKENS_MAX 4
+#define TOKENS_MAX AXK_TILE
 
-/* Which part of a panel and of a tile's tokens: literals but for first. */
+/* The tokens of a tile and the part of a panel: literals but for first. */
 struct shape {
-    uint32_t n;      /* tokens in the records */
-    uint32_t first;  /* first ymm of rows in the panel, 0 .. 3 */
-    uint32_t rows;   /* ymm of rows */
-    uint32_t tokens;
+    uint32_t n;     /* tokens, 1 .. 4 */
+    uint32_t first; /* first ymm of rows in the panel, 0 .. 3 */
+    uint32_t rows;  /* ymm of rows */
 };
 
 typedef __m256i sums[ROWS_MAX][TOKENS_MAX];
@@ -77,23 +76,22 @@ INLINE void
 clear(const struct shape s, sums sum)
 {
     for (uint32_t r = 0; r < s.rows; r++) {
-        for (uint32_t t = 0; t < s.tokens; t++) {
+        for (uint32_t t = 0; t < s.n; t++) {
             sum[r][t] = _mm256_setzero_si256();
         }
     }
 }
 
 
-/* sum += the 16-bit pairs, widened; the pairs are cleared. */
+/* sum += the 16-bit pairs, widened. */
 INLINE void
 widen(const struct shape s, sums pairs, sums sum)
 {
     for (uint32_t r = 0; r < s.rows; r++) {
-        for (uint32_t t = 0; t < s.tokens; t++) {
+        for (uint32_t t = 0; t < s.n; t++) {
             sum[r][t] = _mm256_add_epi32(
                 sum[r][t],
                 _mm256_madd_epi16(pairs[r][t], _mm256_set1_epi16(1)));
-            pairs[r][t] = _mm256_setzero_si256();
         }
     }
 }
@@ -104,7 +102,7 @@ INLINE void
 dot_codes(const struct shape s, uint32_t r, __m256i codes, const uint32_t *a,
           sums pairs)
 {
-    for (uint32_t t = 0; t < s.tokens; t++) {
+    for (uint32_t t = 0; t < s.n; t++) {
         pairs[r][t] = _mm256_add_epi16(
             pairs[r][t], _mm256_maddubs_epi16(codes, word(a + t)));
     }
@@ -118,7 +116,7 @@ dot_signed(const struct shape s, uint32_t r, __m256i w, const uint32_t *a,
 {
     __m256i magnitude = _mm256_abs_epi8(w);
 
-    for (uint32_t t = 0; t < s.tokens; t++) {
+    for (uint32_t t = 0; t < s.n; t++) {
         __m256i x = _mm256_sign_epi8(word(a + t), w);
         __m256i pairs = _mm256_maddubs_epi16(magnitude, x);
 
@@ -154,71 +152,97 @@ steps_in_16_bits(const uint32_t format)
 }
 
 
+/* The codes of one k-step of nibbles as unsigned bytes, or the values of a
+ * table: lo first, hi four k later.  h: what is left of the high bits. */
+INLINE void
+read_step(const uint32_t format, const uint8_t *w, __m256i table, __m256i *h,
+          __m256i *lo, __m256i *hi)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i high_mask =
+        _mm256_set1_epi8(high_bits(format) == 2 ? 0x30 : 0x10);
+    const int up = high_bits(format) == 2 ? 2 : 3;
+    __m256i q = load_32_bytes(w);
+
+    *lo = _mm256_and_si256(q, mask);
+    *hi = _mm256_and_si256(_mm256_srli_epi16(q, 4), mask);
+    if (has_table(format)) {
+        *lo = _mm256_shuffle_epi8(table, *lo);
+        *hi = _mm256_shuffle_epi8(table, *hi);
+    }
+    if (high_bits(format)) {
+        *lo = _mm256_or_si256(
+            *lo, _mm256_and_si256(_mm256_slli_epi16(*h, 4), high_mask));
+        *hi = _mm256_or_si256(
+            *hi, _mm256_and_si256(_mm256_slli_epi16(*h, up), high_mask));
+        *h = _mm256_srli_epi16(*h, 2 * high_bits(format));
+    }
+}
+
+
+INLINE __m256i
+table_of(const uint32_t format)
+{
+    const int8_t *values =
+        format == AXK_MXFP4 ? axk_table_mxfp4 : axk_table_iq4;
+    __m256i table = _mm256_broadcastsi128_si256(
+        _mm_loadu_si128((const __m128i *)values));
+
+    /* MXFP4's made unsigned, as the sums' start expects */
+    return format == AXK_MXFP4
+               ? _mm256_add_epi8(table, _mm256_set1_epi8(16))
+               : table;
+}
+
+
 /*
- * k-steps of nibbles for all row vectors.  w and high point at the shape's
- * first row vector.  sum gets the 32-bit sums.
+ * k-steps of nibbles for all row vectors, a run of steps_in_16_bits at a
+ * time.  w and high point at the shape's first row vector.  sum gets the
+ * 32-bit sums.
  */
 INLINE void
 dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
             const uint8_t *high, const int n_steps, const uint32_t *a,
             sums sum)
 {
-    const __m256i mask = _mm256_set1_epi8(15);
-    const __m256i high_mask =
-        _mm256_set1_epi8(high_bits(format) == 2 ? 0x30 : 0x10);
-    __m256i table = mask;
+    const int run = steps_in_16_bits(format);
+    __m256i table = _mm256_setzero_si256();
     __m256i h[ROWS_MAX];
-    sums pairs;
+    __m256i lo;
+    __m256i hi;
 
-    clear(s, pairs);
     if (has_table(format)) {
-        table = _mm256_broadcastsi128_si256(_mm_loadu_si128(
-            (const __m128i *)(format == AXK_MXFP4 ? axk_table_mxfp4
-                                                  : axk_table_iq4)));
+        table = table_of(format);
     }
-    if (format == AXK_MXFP4) { /* unsigned, as the sums' start expects */
-        table = _mm256_add_epi8(table, _mm256_set1_epi8(16));
-    }
-    for (uint32_t r = 0; r < s.rows && high_bits(format); r++) {
-        h[r] = load_32_bytes(high + 32 * r);
+    for (uint32_t r = 0; r < s.rows; r++) {
+        h[r] = table;
+        if (high_bits(format)) {
+            h[r] = load_32_bytes(high + 32 * r);
+        }
     }
 #pragma GCC unroll 1
-    for (int i = 0; i < n_steps; i++) {
-        for (uint32_t r = 0; r < s.rows; r++) {
-            __m256i q = load_32_bytes(w + 32 * r);
-            __m256i lo = _mm256_and_si256(q, mask);
-            __m256i hi = _mm256_and_si256(_mm256_srli_epi16(q, 4), mask);
+    for (int i = 0; i < n_steps; i += run) {
+        sums pairs;
 
-            if (has_table(format)) {
-                lo = _mm256_shuffle_epi8(table, lo);
-                hi = _mm256_shuffle_epi8(table, hi);
+        clear(s, pairs);
+#pragma GCC unroll 1
+        for (int j = 0; j < run; j++) {
+            for (uint32_t r = 0; r < s.rows; r++) {
+                read_step(format, w + 32 * r, table, &h[r], &lo, &hi);
+                if (has_signed_table(format)) {
+                    dot_signed(s, r, lo, a, sum);
+                    dot_signed(s, r, hi, a + s.n, sum);
+                } else {
+                    dot_codes(s, r, lo, a, pairs);
+                    dot_codes(s, r, hi, a + s.n, pairs);
+                }
             }
-            if (has_signed_table(format)) {
-                dot_signed(s, r, lo, a, sum);
-                dot_signed(s, r, hi, a + s.n, sum);
-                continue;
-            }
-            if (high_bits(format)) {
-                const int up = high_bits(format) == 2 ? 2 : 3;
-
-                lo = _mm256_or_si256(
-                    lo,
-                    _mm256_and_si256(_mm256_slli_epi16(h[r], 4), high_mask));
-                hi = _mm256_or_si256(
-                    hi,
-                    _mm256_and_si256(_mm256_slli_epi16(h[r], up), high_mask));
-                h[r] = _mm256_srli_epi16(h[r], 2 * high_bits(format));
-            }
-            dot_codes(s, r, lo, a, pairs);
-            dot_codes(s, r, hi, a + s.n, pairs);
+            w += 128;
+            a += 2 * s.n;
         }
-        if (!has_signed_table(format)
-            && (i + 1) % steps_in_16_bits(format) == 0)
-        {
+        if (!has_signed_table(format)) {
             widen(s, pairs, sum);
         }
-        w += 128;
-        a += 2 * s.n;
     }
 }
 
@@ -283,7 +307,7 @@ add_scaled(const uint32_t format, const struct shape s, sums sum,
     for (uint32_t r = 0; r < s.rows; r++) {
         __m256 dw = load_8_halves(format, d + 16 * (s.first + r));
 
-        for (uint32_t t = 0; t < s.tokens; t++) {
+        for (uint32_t t = 0; t < s.n; t++) {
             acc[r][t] =
                 _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][t]),
                                 _mm256_mul_ps(dw, word_f32(d_a + t)),
@@ -298,7 +322,7 @@ INLINE void
 start_block_32(const uint32_t format, const struct shape s,
                const uint32_t *record, sums sum)
 {
-    for (uint32_t t = 0; t < s.tokens; t++) {
+    for (uint32_t t = 0; t < s.n; t++) {
         __m256i x = _mm256_setzero_si256();
 
         if (format == AXK_Q4_0 || format == AXK_Q5_0 || format == AXK_MXFP4) {
@@ -314,7 +338,7 @@ start_block_32(const uint32_t format, const struct shape s,
 }
 
 
-/* All blocks of 32; act points at the tile's first token of the shape. */
+/* All blocks of 32 of a panel, for the rows of the shape. */
 INLINE void
 tile_blocks_32(const uint32_t format, const struct shape s, const uint8_t *w,
                const uint32_t *act, uint32_t n_blocks, results acc)
@@ -333,7 +357,7 @@ tile_blocks_32(const uint32_t format, const struct shape s, const uint8_t *w,
         for (uint32_t r = 0; r < s.rows && has_min(format); r++) {
             __m256 m = load_8_halves(format, w + 64 + 16 * (s.first + r));
 
-            for (uint32_t t = 0; t < s.tokens; t++) {
+            for (uint32_t t = 0; t < s.n; t++) {
                 acc[r][t] = _mm256_fmadd_ps(
                     m, word_f32(act + AXK_ACT_S * s.n + t), acc[r][t]);
             }
@@ -350,7 +374,7 @@ INLINE void
 start_part(const uint32_t format, const struct shape s, const uint32_t *minus,
            sums sum)
 {
-    for (uint32_t t = 0; t < s.tokens; t++) {
+    for (uint32_t t = 0; t < s.n; t++) {
         __m256i x = _mm256_setzero_si256();
 
         if (format == AXK_Q3_K) {
@@ -388,7 +412,7 @@ add_part(const uint32_t format, const struct shape s, const uint8_t *line,
                             ? _mm256_cvtepi8_epi32(bytes)
                             : _mm256_cvtepu8_epi32(bytes);
 
-        for (uint32_t t = 0; t < s.tokens; t++) {
+        for (uint32_t t = 0; t < s.n; t++) {
             total[r][t] = _mm256_add_epi32(
                 total[r][t], _mm256_mullo_epi32(sum[r][t], scale));
         }
@@ -417,7 +441,7 @@ subtract_minima(const uint32_t format, const struct shape s,
             __m256i m = _mm256_cvtepu8_epi16(
                 _mm_loadu_si128((const __m128i *)(minima + 16 * r)));
 
-            for (uint32_t t = 0; t < s.tokens; t++) {
+            for (uint32_t t = 0; t < s.n; t++) {
                 sum[r][t] = _mm256_add_epi32(
                     sum[r][t],
                     _mm256_madd_epi16(m, word(pairs + i * s.n + t)));
@@ -427,7 +451,7 @@ subtract_minima(const uint32_t format, const struct shape s,
     for (uint32_t r = 0; r < s.rows; r++) {
         __m256 d = load_8_halves(format, tail + 16 * (s.first + r));
 
-        for (uint32_t t = 0; t < s.tokens; t++) {
+        for (uint32_t t = 0; t < s.n; t++) {
             __m256 x = word_f32(record + AXK_ACT_K_D * s.n + t);
 
             acc[r][t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(sum[r][t]),
@@ -476,7 +500,7 @@ tile_floats(const uint32_t format, const struct shape s, const uint8_t *w,
                            ? _mm256_loadu_ps((const float *)w + 8 * vector)
                            : load_8_halves(format, w + 16 * vector);
 
-            for (uint32_t t = 0; t < s.tokens; t++) {
+            for (uint32_t t = 0; t < s.n; t++) {
                 acc[r][t] = _mm256_fmadd_ps(x, word_f32(act + t), acc[r][t]);
             }
         }
