@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Shows that the Debian packages build and work: dpkg-buildpackage in a copy of
+# the tree, then a clean root made by debootstrap, in which apt installs nginx
+# and the packages, nginx -t accepts the module, nginx answers from an axiond
+# that runs as the user axion, and a purge leaves an nginx that works.
+#
+# It needs root and the network (the mirrors that this machine's apt has), and
+# takes minutes: `make test-package` runs it, `make check` does not.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+source=$(pwd)
+build=${AXION_BUILD:-build}
+build=$(cd "$build" && pwd)
+nginx_pid='' engine=''
+
+skip()
+{
+    echo "skipped: $1"
+    exit 77
+}
+
+[ "$(id -u)" -eq 0 ] || skip "it needs root"
+for tool in debootstrap dpkg-buildpackage dh chroot; do
+    command -v $tool >/dev/null || skip "$tool is not installed"
+done
+dpkg-checkbuilddeps 2>&1 || skip "packages to build with are missing"
+
+work=$(mktemp -d)
+root=$work/root
+log=$work/log
+
+finish()
+{
+    [ -n "$nginx_pid" ] && kill "$nginx_pid" 2>/dev/null
+    [ -n "$engine" ] && kill "$engine" 2>/dev/null
+    wait
+    mountpoint -q "$root/proc" && umount "$root/proc"
+    rm -rf --one-file-system "$work"
+}
+trap finish EXIT
+
+fail()
+{
+    echo "FAILED: $1"
+    [ -s "$log" ] && tail -n 40 "$log"
+    exit 1
+}
+
+ok()
+{
+    echo "ok ($(($(date +%s) - start)) s): $1"
+}
+
+# URL SUITE COMPONENT of each Debian source that this machine installs from.
+sources()
+{
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' 'Origin: Debian' | sort -u
+}
+
+inside()
+{
+    DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
+}
+
+# ---- build ----
+
+start=$(date +%s)
+version=$(sed -n 's/^VERSION := //p' Makefile)
+[ "$(dpkg-parsechangelog -S Version)" = "$version" ] ||
+    fail "debian/changelog is not of version $version"
+mkdir -p "$work/axion"
+git ls-files -z | xargs -0 cp --parents -t "$work/axion" 2>/dev/null
+(cd "$work/axion" && DEB_BUILD_OPTIONS=noautodbgsym \
+    dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
+    fail "dpkg-buildpackage"
+ok "dpkg-buildpackage"
+
+# ---- a clean root ----
+
+suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+mirror=$(sources | awk -v s="$suite" '$2 == s && $3 == "main" { print $1
+                                                                exit }')
+[ -n "$mirror" ] || skip "apt has no source of Debian $suite"
+proxy=$(apt-config shell proxy Acquire::http::Proxy)
+eval "$proxy"
+[ -n "${proxy:-}" ] && export http_proxy=$proxy
+debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$log" 2>&1 ||
+    skip "debootstrap failed: $(tail -n 1 "$log")"
+ok "debootstrap"
+sources | sed 's/^/deb /' >"$root/etc/apt/sources.list"
+[ -n "${proxy:-}" ] && echo "Acquire::http::Proxy \"$proxy\";" \
+    >"$root/etc/apt/apt.conf.d/proxy"
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+chmod 755 "$root/usr/sbin/policy-rc.d"
+mount -t proc proc "$root/proc"
+cp /etc/resolv.conf "$root/etc/"
+cp "$work"/*.deb "$root/"
+inside apt-get update -q >"$log" 2>&1 || fail "apt-get update"
+inside sh -c 'apt-get install -y -q --no-install-recommends nginx /*.deb' \
+    >"$log" 2>&1 || fail "apt-get install"
+ok "apt installs nginx and the packages"
+
+# ---- what is inside ----
+
+inside getent passwd axion >/dev/null || fail "there is no user axion"
+inside nginx -t >"$log" 2>&1 || fail "nginx -t with the module enabled"
+cat >"$root/etc/nginx/conf.d/axion.conf" <<'END'
+axion_upstream llm { engine unix:/run/axion/tiny.sock; }
+axion_tenant acme {
+    key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08;
+}
+server {
+    listen unix:/run/http.sock;
+    location /v1/ { axion_pass llm; }
+}
+END
+inside nginx -t >"$log" 2>&1 || fail "nginx -t with axion_pass"
+ok "nginx -t accepts the module"
+
+# ---- it serves ----
+
+"$build/tests/tiny/tiny-model" --variant q8_0 "$root/srv/tiny.gguf" ||
+    fail "tiny-model"
+inside install -d -o axion -g axion -m 0755 /run/axion
+mkfifo "$work/engine.log"
+chroot --userspec=axion:axion --groups=axion,www-data "$root" \
+    axiond --model /srv/tiny.gguf --threads 1 \
+    --listen unix:/run/axion/tiny.sock,mode=0660,group=www-data \
+    2>"$work/engine.log" &
+engine=$!
+while read -r line; do
+    case $line in *"ready on"*) break ;; esac
+done <"$work/engine.log"
+inside nginx -g 'daemon off;' >"$log" 2>&1 &
+nginx_pid=$!
+# Until nginx listens, curl tries again.
+answer=$(curl -s --retry 50 --retry-all-errors --retry-delay 1 \
+    --unix-socket "$root/run/http.sock" -H 'Authorization: Bearer test' \
+    -H 'Content-Type: application/json' http://localhost/v1/completions \
+    -d '{"model": "tiny", "prompt": "Hello", "max_tokens": 4}')
+case $answer in
+*'"completion_tokens":4'*) ;;
+*) fail "no answer through nginx: $answer" ;;
+esac
+kill "$nginx_pid" "$engine"
+wait "$nginx_pid" "$engine"
+nginx_pid='' engine=''
+ok "nginx answers from axiond"
+
+# ---- and goes ----
+
+rm "$root/etc/nginx/conf.d/axion.conf"
+inside apt-get purge -y -q axiond libnginx-mod-http-axion >"$log" 2>&1 ||
+    fail "apt-get purge"
+inside nginx -t >"$log" 2>&1 || fail "nginx -t after the purge"
+left=$(cd "$root" && find etc usr lib/systemd -name '*axion*' 2>/dev/null)
+[ -z "$left" ] || fail "the purge left: $left"
+cd "$source" || exit 1
+ok "a purge leaves nothing"
