@@ -94,6 +94,11 @@ struct ax_node {
 };
 
 
+/* What node->builtin holds, by name; NULL if there is no such thing. */
+const void *ax_jinja_filter(const char *name);
+const void *ax_jinja_test(const char *name);
+
+
 /* What the parser and the lexer share. */
 struct ax_parse_error {
     int rc;

@@ -12,6 +12,8 @@
 
 
 static bool exec_block(struct ax_jinja *j, const struct ax_node *node);
+static bool assign_value(struct ax_jinja *j, const struct ax_node *target,
+                         struct ax_value *value);
 
 
 static bool
@@ -74,7 +76,7 @@ unpack(struct ax_jinja *j, const struct ax_node *target, struct ax_value *value)
         return false;
     }
     for (uint32_t i = 0; i < target->n; i++) {
-        if (!ax_jinja_assign(j, target->list[i], items->u.list.items[i])) {
+        if (!assign_value(j, target->list[i], items->u.list.items[i])) {
             return false;
         }
     }
@@ -82,9 +84,9 @@ unpack(struct ax_jinja *j, const struct ax_node *target, struct ax_value *value)
 }
 
 
-bool
-ax_jinja_assign(struct ax_jinja *j, const struct ax_node *target,
-                struct ax_value *value)
+static bool
+assign_value(struct ax_jinja *j, const struct ax_node *target,
+             struct ax_value *value)
 {
     if (value == NULL || !ax_jinja_charge(j, 1)) {
         return false;
@@ -129,7 +131,7 @@ filter_items(struct ax_jinja *j, const struct ax_node *node,
     for (size_t i = 0; kept != NULL && i < items->u.list.n; i++) {
         j->scope = ax_scope_push(j, outer);
         if (j->scope == NULL ||
-            !ax_jinja_assign(j, node->a, items->u.list.items[i])) {
+            !assign_value(j, node->a, items->u.list.items[i])) {
             kept = NULL;
             break;
         }
@@ -168,7 +170,7 @@ run_turns(struct ax_jinja *j, const struct ax_node *node,
             break;
         }
         j->scope->n = 0;
-        ok = ax_jinja_assign(j, node->a, items->items[i]);
+        ok = assign_value(j, node->a, items->items[i]);
         if (ok) {
             loop->u.loop.at = i;
             ax_scope_set(j, "loop", loop);
@@ -388,7 +390,7 @@ exec_with(struct ax_jinja *j, const struct ax_node *node)
         struct ax_value *v = ax_jinja_eval(j, node->list[i + 1]);
 
         j->scope = inner;
-        ok = v != NULL && ax_jinja_assign(j, node->list[i], v);
+        ok = v != NULL && assign_value(j, node->list[i], v);
         j->scope = outer;
     }
     if (ok) {
@@ -419,10 +421,10 @@ exec_statement(struct ax_jinja *j, const struct ax_node *node)
         return exec_for(j, node);
     case AX_N_SET:
         v = ax_jinja_eval(j, node->b);
-        return v != NULL && ax_jinja_assign(j, node->a, v);
+        return v != NULL && assign_value(j, node->a, v);
     case AX_N_SET_BLOCK:
         v = exec_filtered(j, node->b, node->c);
-        return v != NULL && ax_jinja_assign(j, node->a, v);
+        return v != NULL && assign_value(j, node->a, v);
     case AX_N_FILTER_BLOCK:
         v = exec_filtered(j, node->a, node->c);
         return v != NULL && emit(j, v);

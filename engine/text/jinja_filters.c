@@ -406,28 +406,29 @@ filter_attr(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 }
 
 
-const struct ax_filter ax_value_filters[] = {{"default", filter_default},
-                                             {"d", filter_default},
-                                             {"string", filter_string},
-                                             {"trim", filter_trim},
-                                             {"upper", filter_upper},
-                                             {"lower", filter_lower},
-                                             {"capitalize", filter_capitalize},
-                                             {"title", filter_title},
-                                             {"replace", filter_replace},
-                                             {"safe", filter_safe},
-                                             {"escape", filter_escape},
-                                             {"e", filter_escape},
-                                             {"indent", filter_indent},
-                                             {"tojson", ax_jinja_json},
-                                             {"int", filter_int},
-                                             {"float", filter_float},
-                                             {"abs", filter_abs},
-                                             {"round", filter_round},
-                                             {"wordcount", filter_wordcount},
-                                             {"format", filter_format},
-                                             {"attr", filter_attr},
-                                             {NULL, NULL}};
+static const struct ax_filter value_filters[] = {
+    {"default", filter_default},
+    {"d", filter_default},
+    {"string", filter_string},
+    {"trim", filter_trim},
+    {"upper", filter_upper},
+    {"lower", filter_lower},
+    {"capitalize", filter_capitalize},
+    {"title", filter_title},
+    {"replace", filter_replace},
+    {"safe", filter_safe},
+    {"escape", filter_escape},
+    {"e", filter_escape},
+    {"indent", filter_indent},
+    {"tojson", ax_jinja_json},
+    {"int", filter_int},
+    {"float", filter_float},
+    {"abs", filter_abs},
+    {"round", filter_round},
+    {"wordcount", filter_wordcount},
+    {"format", filter_format},
+    {"attr", filter_attr},
+    {NULL, NULL}};
 
 
 static const struct ax_filter *
@@ -445,7 +446,7 @@ find_filter(const struct ax_filter *filters, const char *name)
 const void *
 ax_jinja_filter(const char *name)
 {
-    const struct ax_filter *filter = find_filter(ax_value_filters, name);
+    const struct ax_filter *filter = find_filter(value_filters, name);
 
     return filter != NULL ? filter : find_filter(ax_sequence_filters, name);
 }

@@ -13,7 +13,6 @@ struct ax_filter {
 };
 
 
-extern const struct ax_filter ax_value_filters[];
 extern const struct ax_filter ax_sequence_filters[];
 
 #endif /* AX_TEXT_JINJA_FILTERS_H */

@@ -162,8 +162,8 @@ ax_parse_expect_op(struct ax_parser *ps, const char *op)
 }
 
 
-bool
-ax_parse_expect_end(struct ax_parser *ps)
+static bool
+expect_end(struct ax_parser *ps)
 {
     if (ps->t->kind == AX_T_BLOCK_END) {
         ps->t++;
@@ -185,7 +185,7 @@ parse_body_to(struct ax_parser *ps, const char *end)
         return NULL;
     }
     ps->t++;
-    return ax_parse_expect_end(ps) ? body : NULL;
+    return expect_end(ps) ? body : NULL;
 }
 
 
@@ -204,7 +204,7 @@ parse_if(struct ax_parser *ps)
     do {
         struct ax_node *condition = ax_parse_tuple(ps, false);
 
-        if (condition == NULL || !ax_parse_expect_end(ps) ||
+        if (condition == NULL || !expect_end(ps) ||
             !ax_parse_push(ps, &list, condition) ||
             !ax_parse_push(ps, &list, parse_body(ps, until))) {
             return NULL;
@@ -212,7 +212,7 @@ parse_if(struct ax_parser *ps)
     } while (ax_parse_accept_name(ps, "elif"));
 
     if (ax_parse_accept_name(ps, "else")) {
-        if (!ax_parse_expect_end(ps)) {
+        if (!expect_end(ps)) {
             return NULL;
         }
         node->c = parse_body_to(ps, "endif");
@@ -221,7 +221,7 @@ parse_if(struct ax_parser *ps)
         }
     } else {
         ps->t++;
-        if (!ax_parse_expect_end(ps)) {
+        if (!expect_end(ps)) {
             return NULL;
         }
     }
@@ -320,7 +320,7 @@ parse_for(struct ax_parser *ps)
         return ax_parse_fail(ps, AX_TEXT_UNSUPPORTED,
                              "recursive loops are not supported");
     }
-    if (!ax_parse_expect_end(ps)) {
+    if (!expect_end(ps)) {
         return NULL;
     }
 
@@ -331,14 +331,14 @@ parse_for(struct ax_parser *ps)
         return NULL;
     }
     if (ax_parse_accept_name(ps, "else")) {
-        if (!ax_parse_expect_end(ps)) {
+        if (!expect_end(ps)) {
             return NULL;
         }
         node->d = parse_body_to(ps, "endfor");
         return node->d != NULL ? node : NULL;
     }
     ps->t++;
-    return ax_parse_expect_end(ps) ? node : NULL;
+    return expect_end(ps) ? node : NULL;
 }
 
 
@@ -352,7 +352,7 @@ parse_jump(struct ax_parser *ps, enum ax_node_kind kind)
 
     struct ax_node *node = ax_parse_node(ps, kind);
 
-    return ax_parse_expect_end(ps) ? node : NULL;
+    return expect_end(ps) ? node : NULL;
 }
 
 
@@ -372,12 +372,12 @@ parse_set(struct ax_parser *ps)
     }
     if (ax_parse_accept_op(ps, "=")) {
         node->b = ax_parse_tuple(ps, false);
-        return node->b != NULL && ax_parse_expect_end(ps) ? node : NULL;
+        return node->b != NULL && expect_end(ps) ? node : NULL;
     }
 
     node->kind = AX_N_SET_BLOCK;
     node->b = ax_parse_filters(ps, ax_parse_node(ps, AX_N_CAPTURE));
-    if (node->b == NULL || !ax_parse_expect_end(ps)) {
+    if (node->b == NULL || !expect_end(ps)) {
         return NULL;
     }
     node->c = parse_body_to(ps, "endset");
@@ -408,7 +408,7 @@ parse_filter_block(struct ax_parser *ps)
         return NULL;
     }
     node->a = ax_parse_filters(ps, filter);
-    if (node->a == NULL || !ax_parse_expect_end(ps)) {
+    if (node->a == NULL || !expect_end(ps)) {
         return NULL;
     }
     node->c = parse_body_to(ps, "endfilter");
@@ -432,7 +432,7 @@ parse_with(struct ax_parser *ps)
             return NULL;
         }
     }
-    if (node == NULL || !ax_parse_expect_end(ps)) {
+    if (node == NULL || !expect_end(ps)) {
         return NULL;
     }
     node->list = list.p;
@@ -503,7 +503,7 @@ parse_macro_body(struct ax_parser *ps, struct ax_node *macro, const char *end)
 {
     uint32_t loops = ps->loops;
 
-    if (!ax_parse_expect_end(ps)) {
+    if (!expect_end(ps)) {
         return false;
     }
     ps->loops = 0;
@@ -592,8 +592,7 @@ parse_statement(struct ax_parser *ps)
         return parse_jump(ps, AX_N_CONTINUE);
     }
     if (ax_parse_accept_name(ps, "generation")) {
-        return ax_parse_expect_end(ps) ? parse_body_to(ps, "endgeneration")
-                                       : NULL;
+        return expect_end(ps) ? parse_body_to(ps, "endgeneration") : NULL;
     }
     return ax_parse_fail(
         ps, ps->t->kind == AX_T_NAME ? AX_TEXT_UNSUPPORTED : AX_TEXT_BAD_SYNTAX,

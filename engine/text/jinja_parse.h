@@ -45,7 +45,6 @@ bool ax_parse_is_name(const struct ax_parser *ps, const char *name);
 bool ax_parse_accept_op(struct ax_parser *ps, const char *op);
 bool ax_parse_accept_name(struct ax_parser *ps, const char *name);
 bool ax_parse_expect_op(struct ax_parser *ps, const char *op);
-bool ax_parse_expect_end(struct ax_parser *ps);
 
 struct ax_node *ax_parse_expression(struct ax_parser *ps);
 
@@ -58,9 +57,5 @@ struct ax_node *ax_parse_postfix(struct ax_parser *ps, struct ax_node *node);
 
 /* (a, b=c): into node's list and keywords. */
 bool ax_parse_arguments(struct ax_parser *ps, struct ax_node *node);
-
-/* By name, NULL if unknown; see jinja_filters.c and jinja_tests.c. */
-const void *ax_jinja_filter(const char *name);
-const void *ax_jinja_test(const char *name);
 
 #endif /* AX_TEXT_JINJA_PARSE_H */

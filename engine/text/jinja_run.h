@@ -73,8 +73,6 @@ struct ax_value *ax_jinja_call(struct ax_jinja *j, struct ax_value *callee,
 struct ax_value *ax_jinja_call_macro(struct ax_jinja *j,
                                      const struct ax_function *macro,
                                      const struct ax_call *call);
-bool ax_jinja_assign(struct ax_jinja *j, const struct ax_node *target,
-                     struct ax_value *value);
 void ax_scope_set(struct ax_jinja *j, const char *name, struct ax_value *value);
 struct ax_scope *ax_scope_push(struct ax_jinja *j, struct ax_scope *parent);
 
@@ -162,9 +160,5 @@ int ax_jinja_apply_test(struct ax_jinja *j, const char *name,
                         const void *builtin, struct ax_value *value,
                         const struct ax_call *call);
 struct ax_value *ax_jinja_global(struct ax_jinja *j, const char *name);
-
-/* Global and filter lookups of the parser. */
-const void *ax_jinja_filter(const char *name);
-const void *ax_jinja_test(const char *name);
 
 #endif /* AX_TEXT_JINJA_RUN_H */

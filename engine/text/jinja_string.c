@@ -161,8 +161,8 @@ ax_buf_text(struct ax_pool *pool, struct ax_buf *b, const char *text)
 }
 
 
-struct ax_string
-ax_buf_string(struct ax_buf *b)
+static struct ax_string
+buf_string(struct ax_buf *b)
 {
     struct ax_string s = {"", 0, NULL, NULL, true};
 
@@ -176,7 +176,7 @@ ax_buf_string(struct ax_buf *b)
 struct ax_value *
 ax_buf_value(struct ax_pool *pool, struct ax_buf *b)
 {
-    return b == NULL ? NULL : ax_value_view(pool, ax_buf_string(b));
+    return b == NULL ? NULL : ax_value_view(pool, buf_string(b));
 }
 
 

@@ -169,7 +169,6 @@ void ax_buf_add(struct ax_pool *pool, struct ax_buf *b,
 void ax_buf_bytes(struct ax_pool *pool, struct ax_buf *b, const char *p,
                   size_t n, bool trusted);
 void ax_buf_text(struct ax_pool *pool, struct ax_buf *b, const char *text);
-struct ax_string ax_buf_string(struct ax_buf *b);
 struct ax_value *ax_buf_value(struct ax_pool *pool, struct ax_buf *b);
 
 /* a + b, in place where a ends its buffer. */
@@ -177,8 +176,7 @@ struct ax_value *ax_string_concat(struct ax_pool *pool,
                                   const struct ax_string *a,
                                   const struct ax_string *b);
 
-/* The pool's bytes so far, and growing the latest allocation in place. */
-size_t ax_pool_used(const struct ax_pool *pool);
+/* More room for p, in place if nothing was allocated since. */
 void *ax_pool_grow(struct ax_pool *pool, void *p, size_t old_size,
                    size_t new_size);
 

@@ -70,13 +70,6 @@ ax_pool_error(const struct ax_pool *pool)
 }
 
 
-size_t
-ax_pool_used(const struct ax_pool *pool)
-{
-    return pool->used;
-}
-
-
 static struct chunk *
 chunk_add(struct ax_pool *pool, size_t size)
 {
