@@ -455,6 +455,125 @@ test_random_writes(void **state)
 }
 
 
+/* ---- an honest client that lies now and then ---- */
+
+struct liar {
+    struct raw raw;
+    uint32_t cq_head;
+    uint32_t generations[8];
+    uint8_t open[8];
+};
+
+
+/* Reads its events as a client should; slots of DONE and ERROR are free. */
+static void
+read_events(struct liar *liar)
+{
+    struct axion_index *head = &liar->raw.map.region->cq_head;
+    uint32_t tail = axion_index_load(&liar->raw.map.region->cq_tail);
+
+    /* Its own lies may have made the records senseless. */
+    while ((int32_t)(tail - liar->cq_head) > 0) {
+        const struct axion_cqe *cqe = &liar->raw.map.cq[liar->cq_head & 63];
+
+        if (cqe->op == AXION_CQ_DONE || cqe->op == AXION_CQ_ERROR) {
+            liar->open[cqe->stream % 8] = 0;
+        }
+        liar->cq_head += 1u + cqe->span;
+    }
+    axion_index_publish(head, liar->cq_head);
+}
+
+
+static void
+act_honestly(struct liar *liar, uint64_t *random)
+{
+    uint64_t dice = next_random(random);
+    uint32_t slot = dice % 8;
+    struct axion_sqe sqe = {.stream = slot};
+
+    if (dice % 3 == 0) {
+        read_events(liar);
+    }
+    if (liar->raw.index - axion_index_load(&liar->raw.map.region->sq_head) >=
+        liar->raw.geometry.sq_entries) {
+        return;
+    }
+    if (!liar->open[slot]) {
+        liar->open[slot] = 1;
+        liar->generations[slot]++;
+        sqe.op = AXION_SQ_SUBMIT;
+        sqe.payload_offset = 64 * (uint32_t)((dice >> 8) % 512);
+        sqe.payload_bytes = (uint32_t)(dice >> 20) % 32768;
+    } else {
+        sqe.op = (uint8_t)(2 + (dice >> 8) % 4);
+    }
+    sqe.generation = liar->generations[slot];
+    raw_sqe(&liar->raw, &sqe);
+}
+
+
+/* So the lies meet channels that have lived: full of streams, with output
+ * that waits and slots used many times. */
+static void
+test_lies_now_and_then(void **state)
+{
+    uint64_t random = test_seed() + 2;
+    int broken = 0;
+    long turns = 0;
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t one_in = 16u << round % 8;
+        struct axion_channel *channel;
+        struct liar liar = {0};
+
+        raw_client_open(&liar.raw, &channel);
+        for (int i = 0; i < 3 * ACTIONS; i++) {
+            if (next_random(&random) % one_in == 0) {
+                scribble(&liar.raw, &random);
+            } else {
+                act_honestly(&liar, &random);
+            }
+            if (next_random(&random) % 4 == 0) {
+                turns++;
+                if (!engine_turn(channel, &random)) {
+                    broken++;
+                    break;
+                }
+            }
+        }
+        axion_channel_close(channel);
+        raw_close(&liar.raw);
+    }
+    print_message("%d of %d channels broken, in %ld turns\n", broken, ROUNDS,
+                  turns);
+    assert_in_range(broken, ROUNDS / 8, ROUNDS);
+    assert_true(turns > 10 * ROUNDS);
+}
+
+
+/* An honest client is never called a liar. */
+static void
+test_honest_raw_client(void **state)
+{
+    uint64_t random = test_seed() + 3;
+    struct axion_channel *channel;
+    struct liar liar = {0};
+
+    (void)state;
+    raw_client_open(&liar.raw, &channel);
+    for (int i = 0; i < 100 * ACTIONS; i++) {
+        act_honestly(&liar, &random);
+        if (next_random(&random) % 4 == 0) {
+            assert_true(engine_turn(channel, &random));
+        }
+    }
+    axion_channel_close(channel);
+    raw_close(&liar.raw);
+}
+
+
 /* ---- while the engine reads ---- */
 
 struct racer {
@@ -528,6 +647,8 @@ main(void)
         cmocka_unit_test(test_payload_changed_after_it_was_taken),
         cmocka_unit_test(test_flood_of_doorbells),
         cmocka_unit_test(test_random_writes),
+        cmocka_unit_test(test_honest_raw_client),
+        cmocka_unit_test(test_lies_now_and_then),
         cmocka_unit_test(test_writes_while_the_engine_reads),
     };
 
