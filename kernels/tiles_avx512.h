@@ -156,7 +156,9 @@ dot_bytes(const uint8_t *w, const uint32_t *a, const int n, sums sum)
 }
 
 
-/* 16 k of two bits each; high, for Q3_K: its bits, shifted to bit 0. */
+/* 16 k of two bits each; h, for Q3_K: their high bits, from bit 0 on.  One
+ * load serves all four steps, so this loop is unrolled: the shifts are then
+ * literal and do not wait for each other. */
 INLINE void
 dot_two_bits(const uint32_t format, const uint8_t *w, __m512i h0, __m512i h1,
              const uint32_t *a, const int n, sums sum)
@@ -166,21 +168,18 @@ dot_two_bits(const uint32_t format, const uint8_t *w, __m512i h0, __m512i h1,
     __m512i w0 = _mm512_loadu_si512(w);
     __m512i w1 = _mm512_loadu_si512(w + 64);
 
-#pragma GCC unroll 1
-    for (int i = 0; i < 4; i++) {
-        __m512i q0 = _mm512_and_si512(w0, mask);
-        __m512i q1 = _mm512_and_si512(w1, mask);
+    h0 = _mm512_slli_epi16(h0, 2);
+    h1 = _mm512_slli_epi16(h1, 2);
+#pragma GCC unroll 4
+    for (unsigned int i = 0; i < 4; i++) {
+        __m512i q0 = _mm512_and_si512(_mm512_srli_epi16(w0, 2 * i), mask);
+        __m512i q1 = _mm512_and_si512(_mm512_srli_epi16(w1, 2 * i), mask);
 
         if (format == AXK_Q3_K) {
-            q0 = or_masked(q0, _mm512_slli_epi16(h0, 2), high_mask);
-            q1 = or_masked(q1, _mm512_slli_epi16(h1, 2), high_mask);
-            h0 = _mm512_srli_epi16(h0, 1);
-            h1 = _mm512_srli_epi16(h1, 1);
+            q0 = or_masked(q0, _mm512_srli_epi16(h0, i), high_mask);
+            q1 = or_masked(q1, _mm512_srli_epi16(h1, i), high_mask);
         }
-        dot_4(q0, q1, a, n, sum);
-        w0 = _mm512_srli_epi16(w0, 2);
-        w1 = _mm512_srli_epi16(w1, 2);
-        a += n;
+        dot_4(q0, q1, a + i * (unsigned int)n, n, sum);
     }
 }
 
