@@ -16,6 +16,9 @@
 #include <sys/random.h>
 
 #define LOADING_RETRY_MS 1000u
+/* Slots beyond the queue, for each place in a step: most of them for streams
+ * that are parked behind slow readers, which must not use up the queue. */
+#define PARKED_FACTOR 16u
 
 
 /* ---- memory ---- */
@@ -104,8 +107,7 @@ int
 ax_server_requests_open(struct ax_server *s, struct ax_error *err)
 {
     const struct ax_engine *e = s->engine;
-    /* The queue, those in steps, and as many again that are parked. */
-    s->n_requests = s->options.max_queue + 2 * e->sequences;
+    s->n_requests = s->options.max_queue + PARKED_FACTOR * e->sequences;
     struct ax_sched_options options = {
         .slots_max = s->n_requests,
         .running_max = e->sequences,
