@@ -3,7 +3,7 @@
 
 .PHONY: help deps model all demo check test-style test-unit test-ring \
         test-kernels test-nginx test-e2e asan ubsan tsan asan-ubsan \
-        sanitized fuzz fuzzers bench install clean
+        sanitized fuzz fuzzers bench install clean test-package
 
 MAKEFLAGS += --no-print-directory
 
@@ -103,6 +103,9 @@ $(FUZZERS):
 
 bench: all $(BENCHES) $(TEST_TOOLS) ## a short set of measurements, into bench/results/
 	@tools/bench.sh $(BENCHES)
+
+test-package: $(TEST_TOOLS) ## Debian packages in a clean root (root, network, minutes)
+	@$(RUN) package tests/ops/debian_package.sh
 
 install: all ## install under PREFIX (/usr/local), DESTDIR for packages
 	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'
