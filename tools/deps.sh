@@ -17,7 +17,7 @@ packages="gcc libc6-dev make pkg-config nginx nginx-dev liburing-dev
 packages="$packages libcmocka-dev libtest-base-perl libtest-longstring-perl
           liblist-moreutils-perl libtext-diff-perl libwww-perl curl wrk
           python3 python3-venv clang libclang-rt-14-dev ca-certificates
-          procps util-linux mandoc"
+          procps util-linux mandoc debootstrap"
 
 missing=
 for package in $packages; do

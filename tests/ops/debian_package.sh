@@ -5,7 +5,7 @@
 # that runs as the user axion, and a purge leaves an nginx that works.
 #
 # It needs root and the network (the mirrors that this machine's apt has), and
-# takes minutes: `make test-package` runs it, `make check` does not.
+# takes two or three minutes: `make test-package` and `make check` run it.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 source=$(pwd)
