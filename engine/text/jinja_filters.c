@@ -6,7 +6,9 @@
 #include "engine/text/jinja_filters.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <utf8proc.h>
 
 #include "engine/text/utf8.h"
 
@@ -80,39 +82,54 @@ filter_capitalize(struct ax_jinja *j, struct ax_value *v,
 }
 
 
+static bool
+add_cased(struct ax_jinja *j, struct ax_buf *b, const struct ax_string *s,
+          size_t from, size_t to, char how)
+{
+    struct ax_string part = ax_string_slice(s, from, to - from);
+    struct ax_value *cased = ax_jinja_case(j, &part, how);
+
+    if (cased != NULL) {
+        ax_buf_add(j->pool, b, &cased->u.s);
+    }
+    return cased != NULL;
+}
+
+
 /* Jinja's title: a word starts behind white space, -, (, {, [ or <. */
 static struct ax_value *
 filter_title(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
+    static const char breaks[] = "-({[< \t\n\r\v\f";
     struct ax_value *text = ax_jinja_string(j, v);
     struct ax_buf *b = ax_buf_new(j->pool);
-    size_t from = 0;
+    size_t at = 0;
 
     (void)call;
-    if (text == NULL || b == NULL || !ax_jinja_charge(j, 1 + text->u.s.n / 4)) {
+    if (text == NULL || b == NULL) {
         return NULL;
     }
-    for (size_t at = 0; at <= text->u.s.n; at++) {
-        bool end = at == text->u.s.n;
 
-        if (!end && strchr("-({[< \t\n\r\v\f", text->u.s.p[at]) == NULL) {
-            continue;
+    const struct ax_string *s = &text->u.s;
+
+    while (at < s->n) {
+        uint32_t cp;
+        size_t first = at + ax_utf8_next(s->p + at, s->n - at, &cp);
+        size_t end = first;
+
+        /* the rest of the word, with the break that ends it */
+        while (cp > 0x7f ||
+               memchr(breaks, (int)cp, sizeof(breaks) - 1) == NULL) {
+            if (end == s->n) {
+                break;
+            }
+            end += ax_utf8_next(s->p + end, s->n - end, &cp);
         }
-
-        /* the word, then the character that ended it */
-        struct ax_string word = ax_string_slice(&text->u.s, from, at - from);
-        struct ax_value *cased = ax_jinja_case(j, &word, 'c');
-
-        if (cased == NULL) {
+        if (!add_cased(j, b, s, at, first, 'u') ||
+            !add_cased(j, b, s, first, end, 'l')) {
             return NULL;
         }
-        ax_buf_add(j->pool, b, &cased->u.s);
-        if (!end) {
-            struct ax_string one = ax_string_slice(&text->u.s, at, 1);
-
-            ax_buf_add(j->pool, b, &one);
-        }
-        from = at + 1;
+        at = end;
     }
     return ax_buf_value(j->pool, b);
 }
@@ -196,16 +213,15 @@ filter_indent(struct ax_jinja *j, struct ax_value *v,
     struct ax_value *first = ax_arg(call, 1, "first");
     struct ax_value *blank = ax_arg(call, 2, "blank");
     struct ax_value *space = indentation(j, ax_arg(call, 0, "width"));
-    struct ax_value *text = ax_jinja_string(j, v);
     struct ax_value *newline = ax_value_literal(j->pool, "\n");
     struct ax_buf *b = ax_buf_new(j->pool);
     struct ax_call none = {0};
 
-    if (space == NULL || text == NULL || newline == NULL) {
+    if (space == NULL || newline == NULL) {
         return NULL;
     }
-    text = ax_string_concat(j->pool, &text->u.s, &newline->u.s);
 
+    struct ax_value *text = ax_jinja_arithmetic(j, AX_OP_ADD, v, newline);
     struct ax_value *lines =
         text != NULL ? as_method(j, text, "splitlines", &none) : NULL;
     bool blanks = blank != NULL && ax_jinja_truth(blank);
@@ -260,6 +276,14 @@ parse_number(const struct ax_string *s, int base, double *f, int64_t *i,
 
 
 static struct ax_value *
+fail_undefined(struct ax_jinja *j, const struct ax_value *v)
+{
+    return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION, "'%s' is undefined",
+                         v->u.name);
+}
+
+
+static struct ax_value *
 filter_int(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
     struct ax_value *otherwise = ax_arg(call, 0, "default");
@@ -276,6 +300,9 @@ filter_int(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
     }
     if (v->kind == AX_V_BOOL) {
         return ax_value_int(j->pool, v->u.b);
+    }
+    if (v->kind == AX_V_UNDEFINED) {
+        return fail_undefined(j, v);
     }
     if (v->kind == AX_V_FLOAT) {
         f = v->u.f;
@@ -308,6 +335,9 @@ filter_float(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
         return ax_value_float(j->pool,
                               v->kind == AX_V_INT ? (double)v->u.i : v->u.b);
     }
+    if (v->kind == AX_V_UNDEFINED) {
+        return fail_undefined(j, v);
+    }
     if (v->kind == AX_V_STRING && parse_number(&v->u.s, 10, &f, &i, &is_int)) {
         return ax_value_float(j->pool, f);
     }
@@ -325,11 +355,30 @@ filter_abs(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
     if (zero == NULL || !ax_jinja_less(j, v, zero, &negative)) {
         return NULL;
     }
+    if (v->kind == AX_V_BOOL) {
+        return ax_value_int(j->pool, v->u.b);
+    }
     return negative ? ax_jinja_negate(j, v) : v;
 }
 
 
-/* round(precision=0, method='common'); halves go to even, as in Python. */
+/* f to that many decimals: correctly rounded, halves of a binary to even. */
+static double
+round_common(double f, int digits)
+{
+    char text[700];
+
+    if (digits < 0) {
+        double scale = pow(10, -digits);
+
+        return nearbyint(f / scale) * scale;
+    }
+    snprintf(text, sizeof(text), "%.*f", digits, f);
+    return strtod(text, NULL);
+}
+
+
+/* round(precision=0, method='common'); integers stay so when common. */
 static struct ax_value *
 filter_round(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
 {
@@ -337,41 +386,66 @@ filter_round(struct ax_jinja *j, struct ax_value *v, const struct ax_call *call)
     struct ax_value *method = ax_arg(call, 1, "method");
     struct ax_call none = {0};
     int64_t digits = 0;
+    bool up = method != NULL && method->kind == AX_V_STRING &&
+              ax_string_is(&method->u.s, "ceil");
+    bool down = method != NULL && method->kind == AX_V_STRING &&
+                ax_string_is(&method->u.s, "floor");
+    bool integer = v->kind == AX_V_INT || v->kind == AX_V_BOOL;
 
-    v = filter_float(j, v, &none);
-    if (v == NULL ||
-        (precision != NULL && !ax_jinja_integer(j, precision, &digits))) {
+    if (precision != NULL && !ax_jinja_integer(j, precision, &digits)) {
         return NULL;
     }
-    if (digits < -300 || digits > 300) {
+    if (!integer && v->kind != AX_V_FLOAT) {
+        return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
+                             "round needs a number, not '%s'",
+                             ax_jinja_type_name(v));
+    }
+    if (integer && !up && !down && digits >= 0) {
+        return filter_int(j, v, &none);
+    }
+    v = filter_float(j, v, &none);
+    if (v == NULL || digits < -300 || digits > 300) {
         return v;
     }
 
-    double scale = pow(10, (double)digits), f = v->u.f * scale;
+    double scale = pow(10, (double)digits), f = v->u.f;
 
-    if (method != NULL && method->kind == AX_V_STRING &&
-        ax_string_is(&method->u.s, "ceil")) {
-        f = ceil(f);
-    } else if (method != NULL && method->kind == AX_V_STRING &&
-               ax_string_is(&method->u.s, "floor")) {
-        f = floor(f);
-    } else {
-        f = nearbyint(f);
-    }
-    return ax_value_float(j->pool, f / scale);
+    f = up     ? ceil(f * scale) / scale
+        : down ? floor(f * scale) / scale
+               : round_common(f, (int)digits);
+    return integer && !up && !down ? ax_value_int(j->pool, (int64_t)f)
+                                   : ax_value_float(j->pool, f);
 }
 
 
+/* Runs of letters, digits and underscores, which \w+ finds in Python. */
 static struct ax_value *
 filter_wordcount(struct ax_jinja *j, struct ax_value *v,
                  const struct ax_call *call)
 {
-    struct ax_call none = {0};
-    struct ax_value *words = as_method(j, v, "split", &none);
+    struct ax_value *text = ax_jinja_string(j, v);
+    int64_t count = 0;
+    bool inside = false;
 
     (void)call;
-    return words != NULL ? ax_value_int(j->pool, (int64_t)words->u.list.n)
-                         : NULL;
+    if (text == NULL || !ax_jinja_charge(j, 1 + text->u.s.n / 4)) {
+        return NULL;
+    }
+    for (size_t at = 0; at < text->u.s.n;) {
+        uint32_t cp;
+
+        at += ax_utf8_next(text->u.s.p + at, text->u.s.n - at, &cp);
+        int category = utf8proc_category((utf8proc_int32_t)cp);
+        bool word = cp == '_' ||
+                    (category >= UTF8PROC_CATEGORY_LU &&
+                     category <= UTF8PROC_CATEGORY_LO) ||
+                    (category >= UTF8PROC_CATEGORY_ND &&
+                     category <= UTF8PROC_CATEGORY_NO);
+
+        count += word && !inside;
+        inside = word;
+    }
+    return ax_value_int(j->pool, count);
 }
 
 

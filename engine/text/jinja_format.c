@@ -311,7 +311,12 @@ ax_jinja_percent(struct ax_jinja *j, const struct ax_string *format,
             return NULL;
         }
     }
-    if (used < n_args && args->kind != AX_V_DICT) {
+
+    /* to Python all that can be subscribed may be a mapping of names */
+    bool mapping = args->kind == AX_V_DICT || args->kind == AX_V_LIST ||
+                   args->kind == AX_V_UNDEFINED;
+
+    if (used < n_args && !mapping) {
         return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
                              "not all arguments converted");
     }

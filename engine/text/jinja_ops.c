@@ -741,7 +741,9 @@ ax_jinja_slice(struct ax_jinja *j, struct ax_value *object,
         return fail_undefined(j, object);
     }
     if (!text && !is_sequence(object)) {
-        return ax_value_undefined(j->pool, "slice");
+        return ax_jinja_fail(j, AX_TEXT_BAD_OPERATION,
+                             "'%s' object cannot be sliced",
+                             ax_jinja_type_name(object));
     }
     if (step != NULL && step->kind != AX_V_NONE &&
         !ax_jinja_integer(j, step, &by)) {

@@ -80,6 +80,12 @@ x
 {{ d | dictsort }} {{ {'b': 1, 'A': 3, 'c': 2} | dictsort }} {{ {'b': 1, 'a': 3} | dictsort(by='value') }} {{ {'b': 1, 'a': 3} | dictsort(reverse=true) }}
 {{ d | items | list }} {{ nums | batch(2) | list }} {{ nums | batch(2, 0) | list }}
 {{ '42' | int }} {{ 'x' | int }} {{ 'x' | int(9) }} {{ '3.9' | int }} {{ 3.9 | int }} {{ 'ff' | int(base=16) }} {{ '1.5' | float }} {{ 'x' | float }} {{ -3 | abs }}
+{{ 2.5 is odd }} {{ 3.0 is odd }} {{ 2.5 is divisibleby 2 }} {{ 2.675 | round(2) }} {{ 7 | round }} {{ true | round }} {{ 'a_b-c d' | wordcount }} {{ 'x' % [1] }} {{ 1234.5 | round(-2) }}
+{{ missing | int }}
+{{ 'x' | round }}
+{{ nums | indent }}
+{{ n[1:] }}
+{{ 'ß (a-bC) <dE x\u00e9' | title }} {{ true | abs }}
 {{ 2.567 | round(2) }} {{ 2.5 | round }} {{ 3.5 | round }} {{ 2.1 | round(0, 'ceil') }} {{ 2.9 | round(method='floor') }}
 {{ n | string + 'x' }} {{ [1] | string }} {{ 'one two  three' | wordcount }} {{ html | escape }} {{ html | e }}
 {{ multi | indent }}|{{ multi | indent(2, true) }}|{{ multi | indent(2, blank=true) }}|{{ multi | indent('> ') }}|{{ '' | indent(2, true) }}
