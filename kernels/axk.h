@@ -14,7 +14,8 @@
  *    reference (a NaN is a NaN everywhere, its payload is not defined).
  *    axk_thread_init() must have run on the calling thread.
  *  - No allocation, no lock, no global state that changes after start.  Calls
- *    on disjoint output ranges may run at the same time on any threads.
+ *    on disjoint output ranges may run at the same time on any threads, which
+ *    need 160 KiB of stack (attention keeps a chunk of queries there).
  *
  * Life of a weight: axk_packed_bytes -> axk_pack_rows (panels in parallel)
  * -> matmul / axk_unpack_row.  Life of activations: act_bytes -> quantize
