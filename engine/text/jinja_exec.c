@@ -2,8 +2,8 @@
  * Execution of statements: output, branches, loops, assignments, macros.
  *
  * Scopes follow Jinja: `if` has none of its own; each turn of a loop, each
- * macro call and each `with` has one, and what is set there is gone behind
- * it.  A macro sees the scope it was defined in as it is when called.
+ * macro call, `with` and captured block has one, and what is set there is gone
+ * behind it.  A macro sees the scope it was defined in as it is when called.
  *
  * break and continue set j->flow; a block that sees it returns at once, up to
  * the loop that owns it.
@@ -188,6 +188,19 @@ run_turns(struct ax_jinja *j, const struct ax_node *node,
 
 
 static bool
+exec_scoped(struct ax_jinja *j, const struct ax_node *body)
+{
+    struct ax_scope *outer = j->scope;
+
+    j->scope = ax_scope_push(j, outer);
+    bool ok = j->scope != NULL && exec_block(j, body);
+
+    j->scope = outer;
+    return ok;
+}
+
+
+static bool
 exec_for(struct ax_jinja *j, const struct ax_node *node)
 {
     struct ax_value *over = ax_jinja_eval(j, node->b);
@@ -203,7 +216,7 @@ exec_for(struct ax_jinja *j, const struct ax_node *node)
 
     /* a copy of the list's head: the body may append to the list itself */
     struct ax_list items = over->u.list;
-    bool ok = items.n == 0 && node->d != NULL ? exec_block(j, node->d)
+    bool ok = items.n == 0 && node->d != NULL ? exec_scoped(j, node->d)
                                               : run_turns(j, node, &items);
     j->calls_left++;
     return ok;
@@ -359,14 +372,19 @@ exec_if(struct ax_jinja *j, const struct ax_node *node)
 }
 
 
-/* The body's text through the node's filters. */
+/* The body's text, names set in it being its own, through the filters. */
 static struct ax_value *
 exec_filtered(struct ax_jinja *j, const struct ax_node *filters,
               const struct ax_node *body)
 {
     struct ax_value *outer = j->captured;
-    struct ax_value *text = capture(j, body);
+    struct ax_scope *scope = j->scope;
 
+    j->scope = ax_scope_push(j, scope);
+
+    struct ax_value *text = j->scope != NULL ? capture(j, body) : NULL;
+
+    j->scope = scope;
     if (text == NULL) {
         return NULL;
     }

@@ -72,10 +72,39 @@ token_add(struct lexer *lx, enum ax_token_kind kind, const char *p, size_t n)
 }
 
 
-static bool
-is_space(char c)
+/* Bytes of the white space character at `at`, 0 if there is none. */
+static size_t
+space_at(const struct lexer *lx, size_t at)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    uint32_t cp;
+    size_t len = at < lx->n ? ax_utf8_next(lx->p + at, lx->n - at, &cp) : 0;
+
+    return len > 0 && ax_utf8_is_space(cp) ? len : 0;
+}
+
+
+/* Bytes of the one that ends at `at`, looking back no further than start. */
+static size_t
+space_before(const struct lexer *lx, size_t start, size_t at)
+{
+    for (size_t len = 1; len <= 3 && len <= at - start; len++) {
+        if (((uint8_t)lx->p[at - len] & 0xc0) != 0x80) {
+            return space_at(lx, at - len) == len ? len : 0;
+        }
+    }
+    return 0;
+}
+
+
+static size_t
+skip_space(const struct lexer *lx, size_t at)
+{
+    size_t len;
+
+    while ((len = space_at(lx, at)) > 0) {
+        at += len;
+    }
+    return at;
 }
 
 
@@ -146,18 +175,18 @@ copy_source(struct lexer *lx, const char *source, size_t n)
 static bool
 text_token(struct lexer *lx, size_t end, char sign, bool is_output)
 {
-    size_t start = lx->at, stop = end;
+    size_t start = lx->at, stop = end, len;
 
     if (sign == '-') {
-        while (stop > start && is_space(lx->p[stop - 1])) {
-            stop--;
+        while ((len = space_before(lx, start, stop)) > 0) {
+            stop -= len;
         }
     } else if (sign != '+' && !is_output) {
         size_t line = end;
 
-        while (line > start && lx->p[line - 1] != '\n' &&
-               is_space(lx->p[line - 1])) {
-            line--;
+        while ((len = space_before(lx, start, line)) > 0 &&
+               lx->p[line - 1] != '\n') {
+            line -= len;
         }
         if (line > start ? lx->p[line - 1] == '\n' : lx->line_start) {
             stop = line;
@@ -180,9 +209,7 @@ trim_after(struct lexer *lx, char sign, bool is_output)
     size_t to = lx->at;
 
     if (sign == '-') {
-        while (to < lx->n && is_space(lx->p[to])) {
-            to++;
-        }
+        to = skip_space(lx, to);
     } else if (sign != '+' && !is_output && to < lx->n && lx->p[to] == '\n') {
         to++;
     }
@@ -194,14 +221,18 @@ trim_after(struct lexer *lx, char sign, bool is_output)
 static bool
 comment(struct lexer *lx)
 {
-    const char *end = memmem(lx->p + lx->at + 2, lx->n - lx->at - 2, "#}", 2);
+    size_t begin = lx->at + 2;
+
+    begin += begin < lx->n && (lx->p[begin] == '-' || lx->p[begin] == '+');
+
+    const char *end = memmem(lx->p + begin, lx->n - begin, "#}", 2);
 
     if (end == NULL) {
         return fail(lx, AX_TEXT_BAD_SYNTAX, "missing end of comment");
     }
 
     size_t at = (size_t)(end - lx->p);
-    char sign = at > lx->at + 2 ? lx->p[at - 1] : 0;
+    char sign = at > begin ? lx->p[at - 1] : 0;
 
     advance(lx, at + 2);
     trim_after(lx, sign, false);
@@ -489,9 +520,7 @@ tag(struct lexer *lx, bool is_output)
     size_t depth = 0;
 
     for (;;) {
-        while (lx->at < lx->n && is_space(lx->p[lx->at])) {
-            advance(lx, lx->at + 1);
-        }
+        advance(lx, skip_space(lx, lx->at));
         if (lx->at == lx->n) {
             return fail(lx, AX_TEXT_BAD_SYNTAX, "missing '%s'", close);
         }
@@ -528,16 +557,12 @@ simple_tag(const struct lexer *lx, size_t at, const char *name, char *left,
     if (at < lx->n && (lx->p[at] == '-' || lx->p[at] == '+')) {
         *left = lx->p[at++];
     }
-    while (at < lx->n && is_space(lx->p[at])) {
-        at++;
-    }
+    at = skip_space(lx, at);
     if (!starts(lx, at, name)) {
         return 0;
     }
     at += strlen(name);
-    while (at < lx->n && is_space(lx->p[at])) {
-        at++;
-    }
+    at = skip_space(lx, at);
     if (at < lx->n && (lx->p[at] == '-' || lx->p[at] == '+')) {
         *right = lx->p[at++];
     }
@@ -572,9 +597,10 @@ block(struct lexer *lx)
     char left, right;
     size_t raw_end = simple_tag(lx, lx->at, "raw", &left, &right);
 
-    if (raw_end != 0) {
+    /* unlike other blocks it keeps the newline behind it */
+    if (raw_end != 0 && right != '+') {
         advance(lx, raw_end);
-        trim_after(lx, right, false);
+        trim_after(lx, right, true);
         return raw_text(lx);
     }
     if (token_add(lx, AX_T_BLOCK_BEGIN, "{%", 2) == NULL) {

@@ -30,21 +30,10 @@ string_arg(struct ax_jinja *j, const struct ax_call *call, uint32_t i,
 
 /* ---- strings: strip, case, replace ------------------------------------- */
 
-/* What Python's str.isspace() says. */
-static bool
-is_space(uint32_t cp)
-{
-    return cp == ' ' || (cp >= 9 && cp <= 13) || (cp >= 0x1c && cp <= 0x1f) ||
-           cp == 0x85 || cp == 0xa0 || cp == 0x1680 ||
-           (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-           cp == 0x202f || cp == 0x205f || cp == 0x3000;
-}
-
-
 static bool
 in_set(const struct ax_string *chars, const char *p, size_t len, uint32_t cp)
 {
-    return chars == NULL ? is_space(cp)
+    return chars == NULL ? ax_utf8_is_space(cp)
                          : ax_string_find(chars, p, len, 0) != SIZE_MAX;
 }
 
@@ -312,7 +301,7 @@ split_space(struct ax_jinja *j, const struct ax_string *s, int64_t most)
         while (end < s->n) {
             size_t len = ax_utf8_next(s->p + end, s->n - end, &cp);
 
-            if (is_space(cp)) {
+            if (ax_utf8_is_space(cp)) {
                 break;
             }
             end += len;
@@ -672,7 +661,7 @@ all_are(struct ax_jinja *j, const struct ax_string *s, char kind)
             all = alpha || digit;
             break;
         case 's':
-            all = is_space(cp);
+            all = ax_utf8_is_space(cp);
             break;
         case 'u':
             all = category != UTF8PROC_CATEGORY_LL;

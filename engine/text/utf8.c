@@ -143,6 +143,16 @@ ax_utf8_valid(const char *p, size_t n)
 }
 
 
+bool
+ax_utf8_is_space(uint32_t cp)
+{
+    return cp == ' ' || (cp >= 9 && cp <= 13) || (cp >= 0x1c && cp <= 0x1f) ||
+           cp == 0x85 || cp == 0xa0 || cp == 0x1680 ||
+           (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202f || cp == 0x205f || cp == 0x3000;
+}
+
+
 size_t
 ax_utf8_count(const char *p, size_t n)
 {

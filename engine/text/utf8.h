@@ -37,6 +37,9 @@ size_t ax_utf8_next(const char *p, size_t n, uint32_t *cp);
 
 bool ax_utf8_valid(const char *p, size_t n);
 
+/* White space as Python's str.isspace() and its \s have it. */
+bool ax_utf8_is_space(uint32_t cp);
+
 /* Code points in valid text. */
 size_t ax_utf8_count(const char *p, size_t n);
 

@@ -53,6 +53,7 @@ SOURCE = r"""
 {% macro m() %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, a=3) }}
 {% set g = 1 %}{% macro m() %}{{ g }}{{ n }}{% endmacro %}{% set g = 2 %}{{ m() }}
 {% with a = 1, b = 2 %}{{ a }}{{ b }}{% endwith %}{{ a }}
+{% set a %}{% set inside = 1 %}{{ inside }}{% endset %}{{ a }}{{ inside }}|
 {% filter upper %}text {{ s }}{% endfilter %}
 {% raw %}{{ not }} {% evaluated %}{% endraw %}
 {# comment #}a{#- strip -#} b
@@ -161,4 +162,6 @@ TEMPLATES = split_templates(SOURCE)
 TEMPLATES += [template + "\n" for template in (
     "a\r\nb\rc", "{% if yes %}\nx\n{% endif %}\n\n", "{{ n }}\n",
     "x  \n  {#- c #}\n  y", "{{ n }}  \n  {%- set q = 1 %}\n  z",
+    "%{#-#} x{#- c -#}\u2028y\u00a0{{- n -}}\u3000", "{% raw %}\n {{ x }}\n"
+    " {% endraw %}\n|", "\u00a0 {%- raw -%} \n{% {%- endraw -%} \nz",
     "\t {% if yes %}\n\t{{ n }}\n\t {% endif %} tail")]
