@@ -46,6 +46,9 @@ suite()
 start=$(date +%s)
 must deps
 must model
+if [ "${AXION_GEMMA:-0}" = 1 ]; then
+    must model-gemma
+fi
 must all "$jobs"
 suite test-style
 suite test-unit "$jobs"

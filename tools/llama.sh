@@ -17,4 +17,4 @@ echo "llama: building $package into $venv (some minutes)"
 CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_CURL=OFF" \
 CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) \
     "$venv/bin/pip" install -q --disable-pip-version-check \
-    --no-binary llama-cpp-python "$package"
+    --no-binary llama-cpp-python "$package" gguf==0.19.0

@@ -1,7 +1,7 @@
 # The targets a user types.  Recipes live in tools/*.sh, so that they can be
 # read and run alone.
 
-.PHONY: help deps model all demo check test-style test-unit test-ring \
+.PHONY: help deps model model-gemma all demo check test-style test-unit test-ring \
         test-kernels test-nginx test-e2e asan ubsan tsan asan-ubsan \
         sanitized fuzz fuzzers bench install clean test-package
 
@@ -29,6 +29,9 @@ deps: ## install missing Debian packages and the test tools' .venv
 model: ## fetch SmolLM2-135M-Instruct (93 MB) into models/
 	@tools/model.sh
 
+model-gemma: ## fetch Gemma 3 270M (238 MB, its own licence), for tests alone
+	@tools/model.sh gemma
+
 all: $(PROGRAMS) ## build axiond, axion and the nginx module into build/
 
 demo: ## a real model behind a real nginx, streamed by curl (KEEP=1 stays up)
@@ -37,6 +40,7 @@ demo: ## a real model behind a real nginx, streamed by curl (KEEP=1 stays up)
 	@$(MAKE) -j$$(nproc) all
 	@tools/demo.sh
 
+# AXION_GEMMA=1 make check fetches Gemma too; without it its tests are skipped.
 check: ## everything: deps, model, build, all suites, one summary line
 	@MAKE='$(MAKE)' tools/check.sh
 
