@@ -10,6 +10,14 @@ $(GOLDEN_TESTS): %: %.o $(BUILD)/libaxion_golden.a $(BUILD)/libaxion_tiny.a \
                  $(MODEL_LIBS)
 $(GOLDEN_TESTS): LDLIBS = -lcmocka -lm
 
+# Blocks alone, no model.
+DEQUANTIZE_TEST := $(BUILD)/tests/golden/test_dequantize
+UNIT_TESTS      += $(DEQUANTIZE_TEST)
+
+$(DEQUANTIZE_TEST): $(BUILD)/tests/golden/test_dequantize.o \
+                    $(BUILD)/libaxion_kernels.a
+$(DEQUANTIZE_TEST): LDLIBS = -lcmocka
+
 # The real model's weights as F32, for test_model_goldens (540 MB).
 SMOLLM2     := models/SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM2_F32 := $(BUILD)/smollm2-f32.gguf
