@@ -108,6 +108,8 @@ def tiny_prompts():
 
 
 class Oracle:
+    add_bos = False
+
     def __init__(self, path, n_ctx, kv):
         self.model = llama_cpp.Llama(
             path, n_ctx=n_ctx, n_batch=512, n_threads=1, n_threads_batch=1,
@@ -115,15 +117,15 @@ class Oracle:
             type_k=kv, type_v=kv)
 
     def tokenize(self, text, tokens_max):
-        tokens = self.model.tokenize(text.encode(), add_bos=False,
+        tokens = self.model.tokenize(text.encode(), add_bos=self.add_bos,
                                      special=True)
         return tokens[:tokens_max]
 
-    def log_probs(self, tokens):
-        """[n_tokens, n_vocab] f64, of the token after each position."""
+    def log_probs(self, tokens, positions):
+        """[n_positions, n_vocab] f64, of the token after each position."""
         self.model.reset()
         self.model.eval(tokens)
-        return log_softmax(self.model.scores[:len(tokens)])
+        return log_softmax(self.model.scores[positions])
 
     def greedy(self, tokens):
         """The continuation while every step's choice is beyond doubt."""
@@ -163,21 +165,22 @@ def pack_position(position, log_probs, n_top):
 
 
 def pack_prompt(oracle, tokens, n_top, positions_max):
-    log_probs = oracle.log_probs(tokens)
     positions = chosen_positions(len(tokens), positions_max)
+    log_probs = oracle.log_probs(tokens, positions)
     greedy = oracle.greedy(tokens)
     parts = [struct.pack("<I", len(tokens)),
              np.array(tokens, dtype="<u4").tobytes(),
              struct.pack("<I", len(greedy)),
              np.array(greedy, dtype="<u4").tobytes(),
              struct.pack("<I", len(positions))]
-    parts += [pack_position(p, log_probs[p], n_top) for p in positions]
+    parts += [pack_position(p, row, n_top)
+              for p, row in zip(positions, log_probs)]
     return b"".join(parts), len(greedy)
 
 
 def write_golden(out, path, prompts, n_ctx, n_top, positions_max,
-                 kv=llama_cpp.GGML_TYPE_F16):
-    oracle = Oracle(path, n_ctx, kv)
+                 kv=llama_cpp.GGML_TYPE_F16, oracle_class=Oracle):
+    oracle = oracle_class(path, n_ctx, kv)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     name = f"llama-cpp-python {VERSION}".encode().ljust(32, b"\0")
@@ -195,21 +198,23 @@ def write_golden(out, path, prompts, n_ctx, n_top, positions_max,
           f"greedy {greedy}", flush=True)
 
 
-def print_own_noise(quantized, exact):
-    """llama.cpp's Q4_1 beside its own F32 on the same weights."""
-    a = Oracle(quantized, 1088, llama_cpp.GGML_TYPE_F16)
-    b = Oracle(exact, 1088, llama_cpp.GGML_TYPE_F32)
+def print_own_noise(quantized, exact, prompts, positions_max,
+                    oracle_class=Oracle):
+    """llama.cpp on a quantized file beside its own F32 on the same weights."""
+    a = oracle_class(quantized, 1088, llama_cpp.GGML_TYPE_F16)
+    b = oracle_class(exact, 1088, llama_cpp.GGML_TYPE_F32)
     divergences, decided, same = [], 0, 0
-    for text, tokens_max in smollm2_prompts():
+    for text, tokens_max in prompts:
         tokens = a.tokenize(text, tokens_max)
-        rows = chosen_positions(len(tokens), 24)
-        p, q = b.log_probs(tokens)[rows], a.log_probs(tokens)[rows]
+        positions = chosen_positions(len(tokens), positions_max)
+        p = b.log_probs(tokens, positions)
+        q = a.log_probs(tokens, positions)
         divergences += list((np.exp(p) * (p - q)).sum(axis=1))
         top = np.sort(p, axis=1)
         sure = top[:, -1] - top[:, -2] > MARGIN
         decided += int(sure.sum())
         same += int((p.argmax(axis=1) == q.argmax(axis=1))[sure].sum())
-    print(f"llama.cpp's Q4_1 against its F32: mean KL "
+    print(f"llama.cpp's {quantized} against its F32: mean KL "
           f"{np.mean(divergences):.2e} nat, same first token at {same} of "
           f"{decided} decided positions")
 
@@ -247,7 +252,7 @@ def main():
             write_golden(f"{args.out}/smollm2-f32.golden", exact,
                          smollm2_prompts(), 1088, 40, 24,
                          llama_cpp.GGML_TYPE_F32)
-            print_own_noise(args.model, exact)
+            print_own_noise(args.model, exact, smollm2_prompts(), 24)
 
 
 if __name__ == "__main__":

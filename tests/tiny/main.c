@@ -4,7 +4,7 @@
  *   tiny-model --list                   the names that goldens cover
  *   tiny-model --variant NAME OUT
  *   tiny-model [--family llama|qwen2|qwen3|gemma3]
- *              [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]
+ *              [--format f32|f16|bf16|q4_0|...|mxfp4] [--gguf-version 2|3]
  *              [--layers N] [--embd N] [--heads N] [--kv-heads N] [--ff N]
  *              [--ctx N] [--seed N] [--tied] [--rope-factors] OUT
  */
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/tiny/tiny_blocks.h"
 #include "tests/tiny/tiny_model.h"
 
 static const struct option long_options[] = {
@@ -40,7 +41,7 @@ usage(void)
 {
     fprintf(stderr, "usage: tiny-model --list | --variant NAME OUT |"
                     " [--family llama|qwen2|qwen3|gemma3]"
-                    " [--format f32|f16|q4_0|q4_1|q8_0] [--gguf-version 2|3]"
+                    " [--format f32|f16|bf16|q4_0|...|mxfp4] [--gguf-version 2|3]"
                     " [--layers N] [--embd N] [--heads N] [--kv-heads N]"
                     " [--ff N] [--ctx N] [--seed N] [--tied]"
                     " [--rope-factors] OUT\n");
@@ -75,13 +76,26 @@ place_of_name(const char *name, const char *const *names, int n)
 }
 
 
+/* TINY_FORMATS where there is none of that name. */
+static enum tiny_format
+format_of_name(const char *name)
+{
+    int i;
+
+    for (i = 0; i < TINY_FORMATS; i++) {
+        if (strcmp(name, tiny_block_formats[i].name) == 0) {
+            break;
+        }
+    }
+    return (enum tiny_format)i;
+}
+
+
 int
 main(int argc, char **argv)
 {
     static const char *const families[] = {"llama", "qwen2", "qwen3",
                                            "gemma3"};
-    static const char *const formats[] = {"f32", "f16", "q4_0", "q4_1",
-                                          "q8_0"};
     struct tiny_options options = {0};
     int option, place;
 
@@ -107,11 +121,10 @@ main(int argc, char **argv)
             options.family = (enum tiny_family)place;
             break;
         case 'f':
-            place = place_of_name(optarg, formats, 5);
-            if (place < 0) {
+            options.format = format_of_name(optarg);
+            if (options.format == TINY_FORMATS) {
                 return usage();
             }
-            options.format = (enum tiny_format)place;
             break;
         case 'g':
             options.gguf_version = number;

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/tiny/tiny_blocks.h"
 #include "tests/tiny/tiny_vocab.h"
 
 enum gguf_type {
@@ -29,16 +30,6 @@ enum gguf_type {
     GGUF_ARRAY = 9,
 };
 
-/* ggml's numbers of tensor types. */
-enum ggml_type {
-    GGML_F32 = 0,
-    GGML_F16 = 1,
-    GGML_Q4_0 = 2,
-    GGML_Q4_1 = 3,
-    GGML_Q8_0 = 8,
-};
-
-#define BLOCK 32
 #define ALIGNMENT 32
 #define TENSORS_MAX (3 + 13 * 64)
 
@@ -46,7 +37,7 @@ struct tensor {
     char name[40];
     uint32_t n_dims;
     uint64_t shape[2]; /* [n_in, n_out]: n_in is contiguous */
-    enum ggml_type type;
+    enum tiny_format format;
     uint32_t gain_256; /* spread of a row's output, in 1/256; 0 for vectors */
     uint64_t offset;
 };
@@ -59,6 +50,9 @@ struct builder {
     struct tensor tensors[TENSORS_MAX];
     uint32_t n_tensors;
 };
+
+/* Formats with blocks of 256 need rows of that. */
+#define K_SIZES .n_embd = 256, .n_ff = 256
 
 const struct tiny_variant tiny_variants[] = {
     {"f32", {.format = TINY_F32, .seed = 11}},
@@ -90,6 +84,17 @@ const struct tiny_variant tiny_variants[] = {
       .n_ff = 96,
       .window = 40,
       .tied = true}},
+    {"bf16", {.format = TINY_BF16, .seed = 31}},
+    {"q5_0", {.format = TINY_Q5_0, .seed = 32}},
+    {"q5_1", {.format = TINY_Q5_1, .seed = 33}},
+    {"iq4_nl", {.format = TINY_IQ4_NL, .seed = 34}},
+    {"mxfp4", {.format = TINY_MXFP4, .seed = 35}},
+    {"q2_k", {.format = TINY_Q2_K, .seed = 36, K_SIZES}},
+    {"q3_k", {.format = TINY_Q3_K, .seed = 37, K_SIZES}},
+    {"q4_k", {.format = TINY_Q4_K, .seed = 38, K_SIZES}},
+    {"q5_k", {.format = TINY_Q5_K, .seed = 39, K_SIZES}},
+    {"q6_k", {.format = TINY_Q6_K, .seed = 40, K_SIZES}},
+    {"iq4_xs", {.format = TINY_IQ4_XS, .seed = 41, K_SIZES}},
     {NULL, {0}},
 };
 
@@ -155,34 +160,6 @@ float_of_bits(uint32_t bits)
 
     memcpy(&f, &bits, sizeof(f));
     return f;
-}
-
-
-/* To binary16, round to nearest even; small values become subnormal. */
-static uint16_t
-half_of_float(float f)
-{
-    uint32_t bits, mantissa, kept, rest, half;
-    int32_t exponent, shift;
-    uint16_t sign;
-
-    memcpy(&bits, &f, sizeof(bits));
-    sign = (uint16_t)(bits >> 16 & 0x8000);
-    exponent = (int32_t)(bits >> 23 & 0xff) - 127;
-    assert(exponent < 15);
-    if (exponent < -25) {
-        return sign;
-    }
-    mantissa = (bits & 0x7fffff) | 0x800000;
-    shift = exponent < -14 ? 13 + (-14 - exponent) : 13;
-    kept = mantissa >> shift;
-    rest = mantissa & (((uint32_t)1 << shift) - 1);
-    half = (uint32_t)1 << (shift - 1);
-    kept += rest > half || (rest == half && (kept & 1));
-    if (exponent >= -14) {
-        kept += (uint32_t)(exponent + 14) << 10;
-    }
-    return (uint16_t)(sign | kept);
 }
 
 
@@ -424,54 +401,18 @@ put_metadata(struct builder *b, const struct tiny_options *o)
 }
 
 
-static enum ggml_type
-type_of_format(enum tiny_format format)
-{
-    switch (format) {
-    case TINY_F32:
-        return GGML_F32;
-    case TINY_F16:
-        return GGML_F16;
-    case TINY_Q4_0:
-        return GGML_Q4_0;
-    case TINY_Q4_1:
-        return GGML_Q4_1;
-    case TINY_Q8_0:
-        break;
-    }
-    return GGML_Q8_0;
-}
-
-
-static uint64_t
-row_bytes(enum ggml_type type, uint64_t n)
-{
-    switch (type) {
-    case GGML_F32:
-        return n * 4;
-    case GGML_F16:
-        return n * 2;
-    case GGML_Q4_0:
-        return n / BLOCK * 18;
-    case GGML_Q4_1:
-        return n / BLOCK * 20;
-    case GGML_Q8_0:
-        break;
-    }
-    return n / BLOCK * 34;
-}
-
-
 static uint64_t
 tensor_bytes(const struct tensor *t)
 {
-    return row_bytes(t->type, t->shape[0]) * t->shape[1];
+    const struct tiny_block_format *f = &tiny_block_formats[t->format];
+
+    return t->shape[0] / f->values * f->bytes * t->shape[1];
 }
 
 
 static void
 add_tensor(struct builder *b, const char *name, uint64_t n_in, uint64_t n_out,
-           enum ggml_type type, uint32_t gain_256)
+           enum tiny_format format, uint32_t gain_256)
 {
     struct tensor *t;
 
@@ -481,20 +422,20 @@ add_tensor(struct builder *b, const char *name, uint64_t n_in, uint64_t n_out,
     t->n_dims = gain_256 == 0 ? 1 : 2;
     t->shape[0] = n_in;
     t->shape[1] = n_out;
-    t->type = type;
+    t->format = format;
     t->gain_256 = gain_256;
 }
 
 
 static void
 add_layer_tensor(struct builder *b, uint32_t layer, const char *what,
-                 uint64_t n_in, uint64_t n_out, enum ggml_type type,
+                 uint64_t n_in, uint64_t n_out, enum tiny_format format,
                  uint32_t gain_256)
 {
     char name[40];
 
     snprintf(name, sizeof(name), "blk.%u.%s.weight", (unsigned)layer, what);
-    add_tensor(b, name, n_in, n_out, type, gain_256);
+    add_tensor(b, name, n_in, n_out, format, gain_256);
 }
 
 
@@ -505,7 +446,7 @@ add_layer_vector(struct builder *b, uint32_t layer, const char *what,
     char name[40];
 
     snprintf(name, sizeof(name), "blk.%u.%s", (unsigned)layer, what);
-    add_tensor(b, name, n, 1, GGML_F32, 0);
+    add_tensor(b, name, n, 1, TINY_F32, 0);
 }
 
 
@@ -535,30 +476,30 @@ add_family_vectors(struct builder *b, const struct tiny_options *o,
 static void
 add_tensors(struct builder *b, const struct tiny_options *o)
 {
-    enum ggml_type type = type_of_format(o->format);
+    enum tiny_format format = o->format;
     uint64_t n = o->n_embd, ff = o->n_ff;
     uint64_t head = n / o->n_head, n_kv = head * o->n_head_kv;
     uint32_t i;
 
-    add_tensor(b, "token_embd.weight", n, TINY_N_VOCAB, type, 512);
+    add_tensor(b, "token_embd.weight", n, TINY_N_VOCAB, format, 512);
     if (o->rope_factors) {
-        add_tensor(b, "rope_freqs.weight", head / 2, 1, GGML_F32, 0);
+        add_tensor(b, "rope_freqs.weight", head / 2, 1, TINY_F32, 0);
     }
     for (i = 0; i < o->n_layer; i++) {
-        add_layer_tensor(b, i, "attn_norm", n, 1, GGML_F32, 0);
-        add_layer_tensor(b, i, "attn_q", n, n, type, 384);
-        add_layer_tensor(b, i, "attn_k", n, n_kv, type, 384);
-        add_layer_tensor(b, i, "attn_v", n, n_kv, type, 256);
-        add_layer_tensor(b, i, "attn_output", n, n, type, 256);
-        add_layer_tensor(b, i, "ffn_norm", n, 1, GGML_F32, 0);
-        add_layer_tensor(b, i, "ffn_gate", n, ff, type, 256);
-        add_layer_tensor(b, i, "ffn_up", n, ff, type, 256);
-        add_layer_tensor(b, i, "ffn_down", ff, n, type, 384);
+        add_layer_tensor(b, i, "attn_norm", n, 1, TINY_F32, 0);
+        add_layer_tensor(b, i, "attn_q", n, n, format, 384);
+        add_layer_tensor(b, i, "attn_k", n, n_kv, format, 384);
+        add_layer_tensor(b, i, "attn_v", n, n_kv, format, 256);
+        add_layer_tensor(b, i, "attn_output", n, n, format, 256);
+        add_layer_tensor(b, i, "ffn_norm", n, 1, TINY_F32, 0);
+        add_layer_tensor(b, i, "ffn_gate", n, ff, format, 256);
+        add_layer_tensor(b, i, "ffn_up", n, ff, format, 256);
+        add_layer_tensor(b, i, "ffn_down", ff, n, format, 384);
         add_family_vectors(b, o, i);
     }
-    add_tensor(b, "output_norm.weight", n, 1, GGML_F32, 0);
+    add_tensor(b, "output_norm.weight", n, 1, TINY_F32, 0);
     if (!o->tied) {
-        add_tensor(b, "output.weight", n, TINY_N_VOCAB, type, 512);
+        add_tensor(b, "output.weight", n, TINY_N_VOCAB, format, 512);
     }
 }
 
@@ -578,7 +519,7 @@ put_tensor_table(struct builder *b)
         for (d = 0; d < t->n_dims; d++) {
             put_u64(b, t->shape[d]);
         }
-        put_u32(b, t->type);
+        put_u32(b, tiny_block_formats[t->format].ggml_type);
         put_u64(b, offset);
         offset += tensor_bytes(t);
         offset += (ALIGNMENT - offset % ALIGNMENT) % ALIGNMENT;
@@ -618,60 +559,58 @@ put_vector(struct builder *b, const struct tensor *t)
 }
 
 
-/* One block of 32 weights in [-a, a]. */
+/* One block of weights in about [-a, a]. */
 static void
-put_block(struct builder *b, enum ggml_type type, float a)
+put_block(struct builder *b, const struct tiny_block_format *format, float a)
 {
-    uint8_t levels[BLOCK];
+    uint8_t block[TINY_BLOCK_BYTES_MAX];
     uint64_t r = random_u64(b);
-    uint32_t i, n = type == GGML_Q8_0 ? BLOCK : BLOCK / 2;
     /* blocks differ in scale by up to a quarter */
     float scale = a * (float)(192 + (r >> 58)) / 256;
+    uint32_t i;
 
-    switch (type) {
-    case GGML_Q4_0:
-        put_u16(b, half_of_float(scale / 8));
-        break;
-    case GGML_Q4_1:
-        put_u16(b, half_of_float(scale / 8));
-        put_u16(b, half_of_float(-scale * (float)(224 + (r & 63)) / 256));
-        break;
-    default:
-        put_u16(b, half_of_float(scale / 128));
-        break;
+    assert(format->bytes <= sizeof(block));
+    for (i = format->lead; i < format->bytes; i++) {
+        block[i] = (uint8_t)(random_u64(b) >> 56);
     }
-    for (i = 0; i < n; i++) {
-        levels[i] = (uint8_t)(random_u64(b) >> 56);
-        if (type == GGML_Q8_0 && levels[i] == 0x80) {
-            levels[i] = 0x81; /* ggml's quantizer gives -127..127 */
-        }
-    }
-    put(b, levels, n);
+    format->finish(block, scale, r);
+    put(b, block, format->bytes);
+}
+
+
+/* f32 cut to its upper half: bfloat16, towards zero. */
+static uint16_t
+bfloat16(float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof(bits));
+    return (uint16_t)(bits >> 16);
 }
 
 
 static void
 put_matrix(struct builder *b, const struct tensor *t)
 {
+    const struct tiny_block_format *format = &tiny_block_formats[t->format];
     float a = amplitude(t);
-    uint64_t n = t->shape[0] * t->shape[1], i;
+    uint64_t n = t->shape[0] * t->shape[1] / format->values, i;
 
-    switch (t->type) {
-    case GGML_F32:
-        for (i = 0; i < n; i++) {
+    for (i = 0; i < n; i++) {
+        switch (t->format) {
+        case TINY_F32:
             put_f32(b, random_unit(b) * a);
+            break;
+        case TINY_F16:
+            put_u16(b, tiny_half(random_unit(b) * a));
+            break;
+        case TINY_BF16:
+            put_u16(b, bfloat16(random_unit(b) * a));
+            break;
+        default:
+            put_block(b, format, a);
+            break;
         }
-        break;
-    case GGML_F16:
-        for (i = 0; i < n; i++) {
-            put_u16(b, half_of_float(random_unit(b) * a));
-        }
-        break;
-    default:
-        for (i = 0; i < n / BLOCK; i++) {
-            put_block(b, t->type, a);
-        }
-        break;
     }
 }
 
@@ -679,6 +618,12 @@ put_matrix(struct builder *b, const struct tensor *t)
 static bool
 options_resolve(struct tiny_options *o)
 {
+    uint32_t block;
+
+    if (o->format >= TINY_FORMATS) {
+        return false;
+    }
+    block = tiny_block_formats[o->format].values;
     o->gguf_version = o->gguf_version == 0 ? 3 : o->gguf_version;
     o->n_layer = o->n_layer == 0 ? 2 : o->n_layer;
     o->n_embd = o->n_embd == 0 ? 128 : o->n_embd;
@@ -690,7 +635,7 @@ options_resolve(struct tiny_options *o)
     o->window = o->window == 0 ? 24 : o->window;
     return o->gguf_version >= 2 && o->gguf_version <= 3 &&
            o->n_layer <= 64 && o->n_embd <= 4096 && o->n_ff <= 16384 &&
-           o->n_embd % BLOCK == 0 && o->n_ff % BLOCK == 0 &&
+           o->n_embd % block == 0 && o->n_ff % block == 0 &&
            o->n_embd % o->n_head == 0 && o->n_head % o->n_head_kv == 0 &&
            o->n_embd / o->n_head % 2 == 0;
 }

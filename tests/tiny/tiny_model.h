@@ -28,6 +28,18 @@ enum tiny_format {
     TINY_Q4_0,
     TINY_Q4_1,
     TINY_Q8_0,
+    TINY_BF16,
+    TINY_Q5_0,
+    TINY_Q5_1,
+    TINY_Q2_K,
+    TINY_Q3_K,
+    TINY_Q4_K,
+    TINY_Q5_K,
+    TINY_Q6_K,
+    TINY_IQ4_NL,
+    TINY_IQ4_XS,
+    TINY_MXFP4,
+    TINY_FORMATS
 };
 
 enum tiny_family {
@@ -50,10 +62,10 @@ struct tiny_options {
     enum tiny_format format;  /* of every matrix; norms are F32 */
     uint32_t gguf_version;    /* 2 or 3 [3] */
     uint32_t n_layer;         /* [2] */
-    uint32_t n_embd;          /* multiple of 32 * n_head / n_head_kv [128] */
+    uint32_t n_embd;          /* multiple of the format's block [128] */
     uint32_t n_head;          /* [4] */
     uint32_t n_head_kv;       /* [2] */
-    uint32_t n_ff;            /* multiple of 32 [192] */
+    uint32_t n_ff;            /* multiple of the format's block [192] */
     uint32_t n_ctx;           /* context_length [1024] */
     uint64_t seed;            /* of the weights [1] */
     bool tied;                /* no output.weight */
