@@ -386,13 +386,22 @@ ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
 void
 ngx_http_axion_engine_lost(ngx_http_axion_engine_t *engine, int error)
 {
+    ngx_uint_t             level;
+    const char            *what;
     ngx_queue_t           *q;
     ngx_connection_t      *c;
     ngx_http_axion_ctx_t  *ctx;
 
-    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                  "axion: lost engine \"%V\": %s%s%s", &engine->name,
-                  axion_error_info(error)->text,
+    level = NGX_LOG_ERR;
+    what = axion_error_info(error)->text;
+
+    if (error == AXION_ERR_ENGINE_LOST && ngx_queue_empty(&engine->streams)) {
+        level = NGX_LOG_NOTICE;
+        what = "it closed the idle channel";
+    }
+
+    ngx_log_error(level, ngx_cycle->log, 0,
+                  "axion: lost engine \"%V\": %s%s%s", &engine->name, what,
                   axion_client_why(engine->client)[0] ? ": " : "",
                   axion_client_why(engine->client));
 
