@@ -22,7 +22,6 @@ static int ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
 static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
-static void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
 
 
@@ -224,8 +223,11 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 }
 
 
-/* `waits_for` is the error that the client gets if it waits in vain. */
-static void
+/*
+ * `waits_for` is the error that the client gets if it waits in vain.  The
+ * time runs from the first wait, until a lost engine gives it anew.
+ */
+void
 ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
 {
     ctx->waits_for = waits_for;
@@ -237,6 +239,7 @@ ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
         break;
 
     case AXION_ERR_ENGINE_LOADING:
+    case AXION_ERR_ENGINE_DRAINING:
         ctx->poll = NGX_HTTP_AXION_POLL_READY;
         break;
 
@@ -245,8 +248,10 @@ ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
         break;
     }
 
-    if (ctx->state != NGX_HTTP_AXION_WAITING) {
-        ctx->state = NGX_HTTP_AXION_WAITING;
+    ctx->state = NGX_HTTP_AXION_WAITING;
+
+    if (!ctx->waited) {
+        ctx->waited = 1;
         ctx->deadline = ngx_current_msec + ctx->conf->connect_timeout;
     }
 
@@ -440,6 +445,7 @@ ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error)
         /* another engine may be there, else it waits */
 
         ctx->state = NGX_HTTP_AXION_READING;
+        ctx->waited = 0;
         ngx_http_axion_dispatch(ctx);
         return;
     }

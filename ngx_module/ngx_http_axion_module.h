@@ -203,6 +203,7 @@ struct ngx_http_axion_ctx_s {
     unsigned                     linked:1;   /* waiting, or with an engine */
     unsigned                     queued:1;   /* in main->dirty */
     unsigned                     retry:1;    /* refused, may be sent again */
+    unsigned                     waited:1;   /* `deadline` is set */
     unsigned                     active:1;   /* counted as a live stream */
     unsigned                     paused:1;
     unsigned                     begun:1;    /* first chunk is written */
@@ -268,6 +269,7 @@ ngx_int_t ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine);
 void ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_dispatch_waiting(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_engine_lost(ngx_http_axion_engine_t *engine, int error);
+void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for);
 void ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_unlink(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx);

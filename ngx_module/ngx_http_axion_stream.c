@@ -139,14 +139,13 @@ ngx_http_axion_event_end(ngx_http_axion_ctx_t *ctx)
 
 
 /*
- * An engine that loads or drains will be ready, or another one is: as long
- * as nothing was accepted the request can wait for that.
+ * An engine that loads or drains will be ready, or another one is: the
+ * request waits for that as if the board had said so, which lags a little.
  */
 static ngx_uint_t
 ngx_http_axion_event_retry(ngx_http_axion_ctx_t *ctx, int error)
 {
     if (ctx->state != NGX_HTTP_AXION_SUBMITTED
-        || ctx->tries >= NGX_HTTP_AXION_TRIES_MAX
         || (error != AXION_ERR_ENGINE_LOADING
             && error != AXION_ERR_ENGINE_DRAINING))
     {
@@ -155,7 +154,9 @@ ngx_http_axion_event_retry(ngx_http_axion_ctx_t *ctx, int error)
 
     ctx->state = NGX_HTTP_AXION_READING;
     ctx->stream = 0;
+    ctx->tries--;
     ctx->retry = 1;
+    ctx->waits_for = error;
 
     ngx_http_axion_unlink(ctx);
     ngx_http_axion_mark_dirty(ctx);
@@ -203,7 +204,7 @@ ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx)
 {
     if (ctx->retry) {
         ctx->retry = 0;
-        ngx_http_axion_dispatch(ctx);
+        ngx_http_axion_wait(ctx, ctx->waits_for);
         return;
     }
 

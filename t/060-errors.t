@@ -210,3 +210,16 @@ GET /v1/models
 --- error_code: 403
 --- response_body
 sorry
+
+
+
+=== TEST 17: an engine that goes on saying that it loads
+--- config
+    location /v1/ { axion_pass llm; axion_timeout connect=150ms; }
+--- request
+POST /v1/completions
+{"model":"echo","prompt":"!error=ENGINE_LOADING abcd","stream":true}
+--- error_code: 503
+--- response_headers_like
+Retry-After: \d+
+--- response_body_like: "code":"model_loading"
