@@ -13,11 +13,11 @@ cd "$(dirname "$0")/.."
 packages="gcc libc6-dev make pkg-config nginx nginx-dev liburing-dev
           libopenblas-dev libjansson-dev libpcre2-dev libutf8proc-dev
           libsodium-dev libssl-dev zlib1g-dev"
-# tests: unit test library, Test::Nginx's base, HTTP clients, fuzzing
+# tests: unit test library, Test::Nginx's base, HTTP clients, fuzzing, packages
 packages="$packages libcmocka-dev libtest-base-perl libtest-longstring-perl
           liblist-moreutils-perl libtext-diff-perl libwww-perl curl wrk
           python3 python3-venv clang libclang-rt-14-dev ca-certificates
-          procps util-linux mandoc debootstrap"
+          procps util-linux mandoc debootstrap systemd-container strace"
 
 missing=
 for package in $packages; do
