@@ -52,26 +52,47 @@ def cell(samples, digits=1):
             f"({low:.{digits}f}..{high:.{digits}f}, n{len(samples)})")
 
 
-def write(name, title, columns, rows, notes=""):
-    """rows: lists of strings as wide as columns."""
+def head(title):
     command = " ".join(["make bench" if os.environ.get("AXION_BENCH")
                         else sys.argv[0]] + sys.argv[1:])
-    lines = [f"# {title}", "",
-             f"- date: {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
-             f"- machine: {machine()}",
-             f"- commit: {commit()}",
-             f"- compiler: {output('gcc', '--version').splitlines()[0]}",
-             f"- command: `{command}`",
-             "- a cell is median (min..max, number of samples)", ""]
+    return [f"# {title}", "",
+            f"- date: {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
+            f"- machine: {machine()}",
+            f"- commit: {commit()}",
+            f"- compiler: {output('gcc', '--version').splitlines()[0]}",
+            f"- command: `{command}`"]
+
+
+def save(name, lines):
+    folder = os.path.join(ROOT, "bench", "results")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name + ".md"), "w",
+              encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    print(f"written: bench/results/{name}.md")
+
+
+def write(name, title, columns, rows, notes=""):
+    """rows: lists of strings as wide as columns."""
+    lines = head(title) + ["- a cell is median (min..max, samples)", ""]
     if notes:
         lines += [notes.strip(), ""]
     lines += ["| " + " | ".join(columns) + " |",
               "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    folder = os.path.join(ROOT, "bench", "results")
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, name + ".md")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
     print("\n".join(lines[-len(rows) - 2:]))
-    print(f"written: bench/results/{name}.md")
+    save(name, lines)
+
+
+def main():
+    """result.py NAME PROGRAM: runs a program that prints its own medians and
+    spreads, and keeps what it prints."""
+    name, program = sys.argv[1:]
+    text = subprocess.run([program], check=True, stdout=subprocess.PIPE,
+                          text=True).stdout.rstrip()
+    print(text)
+    save(name, head(os.path.basename(program)) + ["", "```", text, "```"])
+
+
+if __name__ == "__main__":
+    main()

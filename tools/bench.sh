@@ -15,8 +15,9 @@ fi
 mkdir -p "${BUILD:-build}/bench"
 
 for program in "$@"; do
-    echo "== $(basename "$program")"
-    "$program"
+    name=$(basename "$program")
+    echo "== $name"
+    "$python" bench/result.py "${name#bench_}" "$program"
 done
 echo "== gateway latency"
 "$python" bench/gateway_latency.py "$rounds"
