@@ -2,7 +2,8 @@
 # Shows that the Debian packages build and work: dpkg-buildpackage in a copy of
 # the tree, then a clean root made by debootstrap, in which apt installs nginx
 # and the packages, nginx -t accepts the module, nginx answers from an axiond
-# that runs as the user axion, and a purge leaves an nginx that works.
+# that runs as the user axion, the units work under a systemd that boots there
+# (with systemd-nspawn), and a purge leaves an nginx that works.
 #
 # It needs root and the network (the mirrors that this machine's apt has), and
 # takes two or three minutes: `make test-package` and `make check` run it.
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/../.." || exit 1
 source=$(pwd)
 build=${AXION_BUILD:-build}
 build=$(cd "$build" && pwd)
-nginx_pid='' engine=''
+nginx_pid='' engine='' debootstrap=''
 
 skip()
 {
@@ -33,6 +34,7 @@ finish()
 {
     [ -n "$nginx_pid" ] && kill "$nginx_pid" 2>/dev/null
     [ -n "$engine" ] && kill "$engine" 2>/dev/null
+    [ -n "$debootstrap" ] && kill "$debootstrap" 2>/dev/null
     wait
     mountpoint -q "$root/proc" && umount "$root/proc"
     rm -rf --one-file-system "$work"
@@ -64,21 +66,12 @@ inside()
     DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
 }
 
-# ---- build ----
+# ---- a clean root, and the packages beside it ----
 
 start=$(date +%s)
 version=$(sed -n 's/^VERSION := //p' Makefile)
 [ "$(dpkg-parsechangelog -S Version)" = "$version" ] ||
     fail "debian/changelog is not of version $version"
-mkdir -p "$work/axion"
-git ls-files -z | xargs -0 cp --parents -t "$work/axion" 2>/dev/null
-(cd "$work/axion" && DEB_BUILD_OPTIONS=noautodbgsym \
-    dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
-    fail "dpkg-buildpackage"
-ok "dpkg-buildpackage"
-
-# ---- a clean root ----
-
 suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 mirror=$(sources | awk -v s="$suite" '$2 == s && $3 == "main" { print $1
                                                                 exit }')
@@ -86,8 +79,19 @@ mirror=$(sources | awk -v s="$suite" '$2 == s && $3 == "main" { print $1
 proxy=$(apt-config shell proxy Acquire::http::Proxy)
 eval "$proxy"
 [ -n "${proxy:-}" ] && export http_proxy=$proxy
-debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$log" 2>&1 ||
-    skip "debootstrap failed: $(tail -n 1 "$log")"
+debootstrap --variant=minbase "$suite" "$root" "$mirror" \
+    >"$work/debootstrap" 2>&1 </dev/null &
+debootstrap=$!
+
+mkdir -p "$work/axion"
+git ls-files -z | xargs -0 cp --parents -t "$work/axion" 2>/dev/null
+(cd "$work/axion" && DEB_BUILD_OPTIONS=noautodbgsym \
+    dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
+    fail "dpkg-buildpackage"
+ok "dpkg-buildpackage"
+wait "$debootstrap" ||
+    skip "debootstrap failed: $(tail -n 1 "$work/debootstrap")"
+debootstrap=''
 ok "debootstrap"
 sources | sed 's/^/deb /' >"$root/etc/apt/sources.list"
 [ -n "${proxy:-}" ] && echo "Acquire::http::Proxy \"$proxy\";" \
@@ -106,6 +110,7 @@ ok "apt installs nginx and the packages"
 
 inside getent passwd axion >/dev/null || fail "there is no user axion"
 inside nginx -t >"$log" 2>&1 || fail "nginx -t with the module enabled"
+rm "$root/etc/nginx/sites-enabled/default" # its port 80 may be taken here
 cat >"$root/etc/nginx/conf.d/axion.conf" <<'END'
 axion_upstream llm { engine unix:/run/axion/tiny.sock; }
 axion_tenant acme {
@@ -149,9 +154,49 @@ wait "$nginx_pid" "$engine"
 nginx_pid='' engine=''
 ok "nginx answers from axiond"
 
-# ---- and goes ----
+# ---- under systemd ----
+
+# Boots the root as a container whose first process is systemd, with one unit
+# of ours that runs inside_systemd.sh and ends it.
+boot()
+{
+    inside apt-get install -y -q --no-install-recommends \
+        systemd systemd-sysv dbus curl >"$log" 2>&1 || fail "apt-get systemd"
+    rm "$root/usr/sbin/policy-rc.d"
+    install -m 755 tests/ops/inside_systemd.sh "$root/root/"
+    cat >"$root/etc/systemd/system/inside.service" <<'END'
+[Service]
+Type=oneshot
+ExecStart=/root/inside_systemd.sh
+ExecStopPost=/bin/systemctl poweroff --no-block
+END
+    ln -s ../inside.service \
+        "$root/etc/systemd/system/multi-user.target.wants/inside.service"
+    umount "$root/proc"
+    systemd-nspawn -q -D "$root" --boot --register=no --keep-unit \
+        --private-network >"$log" 2>&1 </dev/null
+    mount -t proc proc "$root/proc"
+}
 
 rm "$root/etc/nginx/conf.d/axion.conf"
+if ! command -v systemd-nspawn >/dev/null; then
+    echo "not shown: the units under systemd (systemd-nspawn is missing)"
+else
+    boot
+    if [ ! -e "$root/root/result" ]; then
+        echo "not shown: the units under systemd (it does not boot here):"
+        tail -n 3 "$log"
+    else
+        cat "$root/root/result"
+        [ "$(tail -n 1 "$root/root/result")" = end ] ||
+            fail "inside_systemd.sh did not end"
+        ! grep -q '^FAILED' "$root/root/result" || fail "under systemd"
+        ok "the units under systemd"
+    fi
+fi
+
+# ---- and goes ----
+
 inside apt-get purge -y -q axiond libnginx-mod-http-axion >"$log" 2>&1 ||
     fail "apt-get purge"
 inside nginx -t >"$log" 2>&1 || fail "nginx -t after the purge"
