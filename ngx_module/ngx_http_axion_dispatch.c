@@ -225,7 +225,8 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 
 /*
  * `waits_for` is the error that the client gets if it waits in vain.  The
- * time runs from the first wait, until a lost engine gives it anew.
+ * time runs from the first wait, until a lost engine gives it anew.  May
+ * end the request.
  */
 void
 ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
@@ -253,6 +254,10 @@ ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
     if (!ctx->waited) {
         ctx->waited = 1;
         ctx->deadline = ngx_current_msec + ctx->conf->connect_timeout;
+
+    } else if ((ngx_msec_int_t) (ngx_current_msec - ctx->deadline) >= 0) {
+        ngx_http_axion_wait_expired(ctx);
+        return;
     }
 
     if (!ctx->linked) {
@@ -315,6 +320,14 @@ ngx_http_axion_dispatch_waiting(ngx_http_axion_main_conf_t *amcf)
 
         q = ngx_queue_head(&amcf->waiting);
         ctx = ngx_queue_data(q, ngx_http_axion_ctx_t, link);
+
+        /* one that was told to come back later does so by its own timer */
+
+        if (ctx->poll == NGX_HTTP_AXION_POLL_READY) {
+            ngx_queue_remove(q);
+            ngx_queue_insert_tail(&amcf->waiting, q);
+            continue;
+        }
 
         ngx_http_axion_unlink(ctx);
 
