@@ -6,7 +6,9 @@
  * kernel hands us are closed but the one that was asked for; what does not
  * fit into the control buffer the kernel closes itself (MSG_CTRUNC).  A
  * doorbell that finds the peer's queue full is as good as sent: a byte is
- * already there.  Nothing here ever blocks or raises SIGPIPE.
+ * already there.  One that the kernel has no memory for is tried again; a peer
+ * that cannot be woken would sleep for ever, so the channel is ended then, and
+ * end of file tells both sides.  Nothing here ever blocks or raises SIGPIPE.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 /* A peer is owed one doorbell per sleep of ours, and the kernel's queue of a
  * unix socket holds a few hundred: more in one go is a flood. */
 #define DOORBELLS_MAX 2048
+#define SEND_TRIES    4
 
 union control {
     struct cmsghdr align;
@@ -79,6 +82,13 @@ axion_doorbells_take(int fd, const char **why)
 }
 
 
+static int
+lacks_memory(int error)
+{
+    return error == ENOBUFS || error == ENOMEM;
+}
+
+
 void
 axion_wake(int fd, const struct axion_wakeup *need, uint32_t bits,
            uint64_t *rung)
@@ -92,12 +102,16 @@ axion_wake(int fd, const struct axion_wakeup *need, uint32_t bits,
         return;
     }
 
+    int tries = 0;
     ssize_t n;
     do {
         n = send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 &&
+             (errno == EINTR || (lacks_memory(errno) && ++tries < SEND_TRIES)));
     if (n == 1 || errno == EAGAIN) {
         *rung = ticket;
+    } else if (lacks_memory(errno)) {
+        shutdown(fd, SHUT_RDWR);
     }
 }
 
@@ -172,6 +186,11 @@ axion_message_take(int socket, void *data, size_t bytes, size_t *got, int *fd,
     }
 
     int n_fds = collect_fds(&message, fd);
+    if (n_fds == 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+        /* The control buffer has room: it was our limit of descriptors. */
+        *why = "no descriptor left to receive one";
+        return AXION_ERR_SYSTEM;
+    }
     if (n_fds > 1 || (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) {
         *why = (message.msg_flags & MSG_TRUNC) != 0
                    ? "message is too long"
