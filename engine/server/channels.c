@@ -109,6 +109,20 @@ adopt(struct ax_server *s, int fd)
 }
 
 
+/* The connection stays in the backlog, and no event tells of it a second
+ * time: the loop asks again until there is room.  One line says so. */
+static void
+hold_accept(struct ax_server *s, int error)
+{
+    if (!s->accept_held) {
+        ax_log(s->log, AXION_LOG_error, "accept: %s; new connections wait",
+               strerror(error));
+    }
+    s->accept_held = true;
+    s->accept_retry_us = ax_server_now_us() + ACCEPT_RETRY_US;
+}
+
+
 void
 ax_server_on_listen(struct ax_server *s, struct source *source)
 {
@@ -118,12 +132,26 @@ ax_server_on_listen(struct ax_server *s, struct source *source)
             accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             adopt(s, fd);
+        } else if (errno == EAGAIN) {
+            break;
         } else if (errno != EINTR && errno != ECONNABORTED) {
-            if (errno != EAGAIN) {
-                ax_log(s->log, AXION_LOG_error, "accept: %s", strerror(errno));
-            }
+            hold_accept(s, errno);
             return;
         }
+    }
+    if (s->accept_held) {
+        s->accept_held = false;
+        ax_log(s->log, AXION_LOG_notice, "connections are accepted again");
+    }
+}
+
+
+void
+ax_server_accept_again(struct ax_server *s)
+{
+    if (s->accept_held && s->listen_fd >= 0 &&
+        ax_server_now_us() >= s->accept_retry_us) {
+        ax_server_on_listen(s, &s->listen_source);
     }
 }
 

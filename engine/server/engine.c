@@ -71,7 +71,7 @@ open_text(struct ax_engine *e, struct ax_error *err)
                             rc == AX_TEXT_NO_MEMORY
                                 ? AXION_ERR_NO_MEMORY
                                 : AXION_ERR_MODEL_UNSUPPORTED,
-                            "tokenizer: %s", why);
+                            "%s", why);
     }
     if (ax_tokenizer_n_vocab(e->tokenizer) > e->info->n_vocab) {
         return ax_error_set(err, AXION_ERR_MODEL_FILE,
@@ -79,22 +79,28 @@ open_text(struct ax_engine *e, struct ax_error *err)
                             ax_tokenizer_n_vocab(e->tokenizer),
                             e->info->n_vocab);
     }
+    e->prompts = (struct ax_prompt_maker){
+        .tokenizer = e->tokenizer,
+        .template_note = e->template_note,
+    };
     e->token_bytes_max = (uint32_t)ax_tokenizer_token_bytes_max(e->tokenizer);
     const char *source = e->info->chat_template;
     if (source == NULL) {
         snprintf(e->template_note, sizeof(e->template_note),
                  "the model file has no chat template");
-    } else if (ax_template_open(&e->chat_template, source, strlen(source), why,
-                                sizeof(why)) != AX_TEXT_OK) {
+        return AXION_OK;
+    }
+    rc = ax_template_open(&e->chat_template, source, strlen(source), why,
+                          sizeof(why));
+    if (rc == AX_TEXT_NO_MEMORY) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY, "chat template: %s", why);
+    }
+    if (rc != AX_TEXT_OK) {
         /* Completions work without; chat requests are told this line. */
         snprintf(e->template_note, sizeof(e->template_note),
                  "the chat template does not compile: %.200s", why);
     }
-    e->prompts = (struct ax_prompt_maker){
-        .tokenizer = e->tokenizer,
-        .chat_template = e->chat_template,
-        .template_note = e->template_note,
-    };
+    e->prompts.chat_template = e->chat_template;
     return AXION_OK;
 }
 

@@ -82,11 +82,10 @@ reserve_slots(struct ax_server *s)
     char *at = mmap(NULL, s->slots_memory_bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     s->requests = calloc(s->n_requests, sizeof(*s->requests));
-    if (at == MAP_FAILED || s->requests == NULL) {
-        s->slots_memory_bytes = 0;
+    s->slots_memory = at != MAP_FAILED ? at : NULL;
+    if (s->slots_memory == NULL || s->requests == NULL) {
         return AXION_ERR_NO_MEMORY;
     }
-    s->slots_memory = at;
     for (uint32_t i = s->n_requests; i-- > 0;) {
         struct request *r = &s->requests[i];
         r->slot = i;

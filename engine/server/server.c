@@ -317,12 +317,16 @@ turn(struct ax_server *s)
     if (!worked && ax_server_arm(s)) {
         timeout_us = idle_us(s);
     }
+    if (s->accept_held && (timeout_us < 0 || timeout_us > ACCEPT_RETRY_US)) {
+        timeout_us = ACCEPT_RETRY_US;
+    }
     uint32_t n = ax_loop_wait(s->loop, timeout_us, tags, TAGS_MAX);
     for (uint32_t i = 0; i < n; i++) {
         struct source *source = tags[i];
         source->ready(s, source);
     }
     ax_server_bury_conns(s);
+    ax_server_accept_again(s);
 }
 
 
@@ -442,7 +446,8 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
            ax_loop_note(s->loop));
     rc = axion_board_open(&s->board_writer);
     if (rc != AXION_OK) {
-        ax_error_set(err, rc, "cannot make the load board");
+        ax_error_set(err, rc, "cannot make the load board: %s",
+                     strerror(errno));
         goto failed;
     }
     ax_server_publish(s); /* before a gateway can see it: LOADING, not zeros */

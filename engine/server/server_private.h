@@ -33,6 +33,7 @@
 
 #define CONNS_MAX         256u
 #define COMMANDS_PER_TURN 256u        /* of one channel, then the next's turn */
+#define ACCEPT_RETRY_US   100000
 #define TEXT_BYTES_MAX    (64u << 20) /* payloads waiting for the helper */
 
 struct ax_server;
@@ -113,6 +114,8 @@ struct ax_server {
     uid_t *allow_uids;
     struct conn *conns;
     uint32_t n_conns;
+    bool accept_held; /* no descriptor for the next connection: it waits */
+    uint64_t accept_retry_us;
 
     pthread_t loader;
     bool loader_runs;
@@ -154,6 +157,8 @@ uint64_t ax_server_now_us(void);
 /* channels.c */
 void ax_server_on_listen(struct ax_server *s, struct source *source);
 void ax_server_take_commands(struct ax_server *s);
+/* Tries again what failed for want of descriptors, when it is time. */
+void ax_server_accept_again(struct ax_server *s);
 /* Sends what is queued. */
 void ax_server_flush(struct ax_server *s);
 /* Publishes the board and wakes every client: the state has changed. */
