@@ -18,6 +18,8 @@
 
 
 bool engine_without_io_uring;
+const char *engine_program = "axiond";
+void (*engine_in_child)(void);
 
 
 /* ---- the child ---- */
@@ -46,8 +48,8 @@ exec_engine(const struct engine *e, const char *path, const char *const *args,
 {
     char program[512], listen[128];
     const char *build = getenv("AXION_BUILD");
-    snprintf(program, sizeof(program), "%s/axiond",
-             build != NULL ? build : "build");
+    snprintf(program, sizeof(program), "%s/%s",
+             build != NULL ? build : "build", engine_program);
     snprintf(listen, sizeof(listen), "unix:%s", e->socket);
     const char *argv[ARGS_MAX] = {program, "--model",   path, "--listen",
                                   listen,  "--threads", "1"};
@@ -58,6 +60,9 @@ exec_engine(const struct engine *e, const char *path, const char *const *args,
     dup2(log_fd, STDERR_FILENO);
     if (engine_without_io_uring) {
         refuse_io_uring();
+    }
+    if (engine_in_child != NULL) {
+        engine_in_child();
     }
     execv(program, (char *const *)(uintptr_t)argv);
     fprintf(stderr, "%s: %s\n", program, strerror(errno));

@@ -35,6 +35,10 @@ struct engine {
 /* The next engines are started under a seccomp filter that refuses
  * io_uring_setup, as containers do. */
 extern bool engine_without_io_uring;
+/* The next engines are this program of the build folder instead of axiond,
+ * and run this before they become it. */
+extern const char *engine_program;
+extern void (*engine_in_child)(void);
 
 /* Starts axiond on the tiny model of this variant; args end with NULL. */
 void engine_start(struct engine *e, const char *variant,
