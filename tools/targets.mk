@@ -108,7 +108,7 @@ $(FUZZERS):
 bench: all $(BENCHES) $(TEST_TOOLS) ## a short set of measurements, into bench/results/
 	@tools/bench.sh $(BENCHES)
 
-test-package: $(TEST_TOOLS) ## Debian packages in a clean root (root, network, minutes)
+test-package: $(BUILD)/tests/tiny/tiny-model ## Debian packages in a clean root (root, network, minutes)
 	@$(RUN) package tests/ops/debian_package.sh
 
 install: all ## install under PREFIX (/usr/local), DESTDIR for packages
