@@ -19,7 +19,8 @@ $(AXIOND_FAULTS): $(BUILD)/engine/axiond.o $(FAULT_OBJS) \
 $(AXIOND_FAULTS): LDLIBS = $(FAULT_WRAP) -l:liburing.a -l:libpcre2-8.a \
                            -l:libutf8proc.a -lm
 
-FAULT_SERVER_TESTS := $(BUILD)/tests/faults/test_faults_axiond
+FAULT_SERVER_TESTS := $(BUILD)/tests/faults/test_faults_axiond \
+                      $(BUILD)/tests/faults/test_exhaustion
 UNIT_TESTS += $(FAULT_SERVER_TESTS)
 
 $(FAULT_SERVER_TESTS): %: %.o $(BUILD)/tests/faults/faults.o \
