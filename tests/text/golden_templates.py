@@ -206,7 +206,7 @@ def main():
     if folder is None:
         print("SKIP: no chat templates (tests/text/fetch_llama_models.sh)")
         return 77
-    driver = os.path.join(os.environ.get("BUILD", "build"),
+    driver = os.path.join(os.environ.get("AXION_BUILD", "build"),
                           "tests/text/render-template")
     env = environment()
     cases, jobs = [], []

@@ -8,6 +8,8 @@ $(RENDER_TEMPLATE): $(BUILD)/tests/text/render_template.o \
 
 TEXT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/text/test_*.c))
 UNIT_TESTS += $(TEXT_TESTS)
+# Beside Jinja2 itself; the real templates come from fetch_llama_models.sh.
+E2E_TESTS  += tests/text/golden_templates.py tests/text/compare_random.py
 
 $(TEXT_TESTS): LDLIBS = $(TEXT_LDLIBS) -ljansson -lcmocka
 $(TEXT_TESTS): %: %.o $(BUILD)/tests/text/json_values.o \
