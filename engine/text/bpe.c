@@ -27,12 +27,8 @@ offer(struct ax_encoder *e, uint32_t left, uint32_t right)
     if (m == NULL) {
         return 0;
     }
-    return ax_encoder_push(
-        e, (struct ax_pair){.left = left,
-                            .right = right,
-                            .n = e->pieces[left].n + e->pieces[right].n,
-                            .result = m->result,
-                            .key = m->rank});
+    return ax_encoder_push(e, m->rank, left,
+                           e->pieces[left].n + e->pieces[right].n, m->result);
 }
 
 
@@ -133,9 +129,12 @@ merge_all(struct ax_encoder *e, uint32_t count)
             continue;
         }
         ax_encoder_join(e, &pair);
-        rc = offer(e, e->pieces[pair.left].prev, pair.left);
+
+        uint32_t left = ax_encoder_left(&pair);
+
+        rc = offer(e, e->pieces[left].prev, left);
         if (rc == 0) {
-            rc = offer(e, pair.left, e->pieces[pair.left].next);
+            rc = offer(e, left, e->pieces[left].next);
         }
     }
     return rc;
@@ -165,8 +164,13 @@ ax_bpe_word(void *arg, const char *p, size_t n)
         return 0;
     }
 
-    int rc = ax_encoder_reserve((void **)&e->pieces, &e->pieces_cap, n,
-                                sizeof(*e->pieces));
+    int rc = ax_encoder_check_room(e, p, n);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = ax_encoder_reserve((void **)&e->pieces, &e->pieces_cap, n,
+                            sizeof(*e->pieces));
     if (rc != 0) {
         return rc;
     }

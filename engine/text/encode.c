@@ -160,10 +160,16 @@ plain_run(struct ax_encoder *e, const char *p, size_t n, bool after_special)
     switch (t->kind) {
     case AX_TOKENIZER_SPM:
         rc = mark_spaces(e, p, n, t->add_space_prefix && after_special, &len);
+        if (rc == 0) {
+            rc = ax_encoder_check_room(e, e->text, len);
+        }
         return rc != 0 ? rc : ax_spm_run(e, e->text, len);
 
     case AX_TOKENIZER_BPE_SPACE:
         rc = mark_spaces(e, p, n, false, &len);
+        if (rc == 0) {
+            rc = ax_encoder_check_room(e, e->text, len);
+        }
         if (rc != 0) {
             return rc;
         }
@@ -172,6 +178,10 @@ plain_run(struct ax_encoder *e, const char *p, size_t n, bool after_special)
 
     case AX_TOKENIZER_BPE:
         break;
+    }
+    rc = ax_encoder_check_room(e, p, n);
+    if (rc != 0) {
+        return rc;
     }
     return ax_pretok_split(&t->pretok, &e->pretok, p, n, ax_bpe_word, e);
 }
@@ -205,6 +215,9 @@ encode_joined(struct ax_encoder *e, const struct joined *j)
 
         rc = plain_run(e, j->p + start, at - start, after_special);
         ax_encoder_emit(e, id);
+        if (rc == 0 && e->stop_at_cap && e->n > e->cap) {
+            rc = AX_ENCODER_FULL;
+        }
         after_special = true;
         at += len;
         start = at;
@@ -222,7 +235,10 @@ ax_tokenizer_encode_segments(const struct ax_tokenizer *t,
                              unsigned flags, int32_t *ids, size_t cap,
                              size_t *n)
 {
-    struct ax_encoder e = {.t = t, .ids = ids, .cap = cap};
+    struct ax_encoder e = {.t = t,
+                           .ids = ids,
+                           .cap = cap,
+                           .stop_at_cap = (flags & AX_ENCODE_STOP_AT_CAP) != 0};
     struct joined j;
     bool special = (flags & AX_ENCODE_ADD_SPECIAL) != 0;
     int rc = join(&j, segs, n_segs);
@@ -238,6 +254,10 @@ ax_tokenizer_encode_segments(const struct ax_tokenizer *t,
     }
     if (rc == 0 && special && t->add_eos && t->eos_id != AX_TOKEN_NONE) {
         ax_encoder_emit(&e, t->eos_id);
+    }
+    if (rc == AX_ENCODER_FULL || (rc == 0 && e.stop_at_cap && e.n > cap)) {
+        e.n = cap + 1;
+        rc = 0;
     }
 
     ax_pretok_scratch_close(&e.pretok);

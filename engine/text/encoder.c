@@ -23,6 +23,23 @@ ax_encoder_emit(struct ax_encoder *e, int32_t id)
 
 
 int
+ax_encoder_check_room(const struct ax_encoder *e, const char *p, size_t n)
+{
+    if (!e->stop_at_cap) {
+        return 0;
+    }
+    if (e->n > e->cap) {
+        return AX_ENCODER_FULL;
+    }
+
+    size_t room = e->cap - e->n;
+
+    return ax_spans_least(&e->t->spans, p, n, room) > room ? AX_ENCODER_FULL
+                                                           : 0;
+}
+
+
+int
 ax_encoder_reserve(void **p, size_t *cap, size_t n, size_t size)
 {
     if (n <= *cap) {
@@ -41,15 +58,14 @@ ax_encoder_reserve(void **p, size_t *cap, size_t n, size_t size)
 }
 
 
-static bool
-pair_before(const struct ax_pair *a, const struct ax_pair *b)
-{
-    return a->key < b->key || (a->key == b->key && a->left < b->left);
-}
+/* Four children a node: half the levels of a binary heap, and the four lie
+ * in one or two cache lines. */
+#define HEAP_WAYS 4
 
 
 int
-ax_encoder_push(struct ax_encoder *e, struct ax_pair pair)
+ax_encoder_push(struct ax_encoder *e, uint32_t key, uint32_t left, uint32_t n,
+                uint32_t result)
 {
     int rc = ax_encoder_reserve((void **)&e->heap, &e->heap_cap, e->heap_n + 1,
                                 sizeof(*e->heap));
@@ -57,12 +73,13 @@ ax_encoder_push(struct ax_encoder *e, struct ax_pair pair)
         return rc;
     }
 
+    struct ax_pair pair = {(uint64_t)key << 32 | left, n, result};
     size_t i = e->heap_n++;
 
     while (i > 0) {
-        size_t parent = (i - 1) / 2;
+        size_t parent = (i - 1) / HEAP_WAYS;
 
-        if (!pair_before(&pair, &e->heap[parent])) {
+        if (pair.order >= e->heap[parent].order) {
             break;
         }
         e->heap[i] = e->heap[parent];
@@ -70,6 +87,21 @@ ax_encoder_push(struct ax_encoder *e, struct ax_pair pair)
     }
     e->heap[i] = pair;
     return 0;
+}
+
+
+static size_t
+least_child(const struct ax_encoder *e, size_t first)
+{
+    size_t last = first + HEAP_WAYS < e->heap_n ? first + HEAP_WAYS : e->heap_n;
+    size_t least = first;
+
+    for (size_t i = first + 1; i < last; i++) {
+        if (e->heap[i].order < e->heap[least].order) {
+            least = i;
+        }
+    }
+    return least;
 }
 
 
@@ -84,50 +116,51 @@ ax_encoder_pop(struct ax_encoder *e, struct ax_pair *pair)
     struct ax_pair last = e->heap[--e->heap_n];
     size_t i = 0;
 
-    for (;;) {
-        size_t child = 2 * i + 1;
+    while (HEAP_WAYS * i + 1 < e->heap_n) {
+        size_t child = least_child(e, HEAP_WAYS * i + 1);
 
-        if (child >= e->heap_n) {
-            break;
-        }
-        if (child + 1 < e->heap_n &&
-            pair_before(&e->heap[child + 1], &e->heap[child])) {
-            child++;
-        }
-        if (!pair_before(&e->heap[child], &last)) {
+        if (e->heap[child].order >= last.order) {
             break;
         }
         e->heap[i] = e->heap[child];
         i = child;
     }
-    if (e->heap_n > 0) {
-        e->heap[i] = last;
-    }
+    e->heap[i] = last;
     return true;
 }
 
 
+uint32_t
+ax_encoder_left(const struct ax_pair *pair)
+{
+    return (uint32_t)pair->order;
+}
+
+
+/* While left is as it was, its next starts where the pair's right did and has
+ * grown if it has changed; once left has grown, it has all of the pair. */
 bool
 ax_encoder_stale(const struct ax_encoder *e, const struct ax_pair *pair)
 {
-    uint32_t left = e->pieces[pair->left].n;
-    uint32_t right = e->pieces[pair->right].n;
+    const struct ax_piece *left = &e->pieces[ax_encoder_left(pair)];
 
-    return left == 0 || right == 0 || left + right != pair->n;
+    return left->n == 0 || left->next == AX_SYMBOL_NONE ||
+           left->n + e->pieces[left->next].n != pair->n;
 }
 
 
 void
 ax_encoder_join(struct ax_encoder *e, const struct ax_pair *pair)
 {
-    struct ax_piece *left = &e->pieces[pair->left];
-    struct ax_piece *right = &e->pieces[pair->right];
+    uint32_t at = ax_encoder_left(pair);
+    struct ax_piece *left = &e->pieces[at];
+    struct ax_piece *right = &e->pieces[left->next];
 
     left->n += right->n;
     left->sym = pair->result;
     left->next = right->next;
     right->n = 0;
     if (right->next != AX_SYMBOL_NONE) {
-        e->pieces[right->next].prev = pair->left;
+        e->pieces[right->next].prev = at;
     }
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "engine/text/pretok.h"
+#include "engine/text/spans.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/symbols.h"
 
@@ -29,6 +30,7 @@ struct ax_tokenizer {
     enum ax_tokenizer_kind kind;
     struct ax_symbols vocab;
     struct ax_pretok pretok;
+    struct ax_spans spans;
 
     uint32_t byte_symbols[256]; /* BPE: symbol of one raw byte */
     int32_t byte_tokens[256];   /* fall-back of one byte, or NONE */
@@ -56,13 +58,14 @@ struct ax_piece {
 };
 
 
-/* A pair that could merge; stale once either side has changed. */
+/*
+ * A pair that could merge: a piece and the next one.  Stale once either side
+ * has changed.  16 bytes, since the heap's cost is its cache misses.
+ */
 struct ax_pair {
-    uint32_t left;
-    uint32_t right;
-    uint32_t n; /* bytes of both, to see staleness */
+    uint64_t order; /* smallest first: key, then left */
+    uint32_t n;     /* bytes of both, to see staleness */
     uint32_t result;
-    double key; /* smallest first, then leftmost */
 };
 
 
@@ -72,6 +75,7 @@ struct ax_encoder {
     int32_t *ids;
     size_t cap;
     size_t n;
+    bool stop_at_cap;
 
     struct ax_piece *pieces;
     size_t pieces_cap;
@@ -85,17 +89,28 @@ struct ax_encoder {
 };
 
 
+/* Not an error of text.h: more ids than cap, and the caller wants no more. */
+#define AX_ENCODER_FULL 1
+
+
 void ax_encoder_emit(struct ax_encoder *e, int32_t id);
+
+/* AX_ENCODER_FULL if what is there and this text together exceed cap. */
+int ax_encoder_check_room(const struct ax_encoder *e, const char *p, size_t n);
 
 /* Grows to at least n elements of size bytes; contents kept. */
 int ax_encoder_reserve(void **p, size_t *cap, size_t n, size_t size);
 
-int ax_encoder_push(struct ax_encoder *e, struct ax_pair pair);
+/* Adds the pair of left and its next that makes `result` of n bytes; the
+ * smallest key comes first, then the leftmost. */
+int ax_encoder_push(struct ax_encoder *e, uint32_t key, uint32_t left,
+                    uint32_t n, uint32_t result);
 bool ax_encoder_pop(struct ax_encoder *e, struct ax_pair *pair);
 
 /* Joins right into left; the caller then offers the new neighbours. */
 void ax_encoder_join(struct ax_encoder *e, const struct ax_pair *pair);
 bool ax_encoder_stale(const struct ax_encoder *e, const struct ax_pair *pair);
+uint32_t ax_encoder_left(const struct ax_pair *pair);
 
 /* A word after pre-tokenization (an ax_pretok_word_fn; arg is the encoder). */
 int ax_bpe_word(void *arg, const char *p, size_t n);

@@ -12,8 +12,22 @@
 #include "engine/text/encoder.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "engine/text/utf8.h"
+
+
+/* The highest score has the smallest key, and scores are equal where their
+ * keys are.  A NaN from the file would have no place in that order. */
+static uint32_t
+key_of(float score)
+{
+    uint32_t bits;
+
+    score = isnan(score) || score == 0 ? 0 : -score;
+    memcpy(&bits, &score, sizeof(bits));
+    return bits & 0x80000000 ? ~bits : bits | 0x80000000;
+}
 
 
 static int
@@ -31,15 +45,8 @@ offer(struct ax_encoder *e, const char *p, uint32_t left, uint32_t right)
         return 0;
     }
 
-    double score = v->scores != NULL ? v->scores[sym] : 0;
-
-    /* a NaN from the file would break the order of the heap */
-    return ax_encoder_push(e,
-                           (struct ax_pair){.left = left,
-                                            .right = right,
-                                            .n = n,
-                                            .result = sym,
-                                            .key = isnan(score) ? 0 : -score});
+    return ax_encoder_push(e, key_of(v->scores != NULL ? v->scores[sym] : 0),
+                           left, n, sym);
 }
 
 
@@ -115,9 +122,12 @@ ax_spm_run(struct ax_encoder *e, const char *p, size_t n)
             continue;
         }
         ax_encoder_join(e, &pair);
-        rc = offer(e, p, e->pieces[pair.left].prev, pair.left);
+
+        uint32_t left = ax_encoder_left(&pair);
+
+        rc = offer(e, p, e->pieces[left].prev, left);
         if (rc == 0) {
-            rc = offer(e, p, pair.left, e->pieces[pair.left].next);
+            rc = offer(e, p, left, e->pieces[left].next);
         }
     }
     for (uint32_t i = 0; rc == 0 && i != AX_SYMBOL_NONE;

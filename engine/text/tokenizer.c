@@ -315,6 +315,87 @@ map_bytes(struct ax_tokenizer *t)
 }
 
 
+/* ---- how few tokens a text can have ------------------------------------ */
+
+static bool
+is_special(uint8_t type)
+{
+    return type == AX_TOKEN_TYPE_CONTROL || type == AX_TOKEN_TYPE_UNKNOWN ||
+           type == AX_TOKEN_TYPE_USER_DEFINED;
+}
+
+
+/* What byte-level BPE makes of bytes that end in no token is nothing, where
+ * the byte has no token to stand in for it. */
+static bool
+merges_end_in_tokens(const struct ax_tokenizer *t)
+{
+    const struct ax_symbols *v = &t->vocab;
+
+    for (uint32_t i = 0; i < v->merges_size; i++) {
+        const struct ax_merge *m = &v->merges[i];
+
+        if (m->left != AX_SYMBOL_NONE &&
+            (m->result >= v->n_tokens ||
+             v->types[m->result] == AX_TOKEN_TYPE_CONTROL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+
+static bool
+byte_may_be_dropped(const struct ax_tokenizer *t, unsigned b, bool merges_end)
+{
+    uint32_t sym = t->byte_symbols[b];
+
+    if (t->byte_tokens[b] != AX_TOKEN_NONE) {
+        return false;
+    }
+    switch (t->kind) {
+    case AX_TOKENIZER_BPE:
+        return !merges_end || sym >= t->vocab.n_tokens ||
+               t->vocab.types[sym] == AX_TOKEN_TYPE_CONTROL;
+    case AX_TOKENIZER_SPM:
+        return t->unk_id == AX_TOKEN_NONE;
+    case AX_TOKENIZER_BPE_SPACE:
+        break;
+    }
+    return true;
+}
+
+
+/* A special token stands for its text; the others for their bytes, or, where
+ * spaces are marked, for the marked text. */
+static int
+build_spans(struct ax_tokenizer *t)
+{
+    char buf[AX_TOKENIZER_TOKEN_BYTES_MAX];
+    uint32_t chars[256];
+    int rc = ax_spans_open(&t->spans);
+
+    byte_chars(chars);
+    for (uint32_t id = 0; rc == 0 && id < t->vocab.n_tokens; id++) {
+        struct ax_tokenizer_str s = ax_symbols_text(&t->vocab, id);
+
+        if (t->kind != AX_TOKENIZER_BPE || is_special(t->vocab.types[id])) {
+            ax_spans_add(&t->spans, s.p, s.n);
+        }
+        if (t->kind == AX_TOKENIZER_BPE) {
+            ax_spans_add(&t->spans, buf, decode_byte_level(chars, s, buf));
+        }
+    }
+
+    bool merges_end = merges_end_in_tokens(t);
+
+    for (unsigned b = 0; b < 256; b++) {
+        t->spans.dropped[b] = byte_may_be_dropped(t, b, merges_end);
+    }
+    return rc;
+}
+
+
 /* ---- open and close ---------------------------------------------------- */
 
 static int
@@ -384,6 +465,9 @@ open_parts(struct ax_tokenizer *t, const struct ax_tokenizer_params *p,
     }
     if (rc == 0) {
         map_bytes(t);
+        rc = build_spans(t);
+    }
+    if (rc == 0) {
         rc = ax_symbols_build_specials(&t->vocab);
     }
     return rc;
@@ -424,6 +508,7 @@ ax_tokenizer_close(struct ax_tokenizer *t)
     }
     ax_symbols_close(&t->vocab);
     ax_pretok_close(&t->pretok);
+    ax_spans_close(&t->spans);
     free(t->eog);
     free(t);
 }

@@ -92,7 +92,8 @@ struct ax_tokenizer_params {
 
 enum ax_encode_flags {
     AX_ENCODE_PARSE_SPECIAL = 1, /* ax_tokenizer_encode: text is trusted */
-    AX_ENCODE_ADD_SPECIAL = 2    /* add BOS / EOS as the model says */
+    AX_ENCODE_ADD_SPECIAL = 2,   /* add BOS / EOS as the model says */
+    AX_ENCODE_STOP_AT_CAP = 4    /* what needs more than cap is given up */
 };
 
 
@@ -115,6 +116,10 @@ void ax_tokenizer_close(struct ax_tokenizer *t);
  * the count that the whole text needs; *n > cap tells that ids is cut short
  * (ids may be NULL with cap 0).  Bytes that are no UTF-8 are read as U+FFFD.
  * Time is O(n log n) in the worst case.
+ *
+ * With AX_ENCODE_STOP_AT_CAP a text that needs more than cap is left as soon
+ * as that is certain, most often before any merge: *n is then cap + 1 and ids
+ * is undefined.  A text that fits has the same ids with and without.
  *
  * 0, AX_TEXT_NO_MEMORY or AX_TEXT_TOO_LONG (over 1 GiB).
  */

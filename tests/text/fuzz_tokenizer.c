@@ -95,9 +95,9 @@ static void
 fuzz_text(const struct ax_tokenizer *t, bool bytes, unsigned cut,
           const char *text, size_t len)
 {
-    static int32_t ids[IDS_MAX];
+    static int32_t ids[IDS_MAX], few[64];
     struct ax_text_segment segs[8];
-    size_t n_segs = 0, n, count;
+    size_t n_segs = 0, n, count, room = cut % 64;
     bool any_trusted = false;
 
     for (size_t at = 0; n_segs < 8; n_segs++) {
@@ -113,6 +113,15 @@ fuzz_text(const struct ax_tokenizer *t, bool bytes, unsigned cut,
         ax_tokenizer_encode_segments(t, segs, n_segs, 0, NULL, 0, &count) !=
             0 ||
         n != count) {
+        abort();
+    }
+    if (ax_tokenizer_encode_segments(t, segs, n_segs, AX_ENCODE_STOP_AT_CAP,
+                                     NULL, 0, &count) != 0 ||
+        count != (n > 0) ||
+        ax_tokenizer_encode_segments(t, segs, n_segs, AX_ENCODE_STOP_AT_CAP,
+                                     few, room, &count) != 0 ||
+        count != (n < room + 1 ? n : room + 1) ||
+        (n <= room && memcmp(few, ids, n * sizeof(*ids)) != 0)) {
         abort();
     }
     if (n > IDS_MAX) {
