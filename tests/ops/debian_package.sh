@@ -85,8 +85,9 @@ debootstrap=$!
 
 mkdir -p "$work/axion"
 git ls-files -z | xargs -0 cp --parents -t "$work/axion" 2>/dev/null
-(cd "$work/axion" && DEB_BUILD_OPTIONS=noautodbgsym \
-    dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
+# Not with the settings of the make that runs this: it has another BUILD.
+(cd "$work/axion" && env -u BUILD -u MAKEFLAGS -u MAKELEVEL \
+    DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
     fail "dpkg-buildpackage"
 ok "dpkg-buildpackage"
 wait "$debootstrap" ||
@@ -138,7 +139,7 @@ engine=$!
 while read -r line; do
     case $line in *"ready on"*) break ;; esac
 done <"$work/engine.log"
-inside nginx -g 'daemon off;' >"$log" 2>&1 &
+chroot "$root" nginx -g 'daemon off;' >"$log" 2>&1 & # its pid is nginx's
 nginx_pid=$!
 # Until nginx listens, curl tries again.
 answer=$(curl -s --retry 50 --retry-all-errors --retry-delay 1 \
@@ -152,6 +153,8 @@ esac
 kill "$nginx_pid" "$engine"
 wait "$nginx_pid" "$engine"
 nginx_pid='' engine=''
+! readlink /proc/[0-9]*/root | grep -q "^$root" ||
+    fail "a process is left in the root"
 ok "nginx answers from axiond"
 
 # ---- under systemd ----
