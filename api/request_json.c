@@ -5,6 +5,8 @@
  * values before anything is allocated; it knows just enough JSON for that
  * (strings and brackets) and leaves every other judgement to jansson.
  */
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include "api/parser.h"
 #include "shm/errors.h"
@@ -82,6 +84,32 @@ key_before(const char *body, size_t end, char *key, size_t key_bytes)
 }
 
 
+/* jansson does not always say that memory lacked: it calls the text invalid,
+ * and a value whose buffer could not grow it cuts short.  So we look. */
+static _Thread_local int lacked_memory;
+static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
+
+
+static void *
+note_malloc(size_t bytes)
+{
+    void *memory = malloc(bytes);
+
+    if (memory == NULL)
+        lacked_memory = 1;
+    return memory;
+}
+
+
+/* malloc's blocks as before: who else uses jansson in this process may free
+ * what it had. */
+static void
+set_allocator(void)
+{
+    json_set_alloc_funcs(note_malloc, free);
+}
+
+
 static int
 fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
             const json_error_t *e)
@@ -92,8 +120,6 @@ fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
     if (at > bytes)
         at = bytes;
     switch (json_error_code(e)) {
-    case json_error_out_of_memory:
-        return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
     case json_error_duplicate_key:
         key_before(body, at, key, sizeof(key));
         return axion_parse_fail(
@@ -126,10 +152,16 @@ axion_parse_json(struct axion_parser *p, const char *body, size_t bytes,
     error = scan_limits(p, body, bytes);
     if (error != AXION_OK)
         return error;
+    (void) pthread_once(&allocator_once, set_allocator);
+    lacked_memory = 0;
     *root = json_loadb(body, bytes,
                        JSON_REJECT_DUPLICATES | JSON_DECODE_ANY |
                            JSON_ALLOW_NUL,
                        &json_error);
+    if (lacked_memory) {
+        json_decref(*root);
+        return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
+    }
     if (*root == NULL)
         return fail_syntax(p, body, bytes, &json_error);
     return AXION_OK;
