@@ -27,3 +27,12 @@ $(FAULT_SERVER_TESTS): %: %.o $(BUILD)/tests/faults/faults.o \
     $(BUILD)/tests/server/harness.o $(BUILD)/libaxion_tiny.a \
     $(BUILD)/libaxion_shm.a | $(BUILD)/axiond $(AXIOND_FAULTS)
 $(FAULT_SERVER_TESTS): LDLIBS = -lcmocka
+
+FAULT_LIBRARY_TEST := $(BUILD)/tests/faults/test_faults_libraries
+UNIT_TESTS += $(FAULT_LIBRARY_TEST)
+
+$(FAULT_LIBRARY_TEST): %: %.o $(FAULT_OBJS) $(BUILD)/tests/shm/pair.o \
+    $(BUILD)/tests/text/small_vocab.o $(BUILD)/libaxion_api.a \
+    $(BUILD)/libaxion_text.a $(BUILD)/libaxion_shm.a
+$(FAULT_LIBRARY_TEST): LDLIBS = $(FAULT_WRAP) -l:libjansson.a \
+    -l:libpcre2-8.a -l:libutf8proc.a -lsodium -lcmocka -lm
