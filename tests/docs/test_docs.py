@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The reference pages have everything that the code has: directives and
-variables of the nginx module, metric names, options of axiond and axion, and
-errors.  A name in the code without a place on its page fails, and so does a
+variables of the nginx module, metric names, options of axiond and axion, weight
+formats, model families and errors.  A name in the code without a place on its page fails, and so does a
 place on a page for a name that the code lost.  Local links must lead somewhere.
 """
 
@@ -75,6 +75,17 @@ def options(pattern):
     return names
 
 
+def formats():
+    """Weight formats that have kernels."""
+    body = tables(code("kernels/format.c"), "struct axk_format_traits")[0]
+    return set(re.findall(r'\{ "(\w+)", \d+, \d+, AXK_ACT_(?!NONE)', body))
+
+
+def families():
+    return set(re.findall(r'struct ax_family +\w+ = \{ "(\w+)"',
+                          code("engine/model/*.c")))
+
+
 def headings(page):
     """Names in code font that head a section or a table row of a page."""
     names = set()
@@ -141,6 +152,9 @@ def main():
     found = options("engine/**/*.c")
     compare(findings, "option", found, "docs/options.md")
     no_ghosts(findings, "option", found, "docs/options.md", r"--[a-z-]+")
+    found = formats() | families()
+    compare(findings, "format or family", found, "docs/models.md")
+    no_ghosts(findings, "format or family", found, "docs/models.md", r"\w+")
     check_errors(findings)
     check_links(findings)
     for finding in findings:
