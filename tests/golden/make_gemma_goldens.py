@@ -74,8 +74,8 @@ def write_models(quantized, out):
             model_goldens.write_golden(f"{out}/{name}.golden", path,
                                        prompts(), 1088, N_TOP, POSITIONS, kv,
                                        Oracle)
-        model_goldens.print_own_noise(quantized, exact, prompts(), POSITIONS,
-                                      Oracle)
+        model_goldens.print_own_noise(quantized, exact, prompts(), N_TOP,
+                                      POSITIONS, Oracle)
 
 
 def write_tokens(path):

@@ -110,11 +110,11 @@ def tiny_prompts():
 class Oracle:
     add_bos = False
 
-    def __init__(self, path, n_ctx, kv):
+    def __init__(self, path, n_ctx, kv, n_batch=512, flash_attn=False):
         self.model = llama_cpp.Llama(
-            path, n_ctx=n_ctx, n_batch=512, n_threads=1, n_threads_batch=1,
-            logits_all=True, flash_attn=False, use_mmap=True, verbose=False,
-            type_k=kv, type_v=kv)
+            path, n_ctx=n_ctx, n_batch=n_batch, n_threads=1,
+            n_threads_batch=1, logits_all=True, flash_attn=flash_attn,
+            use_mmap=True, verbose=False, type_k=kv, type_v=kv)
 
     def tokenize(self, text, tokens_max):
         tokens = self.model.tokenize(text.encode(), add_bos=self.add_bos,
@@ -198,25 +198,50 @@ def write_golden(out, path, prompts, n_ctx, n_top, positions_max,
           f"greedy {greedy}", flush=True)
 
 
-def print_own_noise(quantized, exact, prompts, positions_max,
+def divergence(p, q, n_top):
+    """As golden_kl() of golden.c: the tokens that a golden names one by one,
+    all others as one."""
+    top = np.argsort(-p, kind="stable")[:n_top]
+    sums = [np.log(np.exp(np.delete(x, top).astype(np.float64)).sum())
+            for x in (p, q)]
+    p = np.append(p[top], sums[0]).astype(np.float64)
+    q = np.append(q[top], sums[1]).astype(np.float64)
+    return (np.exp(p) * (p - q)).sum()
+
+
+def print_distance(name, p_rows, q_rows, n_top):
+    kl = np.mean([divergence(p, q, n_top) for p, q in zip(p_rows, q_rows)])
+    second, first = np.sort(p_rows, axis=1)[:, -2:].T
+    sure = first - second > MARGIN
+    same = p_rows.argmax(axis=1) == q_rows.argmax(axis=1)
+    print(f"  {name}: mean KL {kl:.2e} nat, same first token at "
+          f"{same[sure].sum()} of {sure.sum()} decided positions", flush=True)
+
+
+def print_own_noise(quantized, exact, prompts, n_top, positions_max,
                     oracle_class=Oracle):
-    """llama.cpp on a quantized file beside its own F32 on the same weights."""
-    a = oracle_class(quantized, 1088, llama_cpp.GGML_TYPE_F16)
-    b = oracle_class(exact, 1088, llama_cpp.GGML_TYPE_F32)
-    divergences, decided, same = [], 0, 0
-    for text, tokens_max in prompts:
-        tokens = a.tokenize(text, tokens_max)
-        positions = chosen_positions(len(tokens), positions_max)
-        p = b.log_probs(tokens, positions)
-        q = a.log_probs(tokens, positions)
-        divergences += list((np.exp(p) * (p - q)).sum(axis=1))
-        top = np.sort(p, axis=1)
-        sure = top[:, -1] - top[:, -2] > MARGIN
-        decided += int(sure.sum())
-        same += int((p.argmax(axis=1) == q.argmax(axis=1))[sure].sum())
-    print(f"llama.cpp's {quantized} against its F32: mean KL "
-          f"{np.mean(divergences):.2e} nat, same first token at {same} of "
-          f"{decided} decided positions")
+    """How far llama.cpp's ways to run one quantized file are from its F32 run
+    on the same weights, and from the way of the golden."""
+    ways = [("the F32 run", exact, llama_cpp.GGML_TYPE_F32, 512, False),
+            ("the golden's way", quantized, llama_cpp.GGML_TYPE_F16, 512,
+             False),
+            ("token by token", quantized, llama_cpp.GGML_TYPE_F16, 1, False),
+            ("flash attention", quantized, llama_cpp.GGML_TYPE_F16, 512,
+             True)]
+    runs = []
+    print(f"llama.cpp on {quantized}:")
+    for name, path, kv, n_batch, flash_attn in ways:
+        oracle = oracle_class(path, 1088, kv, n_batch, flash_attn)
+        rows = []
+        for text, tokens_max in prompts:
+            tokens = oracle.tokenize(text, tokens_max)
+            rows += list(oracle.log_probs(tokens, chosen_positions(
+                len(tokens), positions_max)).astype(np.float32))
+        oracle.model.close()
+        runs.append(np.array(rows))
+        for i, other in enumerate(runs[:min(2, len(runs) - 1)]):
+            print_distance(f"{name}, from {ways[i][0]}", other, runs[-1],
+                           n_top)
 
 
 def main():
@@ -252,7 +277,7 @@ def main():
             write_golden(f"{args.out}/smollm2-f32.golden", exact,
                          smollm2_prompts(), 1088, 40, 24,
                          llama_cpp.GGML_TYPE_F32)
-            print_own_noise(args.model, exact, smollm2_prompts(), 24)
+            print_own_noise(args.model, exact, smollm2_prompts(), 40, 24)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ GOLDEN_TESTS := $(BUILD)/tests/golden/test_model_goldens \
 UNIT_TESTS   += $(GOLDEN_TESTS)
 
 $(BUILD)/libaxion_golden.a: $(BUILD)/tests/golden/golden.o \
+                            $(BUILD)/tests/golden/compare.o \
                             $(BUILD)/tests/golden/runner.o
 
 $(GOLDEN_TESTS): %: %.o $(BUILD)/libaxion_golden.a $(BUILD)/libaxion_tiny.a \
@@ -18,14 +19,30 @@ $(DEQUANTIZE_TEST): $(BUILD)/tests/golden/test_dequantize.o \
                     $(BUILD)/libaxion_kernels.a
 $(DEQUANTIZE_TEST): LDLIBS = -lcmocka
 
-# The real model's weights as F32, for test_model_goldens (540 MB).
+GEMMA_TEST := $(BUILD)/tests/golden/test_gemma_goldens
+UNIT_TESTS += $(GEMMA_TEST)
+
+$(GEMMA_TEST): $(GEMMA_TEST).o $(BUILD)/libaxion_golden.a \
+               $(BUILD)/libaxion_tiny.a $(TEXT_LIBS) $(MODEL_LIBS)
+$(GEMMA_TEST): LDLIBS = $(TEXT_LDLIBS) -ljansson -lcmocka -lm
+
+# The real models' weights as F32, where the models are (540 MB, 1.1 GB).
 SMOLLM2     := models/SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM2_F32 := $(BUILD)/smollm2-f32.gguf
+GEMMA       := models/gemma-3-270m-q4_k_m.gguf
+GEMMA_F32   := $(BUILD)/gemma3-f32.gguf
 
-$(SMOLLM2_F32): $(SMOLLM2) tests/golden/dequantize.py
+$(SMOLLM2_F32): $(SMOLLM2)
+$(GEMMA_F32): $(GEMMA)
+
+$(SMOLLM2_F32) $(GEMMA_F32): tests/golden/dequantize.py
 	@mkdir -p $(@D)
-	$(VENV)/bin/python tests/golden/dequantize.py $< $@
+	$(VENV)/bin/python $< $(filter models/%,$^) $@
 
 ifneq ($(wildcard $(SMOLLM2)),)
 test-unit: $(SMOLLM2_F32)
+endif
+
+ifneq ($(wildcard $(GEMMA)),)
+test-unit: $(GEMMA_F32)
 endif
