@@ -54,14 +54,29 @@ partial_floats(const struct ax_exec *e, uint32_t n_tokens)
 }
 
 
-static uint32_t
+static uint64_t
 items_max(const struct ax_exec *e)
 {
-    uint32_t chunks = e->options.sequences_max
+    uint64_t chunks = e->options.sequences_max
                       + e->options.batch_tokens_max / CHUNK;
-    uint32_t pieces = 2 * ITEMS_PER_THREAD * e->options.n_threads;
+    uint64_t pieces = 2 * ITEMS_PER_THREAD * e->options.n_threads;
 
     return (chunks + pieces) * e->kv_shape.n_head_kv;
+}
+
+
+/* An item is a unit of the pool, which bounds the units of a phase. */
+static int
+check_items(const struct ax_exec *e, struct ax_error *err)
+{
+    if (items_max(e) <= AX_POOL_UNITS_MAX) {
+        return AXION_OK;
+    }
+    return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                        "a batch of %u tokens of %u sequences over %u KV "
+                        "heads is too much for attention",
+                        e->options.batch_tokens_max, e->options.sequences_max,
+                        e->kv_shape.n_head_kv);
 }
 
 
@@ -72,6 +87,10 @@ ax_attention_open(struct ax_exec *e, struct ax_error *err)
     uint32_t n_ctx = ax_model_info(e->model)->n_ctx;
     size_t one = partial_floats(e, n_ctx) * sizeof(float);
 
+    int rc = check_items(e, err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
     /* More single queries than this are enough items by themselves. */
     e->splits_max = ITEMS_PER_THREAD * e->options.n_threads;
     size_t bytes = one * e->splits_max;

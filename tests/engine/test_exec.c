@@ -13,8 +13,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/golden/runner.h"
+#include "tests/tiny/tiny_model.h"
 
 
 #define PROMPT  70u
@@ -285,6 +287,46 @@ options_are_checked(void **state)
 }
 
 
+/* 64 KV heads for each of 16384 sequences are more units than a phase has. */
+static void
+attention_beyond_the_pool_is_refused_at_open(void **state)
+{
+    const struct tiny_options wide = {
+        .n_embd = 256, .n_head = 64, .n_head_kv = 64,
+    };
+    struct ax_exec_options options = {
+        .n_threads = 1, .batch_tokens_max = AX_EXEC_BATCH_MAX,
+        .logits_max = 1,
+    };
+    struct ax_model_options model_options = { .n_threads = 1 };
+    struct ax_model *model;
+    struct ax_error err = { 0 };
+    struct ax_exec *e;
+    struct ax_kv *kv;
+    char path[] = "/tmp/axion-wide-XXXXXX";
+
+    (void) state;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(tiny_model_write(path, &wide), 0);
+    model_options.path = path;
+    assert_int_equal(ax_model_open(&model, &model_options, &err), AXION_OK);
+    unlink(path);
+    struct ax_kv_shape shape = ax_model_kv_shape(model);
+    assert_int_equal(ax_kv_open(&kv, &shape, 1 << 20, &err), AXION_OK);
+    assert_int_equal(ax_exec_open(&e, model, kv, &options, &err),
+                     AXION_ERR_BAD_OPTION);
+    assert_null(e);
+    assert_non_null(strstr(err.text, "64 KV heads"));
+    options.sequences_max = 64;
+    assert_int_equal(ax_exec_open(&e, model, kv, &options, &err), AXION_OK);
+    ax_exec_close(e);
+    ax_kv_close(kv);
+    ax_model_close(model);
+}
+
+
 int
 main(void)
 {
@@ -295,6 +337,7 @@ main(void)
         cmocka_unit_test(shared_prefixes_have_the_same_bits),
         cmocka_unit_test(counters_name_the_work),
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(attention_beyond_the_pool_is_refused_at_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
