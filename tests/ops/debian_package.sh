@@ -87,7 +87,8 @@ mkdir -p "$work/axion"
 git ls-files -z | xargs -0 cp --parents -t "$work/axion" 2>/dev/null
 # Not with the settings of the make that runs this: it has another BUILD.
 (cd "$work/axion" && env -u BUILD -u MAKEFLAGS -u MAKELEVEL \
-    DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
+    DEB_BUILD_OPTIONS=noautodbgsym \
+    dpkg-buildpackage -us -uc -b "-j$(nproc)") >"$log" 2>&1 </dev/null ||
     fail "dpkg-buildpackage"
 ok "dpkg-buildpackage"
 wait "$debootstrap" ||
