@@ -122,11 +122,22 @@ put_bucket(struct axion_out *out, const char *name,
 }
 
 
-void
-axion_metric_histogram_us(struct axion_out *out, const char *name,
-                          const struct axion_label *labels, size_t n_labels,
-                          const uint64_t *bounds_us, size_t n_bounds,
-                          const uint64_t *counts, uint64_t sum_us)
+/* Microseconds as seconds, or whole numbers as they are. */
+static void
+put_number(struct axion_out *out, uint64_t value, int is_us)
+{
+    if (is_us)
+        axion_out_decimal(out, (double) value / 1e6, 6);
+    else
+        axion_out_u64(out, value);
+}
+
+
+static void
+put_histogram(struct axion_out *out, const char *name,
+              const struct axion_label *labels, size_t n_labels,
+              const uint64_t *bounds, size_t n_bounds,
+              const uint64_t *counts, uint64_t sum, int is_us)
 {
     uint64_t total = 0;
     size_t i;
@@ -136,7 +147,7 @@ axion_metric_histogram_us(struct axion_out *out, const char *name,
         struct axion_out bound;
 
         axion_out_fixed(&bound, text, sizeof(text));
-        axion_out_decimal(&bound, (double) bounds_us[i] / 1e6, 6);
+        put_number(&bound, bounds[i], is_us);
         total += counts[i];
         put_bucket(out, name, labels, n_labels, text, bound.bytes, total);
     }
@@ -146,7 +157,7 @@ axion_metric_histogram_us(struct axion_out *out, const char *name,
     axion_out_text(out, "_sum");
     put_labels(out, labels, n_labels);
     axion_out_text(out, " ");
-    axion_out_decimal(out, (double) sum_us / 1e6, 6);
+    put_number(out, sum, is_us);
     axion_out_text(out, "\n");
     axion_out_text(out, name);
     axion_out_text(out, "_count");
@@ -154,6 +165,28 @@ axion_metric_histogram_us(struct axion_out *out, const char *name,
     axion_out_text(out, " ");
     axion_out_u64(out, total);
     axion_out_text(out, "\n");
+}
+
+
+void
+axion_metric_histogram_us(struct axion_out *out, const char *name,
+                          const struct axion_label *labels, size_t n_labels,
+                          const uint64_t *bounds_us, size_t n_bounds,
+                          const uint64_t *counts, uint64_t sum_us)
+{
+    put_histogram(out, name, labels, n_labels, bounds_us, n_bounds, counts,
+                  sum_us, 1);
+}
+
+
+void
+axion_metric_histogram_u64(struct axion_out *out, const char *name,
+                           const struct axion_label *labels, size_t n_labels,
+                           const uint64_t *bounds, size_t n_bounds,
+                           const uint64_t *counts, uint64_t sum)
+{
+    put_histogram(out, name, labels, n_labels, bounds, n_bounds, counts, sum,
+                  0);
 }
 
 

@@ -53,6 +53,13 @@ void axion_metric_histogram_us(struct axion_out *out, const char *name,
                                size_t n_bounds, const uint64_t *counts,
                                uint64_t sum_us);
 
+/* The same for what is counted in whole units, tokens for example. */
+void axion_metric_histogram_u64(struct axion_out *out, const char *name,
+                                const struct axion_label *labels,
+                                size_t n_labels, const uint64_t *bounds,
+                                size_t n_bounds, const uint64_t *counts,
+                                uint64_t sum);
+
 /* One engine as its gateway sees it. */
 struct axion_engine_view {
     struct axion_text upstream;      /* axion_upstream's name */

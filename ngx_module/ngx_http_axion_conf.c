@@ -126,12 +126,15 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if ((clcf->noname || clcf->lmt_excpt) && clcf->handler == NULL
-        && prev->upstream != NULL)
+        && prev->handler != NULL)
     {
         conf->upstream = prev->upstream;
+        conf->status = prev->status;
+        conf->vllm_compat = prev->vllm_compat;
         conf->file_name = prev->file_name;
         conf->line = prev->line;
-        clcf->handler = ngx_http_axion_handler;
+        conf->handler = prev->handler;
+        clcf->handler = prev->handler;
     }
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
@@ -156,13 +159,13 @@ ngx_http_axion_set_handler(ngx_conf_t *cf, ngx_command_t *cmd,
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (alcf->handler_set) {
-        return (clcf->handler == handler)
+    if (alcf->handler != NULL) {
+        return (alcf->handler == handler)
                    ? "is duplicate"
                    : "conflicts with another axion handler of the location";
     }
 
-    alcf->handler_set = 1;
+    alcf->handler = handler;
     clcf->handler = handler;
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
@@ -203,8 +206,29 @@ ngx_http_axion_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 char *
 ngx_http_axion_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    return ngx_http_axion_set_handler(cf, cmd, conf,
-                                      ngx_http_axion_metrics_handler);
+    ngx_http_axion_loc_conf_t  *alcf = conf;
+
+    char       *rv;
+    ngx_str_t  *value;
+
+    rv = ngx_http_axion_set_handler(cf, cmd, alcf,
+                                    ngx_http_axion_metrics_handler);
+    if (rv != NGX_CONF_OK || cf->args->nelts == 1) {
+        return rv;
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "vllm_compat") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown parameter \"%V\", it may be "
+                           "\"vllm_compat\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    alcf->vllm_compat = 1;
+
+    return NGX_CONF_OK;
 }
 
 

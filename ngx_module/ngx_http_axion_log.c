@@ -46,6 +46,7 @@ ngx_http_axion_log_handler(ngx_http_request_t *r)
 
     if (ctx != NULL && ctx->accepted) {
         ngx_http_axion_log_answer(stats, ctx);
+        ngx_http_axion_observe_left(ctx);
     }
 
     return NGX_OK;

@@ -34,6 +34,7 @@ ngx_http_axion_metrics_handler(ngx_http_request_t *r)
     ngx_int_t                    rc;
     struct axion_out             out;
     struct axion_memory          memory;
+    ngx_http_axion_loc_conf_t   *alcf;
     ngx_http_axion_main_conf_t  *amcf;
 
     if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_HEAD) {
@@ -46,6 +47,7 @@ ngx_http_axion_metrics_handler(ngx_http_request_t *r)
     }
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_axion_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
 
     memory = ngx_http_axion_memory(r->pool);
     axion_out_grow(&out, &memory, 8192, NGX_HTTP_AXION_METRICS_MAX);
@@ -56,6 +58,10 @@ ngx_http_axion_metrics_handler(ngx_http_request_t *r)
     ngx_http_axion_metrics_ttft(&out, &amcf->zone->stats);
     ngx_http_axion_metrics_links(&out, amcf);
     ngx_http_axion_metrics_engines(&out, amcf);
+
+    if (alcf->vllm_compat) {
+        ngx_http_axion_metrics_vllm(&out, amcf);
+    }
 
     return ngx_http_axion_send(r, NGX_HTTP_OK, AXION_METRICS_TYPE, &out);
 }

@@ -72,7 +72,7 @@ static ngx_command_t  ngx_http_axion_commands[] = {
       NULL },
 
     { ngx_string("axion_metrics"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_axion_metrics,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,

@@ -10,6 +10,7 @@
  *   _error.c     whole answers and refusals as JSON
  *   _filter.c    nginx's own refusals as JSON, X-Request-Id
  *   _log.c       LOG phase: the counters of _zone.c
+ *   _observe.c   counters by model, which _vllm.c writes
  *
  * Life.  Configuration (upstreams, engines, tenants) lives in the cycle's
  * pool; an engine's second half belongs to the worker that forked with it.
@@ -49,6 +50,7 @@
 
 typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
 typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
+typedef struct ngx_http_axion_model_s     ngx_http_axion_model_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
 typedef struct ngx_http_axion_zone_s      ngx_http_axion_zone_t;
 
@@ -142,6 +144,7 @@ typedef struct {
     ngx_http_axion_upstream_t   *upstream;   /* axion_pass */
     ngx_http_axion_upstream_t   *status;     /* axion_status NAME */
     ngx_array_t                 *tenants;    /* struct axion_tenant * */
+    ngx_http_handler_pt          handler;    /* ours, of this location */
     ngx_msec_t                   connect_timeout;
     ngx_msec_t                   accept_timeout;
     ngx_msec_t                   stall_timeout;
@@ -151,7 +154,7 @@ typedef struct {
     ngx_uint_t                   line;
     u_char                      *file_name;
     unsigned                     timeout_set:1;
-    unsigned                     handler_set:1;
+    unsigned                     vllm_compat:1;     /* of axion_metrics */
 } ngx_http_axion_loc_conf_t;
 
 
@@ -182,6 +185,7 @@ struct ngx_http_axion_ctx_s {
     struct axion_out             answer;     /* not streamed: grows here */
     struct axion_failure         failure;
     struct axion_cq_done         usage;
+    ngx_http_axion_model_t      *model;      /* its counters, once accepted */
 
     /* output of a stream: filled → busy → free, never more than needed */
     ngx_chain_t                 *filled;
@@ -253,6 +257,19 @@ ngx_http_axion_stats_t *ngx_http_axion_stats(
     ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_count_error(ngx_http_axion_main_conf_t *amcf, int error);
 void ngx_http_axion_count_stream(ngx_http_axion_ctx_t *ctx, ngx_int_t by);
+
+/* _observe.c: counters by model */
+ngx_http_axion_model_t *ngx_http_axion_find_model(
+    ngx_http_axion_main_conf_t *amcf, const char *name, size_t len);
+void ngx_http_axion_observe_accepted(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_observe_tokens(ngx_http_axion_ctx_t *ctx,
+    uint64_t previous_us, uint32_t n_tokens);
+void ngx_http_axion_observe_done(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_observe_left(ngx_http_axion_ctx_t *ctx);
+
+/* _vllm.c: axion_metrics vllm_compat */
+void ngx_http_axion_metrics_vllm(struct axion_out *out,
+    ngx_http_axion_main_conf_t *amcf);
 
 /* _upstream.c */
 void ngx_http_axion_engine_init(ngx_http_axion_main_conf_t *amcf,

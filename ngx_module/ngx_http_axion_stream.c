@@ -62,6 +62,7 @@ ngx_http_axion_event(ngx_http_axion_ctx_t *ctx,
         ctx->usage = event->done;
         ctx->accepted = 1;
         ctx->finished = 1;
+        ngx_http_axion_observe_done(ctx);
         ngx_http_axion_event_end(ctx);
         return;
 
@@ -86,6 +87,7 @@ ngx_http_axion_event_accepted(ngx_http_axion_ctx_t *ctx,
     ctx->usage.prompt_tokens = accepted->prompt_tokens;
     ctx->usage.cached_tokens = accepted->cached_tokens;
     ctx->accepted = 1;
+    ngx_http_axion_observe_accepted(ctx);
 
     if (ctx->state == NGX_HTTP_AXION_SUBMITTED) {
         ctx->state = NGX_HTTP_AXION_ACCEPTED;
@@ -106,10 +108,13 @@ static void
 ngx_http_axion_event_tokens(ngx_http_axion_ctx_t *ctx,
     const struct axion_event *event)
 {
+    uint64_t  previous_us;
+
     if (ctx->state == NGX_HTTP_AXION_SUBMITTED) {
         ctx->state = NGX_HTTP_AXION_ACCEPTED;
     }
 
+    previous_us = ctx->last_us;
     ctx->last_us = ngx_http_axion_now_us();
 
     if (ctx->first_us == 0) {
@@ -117,6 +122,7 @@ ngx_http_axion_event_tokens(ngx_http_axion_ctx_t *ctx,
     }
 
     ctx->tokens += event->tokens.n_tokens;
+    ngx_http_axion_observe_tokens(ctx, previous_us, event->tokens.n_tokens);
 
     if (event->tokens.text_bytes != 0) {
         ngx_http_axion_text_out(ctx, event->tokens.text,

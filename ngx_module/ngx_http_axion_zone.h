@@ -6,6 +6,10 @@
  * so whoever gets the slot next starts it at zero.  Engines keep their
  * counters over a reload by their name; the table is as large as the number
  * of engines allowed, and entries of engines that are gone are taken over.
+ *
+ * Models get an entry when a request of theirs is accepted or a load board
+ * names them, and keep it; more than the table holds are not counted by
+ * model.  A client cannot make an entry: no engine accepts a wrong name.
  */
 #ifndef _NGX_HTTP_AXION_ZONE_H_INCLUDED_
 #define _NGX_HTTP_AXION_ZONE_H_INCLUDED_
@@ -16,6 +20,8 @@
 
 #define NGX_HTTP_AXION_ERRORS_MAX   128
 #define NGX_HTTP_AXION_TTFT_BOUNDS  14
+#define NGX_HTTP_AXION_MODELS_MAX   64
+#define NGX_HTTP_AXION_BOUNDS_MAX   22
 
 
 struct ngx_http_axion_stats_s {
@@ -33,15 +39,56 @@ struct ngx_http_axion_stats_s {
 };
 
 
+/* Times have bounds of their own, in microseconds, and so have tokens. */
+typedef struct {
+    ngx_atomic_t   counts[NGX_HTTP_AXION_BOUNDS_MAX + 1];
+    ngx_atomic_t   sum;
+} ngx_http_axion_histogram_t;
+
+
+typedef enum {
+    NGX_HTTP_AXION_FINISHED_STOP = 0,
+    NGX_HTTP_AXION_FINISHED_LENGTH,
+    NGX_HTTP_AXION_FINISHED_ABORT,
+    NGX_HTTP_AXION_FINISHED_REASONS
+} ngx_http_axion_finished_e;
+
+
+struct ngx_http_axion_model_s {
+    u_char                         name[AXION_NAME_BYTES + 1];
+    ngx_atomic_t                   prompt_tokens;
+    ngx_atomic_t                   generation_tokens;
+    ngx_atomic_t                   finished[NGX_HTTP_AXION_FINISHED_REASONS];
+    /* times */
+    ngx_http_axion_histogram_t     ttft;
+    ngx_http_axion_histogram_t     inter_token;
+    ngx_http_axion_histogram_t     e2e;
+    ngx_http_axion_histogram_t     queue;
+    ngx_http_axion_histogram_t     prefill;
+    ngx_http_axion_histogram_t     decode;
+    ngx_http_axion_histogram_t     inference;
+    /* tokens */
+    ngx_http_axion_histogram_t     request_prompt;
+    ngx_http_axion_histogram_t     request_generation;
+    ngx_http_axion_histogram_t     request_max_tokens;
+};
+
+
 struct ngx_http_axion_zone_s {
     ngx_http_axion_stats_t         stats;
+    ngx_atomic_t                   n_models;
+    ngx_http_axion_model_t         models[NGX_HTTP_AXION_MODELS_MAX];
     ngx_atomic_t                   streams[NGX_MAX_PROCESSES];
     u_char                         secret[AXION_REALM_SECRET_BYTES];
     ngx_http_axion_engine_stats_t  engines[NGX_HTTP_AXION_ENGINES_MAX];
 };
 
 
-extern const uint64_t  ngx_http_axion_ttft_bounds_us[];
+extern const uint64_t    ngx_http_axion_ttft_bounds_us[];
+extern const uint64_t    ngx_http_axion_time_bounds_us[];
+extern const ngx_uint_t  ngx_http_axion_time_bounds;
+extern const uint64_t    ngx_http_axion_token_bounds[];
+extern const ngx_uint_t  ngx_http_axion_token_bounds_n;
 
 
 #endif /* _NGX_HTTP_AXION_ZONE_H_INCLUDED_ */

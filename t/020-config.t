@@ -412,12 +412,12 @@ invalid size "big"
 
 
 
-=== TEST 43: axion_metrics takes nothing
+=== TEST 43: axion_metrics takes one word
 --- config
     location /m { axion_metrics on; }
 --- must_die
 --- error_log
-invalid number of arguments in "axion_metrics" directive
+unknown parameter "on", it may be "vllm_compat"
 
 
 

@@ -281,6 +281,12 @@ test_metrics(void **state)
                       "t_bucket{tenant=\"a\",le=\"+Inf\"} 9\n"
                       "t_sum{tenant=\"a\"} 1.250000\n"
                       "t_count{tenant=\"a\"} 9\n");
+    start(&out);
+    axion_metric_histogram_u64(&out, "n", NULL, 0, bounds, 1, counts, 1250);
+    assert_text(&out, "n_bucket{le=\"1000\"} 2\n"
+                      "n_bucket{le=\"+Inf\"} 5\n"
+                      "n_sum 1250\n"
+                      "n_count 5\n");
 }
 
 

@@ -57,8 +57,9 @@ def variables():
 
 def metrics():
     """Every name that the files which write metrics spell out."""
-    text = code("api/*metrics*.c", "ngx_module/*metrics*.c")
-    return set(re.findall(r'"(axion_[a-z0-9_]+)"', text))
+    text = code("api/*metrics*.c", "ngx_module/*metrics*.c",
+                "ngx_module/*vllm*.c")
+    return set(re.findall(r'"((?:axion_|vllm:)[a-z0-9_]+)"', text))
 
 
 def options(pattern):
@@ -148,7 +149,8 @@ def main():
               r"\$axion_\w+")
     found = metrics()
     compare(findings, "metric", found, "docs/metrics.md")
-    no_ghosts(findings, "metric", found, "docs/metrics.md", r"axion_\w+")
+    no_ghosts(findings, "metric", found, "docs/metrics.md",
+              r"(axion_|vllm:)\w+")
     found = options("engine/**/*.c")
     compare(findings, "option", found, "docs/options.md")
     no_ghosts(findings, "option", found, "docs/options.md", r"--[a-z-]+")
