@@ -8,8 +8,8 @@ API_TEST_LIBS := $(BUILD)/libaxion_api.a $(BUILD)/libaxion_shm.a
 $(API_TESTS): %: %.o $(BUILD)/tests/api/harness.o $(API_TEST_LIBS)
 $(API_TESTS): LDLIBS = $(API_LIBS) -lcmocka -lm
 
-FUZZ_REQUEST_JSON := $(BUILD)/tests/api/fuzz_request_json
-FUZZERS += $(FUZZ_REQUEST_JSON)
+API_FUZZERS := $(patsubst %,$(BUILD)/tests/api/fuzz_%,request_json tenant)
+FUZZERS += $(API_FUZZERS)
 
-$(FUZZ_REQUEST_JSON): %: %.o $(API_TEST_LIBS)
-$(FUZZ_REQUEST_JSON): LDLIBS = $(API_LIBS) -lm
+$(API_FUZZERS): %: %.o $(API_TEST_LIBS)
+$(API_FUZZERS): LDLIBS = $(API_LIBS) -lm

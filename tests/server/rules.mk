@@ -3,7 +3,8 @@
 SERVER_TESTS := $(patsubst %.c,$(BUILD)/%, \
                   $(wildcard tests/server/test_server_*.c))
 SERVER_PART_TESTS := $(BUILD)/tests/server/test_options \
-                     $(BUILD)/tests/server/test_loop
+                     $(BUILD)/tests/server/test_loop \
+                     $(BUILD)/tests/server/test_helper
 UNIT_TESTS += $(SERVER_TESTS) $(SERVER_PART_TESTS)
 E2E_TESTS  += tests/server/test_tool.sh
 
@@ -15,3 +16,11 @@ $(SERVER_TESTS): LDLIBS = -lcmocka
 $(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
 $(SERVER_PART_TESTS): LDLIBS = -luring -lcmocka
+
+# --listen's parser without a socket: see the fuzzer.
+FUZZ_OPTIONS := $(BUILD)/tests/server/fuzz_options
+FUZZERS += $(FUZZ_OPTIONS)
+
+$(FUZZ_OPTIONS): %: %.o $(BUILD)/libaxion_server.a \
+    $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
+$(FUZZ_OPTIONS): LDLIBS = -Wl,--wrap=socket -luring
