@@ -51,8 +51,9 @@ tokenize(const struct ax_prompt_maker *maker,
          struct ax_error *err)
 {
     size_t count = 0;
-    int rc = ax_tokenizer_encode_segments(maker->tokenizer, segments,
-                                          n_segments, flags, ids, cap, &count);
+    int rc = ax_tokenizer_encode_segments(
+        maker->tokenizer, segments, n_segments, flags | AX_ENCODE_STOP_AT_CAP,
+        ids, cap, &count);
     if (rc != AX_TEXT_OK) {
         return text_error(rc, "", err);
     }

@@ -31,8 +31,9 @@ struct ax_prompt_message {
 };
 
 /*
- * Both write at most cap ids and set *n to what the whole prompt has (more
- * than cap: cut).  TEMPLATE_FAILED, TEMPLATE_LIMIT, EMPTY_PROMPT,
+ * Both write at most cap ids and set *n to their count.  More than cap says
+ * that the prompt does not fit; a text is then not counted to its end, and ids
+ * is undefined.  TEMPLATE_FAILED, TEMPLATE_LIMIT, EMPTY_PROMPT,
  * INVALID_TOKEN, NO_MEMORY, with a line for the client in err.
  */
 int ax_prompt_of_request(const struct ax_prompt_maker *maker,

@@ -253,6 +253,27 @@ open_stream(struct request *r, const struct axion_request_view *view,
 }
 
 
+/* Text is counted only as far as the context reaches. */
+static int
+check_room(struct request *r, bool counted)
+{
+    uint32_t ctx = r->server->engine->ctx;
+    if (r->n_prompt < ctx) {
+        return AXION_OK;
+    }
+    if (r->n_prompt > ctx && !counted) {
+        return ax_error_set(&r->error, AXION_ERR_CONTEXT_LENGTH,
+                            "the prompt has more than %u tokens, which is the "
+                            "context's size",
+                            ctx);
+    }
+    return ax_error_set(&r->error, AXION_ERR_CONTEXT_LENGTH,
+                        "the prompt has %u tokens and the context %u: "
+                        "no room for an answer",
+                        r->n_prompt, ctx);
+}
+
+
 static int
 prepare(struct request *r)
 {
@@ -273,13 +294,7 @@ prepare(struct request *r)
                                    &r->n_prompt, &r->error)) != AXION_OK) {
         return rc;
     }
-    if (r->n_prompt >= e->ctx) {
-        return ax_error_set(&r->error, AXION_ERR_CONTEXT_LENGTH,
-                            "the prompt has %u tokens and the context %u: "
-                            "no room for an answer",
-                            r->n_prompt, e->ctx);
-    }
-    return AXION_OK;
+    return check_room(r, view.has_tokens);
 }
 
 
@@ -311,6 +326,19 @@ submit_refusal(struct ax_server *s, size_t payload_bytes, uint32_t *retry_ms)
         return AXION_ERR_QUEUE_FULL;
     }
     return AXION_OK;
+}
+
+
+/* Tenants take turns, and of one tenant the channels.  The payload is not
+ * checked yet: a worker that lies moves only its own places. */
+static uint64_t
+turn_of(const struct conn *conn, const uint8_t *payload, size_t bytes)
+{
+    struct axion_request_head head = {0};
+    if (bytes >= sizeof(head)) {
+        memcpy(&head, payload, sizeof(head));
+    }
+    return head.tenant + (uint64_t)axion_channel_pid(conn->channel);
 }
 
 
@@ -352,6 +380,7 @@ ax_server_submit(struct ax_server *s, struct conn *conn,
     s->text_bytes += command->payload_bytes;
     axion_channel_set_user(conn->channel, command->id, r);
     r->job.run = text_run;
+    r->job.key = turn_of(conn, payload, r->payload_bytes);
     ax_helper_submit(s->helper, &r->job);
 }
 
@@ -373,13 +402,14 @@ done_of(const struct ax_server *s, const struct request *r, unsigned reason)
 {
     struct axion_cq_done done = {
         .reason = reason,
-        .prompt_tokens = r->n_prompt,
-        .completion_tokens = r->n_tokens - r->n_prompt,
         .queue_us = elapsed_us(r->submitted_us, r->started_us),
         .prefill_us = elapsed_us(r->started_us, r->first_us),
         .decode_us = elapsed_us(r->first_us, r->last_us),
     };
+    /* Before that the prompt's count is the helper's. */
     if (r->state == REQUEST_SCHED) {
+        done.prompt_tokens = r->n_prompt;
+        done.completion_tokens = r->n_tokens - r->n_prompt;
         done.preemptions = ax_sched_preemptions(s->sched, r->slot);
     }
     return done;
@@ -399,6 +429,17 @@ log_end(const struct ax_server *s, const struct request *r, const char *how,
 }
 
 
+/* Its last record is on the way: text work that has not begun is spared. */
+static void
+let_go(struct request *r)
+{
+    r->conn = NULL;
+    if (r->state == REQUEST_TEXT) {
+        ax_helper_drop(&r->job);
+    }
+}
+
+
 static void
 send_done(struct ax_server *s, struct request *r, unsigned reason)
 {
@@ -409,7 +450,7 @@ send_done(struct ax_server *s, struct request *r, unsigned reason)
     if (r->conn != NULL && !r->conn->dead) {
         axion_channel_done(r->conn->channel, r->id, &done);
     }
-    r->conn = NULL;
+    let_go(r);
 }
 
 
@@ -450,7 +491,7 @@ send_error(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
            detail != NULL ? detail : "");
     if (r->conn != NULL) {
         axion_channel_error(r->conn->channel, r->id, error, retry_ms, detail);
-        r->conn = NULL;
+        let_go(r);
     }
 }
 

@@ -477,10 +477,13 @@ ax_server_close(struct ax_server *s)
         pthread_detach(s->loader);
         return;
     }
-    ax_helper_close(s->helper); /* first: its jobs use the engine */
+    bool text_ended = ax_helper_close(s->helper); /* its jobs use the engine */
     if (s->loop != NULL) {
         stop_listening(s);
         ax_server_close_conns(s);
+    }
+    if (!text_ended) {
+        return; /* as above: it keeps what it works on */
     }
     ax_server_requests_close(s);
     ax_engine_close(s->engine);

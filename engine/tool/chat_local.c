@@ -183,9 +183,9 @@ local_answer(void *state, const struct chat_options *o,
     }
     if (n_prompt >= l->engine->ctx) {
         return ax_error_set(err, AXION_ERR_CONTEXT_LENGTH,
-                            "the conversation has %u tokens, the context "
-                            "%u: /reset starts anew",
-                            n_prompt, l->engine->ctx);
+                            "the conversation fills the context of %u "
+                            "tokens: /reset starts anew",
+                            l->engine->ctx);
     }
     l->stream = ax_stream_init(l->stream, ax_stream_size(NULL, 0), NULL, 0);
     rc = prefill(l, n_prompt, usage);
