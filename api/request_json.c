@@ -1,8 +1,8 @@
 /*
  * From bytes to jansson's tree, with the limits that jansson lacks.  A body
  * of one megabyte can ask a JSON parser for a hundred: `[[],[],…` or a
- * million keys.  One pass over the bytes counts nesting, containers and
- * values before anything is allocated; it knows just enough JSON for that
+ * million keys.  One pass over the bytes counts nesting, containers, keys
+ * and values before anything is allocated; it knows just enough JSON for that
  * (strings and brackets) and leaves every other judgement to jansson.
  */
 #include <pthread.h>
@@ -12,7 +12,8 @@
 #include "shm/errors.h"
 
 #define CONTAINERS_MAX 65536u
-#define VALUES_MAX     (1u << 20)
+#define VALUES_MAX     (1u << 20) /* a prompt of token ids is a long array */
+#define KEYS_MAX       32768u     /* each is hashed and compared */
 
 
 /* The index of the quote that ends the string starting behind `i`, or
@@ -29,7 +30,7 @@ skip_string(const char *body, size_t bytes, size_t i)
 static int
 scan_limits(struct axion_parser *p, const char *body, size_t bytes)
 {
-    size_t i, depth = 0, containers = 0, values = 1;
+    size_t i, depth = 0, containers = 0, values = 1, keys = 0;
 
     for (i = 0; i < bytes; i++) {
         switch (body[i]) {
@@ -52,6 +53,9 @@ scan_limits(struct axion_parser *p, const char *body, size_t bytes)
         case ',':
             values++;
             break;
+        case ':':
+            keys++;
+            break;
         default:
             break;
         }
@@ -61,6 +65,9 @@ scan_limits(struct axion_parser *p, const char *body, size_t bytes)
             p, AXION_ERR_INVALID_JSON, NULL,
             "the JSON has more than %u arrays and objects or %u values",
             CONTAINERS_MAX, VALUES_MAX);
+    if (keys > KEYS_MAX)
+        return axion_parse_fail(p, AXION_ERR_INVALID_JSON, NULL,
+                                "the JSON has more than %u keys", KEYS_MAX);
     return AXION_OK;
 }
 

@@ -188,6 +188,8 @@ test_limits_of_the_text(void **state)
                     "");
     refuse_repeated("{\"x\":[0", ",\"]\"", 1000, "", AXION_ERR_INVALID_JSON,
                     "");
+    refuse_repeated("{\"x\":[0", ",{\"k\":1}", 33000, "]}",
+                    AXION_ERR_INVALID_JSON, "");
     refuse_repeated(head, "", 0, "[]}", AXION_ERR_INVALID_VALUE, "messages");
     refuse_repeated("{\"model\":\"m\",\"messages\":[0", ",0", 5000, "]}",
                     AXION_ERR_INVALID_VALUE, "messages");
@@ -200,6 +202,35 @@ test_limits_of_the_text(void **state)
     refuse_repeated("{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
                     "\"content\":\"",
                     "x", 5u << 20, "\"}]}", AXION_ERR_PAYLOAD_TOO_LARGE, "");
+}
+
+
+/* Were they counted after parsing, a body of keys would hold up the worker:
+ * these are the same key, which the parser itself would name first. */
+static void
+test_keys_are_counted_before_parsing(void **state)
+{
+    struct test_memory memory;
+    struct axion_parsed parsed;
+    struct axion_failure failure;
+    char *body = repeated("{\"k\":1", ",\"k\":1", 40000, "}");
+
+    (void) state;
+    test_memory_init(&memory);
+    assert_int_equal(test_parse(&memory, AXION_REQUEST_CHAT, body, 0, &parsed,
+                                &failure),
+                     AXION_ERR_INVALID_JSON);
+    assert_non_null(strstr(failure.message, "keys"));
+    test_memory_free(&memory);
+    free(body);
+
+    body = repeated("{\"model\":\"m\",\"prompt\":\"", ":", 40000, "\"}");
+    test_memory_init(&memory);
+    assert_int_equal(test_parse(&memory, AXION_REQUEST_COMPLETION, body, 0,
+                                &parsed, &failure),
+                     AXION_OK);
+    test_memory_free(&memory);
+    free(body);
 }
 
 
@@ -589,6 +620,7 @@ main(void)
         cmocka_unit_test(test_empty_body),
         cmocka_unit_test(test_root_is_no_object),
         cmocka_unit_test(test_limits_of_the_text),
+        cmocka_unit_test(test_keys_are_counted_before_parsing),
         cmocka_unit_test(test_strings_hide_brackets_from_the_limits),
         cmocka_unit_test(test_each_field_with_each_type),
         cmocka_unit_test(test_values_out_of_range),
