@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The reference pages have everything that the code has: directives and
-variables of the nginx module, metric names, options of axiond and axion, weight
-formats, model families and errors.  A name in the code without a place on its page fails, and so does a
-place on a page for a name that the code lost.  Local links must lead somewhere.
+variables of the nginx module, metric names, options of axiond and axion,
+fields of request bodies, weight formats, model families and errors.  A name in
+the code without a place on its page fails, and so does a place on a page for a
+name that the code lost.  Local links must lead somewhere, and so must the files
+and functions that any page names.
 """
 
 import glob
@@ -76,6 +78,17 @@ def options(pattern):
     return names
 
 
+def fields():
+    """What a body may have: the tables of api/, and the fields of any
+    length that are looked up by name."""
+    text = code("api/request*.c")
+    names = set()
+    for kind in ("struct scalar", "struct unsupported"):
+        for body in tables(text, kind):
+            names |= set(re.findall(r'\{\s*"(\w+)",\s*FOR_', body))
+    return names | set(re.findall(r'axion_parse_get\(root, "(\w+)"\)', text))
+
+
 def formats():
     """Weight formats that have kernels."""
     body = tables(code("kernels/format.c"), "struct axk_format_traits")[0]
@@ -98,11 +111,17 @@ def headings(page):
     return names
 
 
-def compare(findings, what, wanted, page):
+def first_cells(page):
+    """Every name in code font of the tables' first columns."""
+    cells = re.findall(r"^\| (`[^|]*)\|", read(page), re.M)
+    return {n for cell in cells for n in re.findall(r"`([^`\s]+)`", cell)}
+
+
+def compare(findings, what, wanted, page, names=headings):
     if not wanted:
-        print(f"{what}: none in the code yet")
+        findings.append(f"{what}: none was found in the code")
         return
-    there = headings(page)
+    there = names(page)
     for name in sorted(wanted - there):
         findings.append(f"{page}: {what} {name} is in the code, not here")
     print(f"{what}: {len(wanted)} in the code, {page}")
@@ -136,6 +155,33 @@ def check_links(findings):
                 findings.append(f"{page}: link to {target} leads nowhere")
 
 
+def check_names(findings):
+    """`path/to/file`, `ax_function()` and `make target` of every page."""
+    listed = subprocess.run(["git", "ls-files"], check=True,
+                            stdout=subprocess.PIPE, text=True).stdout.split()
+    sources = "".join(read(path) for path in listed if os.path.exists(path)
+                      and re.search(r"\.(c|h|def|mk|py|sh|pm)$", path))
+    targets = read("tools/targets.mk")
+    for page in listed:
+        if not page.endswith(".md") or not os.path.exists(page):
+            continue
+        for name in sorted(set(re.findall(r"`([^`\n]+)`", read(page)))):
+            if re.search(r"NAME|PREFIX|CLASS|\*", name):
+                continue
+            if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", name):
+                good = (os.path.exists(name) or name in sources
+                        or os.path.exists(os.path.join(
+                            os.path.dirname(page), name)))
+            elif re.fullmatch(r"(ax|axk|axion)_\w+\(?\)?", name):
+                good = name.rstrip("()") in sources
+            elif re.fullmatch(r"make [a-z-]+", name):
+                good = re.search(rf"(?m)^{name[5:]}:", targets)
+            else:
+                continue
+            if not good:
+                findings.append(f"{page}: there is no {name}")
+
+
 def main():
     os.chdir(ROOT)
     findings = []
@@ -154,11 +200,18 @@ def main():
     found = options("engine/**/*.c")
     compare(findings, "option", found, "docs/options.md")
     no_ghosts(findings, "option", found, "docs/options.md", r"--[a-z-]+")
+    found = fields()
+    compare(findings, "field", found, "docs/api.md", first_cells)
+    spelled = code("api/request*.c")
+    for name in sorted(first_cells("docs/api.md") - found):
+        if f'"{name}"' not in spelled:
+            findings.append(f"docs/api.md: field {name} is not in the code")
     found = formats() | families()
     compare(findings, "format or family", found, "docs/models.md")
     no_ghosts(findings, "format or family", found, "docs/models.md", r"\w+")
     check_errors(findings)
     check_links(findings)
+    check_names(findings)
     for finding in findings:
         print(finding)
     print(f"{len(findings)} findings")
