@@ -44,6 +44,46 @@ ngx_http_axion_add_header(ngx_http_request_t *r, const char *name,
 }
 
 
+/*
+ * The same unless the location's add_header or expires has set it already:
+ * for the header filter, which comes after nginx's own.
+ */
+ngx_int_t
+ngx_http_axion_default_header(ngx_http_request_t *r, const char *name,
+    const char *value, size_t len)
+{
+    size_t            n;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    n = ngx_strlen(name);
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash != 0 && h[i].key.len == n
+            && ngx_strncasecmp(h[i].key.data, (u_char *) name, n) == 0)
+        {
+            return NGX_OK;
+        }
+    }
+
+    return ngx_http_axion_add_header(r, name, value, len);
+}
+
+
 ngx_int_t
 ngx_http_axion_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *type, const struct axion_out *out)
@@ -95,19 +135,22 @@ ngx_http_axion_send(ngx_http_request_t *r, ngx_uint_t status,
 
 
 /*
- * Counts ctx->failure and logs it; `where` goes behind its name.  A message
- * may quote the client or the engine: controls do not reach the log.
+ * Counts ctx->failure and logs it; `where` goes behind its name.  What a
+ * message quotes of a request stays out of the log, and what an engine wrote
+ * brings no controls.
  */
 void
 ngx_http_axion_note_failure(ngx_http_axion_ctx_t *ctx, const char *where)
 {
     u_char                 message[AXION_MESSAGE_BYTES];
+    size_t                 n;
     ngx_uint_t             i;
     struct axion_failure  *failure;
 
     failure = &ctx->failure;
+    n = axion_error_log_bytes(failure->error, failure->message);
 
-    for (i = 0; i < AXION_MESSAGE_BYTES - 1 && failure->message[i]; i++) {
+    for (i = 0; i < AXION_MESSAGE_BYTES - 1 && i < n; i++) {
         message[i] = (u_char) failure->message[i];
 
         if (message[i] < 0x20 || message[i] == 0x7f) {

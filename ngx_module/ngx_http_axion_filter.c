@@ -11,7 +11,9 @@
  * axion_pass there.
  *
  * Every answer carries X-Request-Id: the client's own if it looks like one,
- * else nginx's $request_id.
+ * else nginx's $request_id.  Like the headers of a stream it is a default: the
+ * module's place in nginx's order (`config`) is such that the header filter
+ * runs right after nginx's own and sees what add_header and expires have set.
  */
 
 
@@ -21,6 +23,7 @@
 static ngx_int_t ngx_http_axion_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_axion_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_axion_stream_defaults(ngx_http_request_t *r);
 static ngx_int_t ngx_http_axion_replace(ngx_http_request_t *r);
 static int ngx_http_axion_status_error(ngx_uint_t status,
     const char **message);
@@ -66,6 +69,12 @@ ngx_http_axion_header_filter(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
 
+    if (ctx != NULL && ctx->header_sent
+        && ngx_http_axion_stream_defaults(r) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     if (r->err_status >= NGX_HTTP_BAD_REQUEST
         && r->headers_out.status == r->err_status
         && (ctx == NULL || !ctx->own))
@@ -76,6 +85,24 @@ ngx_http_axion_header_filter(ngx_http_request_t *r)
     }
 
     return ngx_http_next_header_filter(r);
+}
+
+
+/* Nothing between the worker and the client may keep or hold back events. */
+static ngx_int_t
+ngx_http_axion_stream_defaults(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_axion_default_header(r, "Cache-Control", "no-cache",
+                                       sizeof("no-cache") - 1);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_axion_default_header(r, "X-Accel-Buffering", "no",
+                                           sizeof("no") - 1);
+    }
+
+    return rc;
 }
 
 
@@ -231,7 +258,7 @@ ngx_http_axion_request_id(ngx_http_request_t *r)
         id.bytes = vv->len;
     }
 
-    return ngx_http_axion_add_header(r, "X-Request-Id", id.data, id.bytes);
+    return ngx_http_axion_default_header(r, "X-Request-Id", id.data, id.bytes);
 }
 
 

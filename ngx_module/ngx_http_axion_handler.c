@@ -2,9 +2,11 @@
  * The content handler: which endpoint, the body, parsing, rights; then the
  * request goes to _dispatch.c and lives on events.
  *
- * Endpoints are found behind the first "/v1/" of the URI, or, without one,
- * behind the location's prefix: `location /v1/`, `location /` and
- * `location /llm/` (/llm/v1/models, /llm/models) all work.
+ * Endpoints are found behind "/v1/" at the start of the URI, or behind the
+ * location's prefix, with or without "v1/" there: `location /v1/`,
+ * `location /` and `location /llm/` (/llm/v1/models, /llm/models) all work.
+ * A location without a prefix (a regular expression, `=`, an `if`) has them
+ * behind the first "/v1/".  "/v1/" anywhere else belongs to a model's id.
  *
  * Subrequests are refused: the ACCESS phase, and so the key, is the main
  * request's alone.
@@ -17,6 +19,8 @@
 #include <sodium.h>
 
 
+static ngx_uint_t ngx_http_axion_strip(ngx_str_t *path, const u_char *prefix,
+    size_t len);
 static ngx_str_t ngx_http_axion_path(ngx_http_request_t *r);
 static void ngx_http_axion_find_endpoint(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_refuse_method(ngx_http_axion_ctx_t *ctx,
@@ -85,40 +89,60 @@ ngx_http_axion_handler(ngx_http_request_t *r)
 }
 
 
+/* Takes `prefix` off the path, if it is there. */
+static ngx_uint_t
+ngx_http_axion_strip(ngx_str_t *path, const u_char *prefix, size_t len)
+{
+    if (path->len < len || ngx_strncmp(path->data, prefix, len) != 0) {
+        return 0;
+    }
+
+    path->data += len;
+    path->len -= len;
+
+    return 1;
+}
+
+
 static ngx_str_t
 ngx_http_axion_path(ngx_http_request_t *r)
 {
-    u_char                    *p;
+    u_char                    *p, *last;
     ngx_str_t                  path;
     ngx_http_core_loc_conf_t  *clcf;
 
+    static const u_char  v1[] = "/v1/";
+
     path = r->uri;
 
-    p = ngx_strlcasestrn(path.data, path.data + path.len, (u_char *) "/v1/",
-                         4 - 1);
-    if (p != NULL) {
-        path.len -= p + 4 - path.data;
-        path.data = p + 4;
+    if (ngx_http_axion_strip(&path, v1, 4)) {
         return path;
     }
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (!clcf->exact_match && !clcf->noname
+    if (clcf->exact_match || clcf->noname
 #if (NGX_PCRE)
-        && clcf->regex == NULL
+        || clcf->regex != NULL
 #endif
-        && path.len >= clcf->name.len
-        && ngx_strncmp(path.data, clcf->name.data, clcf->name.len) == 0)
+       )
     {
-        path.data += clcf->name.len;
-        path.len -= clcf->name.len;
+        last = path.data + path.len;
+
+        for (p = path.data; last - p >= 4; p++) {
+            if (ngx_memcmp(p, v1, 4) == 0) {
+                path.data = p + 4;
+                path.len = last - path.data;
+                return path;
+            }
+        }
+
+    } else {
+        (void) ngx_http_axion_strip(&path, clcf->name.data, clcf->name.len);
     }
 
-    if (path.len != 0 && path.data[0] == '/') {
-        path.data++;
-        path.len--;
-    }
+    (void) ngx_http_axion_strip(&path, v1, 1);
+    (void) ngx_http_axion_strip(&path, v1 + 1, 3);
 
     return path;
 }

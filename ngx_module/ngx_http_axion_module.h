@@ -111,6 +111,7 @@ typedef struct {
     ngx_http_axion_link_e          link;
     unsigned                       seen:1;
     unsigned                       reported:1;
+    unsigned                       broken:1; /* to be given up */
 } ngx_http_axion_engine_t;
 
 
@@ -336,6 +337,8 @@ ngx_int_t ngx_http_axion_refuse(ngx_http_axion_ctx_t *ctx, int error,
     const char *message);
 ngx_int_t ngx_http_axion_add_header(ngx_http_request_t *r, const char *name,
     const char *value, size_t len);
+ngx_int_t ngx_http_axion_default_header(ngx_http_request_t *r,
+    const char *name, const char *value, size_t len);
 
 /* _filter.c */
 ngx_int_t ngx_http_axion_init_filters(ngx_conf_t *cf);

@@ -237,16 +237,6 @@ ngx_http_axion_stream_header(ngx_http_axion_ctx_t *ctx)
     r->headers_out.content_type_lowcase = NULL;
     ngx_http_clear_content_length(r);
 
-    if (ngx_http_axion_add_header(r, "Cache-Control", "no-cache",
-                                  sizeof("no-cache") - 1)
-        != NGX_OK
-        || ngx_http_axion_add_header(r, "X-Accel-Buffering", "no",
-                                     sizeof("no") - 1)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
     ctx->own = 1;
     ctx->header_sent = 1;
     ctx->written = ngx_current_msec;

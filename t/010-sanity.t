@@ -152,9 +152,25 @@ POST /v1/completions
 --- config
     location /llm/ { axion_pass llm; }
 --- request eval
-["GET /llm/v1/models", "GET /llm/models", "GET /llm/x/v1/models"]
+["GET /llm/v1/models", "GET /llm/models", "GET /llm/x/v1/models",
+ "GET /llm/V1/models"]
 --- error_code eval
-[200, 200, 200]
+[200, 200, 404, 404]
+
+
+
+=== TEST 13b: an id is not cut at the /v1/ in it
+--- config
+    location /llm/ { axion_pass llm; }
+    location / { axion_pass llm; }
+--- request eval
+["GET /llm/models/org/v1/models", "GET /models/org/v1/models",
+ "GET /v1/models/org/v1/models", "GET /v1/v1/models"]
+--- error_code eval
+[404, 404, 404, 404]
+--- response_body_like eval
+["MODEL_NOT_FOUND|model_not_found", "MODEL_NOT_FOUND|model_not_found",
+ "MODEL_NOT_FOUND|model_not_found", "not_found"]
 
 
 
@@ -163,9 +179,10 @@ POST /v1/completions
     location ~ ^/(a|b)/v1/ { axion_pass llm; }
     location = /exact/v1/models { axion_pass llm; }
 --- request eval
-["GET /a/v1/models", "GET /b/v1/models/echo", "GET /exact/v1/models"]
+["GET /a/v1/models", "GET /b/v1/models/echo", "GET /exact/v1/models",
+ "GET /a/v1/V1/models"]
 --- error_code eval
-[200, 200, 200]
+[200, 200, 200, 404]
 
 
 
@@ -226,3 +243,31 @@ X-Request-Id: a b
 GET /v1/models
 --- response_headers_like
 X-Request-Id: [0-9a-f]{32}
+
+
+
+=== TEST 19: what the location says about the headers counts, once
+--- config
+    location /v1/ {
+        axion_pass llm;
+        add_header X-Request-Id mine;
+        add_header Cache-Control no-store;
+    }
+--- request
+POST /v1/chat/completions
+{"model":"echo","stream":true,"messages":[{"role":"user","content":"abcd"}]}
+--- response_headers
+X-Request-Id: mine
+Cache-Control: no-store
+X-Accel-Buffering: no
+
+
+
+=== TEST 20: expires
+--- config
+    location /v1/ { axion_pass llm; expires 1h; }
+--- request
+POST /v1/chat/completions
+{"model":"echo","stream":true,"messages":[{"role":"user","content":"abcd"}]}
+--- response_headers
+Cache-Control: max-age=3600
