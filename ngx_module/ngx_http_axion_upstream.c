@@ -34,6 +34,7 @@ static ngx_int_t ngx_http_axion_engine_attach(
 static void ngx_http_axion_engine_up(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_engine_down(ngx_http_axion_engine_t *engine,
     int error, const char *why);
+static int ngx_http_axion_engine_read_board(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_engine_timer(ngx_event_t *ev);
 static void ngx_http_axion_engine_look(ngx_http_axion_engine_t *engine);
 static ngx_msec_t ngx_http_axion_engine_interval(ngx_msec_t stall);
@@ -161,6 +162,7 @@ ngx_http_axion_engine_close(ngx_http_axion_engine_t *engine)
     axion_client_close(engine->client);
     engine->client = NULL;
     engine->link = NGX_HTTP_AXION_DOWN;
+    engine->broken = 0;
 
     if (engine->timer.timer_set) {
         ngx_del_timer(&engine->timer);
@@ -223,7 +225,6 @@ ngx_http_axion_engine_up(ngx_http_axion_engine_t *engine)
     }
 
     (void) ngx_atomic_fetch_add(&engine->stats->connects, 1);
-    (void) ngx_http_axion_engine_board(engine);
 
     ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
                   "axion: connected to engine \"%V\"", &engine->name);
@@ -232,15 +233,32 @@ ngx_http_axion_engine_up(ngx_http_axion_engine_t *engine)
 }
 
 
+static int
+ngx_http_axion_engine_read_board(ngx_http_axion_engine_t *engine)
+{
+    int                 rc;
+    struct axion_board  board;
+
+    rc = axion_client_board(engine->client, &board);
+
+    if (rc == AXION_OK) {
+        engine->board = board;
+        engine->seen = 1;
+    }
+
+    return rc;
+}
+
+
 /*
  * Brings engine->board up to date.  NGX_OK: the engine is up and the board
  * is valid; NGX_DECLINED: it is away (engine->board is its last, if `seen`).
+ * A board that is none breaks the protocol: the channel is given up, but in
+ * a turn of its own, since callers walk through engines and requests.
  */
 ngx_int_t
 ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine)
 {
-    struct axion_board  board;
-
     if (engine->link != NGX_HTTP_AXION_UP) {
 
         if (engine->link == NGX_HTTP_AXION_DOWN && !engine->timer.timer_set) {
@@ -250,12 +268,14 @@ ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine)
         return NGX_DECLINED;
     }
 
-    if (axion_client_board(engine->client, &board) == AXION_OK) {
-        engine->board = board;
-        engine->seen = 1;
+    if (!engine->broken
+        && ngx_http_axion_engine_read_board(engine) == AXION_ERR_PROTOCOL)
+    {
+        engine->broken = 1;
+        ngx_post_event(engine->connection->read, &ngx_posted_events);
     }
 
-    return engine->seen ? NGX_OK : NGX_DECLINED;
+    return (engine->seen && !engine->broken) ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -391,6 +411,12 @@ ngx_http_axion_engine_read(ngx_event_t *rev)
     c = rev->data;
     engine = c->data;
 
+    if (engine->broken) {
+        (void) ngx_atomic_fetch_add(&engine->stats->protocol_errors, 1);
+        ngx_http_axion_engine_lost(engine, AXION_ERR_PROTOCOL);
+        return;
+    }
+
     rc = axion_client_service(engine->client);
 
     if (rc == AXION_AGAIN) {
@@ -402,6 +428,13 @@ ngx_http_axion_engine_read(ngx_event_t *rev)
         if (rc != AXION_OK) {
             ngx_http_axion_engine_down(engine, rc,
                                        axion_client_why(engine->client));
+            return;
+        }
+
+        if (ngx_http_axion_engine_read_board(engine) == AXION_ERR_PROTOCOL) {
+            (void) ngx_atomic_fetch_add(&engine->stats->protocol_errors, 1);
+            ngx_http_axion_engine_down(engine, AXION_ERR_PROTOCOL,
+                                       "load board");
             return;
         }
 

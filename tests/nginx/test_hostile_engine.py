@@ -26,9 +26,9 @@ PAGE = 4096
 F_ADD_SEALS, SEAL_SHRINK_GROW = 1033, 6
 
 
-def board_memfd(n_models=1, state=READY):
+def board_memfd(n_models=1, state=READY, magic=MAGIC):
     board = bytearray(BOARD_BYTES)
-    struct.pack_into("<6I", board, 0, MAGIC, VERSION, 0, state, n_models, 0)
+    struct.pack_into("<6I", board, 0, magic, VERSION, 0, state, n_models, 0)
     struct.pack_into("<64s2I", board, BOARD_MODELS, b"bad", 1000, 1000)
     fd = os.memfd_create("board", os.MFD_ALLOW_SEALING)
     os.write(fd, board)
@@ -58,7 +58,7 @@ class Channel:
     def welcome(self, bytes_=BOARD_BYTES, **board):
         fd = board_memfd(**board)
         self.message(WELCOME, struct.pack("<2I", bytes_, 1 << 20), [fd])
-        os.close(fd)
+        return fd
 
     def index(self, offset, value=None):
         if value is None:
@@ -106,8 +106,9 @@ def bad_handshakes():
             REFUSED, struct.pack("<2I128s", 702, 0, b"not\nyou")),
         "no board": lambda c: c.message(
             WELCOME, struct.pack("<2I", BOARD_BYTES, 1)),
-        "a board too small": lambda c: c.welcome(bytes_=100),
-        "a board too large": lambda c: c.welcome(bytes_=1 << 30),
+        "a board too small": lambda c: os.close(c.welcome(bytes_=100)),
+        "a board too large": lambda c: os.close(c.welcome(bytes_=1 << 30)),
+        "a board of another kind": lambda c: os.close(c.welcome(magic=7)),
         "an unknown message": lambda c: c.message(77, bytes(8)),
     }
 
@@ -230,7 +231,7 @@ class HostileEngine(rig.Test):
 
     def one_broken_stream(self, way):
         def treat(channel):
-            channel.welcome()
+            os.close(channel.welcome())
             way(channel, *channel.submitted())
             channel.ring()
 
@@ -267,7 +268,7 @@ class HostileEngine(rig.Test):
 
     def test_board_of_nonsense(self):
         def treat(channel):
-            channel.welcome(n_models=0xffffffff, state=0xffffffff)
+            os.close(channel.welcome(n_models=0xffffffff, state=0xffffffff))
             channel.submitted()
 
         self.against(treat)
@@ -275,6 +276,32 @@ class HostileEngine(rig.Test):
         for path in ("/v1/models", "/v1/models/echo", "/status", "/metrics"):
             self.assertEqual(self.nginx.get(path)[0], 200, path)
         self.assert_serves()
+
+
+    def test_board_that_breaks_later(self):
+        """Lost once, with one line; then no channel at all, and no flood."""
+        boards, again = [], threading.Event()
+
+        def treat(channel):
+            boards.append(channel.welcome(magic=MAGIC if not boards else 7))
+            if len(boards) > 2:
+                again.set()
+
+        self.against(treat)
+        self.addCleanup(lambda: [os.close(fd) for fd in boards])
+        self.nginx.wait("connected to engine", 2)
+        os.pwrite(boards[0], b"none", 0)
+        self.assertEqual(self.nginx.get("/v1/models")[0], 200)
+        self.nginx.wait(f'lost engine "unix:{self.bad}": .*broke the ring')
+        self.assertTrue(again.wait(rig.HANG))
+        self.assert_serves()
+        metrics = self.nginx.metrics()
+        self.assertEqual(metrics["axion_engine_losses_total" + self.name], 1)
+        self.assertGreaterEqual(
+            metrics["axion_engine_protocol_errors_total" + self.name], 2)
+        self.assertEqual(len([
+            line for line in self.nginx.text().splitlines()
+            if "[error]" in line and self.bad in line]), 1)
 
 
 if __name__ == "__main__":
