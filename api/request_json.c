@@ -131,13 +131,13 @@ fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
         key_before(body, at, key, sizeof(key));
         return axion_parse_fail(
             p, AXION_ERR_INVALID_JSON, key,
-            "the key \"%s\" is given twice in one object (byte %zu)", key,
-            at);
+            "byte %zu: the key \"%s\" is given twice in one object", at,
+            key);
     default:
         return axion_parse_fail(
             p, AXION_ERR_INVALID_JSON, NULL,
-            "the body is not valid JSON: %s (line %d, byte %zu)", e->text,
-            e->line, at);
+            "the body is not valid JSON, line %d, byte %zu: %s", e->line, at,
+            e->text);
     }
 }
 

@@ -215,11 +215,13 @@ take_metadata(struct axion_parser *p, const struct scalar *s,
     json_object_foreach ((json_t *) value, key, entry) {
         snprintf(param, sizeof(param), "%s.%s", s->name, key);
         if (!json_is_string(entry))
-            return axion_parse_wrong_type(p, param, "a string", entry);
+            return axion_parse_fail(p, AXION_ERR_INVALID_TYPE, param,
+                                    "the values of %s must be strings",
+                                    s->name);
         if (json_string_length(entry) > AXION_USER_BYTES_MAX)
             return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
-                                    "%s is longer than %u bytes", param,
-                                    AXION_USER_BYTES_MAX);
+                                    "a value of %s is longer than %u bytes",
+                                    s->name, AXION_USER_BYTES_MAX);
     }
     return AXION_OK;
 }

@@ -6,6 +6,7 @@
  * is a binary search.  Nothing here allocates or locks.
  */
 #include <stddef.h>
+#include <string.h>
 #include "shm/errors.h"
 
 static const struct axion_error_info table[] = {
@@ -45,6 +46,21 @@ axion_error_info(int number)
     const struct axion_error_info *info = find(number);
 
     return info != NULL ? info : find(AXION_ERR_INTERNAL);
+}
+
+
+size_t
+axion_error_log_bytes(int number, const char *message)
+{
+    int status = axion_error_info(number)->status;
+
+    if (number == AXION_ERR_TEMPLATE_FAILED) {
+        return 0;
+    }
+    if (status < 400 || status > 428) { /* not the request's fault */
+        return strlen(message);
+    }
+    return strcspn(message, "\"'");
 }
 
 

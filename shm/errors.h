@@ -6,6 +6,8 @@
 #ifndef AXION_SHM_ERRORS_H
 #define AXION_SHM_ERRORS_H
 
+#include <stddef.h>
+
 enum axion_error {
     AXION_AGAIN = -1, /* not an error: nothing to do now, call again */
     AXION_OK    = 0,
@@ -36,6 +38,14 @@ struct axion_error_info {
 
 /* The table's entry for a number; unknown numbers give INTERNAL's. */
 const struct axion_error_info *axion_error_info(int number);
+
+/*
+ * How many bytes of an error's message may stand in a log.  Messages that
+ * blame a request quote it behind a quotation mark, and what a model's
+ * template says may be the request's text: none of that belongs in a log.
+ * All of the others.
+ */
+size_t axion_error_log_bytes(int number, const char *message);
 
 /* Entry by position, NULL past the end; for tests and the reference. */
 const struct axion_error_info *axion_error_at(unsigned index);

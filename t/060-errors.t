@@ -223,3 +223,31 @@ POST /v1/completions
 --- response_headers_like
 Retry-After: \d+
 --- response_body_like: "code":"model_loading"
+
+
+
+=== TEST 18: what a body says does not reach the log: broken JSON
+--- request
+POST /v1/completions
+{"model":"echo","prompt":secretword}
+--- error_code: 400
+--- response_body_like: near 'secretword'
+--- error_log
+axion: INVALID_JSON: the body is not valid JSON, line 1, byte
+--- no_error_log
+secretword
+
+
+
+=== TEST 19: nor keys, nor the name of a model
+--- request eval
+['POST /v1/completions
+{"model":"echo","prompt":"a","secretword":1,"secretword":2}',
+'POST /v1/completions
+{"model":"secretword","prompt":"a"}']
+--- error_code eval
+[400, 404]
+--- response_body_like eval
+['key \\\\"secretword\\\\" is given twice', 'model_not_found']
+--- no_error_log
+secretword

@@ -485,10 +485,11 @@ static void
 send_error(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
            const char *detail)
 {
-    ax_log(s->log, axion_error_info(error)->level, "request of %s: %s%s%s",
+    size_t shown = detail != NULL ? axion_error_log_bytes(error, detail) : 0;
+    ax_log(s->log, axion_error_info(error)->level, "request of %s: %s%s%.*s",
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
-           axion_error_info(error)->name, detail != NULL ? ": " : "",
-           detail != NULL ? detail : "");
+           axion_error_info(error)->name, shown > 0 ? ": " : "", (int)shown,
+           shown > 0 ? detail : "");
     if (r->conn != NULL) {
         axion_channel_error(r->conn->channel, r->id, error, retry_ms, detail);
         let_go(r);

@@ -60,6 +60,27 @@ test_unknown_numbers_are_internal(void **state)
 }
 
 
+static size_t
+logged(int error, const char *message)
+{
+    return axion_error_log_bytes(error, message);
+}
+
+
+static void
+test_quotes_of_a_request_are_not_for_logs(void **state)
+{
+    (void)state;
+    assert_int_equal(logged(AXION_ERR_INVALID_JSON, "byte 7: near 'my text'"),
+                     13);
+    assert_int_equal(logged(AXION_ERR_MODEL_NOT_FOUND, "model \"my text\""), 6);
+    assert_int_equal(logged(AXION_ERR_INVALID_VALUE, "top_p is too large"), 18);
+    assert_int_equal(logged(AXION_ERR_TEMPLATE_FAILED, "my text"), 0);
+    assert_int_equal(logged(AXION_ERR_INTERNAL, "what \"it\" is"), 12);
+    assert_int_equal(logged(AXION_ERR_QUEUE_FULL, ""), 0);
+}
+
+
 static void
 test_pinned_numbers(void **state)
 {
@@ -80,6 +101,7 @@ main(void)
         cmocka_unit_test(test_numbers_ascend_and_are_found),
         cmocka_unit_test(test_entries_are_whole),
         cmocka_unit_test(test_unknown_numbers_are_internal),
+        cmocka_unit_test(test_quotes_of_a_request_are_not_for_logs),
         cmocka_unit_test(test_pinned_numbers),
     };
 
