@@ -227,7 +227,8 @@ def print_own_noise(quantized, exact, prompts, n_top, positions_max,
              False),
             ("token by token", quantized, llama_cpp.GGML_TYPE_F16, 1, False),
             ("flash attention", quantized, llama_cpp.GGML_TYPE_F16, 512,
-             True)]
+             True),
+            ("both", quantized, llama_cpp.GGML_TYPE_F16, 1, True)]
     runs = []
     print(f"llama.cpp on {quantized}:")
     for name, path, kv, n_batch, flash_attn in ways:
