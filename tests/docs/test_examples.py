@@ -222,6 +222,14 @@ class Examples(unittest.TestCase):
                 self.assertEqual(done.returncode, 0,
                                  f"{where}\n{text}\n{done.stdout}")
 
+    def test_every_directive_has_an_example(self):
+        shown = "\n".join(text for _, text in self.of_kind("nginx"))
+        with open("docs/directives.md", encoding="utf-8") as file:
+            heads = re.findall(r"^##+ `(\w+)", file.read(), re.M)
+        self.assertGreater(len(heads), 8)
+        for name in set(heads) - {"remote", "include"}:
+            self.assertRegex(shown, rf"\b{name}\b", "no example")
+
     def test_a_wrong_example_is_found(self):
         self.scene.configure("location /v1/ { axion_pass llm; axion_x; }")
         self.assertIn('unknown directive "axion_x"', self.scene.check().stdout)
