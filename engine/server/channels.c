@@ -4,6 +4,10 @@
  * A connection dies in two strokes: at the first its requests are freed, its
  * descriptor is unwatched and it is marked dead; at the end of the loop's
  * turn, when no tag of that turn can point to it any more, it is closed.
+ *
+ * Who may open the socket may still be broken or hostile: a connection has
+ * five seconds to say HELLO, and when many say nothing the oldest of them
+ * makes room.  A client that says it at once is never in that queue.
  */
 #include "engine/server/server_private.h"
 
@@ -48,8 +52,27 @@ kill_conn(struct ax_server *s, struct conn *c, int error)
                (unsigned)axion_channel_uid(c->channel),
                axion_error_info(error)->name, axion_channel_why(c->channel));
     }
+    s->n_conns--;
+    s->n_greeting -= !c->greeted;
     ax_loop_unwatch(s->loop, axion_channel_fd(c->channel));
     axion_channel_each(c->channel, free_stream, s);
+}
+
+
+/* Refusals cost their sender nothing: they share a line each ten seconds. */
+static void
+note_refusal(struct ax_server *s, const char *why)
+{
+    uint64_t now = ax_server_now_us();
+    s->n_refusals++;
+    if (s->refusals_logged_us != 0 &&
+        now - s->refusals_logged_us < REFUSALS_LOG_US) {
+        return;
+    }
+    ax_log(s->log, AXION_LOG_warn, "connection refused: %s (%u of late)", why,
+           s->n_refusals);
+    s->refusals_logged_us = now;
+    s->n_refusals = 0;
 }
 
 
@@ -63,12 +86,37 @@ on_channel(struct ax_server *s, struct source *source)
     int rc = axion_channel_service(c->channel);
     if (rc == AXION_OK && !c->greeted) {
         c->greeted = true;
+        s->n_greeting--;
         ax_log(s->log, AXION_LOG_info, "channel of %s (pid %d, uid %u) opened",
                axion_channel_name(c->channel),
                (int)axion_channel_pid(c->channel),
                (unsigned)axion_channel_uid(c->channel));
     } else if (rc != AXION_OK && rc != AXION_AGAIN) {
         kill_conn(s, c, rc);
+    }
+}
+
+
+/* Closes those without HELLO that are older than `before`, and the oldest in
+ * any case if `make_room`. */
+static void
+close_silent(struct ax_server *s, uint64_t before, bool make_room)
+{
+    struct conn *oldest = NULL;
+    for (struct conn *c = s->conns; c != NULL; c = c->next) {
+        if (c->dead || c->greeted) {
+            continue;
+        }
+        oldest = c; /* the list has the newest first */
+        if (c->opened_us < before) {
+            note_refusal(s, "no HELLO in time");
+            kill_conn(s, c, AXION_ERR_ENGINE_LOST);
+            make_room = false;
+        }
+    }
+    if (make_room && oldest != NULL) {
+        note_refusal(s, "too many without HELLO");
+        kill_conn(s, oldest, AXION_ERR_ENGINE_LOST);
     }
 }
 
@@ -81,31 +129,35 @@ adopt(struct ax_server *s, int fd)
         .n_allow_uids = s->options.allow_uid.n,
         .board = s->board_writer,
     };
-    if (s->n_conns >= CONNS_MAX) {
-        ax_log(s->log, AXION_LOG_warn,
-               "connection refused: %u channels are open", s->n_conns);
+    if (s->n_conns - s->n_greeting >= CONNS_MAX) {
+        note_refusal(s, "all channels are taken");
         close(fd);
         return;
+    }
+    if (s->n_greeting >= GREETING_MAX) {
+        close_silent(s, 0, true);
     }
     struct axion_channel *channel;
     int rc = axion_channel_open(&channel, fd, &options);
     if (rc != AXION_OK) {
-        ax_log(s->log, AXION_LOG_warn, "connection refused: %s",
-               axion_error_info(rc)->text);
+        note_refusal(s, axion_error_info(rc)->text);
         return;
     }
     struct conn *c = calloc(1, sizeof(*c));
     if (c == NULL || ax_loop_watch(s->loop, fd, c) != AXION_OK) {
-        ax_log(s->log, AXION_LOG_error, "connection refused: no memory");
+        note_refusal(s, "no memory");
         axion_channel_close(channel);
         free(c);
         return;
     }
     c->source.ready = on_channel;
     c->channel = channel;
+    c->opened_us = ax_server_now_us();
     c->next = s->conns;
     s->conns = c;
     s->n_conns++;
+    s->n_greeting++;
+    on_channel(s, &c->source); /* HELLO is there already, as a rule */
 }
 
 
@@ -147,12 +199,36 @@ ax_server_on_listen(struct ax_server *s, struct source *source)
 
 
 void
-ax_server_accept_again(struct ax_server *s)
+ax_server_tend_conns(struct ax_server *s)
 {
-    if (s->accept_held && s->listen_fd >= 0 &&
-        ax_server_now_us() >= s->accept_retry_us) {
+    uint64_t now = ax_server_now_us();
+    if (s->accept_held && s->listen_fd >= 0 && now >= s->accept_retry_us) {
         ax_server_on_listen(s, &s->listen_source);
     }
+    if (s->n_greeting > 0 && now > GREETING_US) {
+        close_silent(s, now - GREETING_US, false);
+    }
+}
+
+
+int64_t
+ax_server_conns_due_us(const struct ax_server *s)
+{
+    uint64_t now, due = UINT64_MAX;
+    if (!s->accept_held && s->n_greeting == 0) {
+        return -1;
+    }
+    now = ax_server_now_us();
+    if (s->accept_held) {
+        due = s->accept_retry_us;
+    }
+    for (const struct conn *c = s->n_greeting > 0 ? s->conns : NULL; c != NULL;
+         c = c->next) {
+        if (!c->dead && !c->greeted && c->opened_us + GREETING_US < due) {
+            due = c->opened_us + GREETING_US;
+        }
+    }
+    return due > now ? (int64_t)(due - now) + 1 : 0;
 }
 
 
@@ -255,7 +331,6 @@ ax_server_bury_conns(struct ax_server *s)
         *at = c->next;
         axion_channel_close(c->channel);
         free(c);
-        s->n_conns--;
     }
 }
 
@@ -266,6 +341,8 @@ ax_server_close_conns(struct ax_server *s)
     for (struct conn *c = s->conns; c != NULL; c = c->next) {
         if (!c->dead) {
             c->dead = true;
+            s->n_conns--;
+            s->n_greeting -= !c->greeted;
             ax_loop_unwatch(s->loop, axion_channel_fd(c->channel));
         }
     }

@@ -317,16 +317,17 @@ turn(struct ax_server *s)
     if (!worked && ax_server_arm(s)) {
         timeout_us = idle_us(s);
     }
-    if (s->accept_held && (timeout_us < 0 || timeout_us > ACCEPT_RETRY_US)) {
-        timeout_us = ACCEPT_RETRY_US;
+    int64_t due_us = ax_server_conns_due_us(s);
+    if (due_us >= 0 && (timeout_us < 0 || timeout_us > due_us)) {
+        timeout_us = due_us;
     }
     uint32_t n = ax_loop_wait(s->loop, timeout_us, tags, TAGS_MAX);
     for (uint32_t i = 0; i < n; i++) {
         struct source *source = tags[i];
         source->ready(s, source);
     }
+    ax_server_tend_conns(s);
     ax_server_bury_conns(s);
-    ax_server_accept_again(s);
 }
 
 

@@ -31,8 +31,12 @@
 #include "engine/text/stream.h"
 #include "shm/channel.h"
 
-#define CONNS_MAX         256u
-#define COMMANDS_PER_TURN 256u        /* of one channel, then the next's turn */
+#define CONNS_MAX 256u
+/* Without HELLO: no more at a time, and none for longer. */
+#define GREETING_MAX      32u
+#define GREETING_US       5000000
+#define REFUSALS_LOG_US   10000000 /* a line about refusals each so often */
+#define COMMANDS_PER_TURN 256u     /* of one channel, then the next's turn */
 #define ACCEPT_RETRY_US   100000
 #define TEXT_BYTES_MAX    (64u << 20) /* payloads waiting for the helper */
 
@@ -48,8 +52,9 @@ struct conn {
     struct source source; /* first: tags point here */
     struct conn *next;
     struct axion_channel *channel;
-    bool dead;    /* freed at the end of the turn */
-    bool greeted; /* its handshake was logged */
+    bool dead;    /* not counted; freed at the end of the turn */
+    bool greeted; /* HELLO was good and is logged */
+    uint64_t opened_us;
 };
 
 enum request_state {
@@ -113,7 +118,10 @@ struct ax_server {
     struct source listen_source, signal_source, loaded_source, helper_source;
     uid_t *allow_uids;
     struct conn *conns;
-    uint32_t n_conns;
+    uint32_t n_conns;    /* alive */
+    uint32_t n_greeting; /* of these, not greeted */
+    uint32_t n_refusals; /* since the last line about them */
+    uint64_t refusals_logged_us;
     bool accept_held; /* no descriptor for the next connection: it waits */
     uint64_t accept_retry_us;
 
@@ -157,8 +165,11 @@ uint64_t ax_server_now_us(void);
 /* channels.c */
 void ax_server_on_listen(struct ax_server *s, struct source *source);
 void ax_server_take_commands(struct ax_server *s);
-/* Tries again what failed for want of descriptors, when it is time. */
-void ax_server_accept_again(struct ax_server *s);
+/* What is due: tries again what failed for want of descriptors, and closes
+ * what has not said HELLO in time. */
+void ax_server_tend_conns(struct ax_server *s);
+/* Microseconds until something will be; -1: nothing. */
+int64_t ax_server_conns_due_us(const struct ax_server *s);
 /* Sends what is queued. */
 void ax_server_flush(struct ax_server *s);
 /* Publishes the board and wakes every client: the state has changed. */

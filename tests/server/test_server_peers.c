@@ -184,6 +184,34 @@ test_hostile_clients_die_alone(void **state)
 }
 
 
+/* Who says nothing makes room for who does, and is not kept. */
+static void
+test_silent_connections_lock_nobody_out(void **state)
+{
+    enum { N = 300 };
+    static int fds[N];
+    struct request_options o;
+    (void)state;
+    start();
+    for (int i = 0; i < N; i++) {
+        fds[i] = raw_connection();
+    }
+    struct axion_client *late = client_open(&engine, "late");
+    request_init(&o, "steady", 300);
+    run_alone(late, &o, &beside);
+    expect_same(&reference, &beside);
+    for (int i = 0; i < N; i++) {
+        expect_closed(fds[i]); /* the last ones when their time is over */
+    }
+    engine_wait_log(&engine, "without HELLO");
+    run_alone(late, &o, &beside);
+    axion_client_close(late);
+    engine_wait_log(&engine, "channel of late");
+    expect_nothing_left(1);
+    stop();
+}
+
+
 /* Writes that only a broken client makes, into a region with streams that
  * are being computed. */
 static void
@@ -277,6 +305,7 @@ main(void)
         cmocka_unit_test(test_killed_client_frees_its_sequences),
         cmocka_unit_test(test_stopped_client_does_not_slow_others),
         cmocka_unit_test(test_hostile_clients_die_alone),
+        cmocka_unit_test(test_silent_connections_lock_nobody_out),
         cmocka_unit_test(test_broken_rings_end_their_channel_alone),
         cmocka_unit_test(test_payload_of_garbage_is_refused),
     };
