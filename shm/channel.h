@@ -74,7 +74,7 @@ void axion_channel_close(struct axion_channel *channel);
 
 /* On a readable socket: AXION_OK connected, AXION_AGAIN waiting for HELLO,
  * ENGINE_LOST end of file, PROTOCOL, VERSION_MISMATCH, CHANNEL_LIMITS,
- * NO_MEMORY.  All but the first two are final and repeated until close; the
+ * NO_MEMORY, SYSTEM (no descriptor left).  All but the first two are final and repeated until close; the
  * peer was told why in a REFUSED where it had not said HELLO. */
 int axion_channel_service(struct axion_channel *channel);
 const char *axion_channel_why(const struct axion_channel *channel);

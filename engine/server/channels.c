@@ -44,7 +44,9 @@ kill_conn(struct ax_server *s, struct conn *c, int error)
                axion_channel_name(c->channel),
                (int)axion_channel_pid(c->channel));
     } else {
-        s->board.channels_lost_protocol++;
+        if (error != AXION_ERR_NO_MEMORY && error != AXION_ERR_SYSTEM) {
+            s->board.channels_lost_protocol++; /* the peer's fault, not ours */
+        }
         ax_log(s->log, AXION_LOG_error,
                "channel of \"%s\" (pid %d, uid %u) ended: %s: %s",
                axion_channel_name(c->channel),
