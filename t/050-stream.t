@@ -129,7 +129,7 @@ POST /v1/completions
 POST /v1/completions
 {"model":"echo","prompt":"!delay_ms=50 abcdefghijkl","stream":true}
 --- response_body_like eval
-qr/"text":"abcd".*: ping.*"text":"efgh".*: ping.*"text":"ijkl".*\[DONE\]/s
+qr/\A(?=.*^: ping$).*"text":"abcd".*"text":"efgh".*"text":"ijkl".*\[DONE\]/sm
 
 
 

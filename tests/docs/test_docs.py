@@ -156,7 +156,7 @@ def check_links(findings):
 
 
 def check_names(findings):
-    """`path/to/file`, `ax_function()` and `make target` of every page."""
+    """`path/to/file.c`, `ax_function()` and `make target` of every page."""
     listed = subprocess.run(["git", "ls-files"], check=True,
                             stdout=subprocess.PIPE, text=True).stdout.split()
     sources = "".join(read(path) for path in listed if os.path.exists(path)
@@ -168,7 +168,7 @@ def check_names(findings):
         for name in sorted(set(re.findall(r"`([^`\n]+)`", read(page)))):
             if re.search(r"NAME|PREFIX|CLASS|\*", name):
                 continue
-            if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", name):
+            if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/[\w-]+\.[\w.]+", name):
                 good = (os.path.exists(name) or name in sources
                         or os.path.exists(os.path.join(
                             os.path.dirname(page), name)))
