@@ -90,7 +90,7 @@ bad_value(const struct ax_option *o, const char *value, struct ax_error *err)
     case AX_OPTION_SIZE:
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "--%s: \"%s\" is not a size between %.0f and "
-                            "%.0f bytes, such as 512m or 2g",
+                            "%.0f, such as 512m or 2g",
                             o->name, shown, o->min, o->max);
     case AX_OPTION_TIME:
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
@@ -103,9 +103,10 @@ bad_value(const struct ax_option *o, const char *value, struct ax_error *err)
                             "%u of them)",
                             o->name, shown, AX_OPTION_UIDS_MAX);
     default:
-        return ax_error_set(err, AXION_ERR_BAD_OPTION,
-                            "--%s: \"%s\" is not a number between %g and %g",
-                            o->name, shown, o->min, o->max);
+        return ax_error_set(
+            err, AXION_ERR_BAD_OPTION,
+            "--%s: \"%s\" is not a number between %.10g and %.10g", o->name,
+            shown, o->min, o->max);
     }
 }
 
@@ -200,6 +201,19 @@ find(const struct ax_option *table, const char *name, size_t length)
 }
 
 
+static const struct ax_option *
+find_letter(const struct ax_option *table, const char *arg)
+{
+    for (; table->name != NULL; table++) {
+        if (table->letter != 0 && arg[0] == '-' && arg[1] == table->letter &&
+            arg[2] == '\0') {
+            return table;
+        }
+    }
+    return NULL;
+}
+
+
 int
 ax_options_parse(const struct ax_option *table, void *out, int argc,
                  char **argv, int *n_args, struct ax_error *err)
@@ -208,18 +222,19 @@ ax_options_parse(const struct ax_option *table, void *out, int argc,
     bool only_args = false;
     for (int i = 1; i < argc; i++) {
         char *arg = argv[i];
-        if (only_args || strncmp(arg, "--", 2) != 0) {
+        const struct ax_option *o = find_letter(table, arg);
+        if (only_args || (o == NULL && strncmp(arg, "--", 2) != 0)) {
             argv[++*n_args] = arg;
             continue;
         }
-        if (arg[2] == '\0') {
+        if (o == NULL && arg[2] == '\0') {
             only_args = true;
             continue;
         }
         const char *equals = strchr(arg, '=');
         size_t length =
             equals != NULL ? (size_t)(equals - arg) - 2 : strlen(arg) - 2;
-        const struct ax_option *o = find(table, arg + 2, length);
+        o = o != NULL ? o : find(table, arg + 2, length);
         if (o == NULL) {
             char shown[64];
             ax_error_escape(shown, sizeof(shown), arg, length + 2);
@@ -256,7 +271,9 @@ ax_options_help(const struct ax_option *table, char *out, size_t size)
     size_t used = 0;
     for (; table->name != NULL; table++) {
         char head[64], *at = used < size ? out + used : NULL;
-        snprintf(head, sizeof(head), "--%s%s%s", table->name,
+        char letter[] = {'-', table->letter, ',', ' ', '\0'};
+        snprintf(head, sizeof(head), "%s--%s%s%s",
+                 table->letter != 0 ? letter : "", table->name,
                  table->value != NULL ? " " : "",
                  table->value != NULL ? table->value : "");
         int n = snprintf(at, at != NULL ? size - used : 0, "  %-26s %s%s%s%s\n",

@@ -2,7 +2,8 @@
  * Command lines from one table: what is parsed, what --help says and what
  * docs/options.md must describe are the same rows.
  *
- * An option is --name VALUE or --name=VALUE; a flag has no value.  Values
+ * An option is --name VALUE or --name=VALUE, and -m VALUE where the row has a
+ * letter; a flag has no value.  Values
  * land in a struct of the caller's at the row's offset.  What is no option
  * stays in argv as a positional argument.  Every error is one line that names
  * the option, what was given and what would be right.
@@ -41,6 +42,7 @@ struct ax_option {
     const char *help;
     double min, max;     /* NUMBER, SIZE, TIME, REAL; inclusive */
     const char *choices; /* "auto|epoll" */
+    char letter;         /* -m beside --model; 0: none */
 };
 
 /*

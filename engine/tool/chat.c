@@ -21,36 +21,38 @@
 #define AT(field) offsetof(struct chat_options, field)
 
 static const struct ax_option options_table[] = {
+    {"model", AX_OPTION_TEXT, AT(model), "FILE", NULL,
+     "the model, as FILE behind the options", 0, 0, NULL, 'm'},
     {"prompt", AX_OPTION_TEXT, AT(prompt), "TEXT", NULL, "answer this and exit",
-     0, 0, NULL},
+     0, 0, NULL, 0},
     {"system", AX_OPTION_TEXT, AT(system), "TEXT", NULL, "the system message",
-     0, 0, NULL},
+     0, 0, NULL, 0},
     {"connect", AX_OPTION_TEXT, AT(connect), "unix:PATH", NULL,
-     "ask a running axiond instead of loading FILE", 0, 0, NULL},
+     "ask a running axiond instead of loading FILE", 0, 0, NULL, 0},
     {"max-tokens", AX_OPTION_NUMBER, AT(max_tokens), "N", "512",
-     "longest answer", 1, 1 << 24, NULL},
+     "longest answer", 1, 1 << 24, NULL, 'n'},
     {"temp", AX_OPTION_REAL, AT(temperature), "X", "0.7",
-     "temperature; 0 is greedy", 0, 100, NULL},
+     "temperature; 0 is greedy", 0, 100, NULL, 0},
     {"top-p", AX_OPTION_REAL, AT(top_p), "X", "0.95", "nucleus; 1 is off",
-     0.001, 1, NULL},
+     0.001, 1, NULL, 0},
     {"min-p", AX_OPTION_REAL, AT(min_p), "X", "0",
-     "least share of the likeliest; 0 is off", 0, 1, NULL},
+     "least share of the likeliest; 0 is off", 0, 1, NULL, 0},
     {"top-k", AX_OPTION_NUMBER, AT(top_k), "N", "0",
-     "the k likeliest; 0 is off", 0, 1 << 24, NULL},
+     "the k likeliest; 0 is off", 0, 1 << 24, NULL, 0},
     {"seed", AX_OPTION_NUMBER, AT(seed), "N", "drawn",
-     "the same seed gives the same answer", 0, 4294967294.0, NULL},
+     "the same seed gives the same answer", 0, 4294967294.0, NULL, 0},
     {"threads", AX_OPTION_NUMBER, AT(threads), "N", "one per CPU",
-     "compute threads", 1, 512, NULL},
+     "compute threads", 1, 512, NULL, 0},
     {"ctx", AX_OPTION_NUMBER, AT(ctx), "N", "the model's, as KV allows",
-     "context in tokens", 16, 1 << 24, NULL},
+     "context in tokens", 16, 1 << 24, NULL, 0},
     {"kv-memory", AX_OPTION_SIZE, AT(kv_memory), "SIZE",
      "a quarter of memory, at most 1g", "memory for keys and values", 1 << 20,
-     1e15, NULL},
+     1e15, NULL, 0},
     {"isa", AX_OPTION_CHOICE, AT(isa), "NAME", "auto",
-     "cap the instruction set", 0, 0, "auto|scalar|avx2|avx512"},
+     "cap the instruction set", 0, 0, "auto|scalar|avx2|avx512", 0},
     {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
-     NULL},
-    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
+     NULL, 0},
+    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
 
 struct conversation {
@@ -264,8 +266,11 @@ ax_tool_chat(int argc, char **argv)
     if (status >= 0) {
         return status;
     }
-    options.model = n_args > 0 ? argv[1] : NULL;
-    if (n_args > 1 || (options.model == NULL) == (options.connect == NULL)) {
+    if (options.model == NULL && n_args > 0) {
+        options.model = argv[1];
+        n_args--;
+    }
+    if (n_args > 0 || (options.model == NULL) == (options.connect == NULL)) {
         return ax_tool_fail(argv[0], TOOL_USAGE,
                             "one model FILE, or --connect unix:PATH");
     }

@@ -16,17 +16,20 @@
 #define SHOWN_VALUES 8u  /* of an array */
 
 struct inspect_options {
+    const char *model;
     uint32_t json, help;
 };
 
 #define AT(field) offsetof(struct inspect_options, field)
 
 static const struct ax_option options_table[] = {
+    {"model", AX_OPTION_TEXT, AT(model), "FILE", NULL,
+     "the file, as FILE behind the options", 0, 0, NULL, 'm'},
     {"json", AX_OPTION_FLAG, AT(json), NULL, NULL, "print JSON, strings whole",
-     0, 0, NULL},
+     0, 0, NULL, 0},
     {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
-     NULL},
-    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
+     NULL, 0},
+    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
 
 static const char *const type_names[AX_GGUF_TYPES] = {
@@ -286,10 +289,11 @@ ax_tool_inspect(int argc, char **argv)
     if (status >= 0) {
         return status;
     }
-    if (n_args != 1) {
+    if (n_args + (options.model != NULL) != 1) {
         return ax_tool_fail(argv[0], TOOL_USAGE, "one FILE is needed");
     }
-    if (ax_gguf_open(&g, argv[1], &err) != AXION_OK) {
+    const char *path = options.model != NULL ? options.model : argv[1];
+    if (ax_gguf_open(&g, path, &err) != AXION_OK) {
         return ax_tool_fail(argv[0], EXIT_FAILURE, err.text);
     }
     int rc = options.json ? print_json(g, &err) : print_table(g, &err);

@@ -15,21 +15,24 @@
 #define INPUT_MAX (256u << 20)
 
 struct tokenize_options {
+    const char *model;
     uint32_t ids, special, add_special, help;
 };
 
 #define AT(field) offsetof(struct tokenize_options, field)
 
 static const struct ax_option options_table[] = {
+    {"model", AX_OPTION_TEXT, AT(model), "FILE", NULL,
+     "the model; all behind the options is TEXT then", 0, 0, NULL, 'm'},
     {"ids", AX_OPTION_FLAG, AT(ids), NULL, NULL, "print only ids, on one line",
-     0, 0, NULL},
+     0, 0, NULL, 0},
     {"special", AX_OPTION_FLAG, AT(special), NULL, NULL,
-     "recognise control tokens in the text", 0, 0, NULL},
+     "recognise control tokens in the text", 0, 0, NULL, 0},
     {"add-special", AX_OPTION_FLAG, AT(add_special), NULL, NULL,
-     "add BOS and EOS as the model says", 0, 0, NULL},
+     "add BOS and EOS as the model says", 0, 0, NULL, 0},
     {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
-     NULL},
-    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL},
+     NULL, 0},
+    {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
 };
 
 
@@ -168,15 +171,19 @@ ax_tool_tokenize(int argc, char **argv)
     if (status >= 0) {
         return status;
     }
-    if (n_args < 1) {
+    char **words = argv + 1;
+    if (options.model == NULL && n_args > 0) {
+        options.model = *words++;
+        n_args--;
+    }
+    if (options.model == NULL) {
         return ax_tool_fail(argv[0], TOOL_USAGE, "a model FILE is needed");
     }
-    if (open_tokenizer(&t, argv[1], &err) != AXION_OK) {
+    if (open_tokenizer(&t, options.model, &err) != AXION_OK) {
         return ax_tool_fail(argv[0], EXIT_FAILURE, err.text);
     }
     size_t bytes;
-    char *text =
-        n_args > 1 ? join(argv + 2, n_args - 1, &bytes) : read_input(&bytes);
+    char *text = n_args > 0 ? join(words, n_args, &bytes) : read_input(&bytes);
     status = text != NULL
                  ? tokenize(t, &options, text, bytes)
                  : ax_tool_fail(argv[0], EXIT_FAILURE, "the input is too long");

@@ -81,6 +81,32 @@ test_positional_arguments_are_kept(void **state)
 
 
 static void
+test_letters_stand_for_their_option(void **state)
+{
+    static const struct ax_option table[] = {
+        {"ctx", AX_OPTION_NUMBER, offsetof(struct ax_server_options, ctx), "N",
+         NULL, "context", 1, 100, NULL, 'c'},
+        {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL, 0},
+    };
+    char *argv[] = {"x", "-c", "5", "-d", "-cc", "--", "-c", NULL};
+    char help[256];
+    (void)state;
+    assert_int_equal(ax_options_parse(table, &options, 7, argv, &n_args, &err),
+                     AXION_OK);
+    assert_int_equal(options.ctx, 5);
+    assert_int_equal(n_args, 3);
+    assert_string_equal(argv[1], "-d"); /* no such letter: an argument */
+    assert_string_equal(argv[2], "-cc");
+    assert_string_equal(argv[3], "-c");
+    char *bad[] = {"x", "-c", NULL};
+    expect_error(ax_options_parse(table, &options, 2, bad, &n_args, &err),
+                 "--ctx", "needs a value");
+    ax_options_help(table, help, sizeof(help));
+    assert_non_null(strstr(help, "-c, --ctx N"));
+}
+
+
+static void
 test_errors_name_option_and_value(void **state)
 {
     (void)state;
@@ -101,6 +127,7 @@ test_errors_name_option_and_value(void **state)
     expect_error(PARSE("--isa", ""), "--isa", "\"\"");
     expect_error(PARSE("--isa", "auto|scalar"), "--isa", "auto|scalar");
     expect_error(PARSE("--allow-uid", "www-data"), "--allow-uid", "numeric");
+    expect_error(PARSE("--ctx", "9"), "--ctx", "between 16 and 16777216");
     expect_error(PARSE("--ctx", "\x1b[2J\n"), "--ctx", "\\x1b");
 }
 
@@ -150,6 +177,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_kind_of_value),
         cmocka_unit_test(test_positional_arguments_are_kept),
+        cmocka_unit_test(test_letters_stand_for_their_option),
         cmocka_unit_test(test_errors_name_option_and_value),
         cmocka_unit_test(test_sizes_and_times),
         cmocka_unit_test(test_help_has_every_option),

@@ -40,7 +40,19 @@ check "tokenize gives one id per byte without merges" \
 check "a control token is text unless asked for" \
     "$("$build/axion" tokenize --ids --special "$model" '<|im_end|>')" 2
 
-ask="--prompt Hello --max-tokens 24 --temp 0.8 --seed 7"
+check "tokenize -m takes all words for text" \
+    "$("$build/axion" tokenize --ids -m "$model" a b)" \
+    "$("$build/axion" tokenize --ids "$model" 'a b')"
+check "inspect --model is inspect FILE" \
+    "$("$build/axion" inspect --model "$model" | cksum)" \
+    "$("$build/axion" inspect "$model" | cksum)"
+
+ask="--prompt Hello -n 24 --temp 0.8 --seed 7"
+# shellcheck disable=SC2086
+check "chat -m -n is chat --max-tokens FILE" \
+    "$("$build/axion" chat $ask -m "$model" 2>/dev/null)" \
+    "$("$build/axion" chat --prompt Hello --max-tokens 24 --temp 0.8 \
+        --seed 7 "$model" 2>/dev/null)"
 # shellcheck disable=SC2086
 here=$("$build/axion" chat $ask "$model" 2>"$work/figures")
 check "chat reports its figures" \
