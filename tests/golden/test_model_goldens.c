@@ -9,8 +9,9 @@
  * SmolLM2 as it comes, Q4_1, rounds activations to 8 bits 211 times on the way,
  * and any two implementations that differ in one last digit round differently:
  * llama.cpp differs from its own F32 run by more than 1e-3.  There we must be
- * no farther from that F32 run than llama.cpp is itself, in KL and in decided
- * first tokens (README.md has the figures).
+ * no farther from that F32 run, and from llama.cpp's run of the file, than
+ * other runs of llama.cpp are, in KL and in decided first tokens (README.md has
+ * the figures).
  */
 
 #include <stdarg.h>
@@ -27,8 +28,13 @@
 #include "tests/golden/runner.h"
 #include "tests/tiny/tiny_model.h"
 
-/* What make_model_goldens.py says of llama.cpp's own Q4_1 and F32 runs. */
-static const struct compare_bounds own_noise = {4.18e-3, 336 - 332, false};
+/*
+ * What llama.cpp's own runs of the Q4_1 file are at most from its F32 run, and
+ * from the run of the golden, as make_model_goldens.py says: token by token,
+ * with flash attention, with both.
+ */
+static const struct compare_bounds noise_from_f32 = {3.28e-3, 336 - 332, false};
+static const struct compare_bounds noise_from_run = {3.38e-3, 326 - 322, false};
 
 
 static void
@@ -98,8 +104,8 @@ smollm2_as_q4_1_is_within_the_oracles_own_noise(void **state)
         printf("skipped: AXION_MODEL is not set (make model fetches it)\n");
         skip();
     }
-    compare_model("smollm2-f32", path, NULL, &own_noise);
-    compare_model("smollm2", path, NULL, &own_noise);
+    compare_model("smollm2-f32", path, NULL, &noise_from_f32);
+    compare_model("smollm2", path, NULL, &noise_from_run);
 }
 
 
