@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "engine/server/engine.h"
 #include "engine/server/passed_socket.h"
 #include "engine/server/server.h"
 
@@ -82,6 +83,11 @@ main(int argc, char **argv)
     if (options.model == NULL ||
         (options.listen == NULL && options.listen_fd < 0)) {
         return usage_error("--model and --listen are needed (--help)");
+    }
+
+    if (options.alias != NULL && !ax_engine_alias_valid(options.alias)) {
+        return usage_error("--alias: not a name of 1 to 63 bytes of UTF-8 "
+                           "without control characters");
     }
 
     prepare_signals();

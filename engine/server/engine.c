@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "shm/request.h"
 
 #define KV_BYTES_MAX_DEFAULT (1ull << 30)
 
@@ -30,6 +31,22 @@ kv_bytes_default(void)
     uint64_t quarter = (uint64_t)sysconf(_SC_PHYS_PAGES) *
                        (uint64_t)sysconf(_SC_PAGE_SIZE) / 4;
     return quarter < KV_BYTES_MAX_DEFAULT ? quarter : KV_BYTES_MAX_DEFAULT;
+}
+
+
+bool
+ax_engine_alias_valid(const char *alias)
+{
+    size_t n = strlen(alias);
+    if (n == 0 || n >= AX_ENGINE_ID_BYTES || !axion_utf8_valid(alias, n)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)alias[i] < ' ' || alias[i] == 0x7f) {
+            return false;
+        }
+    }
+    return true;
 }
 
 

@@ -13,6 +13,7 @@
 #ifndef AX_SERVER_ENGINE_H
 #define AX_SERVER_ENGINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "engine/error.h"
 #include "engine/exec/exec.h"
@@ -65,6 +66,9 @@ int ax_engine_open(struct ax_engine **out,
 void ax_engine_close(struct ax_engine *engine); /* NULL is fine */
 
 /* The ids under which clients may ask for a model; known before it loads. */
+/* A name that a request can give and a log can show: 1 to 63 bytes of UTF-8
+ * without controls. */
+bool ax_engine_alias_valid(const char *alias);
 void ax_engine_names(const char *path, const char *alias,
                      char file_id[AX_ENGINE_ID_BYTES],
                      char id[AX_ENGINE_ID_BYTES]);

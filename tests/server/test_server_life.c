@@ -338,6 +338,15 @@ test_bad_options_exit_2(void **state)
     engine_start_on(&engine, "x", (const char *[]){"--ctx", "many", NULL});
     engine_wait_log(&engine, "--ctx: \"many\" is not a number");
     assert_int_equal(engine_wait(&engine), 2);
+    static const char *const names[] = {
+        "", "a\nb", "\xff",
+        "a name of many more than the sixty-three bytes that it may have, 64"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        engine_start_on(&engine, "x",
+                        (const char *[]){"--alias", names[i], NULL});
+        engine_wait_log(&engine, "--alias: not a name");
+        assert_int_equal(engine_wait(&engine), 2);
+    }
 }
 
 
