@@ -8,7 +8,10 @@
  * engine that were not yet accepted start over the same way, a bounded number
  * of times, so that a request that kills engines cannot kill them for ever.
  *
- * A request is in one queue at most: main->waiting or engine->streams.
+ * A request is in one queue at most: main->waiting or engine->streams.  Those
+ * who wait for an engine's room stand in engine->starving besides, in the
+ * order of their coming, and only the first may try: a small request that
+ * would fit does not overtake a large one.
  */
 
 
@@ -21,6 +24,8 @@ static int ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
     const struct axion_text *model);
 static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine);
+static void ngx_http_axion_starve(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
 
@@ -183,9 +188,16 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 {
     int  rc;
 
-    rc = axion_client_submit(engine->client, ctx->parsed.payload,
-                             ctx->parsed.payload_bytes,
-                             AXION_LEASE_UNLIMITED, ctx, &ctx->stream);
+    ngx_http_axion_starve(ctx, engine);
+
+    if (ngx_queue_head(&engine->starving) != &ctx->room) {
+        rc = AXION_ERR_NO_STREAM_SLOT;
+
+    } else {
+        rc = axion_client_submit(engine->client, ctx->parsed.payload,
+                                 ctx->parsed.payload_bytes,
+                                 AXION_LEASE_UNLIMITED, ctx, &ctx->stream);
+    }
 
     if (rc == AXION_ERR_NO_STREAM_SLOT || rc == AXION_ERR_ENGINE_UNAVAILABLE) {
         ngx_http_axion_wait(ctx, AXION_ERR_NO_STREAM_SLOT);
@@ -199,6 +211,7 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     }
 
     ngx_http_axion_unlink(ctx);
+    ngx_http_axion_starve(ctx, NULL);
 
     if (ctx->tries++ != 0) {
         (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.retries, 1);
@@ -223,6 +236,27 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 }
 
 
+/* Lines up for the engine's room, once; NULL: for nobody's any more. */
+static void
+ngx_http_axion_starve(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine)
+{
+    if (ctx->starves_for == engine) {
+        return;
+    }
+
+    if (ctx->starves_for != NULL) {
+        ngx_queue_remove(&ctx->room);
+    }
+
+    ctx->starves_for = engine;
+
+    if (engine != NULL) {
+        ngx_queue_insert_tail(&engine->starving, &ctx->room);
+    }
+}
+
+
 /*
  * `waits_for` is the error that the client gets if it waits in vain.  The
  * time runs from the first wait, until a lost engine gives it anew.  May
@@ -232,6 +266,10 @@ void
 ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
 {
     ctx->waits_for = waits_for;
+
+    if (waits_for != AXION_ERR_NO_STREAM_SLOT) {
+        ngx_http_axion_starve(ctx, NULL);
+    }
 
     switch (waits_for) {
 
@@ -382,6 +420,7 @@ ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
     }
 
     ngx_http_axion_unlink(ctx);
+    ngx_http_axion_starve(ctx, NULL);
     ctx->state = NGX_HTTP_AXION_ENDED;
 
     if (ctx->queued) {

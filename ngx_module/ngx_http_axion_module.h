@@ -102,6 +102,7 @@ typedef struct {
     ngx_connection_t              *connection;
     ngx_event_t                    timer;    /* reconnect, handshake, watch */
     ngx_queue_t                    streams;  /* ctx->link */
+    ngx_queue_t                    starving; /* ctx->room */
     ngx_msec_t                     backoff;
     ngx_msec_t                     silent;   /* work pending, no progress */
     ngx_msec_t                     watched;  /* when it was last looked at */
@@ -169,6 +170,7 @@ struct ngx_http_axion_ctx_s {
 
     ngx_http_axion_state_e       state;
     ngx_http_axion_engine_t     *engine;     /* while it has our stream */
+    ngx_http_axion_engine_t     *starves_for; /* whose room it waits for */
     ngx_str_t                    engine_name;
     axion_stream_id              stream;
     ngx_uint_t                   tries;
@@ -176,6 +178,7 @@ struct ngx_http_axion_ctx_s {
     ngx_msec_t                   poll;       /* while waiting; 0: no need */
     int                          waits_for;  /* the error if it never comes */
     ngx_queue_t                  link;
+    ngx_queue_t                  room;       /* if `starves_for` */
     ngx_queue_t                  dirty;
     ngx_event_t                  timer;
 

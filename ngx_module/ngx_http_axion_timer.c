@@ -99,18 +99,11 @@ ngx_http_axion_timer_expired(ngx_http_axion_ctx_t *ctx)
     now = ngx_current_msec;
     alcf = ctx->conf;
 
-    if (ctx->state == NGX_HTTP_AXION_WAITING) {
-
-        if ((ngx_msec_int_t) (now - ctx->deadline) >= 0) {
-            ngx_http_axion_wait_expired(ctx);
-            return;
-        }
-
-        if (ctx->poll != 0) {
-            ngx_http_axion_unlink(ctx);
-            ngx_http_axion_dispatch(ctx);
-            return;
-        }
+    if (ctx->state == NGX_HTTP_AXION_WAITING
+        && (ngx_msec_int_t) (now - ctx->deadline) >= 0)
+    {
+        ngx_http_axion_wait_expired(ctx);
+        return;
     }
 
     if (ctx->parsed.stream) {
@@ -135,6 +128,14 @@ ngx_http_axion_timer_expired(ngx_http_axion_ctx_t *ctx)
                 return;
             }
         }
+    }
+
+    if (ctx->state == NGX_HTTP_AXION_WAITING && ctx->poll != 0) {
+
+        /* still linked: it keeps its place if it has to wait on */
+
+        ngx_http_axion_dispatch(ctx);
+        return;
     }
 
     ngx_http_axion_set_timer(ctx);

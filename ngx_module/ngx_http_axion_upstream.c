@@ -59,6 +59,7 @@ ngx_http_axion_engine_init(ngx_http_axion_main_conf_t *amcf,
     engine->timer.cancelable = 1;
 
     ngx_queue_init(&engine->streams);
+    ngx_queue_init(&engine->starving);
 }
 
 
