@@ -9,6 +9,7 @@
 #include "engine/server/server_private.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -356,7 +357,8 @@ ax_server_submit(struct ax_server *s, struct conn *conn,
     if (rc != AXION_OK) {
         s->board.requests_refused++;
         axion_channel_error(conn->channel, command->id, rc, retry_ms, NULL);
-        ax_log(s->log, axion_error_info(rc)->level, "request of %s refused: %s",
+        ax_log(s->log, axion_error_info(rc)->level,
+               "request %" PRIu64 " of %s refused: %s", command->id,
                axion_channel_name(conn->channel), axion_error_info(rc)->name);
         return;
     }
@@ -421,8 +423,9 @@ log_end(const struct ax_server *s, const struct request *r, const char *how,
         const struct axion_cq_done *done)
 {
     ax_log(s->log, AXION_LOG_info,
-           "request of %s: %s, %u+%u tokens, queue %u us, prefill %u us, "
-           "decode %u us, preempted %u times",
+           "request %" PRIu64 " of %s: %s, %u+%u tokens, queue %u us, "
+           "prefill %u us, decode %u us, preempted %u times",
+           r->id,
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
            how, done->prompt_tokens, done->completion_tokens, done->queue_us,
            done->prefill_us, done->decode_us, done->preemptions);
@@ -486,7 +489,8 @@ send_error(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
            const char *detail)
 {
     size_t shown = detail != NULL ? axion_error_log_bytes(error, detail) : 0;
-    ax_log(s->log, axion_error_info(error)->level, "request of %s: %s%s%.*s",
+    ax_log(s->log, axion_error_info(error)->level,
+           "request %" PRIu64 " of %s: %s%s%.*s", r->id,
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
            axion_error_info(error)->name, shown > 0 ? ": " : "", (int)shown,
            shown > 0 ? detail : "");
@@ -698,8 +702,9 @@ ax_server_take_events(struct ax_server *s)
             break;
         case AX_SCHED_PREEMPTED:
             ax_log(s->log, AXION_LOG_info,
-                   "request of %s preempted at %u tokens: KV is full",
-                   axion_channel_name(r->conn->channel), r->n_tokens);
+                   "request %" PRIu64 " of %s preempted at %u tokens: KV is "
+                   "full",
+                   r->id, axion_channel_name(r->conn->channel), r->n_tokens);
             break;
         case AX_SCHED_LEASE_LOW: {
             struct axion_cq_lease_low low = {.spent_tokens = event.spent,
