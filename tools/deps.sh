@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
-# make deps: installs the Debian packages that are missing, and a private
-# Python virtual environment (.venv) with the pinned test requirements.
+# Installs the Debian packages that are missing.
+#
+#   tools/deps.sh build     what building, running and `make demo` need
+#   tools/deps.sh [all]     that and what the tests need, and a private Python
+#                           virtual environment (.venv) with their pinned
+#                           requirements: make deps
 #
 # It asks dpkg first and does nothing where everything is there, so it costs
 # nothing to run before every build.  Without root or network it says which
@@ -9,15 +13,33 @@
 set -u
 cd "$(dirname "$0")/.."
 
+what=${1:-all}
+case $what in
+build | all) ;;
+*)
+    echo "usage: tools/deps.sh [build | all]" >&2
+    exit 2
+    ;;
+esac
+
 # build: compiler, nginx with its module headers, the libraries we link
 packages="gcc libc6-dev make pkg-config nginx nginx-dev liburing-dev
           libopenblas-dev libjansson-dev libpcre2-dev libutf8proc-dev
           libsodium-dev libssl-dev zlib1g-dev"
-# tests: unit test library, Test::Nginx's base, HTTP clients, fuzzing, packages
-packages="$packages libcmocka-dev libtest-base-perl libtest-longstring-perl
-          liblist-moreutils-perl libtext-diff-perl libwww-perl curl wrk
-          python3 python3-venv clang libclang-rt-14-dev ca-certificates
-          procps util-linux mandoc debootstrap systemd-container strace"
+# the demo: an HTTP client
+packages="$packages curl python3 ca-certificates"
+if [ "$what" = build ]; then
+    # fetches the model, where no .venv brings its own
+    packages="$packages python3-pip"
+else
+    # tests: unit test library, Test::Nginx's base, HTTP clients, fuzzing,
+    # packages
+    packages="$packages libcmocka-dev libtest-base-perl
+              libtest-longstring-perl liblist-moreutils-perl
+              libtext-diff-perl libwww-perl wrk python3-venv clang
+              libclang-rt-14-dev procps util-linux mandoc debootstrap
+              systemd-container strace"
+fi
 
 missing=
 for package in $packages; do
@@ -50,6 +72,8 @@ if [ -n "$missing" ]; then
     fi
     rm -f "$log"
 fi
+
+[ "$what" = all ] || exit 0
 
 # The stamp holds the requirements that the environment was made from.
 venv=${VENV:-.venv}

@@ -15,7 +15,7 @@ RUN = tools/run-tests.sh
 STYLE_TESTS := tests/style/test_style.py tests/docs/test_docs.py
 NGINX_TESTS := $(sort $(wildcard t/*.t tests/nginx/test_*.py))
 # Threads meet in the ring and in the engine's pools; TSan runs those.
-TSAN_TESTS   = $(filter-out $(TSAN_SKIP),$(RING_TESTS) $(filter \
+TSAN_TESTS   = $(filter-out $(TSAN_SKIP) %.sh,$(RING_TESTS) $(filter \
                  %thread% %pool% %queue% %server_%,$(UNIT_TESTS) $(KERNEL_TESTS)))
 FUZZ_SECONDS ?= 60
 
@@ -35,7 +35,7 @@ model-gemma: ## fetch Gemma 3 270M (238 MB, its own licence), for tests alone
 all: $(PROGRAMS) ## build axiond, axion and the nginx module into build/
 
 demo: ## a real model behind a real nginx, streamed by curl (KEEP=1 stays up)
-	@tools/deps.sh
+	@tools/deps.sh build
 	@tools/model.sh
 	@$(MAKE) -j$$(nproc) all
 	@tools/demo.sh
@@ -78,7 +78,7 @@ tsan: ## ring and thread tests under ThreadSanitizer
 sanitized: $(UNIT_TESTS) $(KERNEL_TESTS) $(RING_TESTS)
 	@AXION_TINY_ONLY=1 AXION_SANITIZED=1 $(RUN) \
 	    $(subst $(comma),-,$(SAN)) $(UNIT_TESTS) $(KERNEL_TESTS) \
-	    $(RING_TESTS)
+	    $(filter-out %.sh,$(RING_TESTS))
 
 sanitized-threads: $(TSAN_TESTS)
 	@AXION_TINY_ONLY=1 AXION_SANITIZED=1 $(RUN) $(SAN) $(TSAN_TESTS)
