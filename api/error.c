@@ -19,9 +19,9 @@ cut_to_characters(char *text, size_t bytes)
 
     while (i > 0 && bytes - i < 4) {
         i--;
-        if (((unsigned char) text[i] & 0xc0) == 0x80)
+        if (((unsigned char)text[i] & 0xc0) == 0x80)
             continue;
-        if (axion_utf8_step((unsigned char *) text + i, bytes - i) == 0)
+        if (axion_utf8_step((unsigned char *)text + i, bytes - i) == 0)
             text[i] = '\0';
         return;
     }
@@ -41,8 +41,8 @@ cut_with_dots(char *text, size_t capacity)
 
 
 void
-axion_failure_vset(struct axion_failure *failure, int error,
-                   const char *param, const char *format, va_list args)
+axion_failure_vset(struct axion_failure *failure, int error, const char *param,
+                   const char *format, va_list args)
 {
     int n;
 
@@ -50,15 +50,14 @@ axion_failure_vset(struct axion_failure *failure, int error,
     failure->error = error;
     if (param != NULL) {
         n = snprintf(failure->param, sizeof(failure->param), "%s", param);
-        if (n >= (int) sizeof(failure->param))
+        if (n >= (int)sizeof(failure->param))
             cut_to_characters(failure->param, sizeof(failure->param) - 1);
     }
     if (format != NULL) {
-        n = vsnprintf(failure->message, sizeof(failure->message), format,
-                      args);
+        n = vsnprintf(failure->message, sizeof(failure->message), format, args);
         if (n < 0)
             failure->message[0] = '\0';
-        if (n >= (int) sizeof(failure->message))
+        if (n >= (int)sizeof(failure->message))
             cut_with_dots(failure->message, sizeof(failure->message));
     }
 }
@@ -172,6 +171,6 @@ axion_out_duration(struct axion_out *out, uint64_t ms)
         axion_out_text(out, "m");
     }
     ms %= 60000;
-    axion_out_decimal(out, (double) ms / 1e3, ms % 1000 ? 3 : 0);
+    axion_out_decimal(out, (double)ms / 1e3, ms % 1000 ? 3 : 0);
     axion_out_text(out, "s");
 }

@@ -24,8 +24,8 @@
 #define AXION_MESSAGE_BYTES 512u
 
 struct axion_failure {
-    int error;               /* enum axion_error; AXION_OK: none */
-    uint32_t retry_after_ms; /* 0: not known */
+    int error;                         /* enum axion_error; AXION_OK: none */
+    uint32_t retry_after_ms;           /* 0: not known */
     char param[AXION_PARAM_BYTES];     /* "": null */
     char message[AXION_MESSAGE_BYTES]; /* "": the table's text */
 };

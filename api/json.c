@@ -24,8 +24,7 @@ word_needs_care(uint64_t word)
     uint64_t quote = word ^ (ONES * '"');
     uint64_t backslash = word ^ (ONES * '\\');
 
-    return (word | (word - ONES * 0x20) | (quote - ONES) |
-            (backslash - ONES)) &
+    return (word | (word - ONES * 0x20) | (quote - ONES) | (backslash - ONES)) &
            HIGHS;
 }
 
@@ -44,13 +43,13 @@ plain_run(const char *text, size_t bytes)
         i += 8;
     }
     while (i < bytes) {
-        unsigned char c = (unsigned char) text[i];
+        unsigned char c = (unsigned char)text[i];
         unsigned n = 1;
 
         if (c < 0x20 || c == '"' || c == '\\')
             break;
         if (c >= 0x80) {
-            n = axion_utf8_step((const unsigned char *) text + i, bytes - i);
+            n = axion_utf8_step((const unsigned char *)text + i, bytes - i);
             if (n == 0)
                 break;
         }
@@ -106,7 +105,7 @@ axion_json_escape(struct axion_out *out, const char *text, size_t bytes)
         axion_out_bytes(out, text + i, run);
         i += run;
         if (i < bytes)
-            escape_one(out, (unsigned char) text[i++]);
+            escape_one(out, (unsigned char)text[i++]);
     }
 }
 
@@ -292,8 +291,7 @@ json_engine_models(struct axion_json *json, const struct axion_board *board)
         const struct axion_board_model *model = &board->models[i];
 
         axion_json_object(json, NULL);
-        axion_json_text(json, "id", model->id,
-                        axion_board_model_bytes(model));
+        axion_json_text(json, "id", model->id, axion_board_model_bytes(model));
         axion_json_u64(json, "context_tokens", model->context_tokens);
         axion_json_u64(json, "vocabulary", model->vocabulary);
         axion_json_u64(json, "parameters", model->parameters);
@@ -310,8 +308,7 @@ axion_json_engine(struct axion_json *json, const char *key,
     const struct axion_board *board = engine->board;
 
     axion_json_object(json, key);
-    axion_json_text(json, "address", engine->engine.data,
-                    engine->engine.bytes);
+    axion_json_text(json, "address", engine->engine.data, engine->engine.bytes);
     if (board == NULL) {
         axion_json_string(json, "state", "unavailable");
         axion_json_close(json);

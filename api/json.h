@@ -36,12 +36,12 @@ void axion_json_object(struct axion_json *json, const char *key);
 void axion_json_array(struct axion_json *json, const char *key);
 void axion_json_close(struct axion_json *json);
 void axion_json_u64(struct axion_json *json, const char *key, uint64_t value);
-void axion_json_decimal(struct axion_json *json, const char *key,
-                        double value, int decimals);
+void axion_json_decimal(struct axion_json *json, const char *key, double value,
+                        int decimals);
 void axion_json_bool(struct axion_json *json, const char *key, int value);
 void axion_json_null(struct axion_json *json, const char *key);
-void axion_json_text(struct axion_json *json, const char *key,
-                     const char *text, size_t bytes);
+void axion_json_text(struct axion_json *json, const char *key, const char *text,
+                     size_t bytes);
 void axion_json_string(struct axion_json *json, const char *key,
                        const char *text);
 

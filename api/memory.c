@@ -58,8 +58,8 @@ out_enlarge(struct axion_out *out, size_t needed)
         return 0;
     }
     while (capacity < needed)
-        capacity = capacity > out->bytes_max / 2 ? out->bytes_max
-                                                 : capacity * 2;
+        capacity =
+            capacity > out->bytes_max / 2 ? out->bytes_max : capacity * 2;
     data = out->memory->alloc(out->memory->context, capacity);
     if (data == NULL) {
         out->error = AXION_ERR_NO_MEMORY;
@@ -118,7 +118,7 @@ axion_out_u64(struct axion_out *out, uint64_t value)
     size_t i = sizeof(digits);
 
     do {
-        digits[--i] = (char) ('0' + value % 10);
+        digits[--i] = (char)('0' + value % 10);
         value /= 10;
     } while (value != 0);
     axion_out_bytes(out, digits + i, sizeof(digits) - i);
@@ -129,8 +129,7 @@ void
 axion_out_decimal(struct axion_out *out, double value, int decimals)
 {
     /* No printf: its decimal point follows the process's locale. */
-    static const uint64_t power[] = {1,     10,     100,    1000,
-                                     10000, 100000, 1000000};
+    static const uint64_t power[] = {1, 10, 100, 1000, 10000, 100000, 1000000};
     uint64_t scale, scaled, fraction;
     int i;
 
@@ -145,7 +144,7 @@ axion_out_decimal(struct axion_out *out, double value, int decimals)
         value = 1e12;
     if (value < -1e12)
         value = -1e12;
-    scaled = (uint64_t) (fabs(value) * (double) scale + 0.5);
+    scaled = (uint64_t)(fabs(value) * (double)scale + 0.5);
     if (value < 0 && scaled != 0)
         axion_out_bytes(out, "-", 1);
     axion_out_u64(out, scaled / scale);
@@ -154,7 +153,7 @@ axion_out_decimal(struct axion_out *out, double value, int decimals)
     axion_out_bytes(out, ".", 1);
     fraction = scaled % scale;
     for (i = decimals - 1; i >= 0; i--) {
-        char digit = (char) ('0' + fraction / power[i] % 10);
+        char digit = (char)('0' + fraction / power[i] % 10);
         axion_out_bytes(out, &digit, 1);
     }
 }

@@ -38,7 +38,7 @@ put_label_value(struct axion_out *out, const struct axion_text *value)
     size_t i = 0;
 
     while (i < value->bytes) {
-        const unsigned char *at = (const unsigned char *) value->data + i;
+        const unsigned char *at = (const unsigned char *)value->data + i;
         unsigned n = axion_utf8_step(at, value->bytes - i);
 
         if (n == 0) {
@@ -102,8 +102,8 @@ axion_metric_decimal(struct axion_out *out, const char *name,
 
 static void
 put_bucket(struct axion_out *out, const char *name,
-           const struct axion_label *labels, size_t n_labels,
-           const char *bound, size_t bound_bytes, uint64_t count)
+           const struct axion_label *labels, size_t n_labels, const char *bound,
+           size_t bound_bytes, uint64_t count)
 {
     struct axion_label all[LABELS_MAX + 1];
 
@@ -112,7 +112,7 @@ put_bucket(struct axion_out *out, const char *name,
         memcpy(all, labels, n_labels * sizeof(all[0]));
     all[n_labels].name = "le";
     all[n_labels].value.data = bound;
-    all[n_labels].value.bytes = (uint32_t) bound_bytes;
+    all[n_labels].value.bytes = (uint32_t)bound_bytes;
     axion_out_text(out, name);
     axion_out_text(out, "_bucket");
     put_labels(out, all, n_labels + 1);
@@ -127,7 +127,7 @@ static void
 put_number(struct axion_out *out, uint64_t value, int is_us)
 {
     if (is_us)
-        axion_out_decimal(out, (double) value / 1e6, 6);
+        axion_out_decimal(out, (double)value / 1e6, 6);
     else
         axion_out_u64(out, value);
 }
@@ -136,8 +136,8 @@ put_number(struct axion_out *out, uint64_t value, int is_us)
 static void
 put_histogram(struct axion_out *out, const char *name,
               const struct axion_label *labels, size_t n_labels,
-              const uint64_t *bounds, size_t n_bounds,
-              const uint64_t *counts, uint64_t sum, int is_us)
+              const uint64_t *bounds, size_t n_bounds, const uint64_t *counts,
+              uint64_t sum, int is_us)
 {
     uint64_t total = 0;
     size_t i;
@@ -263,8 +263,8 @@ static const struct board_field board_fields[] = {
      "Sequences put back to be computed again.", AT(preemptions_total),
      AXION_COUNTER, FIELD_U64},
     {"axion_engine_channels_lost_protocol_total",
-     "Gateways cut off for breaking the protocol.",
-     AT(channels_lost_protocol), AXION_COUNTER, FIELD_U64},
+     "Gateways cut off for breaking the protocol.", AT(channels_lost_protocol),
+     AXION_COUNTER, FIELD_U64},
 };
 
 
@@ -283,7 +283,7 @@ static void
 put_board_field(struct axion_out *out, const struct board_field *field,
                 const struct axion_engine_view *engine)
 {
-    const char *at = (const char *) engine->board + field->offset;
+    const char *at = (const char *)engine->board + field->offset;
     struct axion_label labels[2];
     uint32_t u32;
     uint64_t u64;
@@ -296,19 +296,17 @@ put_board_field(struct axion_out *out, const struct board_field *field,
         memcpy(&u64, at, sizeof(u64));
     }
     if (field->type == FIELD_U32_MILLI)
-        axion_metric_decimal(out, field->name, labels, 2, (double) u64 / 1e3,
-                             3);
+        axion_metric_decimal(out, field->name, labels, 2, (double)u64 / 1e3, 3);
     else if (field->type == FIELD_U64_US)
-        axion_metric_decimal(out, field->name, labels, 2, (double) u64 / 1e6,
-                             6);
+        axion_metric_decimal(out, field->name, labels, 2, (double)u64 / 1e6, 6);
     else
         axion_metric_u64(out, field->name, labels, 2, u64);
 }
 
 
 static void
-put_engines_up(struct axion_out *out,
-               const struct axion_engine_view *engines, size_t n_engines)
+put_engines_up(struct axion_out *out, const struct axion_engine_view *engines,
+               size_t n_engines)
 {
     static const char name[] = "axion_engine_up";
     struct axion_label labels[2];
@@ -339,16 +337,15 @@ put_models(struct axion_out *out, const struct axion_engine_view *engines,
     for (i = 0; i < n_engines; i++) {
         const struct axion_board *board = engines[i].board;
 
-        for (m = 0; board != NULL && m < board->n_models &&
-                    m < AXION_MODELS_MAX;
+        for (m = 0;
+             board != NULL && m < board->n_models && m < AXION_MODELS_MAX;
              m++) {
             const struct axion_board_model *model = &board->models[m];
 
             engine_labels(&engines[i], labels);
             labels[2].name = "model";
             labels[2].value.data = model->id;
-            labels[2].value.bytes =
-                (uint32_t) axion_board_model_bytes(model);
+            labels[2].value.bytes = (uint32_t)axion_board_model_bytes(model);
             axion_metric_u64(out, name, labels, 3, model->context_tokens);
         }
     }
@@ -357,8 +354,7 @@ put_models(struct axion_out *out, const struct axion_engine_view *engines,
 
 void
 axion_metrics_engines(struct axion_out *out,
-                      const struct axion_engine_view *engines,
-                      size_t n_engines)
+                      const struct axion_engine_view *engines, size_t n_engines)
 {
     size_t f, i;
 

@@ -100,10 +100,9 @@ axion_models_list(struct axion_out *out,
 
 
 int
-axion_models_one(struct axion_out *out,
-                 const struct axion_board *const *boards, size_t n_boards,
-                 const struct axion_tenant *tenant, const char *id,
-                 size_t bytes)
+axion_models_one(struct axion_out *out, const struct axion_board *const *boards,
+                 size_t n_boards, const struct axion_tenant *tenant,
+                 const char *id, size_t bytes)
 {
     const struct axion_board_model *model;
     struct axion_json json;

@@ -16,14 +16,14 @@
 
 /* `tenant` NULL: everything is visible. */
 void axion_models_list(struct axion_out *out,
-                       const struct axion_board *const *boards,
-                       size_t n_boards, const struct axion_tenant *tenant);
+                       const struct axion_board *const *boards, size_t n_boards,
+                       const struct axion_tenant *tenant);
 
 /* AXION_OK, or MODEL_NOT_FOUND with nothing written. */
 int axion_models_one(struct axion_out *out,
-                     const struct axion_board *const *boards,
-                     size_t n_boards, const struct axion_tenant *tenant,
-                     const char *id, size_t bytes);
+                     const struct axion_board *const *boards, size_t n_boards,
+                     const struct axion_tenant *tenant, const char *id,
+                     size_t bytes);
 
 /* The board's model with this id, NULL if it has none. */
 const struct axion_board_model *

@@ -33,10 +33,10 @@ axion_parse_wrong_type(struct axion_parser *p, const char *param,
                        const char *wanted, const json_t *value)
 {
     static const char *const names[] = {
-        [JSON_OBJECT] = "an object",   [JSON_ARRAY] = "an array",
-        [JSON_STRING] = "a string",    [JSON_INTEGER] = "an integer",
-        [JSON_REAL] = "a number",      [JSON_TRUE] = "true",
-        [JSON_FALSE] = "false",        [JSON_NULL] = "null",
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array",
+        [JSON_STRING] = "a string",  [JSON_INTEGER] = "an integer",
+        [JSON_REAL] = "a number",    [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",      [JSON_NULL] = "null",
     };
 
     return axion_parse_fail(p, AXION_ERR_INVALID_TYPE, param,
@@ -88,7 +88,7 @@ payload_start(struct axion_parser *p, size_t body_bytes,
     memset(w, 0, sizeof(*w));
     w->bytes_max = options->payload_bytes_max;
     w->grow = payload_grow;
-    w->context = (void *) p->memory;
+    w->context = (void *)p->memory;
     w->data = p->memory->alloc(p->memory->context, hint);
     if (w->data == NULL)
         return AXION_ERR_NO_MEMORY;
@@ -105,8 +105,7 @@ take_identity(struct axion_request_head *head,
     head->priority = options->priority;
     head->deadline_ms = options->deadline_ms;
     if (options->cache_salt != NULL)
-        memcpy(head->cache_salt, options->cache_salt,
-               sizeof(head->cache_salt));
+        memcpy(head->cache_salt, options->cache_salt, sizeof(head->cache_salt));
 }
 
 

@@ -31,20 +31,20 @@
 #include "api/memory.h"
 #include "shm/request.h"
 
-#define AXION_JSON_DEPTH_MAX    64u
-#define AXION_PARTS_MAX         4096u /* content parts, all messages */
-#define AXION_MODEL_BYTES_MAX   256u
-#define AXION_USER_BYTES_MAX    512u
-#define AXION_METADATA_MAX      16u
-#define AXION_TEMPERATURE_MAX   100.0
-#define AXION_REPETITION_MAX    100.0
+#define AXION_JSON_DEPTH_MAX  64u
+#define AXION_PARTS_MAX       4096u /* content parts, all messages */
+#define AXION_MODEL_BYTES_MAX 256u
+#define AXION_USER_BYTES_MAX  512u
+#define AXION_METADATA_MAX    16u
+#define AXION_TEMPERATURE_MAX 100.0
+#define AXION_REPETITION_MAX  100.0
 
 struct axion_parse_options {
-    size_t payload_bytes_max; /* of the ring: axion_client_payload_max() */
-    uint64_t tenant;          /* axion_tenant.number, 0: nobody */
+    size_t payload_bytes_max;  /* of the ring: axion_client_payload_max() */
+    uint64_t tenant;           /* axion_tenant.number, 0: nobody */
     const uint8_t *cache_salt; /* 16 bytes; NULL: zeros */
-    uint32_t priority;        /* 0 low, 1 normal, 2 high */
-    uint32_t deadline_ms;     /* 0: none */
+    uint32_t priority;         /* 0 low, 1 normal, 2 high */
+    uint32_t deadline_ms;      /* 0: none */
 };
 
 struct axion_parsed {
@@ -65,8 +65,7 @@ struct axion_parsed {
  */
 int axion_request_parse(struct axion_parsed *parsed,
                         enum axion_request_kind kind, const void *body,
-                        size_t bytes,
-                        const struct axion_parse_options *options,
+                        size_t bytes, const struct axion_parse_options *options,
                         const struct axion_memory *memory,
                         struct axion_failure *failure);
 

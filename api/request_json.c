@@ -122,7 +122,7 @@ fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
             const json_error_t *e)
 {
     char key[AXION_PARAM_BYTES];
-    size_t at = e->position > 0 ? (size_t) e->position : 0;
+    size_t at = e->position > 0 ? (size_t)e->position : 0;
 
     if (at > bytes)
         at = bytes;
@@ -131,8 +131,7 @@ fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
         key_before(body, at, key, sizeof(key));
         return axion_parse_fail(
             p, AXION_ERR_INVALID_JSON, key,
-            "byte %zu: the key \"%s\" is given twice in one object", at,
-            key);
+            "byte %zu: the key \"%s\" is given twice in one object", at, key);
     default:
         return axion_parse_fail(
             p, AXION_ERR_INVALID_JSON, NULL,
@@ -159,12 +158,11 @@ axion_parse_json(struct axion_parser *p, const char *body, size_t bytes,
     error = scan_limits(p, body, bytes);
     if (error != AXION_OK)
         return error;
-    (void) pthread_once(&allocator_once, set_allocator);
+    (void)pthread_once(&allocator_once, set_allocator);
     lacked_memory = 0;
-    *root = json_loadb(body, bytes,
-                       JSON_REJECT_DUPLICATES | JSON_DECODE_ANY |
-                           JSON_ALLOW_NUL,
-                       &json_error);
+    *root = json_loadb(
+        body, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
+        &json_error);
     if (lacked_memory) {
         json_decref(*root);
         return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);

@@ -37,8 +37,8 @@ add_string(struct axion_parser *p, enum axion_request_section tag,
 static int
 fail_missing(struct axion_parser *p, const char *param)
 {
-    return axion_parse_fail(p, AXION_ERR_MISSING_FIELD, param,
-                            "%s is missing", param);
+    return axion_parse_fail(p, AXION_ERR_MISSING_FIELD, param, "%s is missing",
+                            param);
 }
 
 
@@ -59,7 +59,7 @@ check_name(struct axion_parser *p, const char *param, const json_t *value,
                                 "%s must have from 1 to %zu bytes", param,
                                 bytes_max);
     for (i = 0; i < bytes; i++) {
-        if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
             return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
                                     "%s has a control character", param);
     }
@@ -79,7 +79,7 @@ parse_model(struct axion_parser *p, const json_t *root)
     error = check_name(p, "model", value, AXION_MODEL_BYTES_MAX);
     if (error != AXION_OK)
         return error;
-    model->bytes = (uint32_t) json_string_length(value);
+    model->bytes = (uint32_t)json_string_length(value);
     model->data =
         axion_memory_copy(p->memory, json_string_value(value), model->bytes);
     if (model->data == NULL)
@@ -138,8 +138,7 @@ parse_role(struct axion_parser *p, const json_t *message)
     if (!json_is_string(value))
         return fail_role(p, value);
     if (axion_parse_is(value, "developer")) /* OpenAI's later name */
-        return add_section(p, AXION_SECTION_ROLE, roles[0],
-                           strlen(roles[0]));
+        return add_section(p, AXION_SECTION_ROLE, roles[0], strlen(roles[0]));
     for (i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
         if (axion_parse_is(value, roles[i]))
             return add_string(p, AXION_SECTION_ROLE, value);
@@ -167,8 +166,8 @@ parse_name(struct axion_parser *p, const json_t *message)
 static int
 check_message_extras(struct axion_parser *p, const json_t *message)
 {
-    static const char *const names[] = {"tool_calls", "function_call",
-                                        "audio", "refusal", "tool_call_id"};
+    static const char *const names[] = {"tool_calls", "function_call", "audio",
+                                        "refusal", "tool_call_id"};
     size_t i;
 
     if (json_object_size(message) <= 2 &&
@@ -193,8 +192,8 @@ static int
 fail_part_type(struct axion_parser *p, const json_t *value)
 {
     static const char *const known[] = {
-        "image_url", "input_image", "input_audio", "audio_url", "video_url",
-        "file",      "input_file",  "refusal"};
+        "image_url", "input_image", "input_audio", "audio_url",
+        "video_url", "file",        "input_file",  "refusal"};
     const char *param = part_path(p, ".type");
     size_t i;
 
@@ -256,7 +255,8 @@ parse_content(struct axion_parser *p, const json_t *message)
     if (json_array_size(value) == 0)
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, p->path,
                                 "%s has no parts", p->path);
-    json_array_foreach (value, p->part_index, part) {
+    json_array_foreach(value, p->part_index, part)
+    {
         error = parse_part(p, part);
         if (error != AXION_OK)
             return error;
@@ -271,8 +271,7 @@ parse_message(struct axion_parser *p, const json_t *message)
     int error;
 
     if (!json_is_object(message)) {
-        snprintf(p->path, sizeof(p->path), "messages[%zu]",
-                 p->message_index);
+        snprintf(p->path, sizeof(p->path), "messages[%zu]", p->message_index);
         return axion_parse_wrong_type(p, p->path, "an object", message);
     }
     error = parse_role(p, message);
@@ -305,12 +304,13 @@ parse_messages(struct axion_parser *p, const json_t *root)
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
                                 "there are more than %u messages",
                                 AXION_MESSAGES_MAX);
-    json_array_foreach (value, p->message_index, message) {
+    json_array_foreach(value, p->message_index, message)
+    {
         error = parse_message(p, message);
         if (error != AXION_OK)
             return error;
     }
-    p->parsed->n_messages = (uint32_t) json_array_size(value);
+    p->parsed->n_messages = (uint32_t)json_array_size(value);
     return AXION_OK;
 }
 
@@ -322,8 +322,8 @@ parse_prompt_text(struct axion_parser *p, const char *param,
                   const json_t *value)
 {
     if (json_string_length(value) == 0)
-        return axion_parse_fail(p, AXION_ERR_EMPTY_PROMPT, param,
-                                "%s is empty", param);
+        return axion_parse_fail(p, AXION_ERR_EMPTY_PROMPT, param, "%s is empty",
+                                param);
     return add_string(p, AXION_SECTION_PROMPT, value);
 }
 
@@ -350,8 +350,8 @@ parse_prompt_tokens(struct axion_parser *p, const char *param,
     uint32_t *ids;
 
     if (n == 0)
-        return axion_parse_fail(p, AXION_ERR_EMPTY_PROMPT, param,
-                                "%s is empty", param);
+        return axion_parse_fail(p, AXION_ERR_EMPTY_PROMPT, param, "%s is empty",
+                                param);
     ids = p->memory->alloc(p->memory->context, n * sizeof(*ids));
     if (ids == NULL)
         return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
@@ -361,7 +361,7 @@ parse_prompt_tokens(struct axion_parser *p, const char *param,
 
         if (!json_is_integer(entry) || id < 0 || id > INT32_MAX)
             return fail_token(p, param, i, entry);
-        ids[i] = (uint32_t) id;
+        ids[i] = (uint32_t)id;
     }
     return add_section(p, AXION_SECTION_TOKENS, ids, n * sizeof(*ids));
 }
@@ -428,13 +428,14 @@ parse_stop(struct axion_parser *p, const json_t *root)
     if (json_is_string(value))
         return add_stop(p, "stop", value);
     if (!json_is_array(value))
-        return axion_parse_wrong_type(
-            p, "stop", "a string or an array of strings", value);
+        return axion_parse_wrong_type(p, "stop",
+                                      "a string or an array of strings", value);
     if (json_array_size(value) > AXION_STOP_MAX)
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, "stop",
                                 "stop has more than %u strings",
                                 AXION_STOP_MAX);
-    json_array_foreach (value, i, entry) {
+    json_array_foreach(value, i, entry)
+    {
         snprintf(param, sizeof(param), "stop[%zu]", i);
         error = add_stop(p, param, entry);
         if (error != AXION_OK)
@@ -455,9 +456,9 @@ parse_token_key(const char *key, uint32_t *token)
     for (i = 0; key[i] != '\0'; i++) {
         if (key[i] < '0' || key[i] > '9' || i > 10)
             return 0;
-        number = number * 10 + (uint64_t) (key[i] - '0');
+        number = number * 10 + (uint64_t)(key[i] - '0');
     }
-    *token = (uint32_t) number;
+    *token = (uint32_t)number;
     return i > 0 && number <= INT32_MAX && (i == 1 || key[0] != '0');
 }
 
@@ -480,7 +481,7 @@ take_bias(struct axion_parser *p, const char *key, const json_t *value,
     if (number < -LOGIT_BIAS_ABS_MAX || number > LOGIT_BIAS_ABS_MAX)
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
                                 "%s must be from -100 to 100", param);
-    bias->bias = (float) number;
+    bias->bias = (float)number;
     return AXION_OK;
 }
 
@@ -508,7 +509,8 @@ parse_logit_bias(struct axion_parser *p, const json_t *root)
                               json_object_size(value) * sizeof(*biases));
     if (biases == NULL)
         return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
-    json_object_foreach (value, key, entry) {
+    json_object_foreach(value, key, entry)
+    {
         error = take_bias(p, key, entry, &biases[n++]);
         if (error != AXION_OK)
             return error;

@@ -36,21 +36,20 @@ axion_parse_integer(struct axion_parser *p, const char *param,
     } else if (json_is_real(value) &&
                floor(json_real_value(value)) == json_real_value(value) &&
                fabs(json_real_value(value)) <= EXACT_MAX) {
-        *result = (int64_t) json_real_value(value);
+        *result = (int64_t)json_real_value(value);
     } else {
         return axion_parse_wrong_type(p, param, "an integer", value);
     }
     if (*result < low || *result > high)
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
                                 "%s must be from %lld to %lld", param,
-                                (long long) low, (long long) high);
+                                (long long)low, (long long)high);
     return AXION_OK;
 }
 
 
 static int
-take_float(struct axion_parser *p, const struct scalar *s,
-           const json_t *value)
+take_float(struct axion_parser *p, const struct scalar *s, const json_t *value)
 {
     double number;
     float narrow;
@@ -58,15 +57,15 @@ take_float(struct axion_parser *p, const struct scalar *s,
     if (!json_is_number(value))
         return axion_parse_wrong_type(p, s->name, "a number", value);
     number = json_number_value(value);
-    narrow = (float) number;
+    narrow = (float)number;
     /* Compared as float as well: 1e-60 is above 0 only as a double. */
     if (number < s->low || number > s->high ||
-        (s->above_low && narrow <= (float) s->low))
+        (s->above_low && narrow <= (float)s->low))
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, s->name,
                                 "%s must be %s %g and at most %g", s->name,
                                 s->above_low ? "above" : "at least", s->low,
                                 s->high);
-    memcpy((char *) &p->head + s->offset, &narrow, sizeof(narrow));
+    memcpy((char *)&p->head + s->offset, &narrow, sizeof(narrow));
     return AXION_OK;
 }
 
@@ -76,26 +75,23 @@ take_max_tokens(struct axion_parser *p, const struct scalar *s,
                 const json_t *value)
 {
     int64_t number;
-    int error =
-        axion_parse_integer(p, s->name, value, 1, INT32_MAX, &number);
+    int error = axion_parse_integer(p, s->name, value, 1, INT32_MAX, &number);
 
     if (error == AXION_OK)
-        p->head.max_tokens = (uint32_t) number;
+        p->head.max_tokens = (uint32_t)number;
     return error;
 }
 
 
 /* -1 is how vLLM's clients switch it off, 0 how llama.cpp's do. */
 static int
-take_top_k(struct axion_parser *p, const struct scalar *s,
-           const json_t *value)
+take_top_k(struct axion_parser *p, const struct scalar *s, const json_t *value)
 {
     int64_t number;
-    int error =
-        axion_parse_integer(p, s->name, value, -1, INT32_MAX, &number);
+    int error = axion_parse_integer(p, s->name, value, -1, INT32_MAX, &number);
 
     if (error == AXION_OK)
-        p->head.top_k = number < 0 ? 0 : (uint32_t) number;
+        p->head.top_k = number < 0 ? 0 : (uint32_t)number;
     return error;
 }
 
@@ -104,11 +100,11 @@ static int
 take_seed(struct axion_parser *p, const struct scalar *s, const json_t *value)
 {
     int64_t number;
-    int error = axion_parse_integer(p, s->name, value, INT64_MIN, INT64_MAX,
-                                    &number);
+    int error =
+        axion_parse_integer(p, s->name, value, INT64_MIN, INT64_MAX, &number);
 
     if (error == AXION_OK) {
-        p->head.seed = (uint64_t) number;
+        p->head.seed = (uint64_t)number;
         p->head.flags |= AXION_REQUEST_SEED;
     }
     return error;
@@ -116,8 +112,7 @@ take_seed(struct axion_parser *p, const struct scalar *s, const json_t *value)
 
 
 static int
-take_stream(struct axion_parser *p, const struct scalar *s,
-            const json_t *value)
+take_stream(struct axion_parser *p, const struct scalar *s, const json_t *value)
 {
     if (!json_is_boolean(value))
         return axion_parse_wrong_type(p, s->name, "true or false", value);
@@ -166,8 +161,7 @@ take_choices(struct axion_parser *p, const struct scalar *s,
              const json_t *value)
 {
     int64_t number;
-    int error =
-        axion_parse_integer(p, s->name, value, 1, INT64_MAX, &number);
+    int error = axion_parse_integer(p, s->name, value, 1, INT64_MAX, &number);
 
     if (error == AXION_OK && number > 1)
         return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, s->name,
@@ -193,7 +187,7 @@ take_user(struct axion_parser *p, const struct scalar *s, const json_t *value)
     if (copy == NULL)
         return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
     p->parsed->user.data = copy;
-    p->parsed->user.bytes = (uint32_t) bytes;
+    p->parsed->user.bytes = (uint32_t)bytes;
     return AXION_OK;
 }
 
@@ -212,7 +206,8 @@ take_metadata(struct axion_parser *p, const struct scalar *s,
         return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, s->name,
                                 "%s has more than %u entries", s->name,
                                 AXION_METADATA_MAX);
-    json_object_foreach ((json_t *) value, key, entry) {
+    json_object_foreach((json_t *)value, key, entry)
+    {
         snprintf(param, sizeof(param), "%s.%s", s->name, key);
         if (!json_is_string(entry))
             return axion_parse_fail(p, AXION_ERR_INVALID_TYPE, param,
@@ -249,8 +244,8 @@ static const struct scalar scalars[] = {
      AXION_REPETITION_MAX, 1},
     {"presence_penalty", FOR_BOTH, take_float, HEAD(presence_penalty), -2, 2,
      0},
-    {"frequency_penalty", FOR_BOTH, take_float, HEAD(frequency_penalty), -2,
-     2, 0},
+    {"frequency_penalty", FOR_BOTH, take_float, HEAD(frequency_penalty), -2, 2,
+     0},
     {"seed", FOR_BOTH, take_seed, 0, 0, 0, 0},
     {"ignore_eos", FOR_BOTH, take_ignore_eos, 0, 0, 0, 0},
     {"user", FOR_BOTH, take_user, 0, 0, 0, 0},

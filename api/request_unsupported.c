@@ -141,8 +141,7 @@ check_response_format(struct axion_parser *p, const json_t *root)
     if (value == NULL)
         return AXION_OK;
     if (!json_is_object(value))
-        return axion_parse_wrong_type(p, "response_format", "an object",
-                                      value);
+        return axion_parse_wrong_type(p, "response_format", "an object", value);
     type = axion_parse_get(value, "type");
     if (type == NULL)
         return axion_parse_fail(p, AXION_ERR_MISSING_FIELD, param,
@@ -167,7 +166,8 @@ check_modalities(struct axion_parser *p, const json_t *root)
         return AXION_OK;
     if (!json_is_array(value))
         return axion_parse_wrong_type(p, param, "an array", value);
-    json_array_foreach (value, i, entry) {
+    json_array_foreach(value, i, entry)
+    {
         char path[AXION_PARAM_BYTES];
 
         snprintf(path, sizeof(path), "%s[%zu]", param, i);
@@ -204,7 +204,8 @@ check_table(struct axion_parser *p, json_t *root)
     const char *key;
     json_t *value;
 
-    json_object_foreach (root, key, value) {
+    json_object_foreach(root, key, value)
+    {
         i = find_unsupported(key);
         if (i < first && (unsupported[i].kinds & (1u << p->kind)) &&
             !value_is_harmless(&unsupported[i], value))

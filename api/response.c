@@ -13,10 +13,10 @@
 #define FIXED_BYTES_MAX 1536u
 
 struct response_shape {
-    const char *object;  /* value of "object" */
-    const char *open;    /* of a choice, up to the text's opening quote */
-    const char *close;   /* from the closing quote to the finish reason */
-    const char *last;    /* a choice without text, to the finish reason */
+    const char *object; /* value of "object" */
+    const char *open;   /* of a choice, up to the text's opening quote */
+    const char *close;  /* from the closing quote to the finish reason */
+    const char *last;   /* a choice without text, to the finish reason */
 };
 
 static const struct response_shape chat_chunk = {
@@ -108,7 +108,7 @@ axion_response_open(struct axion_response *response,
     if (axion_out_status(&out) != AXION_OK)
         return AXION_ERR_NO_MEMORY;
     response->prefix.data = out.data;
-    response->prefix.bytes = (uint32_t) out.bytes;
+    response->prefix.bytes = (uint32_t)out.bytes;
     return AXION_OK;
 }
 
@@ -124,9 +124,8 @@ put_prefix(const struct axion_response *response, struct axion_out *out)
 static void
 put_chunk_tail(const struct axion_response *response, struct axion_out *out)
 {
-    axion_out_text(out, response->options.include_usage
-                            ? ",\"usage\":null}\n\n"
-                            : "}\n\n");
+    axion_out_text(out, response->options.include_usage ? ",\"usage\":null}\n\n"
+                                                        : "}\n\n");
 }
 
 
@@ -186,7 +185,7 @@ put_usage(struct axion_out *out, const struct axion_cq_done *done)
     put_number(out, ",\"usage\":{\"prompt_tokens\":", done->prompt_tokens);
     put_number(out, ",\"completion_tokens\":", done->completion_tokens);
     put_number(out, ",\"total_tokens\":",
-               (uint64_t) done->prompt_tokens + done->completion_tokens);
+               (uint64_t)done->prompt_tokens + done->completion_tokens);
     put_number(out, ",\"prompt_tokens_details\":{\"cached_tokens\":",
                done->cached_tokens);
     axion_out_text(out, "}}");
@@ -279,7 +278,7 @@ axion_response_end(struct axion_response *response, struct axion_out *out,
 size_t
 axion_response_bytes_max(const struct axion_response *response, size_t bytes)
 {
-    size_t fixed = 2 * (size_t) response->prefix.bytes + FIXED_BYTES_MAX;
+    size_t fixed = 2 * (size_t)response->prefix.bytes + FIXED_BYTES_MAX;
 
     if (bytes > (SIZE_MAX - fixed) / AXION_JSON_ESCAPE_MAX)
         return SIZE_MAX;

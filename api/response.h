@@ -53,11 +53,9 @@ int axion_response_open(struct axion_response *response,
 
 void axion_response_begin(struct axion_response *response,
                           struct axion_out *out);
-void axion_response_text(struct axion_response *response,
-                         struct axion_out *out, const char *text,
-                         size_t bytes);
-void axion_response_end(struct axion_response *response,
-                        struct axion_out *out,
+void axion_response_text(struct axion_response *response, struct axion_out *out,
+                         const char *text, size_t bytes);
+void axion_response_end(struct axion_response *response, struct axion_out *out,
                         const struct axion_cq_done *done);
 
 /* No call writes more than this for `bytes` of text: for fixed windows. */

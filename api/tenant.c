@@ -12,8 +12,7 @@
 
 _Static_assert(AXION_KEY_HASH_BYTES == crypto_hash_sha256_BYTES, "SHA-256");
 _Static_assert(AXION_CACHE_SALT_BYTES >= crypto_generichash_BYTES_MIN &&
-                   AXION_REALM_SECRET_BYTES >=
-                       crypto_generichash_KEYBYTES_MIN,
+                   AXION_REALM_SECRET_BYTES >= crypto_generichash_KEYBYTES_MIN,
                "sizes that libsodium would abort on");
 
 
@@ -61,8 +60,8 @@ axion_key_spec_parse(struct axion_key_hash *hash, const char *spec,
                  digits);
         return AXION_ERR_BAD_OPTION;
     }
-    if (sodium_hex2bin(hash->bytes, sizeof(hash->bytes), spec + n, digits,
-                       NULL, &used, NULL) != 0 ||
+    if (sodium_hex2bin(hash->bytes, sizeof(hash->bytes), spec + n, digits, NULL,
+                       &used, NULL) != 0 ||
         used != sizeof(hash->bytes)) {
         snprintf(why, why_bytes,
                  "sha256: is followed by something that is not a hex digit");
@@ -114,7 +113,7 @@ key_from_word(const char *data, size_t bytes, struct axion_text *key)
             return AXION_ERR_UNAUTHENTICATED;
     }
     key->data = data;
-    key->bytes = (uint32_t) bytes;
+    key->bytes = (uint32_t)bytes;
     return AXION_OK;
 }
 
@@ -149,7 +148,7 @@ axion_key_from_headers(const struct axion_text *authorization,
 void
 axion_key_hash(struct axion_key_hash *hash, const char *key, size_t bytes)
 {
-    crypto_hash_sha256(hash->bytes, (const unsigned char *) key, bytes);
+    crypto_hash_sha256(hash->bytes, (const unsigned char *)key, bytes);
 }
 
 
@@ -179,7 +178,7 @@ character_bytes(const char *text, size_t bytes)
 {
     size_t n = 1;
 
-    while (n < bytes && ((unsigned char) text[n] & 0xc0) == 0x80)
+    while (n < bytes && ((unsigned char)text[n] & 0xc0) == 0x80)
         n++;
     return n;
 }
@@ -247,7 +246,7 @@ axion_tenant_number(const char *name, size_t bytes)
     uint8_t digest[crypto_generichash_BYTES_MIN];
     uint64_t number;
 
-    crypto_generichash(digest, sizeof(digest), (const unsigned char *) name,
+    crypto_generichash(digest, sizeof(digest), (const unsigned char *)name,
                        bytes, NULL, 0);
     memcpy(&number, digest, sizeof(number));
     return number == 0 ? 1 : number;
@@ -260,6 +259,6 @@ axion_cache_salt(uint8_t salt[AXION_CACHE_SALT_BYTES],
                  const char *name, size_t bytes)
 {
     crypto_generichash(salt, AXION_CACHE_SALT_BYTES,
-                       (const unsigned char *) name, bytes, secret,
+                       (const unsigned char *)name, bytes, secret,
                        AXION_REALM_SECRET_BYTES);
 }

@@ -21,16 +21,16 @@
 #include <stdint.h>
 #include "shm/request.h"
 
-#define AXION_KEY_HASH_BYTES    32u
-#define AXION_CACHE_SALT_BYTES  16u
+#define AXION_KEY_HASH_BYTES     32u
+#define AXION_CACHE_SALT_BYTES   16u
 #define AXION_REALM_SECRET_BYTES 32u
-#define AXION_TENANT_NAME_MAX   64u
-#define AXION_API_KEY_BYTES_MAX 512u
+#define AXION_TENANT_NAME_MAX    64u
+#define AXION_API_KEY_BYTES_MAX  512u
 
 enum axion_priority {
-    AXION_PRIORITY_LOW    = 0,
+    AXION_PRIORITY_LOW = 0,
     AXION_PRIORITY_NORMAL = 1,
-    AXION_PRIORITY_HIGH   = 2,
+    AXION_PRIORITY_HIGH = 2,
 };
 
 struct axion_key_hash {
@@ -43,8 +43,8 @@ struct axion_tenant {
     size_t n_keys;
     struct axion_text *models; /* globs; none: every model */
     size_t n_models;
-    uint32_t priority;         /* enum axion_priority */
-    uint64_t number;           /* axion_tenant_number(name) */
+    uint32_t priority; /* enum axion_priority */
+    uint64_t number;   /* axion_tenant_number(name) */
     uint8_t cache_salt[AXION_CACHE_SALT_BYTES];
 };
 
@@ -70,8 +70,7 @@ int axion_key_from_headers(const struct axion_text *authorization,
                            const struct axion_text *x_api_key,
                            struct axion_text *key);
 
-void axion_key_hash(struct axion_key_hash *hash, const char *key,
-                    size_t bytes);
+void axion_key_hash(struct axion_key_hash *hash, const char *key, size_t bytes);
 
 /* The tenant that has the key, NULL: nobody.  Time depends on the table's
  * size only. */

@@ -29,7 +29,7 @@ ax_error_escape(char *dst, size_t size, const char *bytes, size_t n)
     size_t used = 0;
 
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char) bytes[i];
+        unsigned char c = (unsigned char)bytes[i];
         /* Room for one escape, the dots and the end. */
         if (used + 4 + 3 + 1 > size) {
             if (size >= 4) {
@@ -39,7 +39,7 @@ ax_error_escape(char *dst, size_t size, const char *bytes, size_t n)
             break;
         }
         if (c >= 0x20 && c < 0x7f && c != '\\') {
-            dst[used++] = (char) c;
+            dst[used++] = (char)c;
             continue;
         }
         dst[used++] = '\\';

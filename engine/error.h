@@ -16,12 +16,12 @@
 #include "shm/errors.h"
 
 
-#define AX_ERROR_TEXT  256u
+#define AX_ERROR_TEXT 256u
 
 
 struct ax_error {
-    int   number;                /* AXION_ERR_* */
-    char  text[AX_ERROR_TEXT];   /* terminated, cut where too long */
+    int number;               /* AXION_ERR_* */
+    char text[AX_ERROR_TEXT]; /* terminated, cut where too long */
 };
 
 

@@ -137,7 +137,7 @@ void axk_thread_init(void);
  */
 struct axk_matmul {
     uint32_t format;
-    uint32_t n_rows;   /* of the whole matrix */
+    uint32_t n_rows; /* of the whole matrix */
     uint32_t k;
     uint32_t n_tokens; /* as given to quantize */
     const void *w;     /* packed, aligned */
@@ -180,8 +180,8 @@ struct axk_rope {
     size_t x_stride;
     uint32_t n_heads;
     uint32_t head_dim;
-    uint32_t n_rot; /* even, <= head_dim; the rest of a head is untouched */
-    bool neox;      /* pairs (i, i + n_rot/2) instead of (2i, 2i + 1) */
+    uint32_t n_rot;     /* even, <= head_dim; the rest of a head is untouched */
+    bool neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i + 1) */
     const float *table; /* [n_tokens][n_rot], row t is for token t */
 };
 
@@ -312,7 +312,7 @@ void axk_rope_table(const double *inv_freq, uint32_t n_rot, double magnitude,
 
 double axk_exp64(double x);
 double axk_log64(double x);
-double axk_pow64(double x, double y); /* x > 0 */
+double axk_pow64(double x, double y);              /* x > 0 */
 void axk_sincos64(double x, double *s, double *c); /* |x| < 2^24 */
 float axk_exp32(float x); /* the exp of all ops above */
 

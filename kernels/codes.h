@@ -36,8 +36,8 @@
 static inline bool
 has_min(uint32_t format)
 {
-    return format == AXK_Q4_1 || format == AXK_Q5_1 || format == AXK_Q2_K
-           || format == AXK_Q4_K || format == AXK_Q5_K;
+    return format == AXK_Q4_1 || format == AXK_Q5_1 || format == AXK_Q2_K ||
+           format == AXK_Q4_K || format == AXK_Q5_K;
 }
 
 
@@ -70,8 +70,7 @@ is_two_bit(uint32_t format)
 static inline bool
 has_table(uint32_t format)
 {
-    return format == AXK_IQ4_NL || format == AXK_IQ4_XS
-           || format == AXK_MXFP4;
+    return format == AXK_IQ4_NL || format == AXK_IQ4_XS || format == AXK_MXFP4;
 }
 
 
@@ -173,9 +172,9 @@ panel_block_bytes(uint32_t format)
         break;
     }
     if (is_k_format(format)) {
-        return n_lines(format)
-                   * (line_bytes(format) + (has_min(format) ? 64u : 0))
-               + (has_min(format) ? 128u : 64u);
+        return n_lines(format) *
+                   (line_bytes(format) + (has_min(format) ? 64u : 0)) +
+               (has_min(format) ? 128u : 64u);
     }
     return steps_offset(format) + 4 * 128;
 }
@@ -208,8 +207,8 @@ bits_at(const uint8_t *p, uint32_t r, uint32_t j, uint32_t n)
 static inline const uint8_t *
 part_at(uint32_t format, const uint8_t *block, uint32_t part)
 {
-    return block + part / 2 * line_bytes(format) + line_head(format)
-           + part % 2 * part_bytes(format);
+    return block + part / 2 * line_bytes(format) + line_head(format) +
+           part % 2 * part_bytes(format);
 }
 
 
@@ -224,10 +223,10 @@ code_of_k(uint32_t format, const uint8_t *block, uint32_t r, uint32_t j)
     case AXK_Q2_K:
         return bits_at(p, r, j, 2);
     case AXK_Q3_K:
-        return bits_at(p, r, j, 2)
-               | bits_at(block + part / 2 * line_bytes(format) + 64, r,
-                         j + part % 2 * 16, 1)
-                     << 2;
+        return bits_at(p, r, j, 2) |
+               bits_at(block + part / 2 * line_bytes(format) + 64, r,
+                       j + part % 2 * 16, 1)
+                   << 2;
     case AXK_Q5_K:
         return nibble_at(p + 128, r, j) | bits_at(p, r, j, 1) << 4;
     case AXK_Q6_K:
@@ -297,8 +296,8 @@ sub_scale_of(uint32_t format, const uint8_t *block, uint32_t r, uint32_t part)
 static inline int
 sub_min_of(uint32_t format, const uint8_t *block, uint32_t r, uint32_t part)
 {
-    return block[n_lines(format) * line_bytes(format) + 128 + part / 2 * 64
-                 + 2 * r + part % 2];
+    return block[n_lines(format) * line_bytes(format) + 128 + part / 2 * 64 +
+                 2 * r + part % 2];
 }
 
 

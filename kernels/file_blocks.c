@@ -23,11 +23,11 @@
 #include "kernels/internal.h"
 #include "kernels/file_blocks.h"
 
-const int8_t axk_table_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
-                                   1,    13,   25,  38,  53,  69,  89,  113 };
+const int8_t axk_table_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
 
-const int8_t axk_table_mxfp4[16] = { 0, 1,  2,  3,  4,  6,  8,  12,
-                                     0, -1, -2, -3, -4, -6, -8, -12 };
+const int8_t axk_table_mxfp4[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                    0, -1, -2, -3, -4, -6, -8, -12};
 
 
 static uint16_t
@@ -162,9 +162,8 @@ read_q6_k(const uint8_t *src, struct file_block *b)
         const uint8_t *high = src + 128 + i / 4 * 32;
 
         for (int j = 0; j < 32; j++) {
-            b->code[32 * i + j] =
-                (uint8_t)((low[j] >> quarter / 2 * 4 & 15)
-                          | (high[j] >> 2 * quarter & 3) << 4);
+            b->code[32 * i + j] = (uint8_t)((low[j] >> quarter / 2 * 4 & 15) |
+                                            (high[j] >> 2 * quarter & 3) << 4);
         }
     }
     memcpy(b->scale, src + 192, 16);
@@ -263,6 +262,5 @@ axk_read_block(uint32_t format, const uint8_t *src, struct file_block *b)
         read_block_32(format, src, b);
         break;
     }
-    return (b->d & nonfinite) != nonfinite
-           && (b->m & nonfinite) != nonfinite;
+    return (b->d & nonfinite) != nonfinite && (b->m & nonfinite) != nonfinite;
 }

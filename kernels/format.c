@@ -14,34 +14,34 @@
 
 
 static const struct axk_format_traits traits[AXK_FORMAT_END] = {
-    [AXK_F32] = { "F32", 1, 4, AXK_ACT_F32 },
-    [AXK_F16] = { "F16", 1, 2, AXK_ACT_F32 },
-    [AXK_Q4_0] = { "Q4_0", 32, 18, AXK_ACT_Q8 },
-    [AXK_Q4_1] = { "Q4_1", 32, 20, AXK_ACT_Q8 },
-    [AXK_Q5_0] = { "Q5_0", 32, 22, AXK_ACT_Q8 },
-    [AXK_Q5_1] = { "Q5_1", 32, 24, AXK_ACT_Q8 },
-    [AXK_Q8_0] = { "Q8_0", 32, 34, AXK_ACT_Q8 },
-    [AXK_Q2_K] = { "Q2_K", 256, 84, AXK_ACT_Q8_K },
-    [AXK_Q3_K] = { "Q3_K", 256, 110, AXK_ACT_Q8_K },
-    [AXK_Q4_K] = { "Q4_K", 256, 144, AXK_ACT_Q8_K },
-    [AXK_Q5_K] = { "Q5_K", 256, 176, AXK_ACT_Q8_K },
-    [AXK_Q6_K] = { "Q6_K", 256, 210, AXK_ACT_Q8_K },
-    [AXK_IQ2_XXS] = { "IQ2_XXS", 256, 66, AXK_ACT_NONE },
-    [AXK_IQ2_XS] = { "IQ2_XS", 256, 74, AXK_ACT_NONE },
-    [AXK_IQ3_XXS] = { "IQ3_XXS", 256, 98, AXK_ACT_NONE },
-    [AXK_IQ1_S] = { "IQ1_S", 256, 50, AXK_ACT_NONE },
-    [AXK_IQ3_S] = { "IQ3_S", 256, 110, AXK_ACT_NONE },
-    [AXK_IQ2_S] = { "IQ2_S", 256, 82, AXK_ACT_NONE },
-    [AXK_IQ1_M] = { "IQ1_M", 256, 56, AXK_ACT_NONE },
-    [AXK_TQ1_0] = { "TQ1_0", 256, 54, AXK_ACT_NONE },
-    [AXK_TQ2_0] = { "TQ2_0", 256, 66, AXK_ACT_NONE },
-    [AXK_IQ4_NL] = { "IQ4_NL", 32, 18, AXK_ACT_Q8 },
-    [AXK_IQ4_XS] = { "IQ4_XS", 256, 136, AXK_ACT_Q8_K },
-    [AXK_BF16] = { "BF16", 1, 2, AXK_ACT_F32 },
-    [AXK_MXFP4] = { "MXFP4", 32, 17, AXK_ACT_Q8 },
+    [AXK_F32] = {"F32", 1, 4, AXK_ACT_F32},
+    [AXK_F16] = {"F16", 1, 2, AXK_ACT_F32},
+    [AXK_Q4_0] = {"Q4_0", 32, 18, AXK_ACT_Q8},
+    [AXK_Q4_1] = {"Q4_1", 32, 20, AXK_ACT_Q8},
+    [AXK_Q5_0] = {"Q5_0", 32, 22, AXK_ACT_Q8},
+    [AXK_Q5_1] = {"Q5_1", 32, 24, AXK_ACT_Q8},
+    [AXK_Q8_0] = {"Q8_0", 32, 34, AXK_ACT_Q8},
+    [AXK_Q2_K] = {"Q2_K", 256, 84, AXK_ACT_Q8_K},
+    [AXK_Q3_K] = {"Q3_K", 256, 110, AXK_ACT_Q8_K},
+    [AXK_Q4_K] = {"Q4_K", 256, 144, AXK_ACT_Q8_K},
+    [AXK_Q5_K] = {"Q5_K", 256, 176, AXK_ACT_Q8_K},
+    [AXK_Q6_K] = {"Q6_K", 256, 210, AXK_ACT_Q8_K},
+    [AXK_IQ2_XXS] = {"IQ2_XXS", 256, 66, AXK_ACT_NONE},
+    [AXK_IQ2_XS] = {"IQ2_XS", 256, 74, AXK_ACT_NONE},
+    [AXK_IQ3_XXS] = {"IQ3_XXS", 256, 98, AXK_ACT_NONE},
+    [AXK_IQ1_S] = {"IQ1_S", 256, 50, AXK_ACT_NONE},
+    [AXK_IQ3_S] = {"IQ3_S", 256, 110, AXK_ACT_NONE},
+    [AXK_IQ2_S] = {"IQ2_S", 256, 82, AXK_ACT_NONE},
+    [AXK_IQ1_M] = {"IQ1_M", 256, 56, AXK_ACT_NONE},
+    [AXK_TQ1_0] = {"TQ1_0", 256, 54, AXK_ACT_NONE},
+    [AXK_TQ2_0] = {"TQ2_0", 256, 66, AXK_ACT_NONE},
+    [AXK_IQ4_NL] = {"IQ4_NL", 32, 18, AXK_ACT_Q8},
+    [AXK_IQ4_XS] = {"IQ4_XS", 256, 136, AXK_ACT_Q8_K},
+    [AXK_BF16] = {"BF16", 1, 2, AXK_ACT_F32},
+    [AXK_MXFP4] = {"MXFP4", 32, 17, AXK_ACT_Q8},
 };
 
-static const struct axk_format_traits no_format = { NULL, 0, 0, AXK_ACT_NONE };
+static const struct axk_format_traits no_format = {NULL, 0, 0, AXK_ACT_NONE};
 
 
 const char *
@@ -81,9 +81,8 @@ check_shape(uint32_t format, uint32_t n_rows, uint32_t k)
     if (f->name == NULL) {
         return AXK_UNSUPPORTED_FORMAT;
     }
-    if (n_rows == 0 || n_rows > AXK_DIM_MAX || k == 0 || k > AXK_DIM_MAX
-        || k % f->block_elems != 0)
-    {
+    if (n_rows == 0 || n_rows > AXK_DIM_MAX || k == 0 || k > AXK_DIM_MAX ||
+        k % f->block_elems != 0) {
         return AXK_BAD_SHAPE;
     }
     return AXK_OK;
@@ -127,10 +126,8 @@ axk_act_bytes(enum axk_act kind, uint32_t n_tokens, uint32_t k)
                      : kind == AXK_ACT_Q8_K ? AXK_QK_K
                                             : 1;
 
-    if (kind == AXK_ACT_NONE || kind > AXK_ACT_Q8_K || n_tokens == 0
-        || n_tokens > AXK_DIM_MAX || k == 0 || k > AXK_DIM_MAX
-        || k % block != 0)
-    {
+    if (kind == AXK_ACT_NONE || kind > AXK_ACT_Q8_K || n_tokens == 0 ||
+        n_tokens > AXK_DIM_MAX || k == 0 || k > AXK_DIM_MAX || k % block != 0) {
         return 0;
     }
     size_t n = axk_act_tiles(n_tokens) * act_tile_words(kind, k) * 4;
@@ -141,9 +138,8 @@ axk_act_bytes(enum axk_act kind, uint32_t n_tokens, uint32_t k)
 size_t
 axk_kv_block_bytes(uint32_t n_head_kv, uint32_t head_dim)
 {
-    if (n_head_kv == 0 || n_head_kv > 4096 || head_dim == 0
-        || head_dim > AXK_HEAD_DIM_MAX)
-    {
+    if (n_head_kv == 0 || n_head_kv > 4096 || head_dim == 0 ||
+        head_dim > AXK_HEAD_DIM_MAX) {
         return 0;
     }
     return n_head_kv * kv_head_bytes(head_dim);

@@ -15,8 +15,8 @@
  *
  * Activations, kind Q8: per tile of T tokens (4, or what is left in the last
  * tile) and per block of 32 k one record of 12 T words:
- *   [8][T] four int8 | [T] f32 d | [T] i32 -8 sum | [T] i32 -128 sum | [T] f32 s
- * d and s are the f16 values of q8_1.  The products of -8 and -128 are the
+ *   [8][T] four int8 | [T] f32 d | [T] i32 -8 sum | [T] i32 -128 sum | [T] f32
+ * s d and s are the f16 values of q8_1.  The products of -8 and -128 are the
  * start values of the integer sums that undo the offset of the stored
  * weights.  Kind Q8_K, per block of 256 k 93 T words: [64][T] four int8 |
  * [16][T] i32 - sum of 16 | [8][T], [4][T] the sums of 16 and of 32 as pairs
@@ -36,11 +36,11 @@
 #define AXK_QK 32 /* weights in a block of the simple formats */
 
 /* Words of an activation record, per token of its tile. */
-#define AXK_ACT_WORDS   12
-#define AXK_ACT_D       8  /* row of T words with d */
-#define AXK_ACT_SUM8    9  /* -8 sum */
-#define AXK_ACT_SUM128  10 /* -128 sum */
-#define AXK_ACT_S       11 /* d * sum, rounded to f16 */
+#define AXK_ACT_WORDS  12
+#define AXK_ACT_D      8  /* row of T words with d */
+#define AXK_ACT_SUM8   9  /* -8 sum */
+#define AXK_ACT_SUM128 10 /* -128 sum */
+#define AXK_ACT_S      11 /* d * sum, rounded to f16 */
 
 /* The same for blocks of 256. */
 #define AXK_ACT_K_WORDS   93
@@ -54,12 +54,12 @@
 #define AXK_ROUND_MAGIC_BITS 0x4b400000
 
 /* exp: x = n ln2 + r, n by adding and taking away 1.5 * 2^23. */
-#define AXK_EXP_MAGIC  0x1.8p23f
-#define AXK_LOG2E      0x1.715476p+0f
-#define AXK_LN2_HI     0x1.62e4p-1f
-#define AXK_LN2_LO     0x1.7f7d1cp-20f
-#define AXK_EXP_LOW    -87.33654f /* below: 0 */
-#define AXK_EXP_HIGH   88.37626f  /* above: infinity */
+#define AXK_EXP_MAGIC 0x1.8p23f
+#define AXK_LOG2E     0x1.715476p+0f
+#define AXK_LN2_HI    0x1.62e4p-1f
+#define AXK_LN2_LO    0x1.7f7d1cp-20f
+#define AXK_EXP_LOW   -87.33654f /* below: 0 */
+#define AXK_EXP_HIGH  88.37626f  /* above: infinity */
 
 #define AXK_EXP_C7 (1.0f / 5040.0f)
 #define AXK_EXP_C6 (1.0f / 720.0f)
@@ -93,12 +93,10 @@ void axk_matmul_scalar(const struct axk_matmul *a, uint32_t row0,
 void axk_attention_scalar(const struct axk_attention *a, uint32_t kv_head0,
                           uint32_t kv_head1, uint32_t q0, uint32_t q1);
 void axk_attention_partial_scalar(const struct axk_attention *a,
-                                  uint32_t kv_head, uint32_t q,
-                                  uint32_t tile0, uint32_t tile1,
-                                  float *partials);
-void axk_attention_merge_scalar(const struct axk_attention *a,
-                                uint32_t kv_head, uint32_t q,
-                                const float *partials);
+                                  uint32_t kv_head, uint32_t q, uint32_t tile0,
+                                  uint32_t tile1, float *partials);
+void axk_attention_merge_scalar(const struct axk_attention *a, uint32_t kv_head,
+                                uint32_t q, const float *partials);
 #if defined(__x86_64__)
 void axk_matmul_avx2(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
 void axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0,
@@ -195,8 +193,8 @@ kv_head_bytes(uint32_t head_dim)
 static inline const uint16_t *
 kv_head_of(const struct axk_attention *a, uint32_t i, uint32_t kv_head)
 {
-    const char *block = (const char *)a->kv_base
-                        + (size_t)a->block_table[i] * a->kv_block_stride;
+    const char *block = (const char *)a->kv_base +
+                        (size_t)a->block_table[i] * a->kv_block_stride;
 
     return (const uint16_t *)(block + kv_head * kv_head_bytes(a->head_dim));
 }

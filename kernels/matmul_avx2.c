@@ -15,7 +15,7 @@ INLINE void
 store_rows(const struct axk_matmul *a, uint32_t row, uint32_t m, __m256 x)
 {
     float *y = a->y + m * a->y_stride + row;
-    float lanes[8] = { 0 };
+    float lanes[8] = {0};
     uint32_t n = row < a->n_rows ? a->n_rows - row : 0;
 
     if (n >= 8) {
@@ -78,13 +78,12 @@ INLINE void
 run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
            const uint8_t *panel, uint32_t tile, const uint32_t n)
 {
-    const uint32_t rows = n == 1                                ? 4
+    const uint32_t rows = n == 1                              ? 4
                           : n == 2 || is_float_format(format) ? 2
-                                                                : 1;
+                                                              : 1;
 
     for (uint32_t first = 0; first < 4; first += rows) {
-        run_tile(format, a, row, panel, tile,
-                 (struct shape){ n, first, rows });
+        run_tile(format, a, row, panel, tile, (struct shape){n, first, rows});
     }
 }
 
@@ -247,22 +246,14 @@ static const struct {
     void (*panel)(const struct axk_matmul *a, uint32_t row,
                   const uint8_t *panel);
 } panels[] = {
-    { AXK_F32, axk_panel_f32_avx2 },
-    { AXK_F16, axk_panel_f16_avx2 },
-    { AXK_BF16, axk_panel_bf16_avx2 },
-    { AXK_Q4_0, axk_panel_q4_0_avx2 },
-    { AXK_Q4_1, axk_panel_q4_1_avx2 },
-    { AXK_Q5_0, axk_panel_q5_0_avx2 },
-    { AXK_Q5_1, axk_panel_q5_1_avx2 },
-    { AXK_Q8_0, axk_panel_q8_0_avx2 },
-    { AXK_Q2_K, axk_panel_q2_k_avx2 },
-    { AXK_Q3_K, axk_panel_q3_k_avx2 },
-    { AXK_Q4_K, axk_panel_q4_k_avx2 },
-    { AXK_Q5_K, axk_panel_q5_k_avx2 },
-    { AXK_Q6_K, axk_panel_q6_k_avx2 },
-    { AXK_IQ4_NL, axk_panel_iq4_nl_avx2 },
-    { AXK_IQ4_XS, axk_panel_iq4_xs_avx2 },
-    { AXK_MXFP4, axk_panel_mxfp4_avx2 },
+    {AXK_F32, axk_panel_f32_avx2},       {AXK_F16, axk_panel_f16_avx2},
+    {AXK_BF16, axk_panel_bf16_avx2},     {AXK_Q4_0, axk_panel_q4_0_avx2},
+    {AXK_Q4_1, axk_panel_q4_1_avx2},     {AXK_Q5_0, axk_panel_q5_0_avx2},
+    {AXK_Q5_1, axk_panel_q5_1_avx2},     {AXK_Q8_0, axk_panel_q8_0_avx2},
+    {AXK_Q2_K, axk_panel_q2_k_avx2},     {AXK_Q3_K, axk_panel_q3_k_avx2},
+    {AXK_Q4_K, axk_panel_q4_k_avx2},     {AXK_Q5_K, axk_panel_q5_k_avx2},
+    {AXK_Q6_K, axk_panel_q6_k_avx2},     {AXK_IQ4_NL, axk_panel_iq4_nl_avx2},
+    {AXK_IQ4_XS, axk_panel_iq4_xs_avx2}, {AXK_MXFP4, axk_panel_mxfp4_avx2},
 };
 
 
@@ -270,8 +261,7 @@ void
 axk_matmul_avx2(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
 {
     const struct axk_format_traits *f = axk_format_traits(a->format);
-    size_t panel_bytes =
-        (a->k / f->block_elems) * panel_block_bytes(a->format);
+    size_t panel_bytes = (a->k / f->block_elems) * panel_block_bytes(a->format);
     const uint8_t *panel =
         (const uint8_t *)a->w + row0 / AXK_PANEL_ROWS * panel_bytes;
     size_t i = 0;

@@ -229,22 +229,22 @@ static const struct {
     void (*panel)(const struct axk_matmul *a, uint32_t row,
                   const uint8_t *panel);
 } panels[] = {
-    { AXK_F32, axk_panel_f32_avx512 },
-    { AXK_F16, axk_panel_f16_avx512 },
-    { AXK_BF16, axk_panel_bf16_avx512 },
-    { AXK_Q4_0, axk_panel_q4_0_avx512 },
-    { AXK_Q4_1, axk_panel_q4_1_avx512 },
-    { AXK_Q5_0, axk_panel_q5_0_avx512 },
-    { AXK_Q5_1, axk_panel_q5_1_avx512 },
-    { AXK_Q8_0, axk_panel_q8_0_avx512 },
-    { AXK_Q2_K, axk_panel_q2_k_avx512 },
-    { AXK_Q3_K, axk_panel_q3_k_avx512 },
-    { AXK_Q4_K, axk_panel_q4_k_avx512 },
-    { AXK_Q5_K, axk_panel_q5_k_avx512 },
-    { AXK_Q6_K, axk_panel_q6_k_avx512 },
-    { AXK_IQ4_NL, axk_panel_iq4_nl_avx512 },
-    { AXK_IQ4_XS, axk_panel_iq4_xs_avx512 },
-    { AXK_MXFP4, axk_panel_mxfp4_avx512 },
+    {AXK_F32, axk_panel_f32_avx512},
+    {AXK_F16, axk_panel_f16_avx512},
+    {AXK_BF16, axk_panel_bf16_avx512},
+    {AXK_Q4_0, axk_panel_q4_0_avx512},
+    {AXK_Q4_1, axk_panel_q4_1_avx512},
+    {AXK_Q5_0, axk_panel_q5_0_avx512},
+    {AXK_Q5_1, axk_panel_q5_1_avx512},
+    {AXK_Q8_0, axk_panel_q8_0_avx512},
+    {AXK_Q2_K, axk_panel_q2_k_avx512},
+    {AXK_Q3_K, axk_panel_q3_k_avx512},
+    {AXK_Q4_K, axk_panel_q4_k_avx512},
+    {AXK_Q5_K, axk_panel_q5_k_avx512},
+    {AXK_Q6_K, axk_panel_q6_k_avx512},
+    {AXK_IQ4_NL, axk_panel_iq4_nl_avx512},
+    {AXK_IQ4_XS, axk_panel_iq4_xs_avx512},
+    {AXK_MXFP4, axk_panel_mxfp4_avx512},
 };
 
 
@@ -252,8 +252,7 @@ void
 axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
 {
     const struct axk_format_traits *f = axk_format_traits(a->format);
-    size_t panel_bytes =
-        (a->k / f->block_elems) * panel_block_bytes(a->format);
+    size_t panel_bytes = (a->k / f->block_elems) * panel_block_bytes(a->format);
     const uint8_t *panel =
         (const uint8_t *)a->w + row0 / AXK_PANEL_ROWS * panel_bytes;
     size_t i = 0;

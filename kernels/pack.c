@@ -36,8 +36,8 @@ INLINE void
 put_nibbles(const uint8_t *q, uint32_t n, uint8_t *dst)
 {
     for (uint32_t i = 0; i < n / 8; i++) {
-        uint32_t v = (load_4(q + 8 * i) & 0x0f0f0f0f)
-                     | (load_4(q + 8 * i + 4) & 0x0f0f0f0f) << 4;
+        uint32_t v = (load_4(q + 8 * i) & 0x0f0f0f0f) |
+                     (load_4(q + 8 * i + 4) & 0x0f0f0f0f) << 4;
 
         memcpy(dst + 128 * i, &v, sizeof(v));
     }
@@ -88,8 +88,8 @@ put_part(uint32_t format, const uint8_t *q, uint32_t part, uint32_t r,
          uint8_t *block)
 {
     uint32_t n = part_elems(format);
-    uint8_t *p = block + part / 2 * line_bytes(format) + line_head(format)
-                 + part % 2 * part_bytes(format) + 4 * r;
+    uint8_t *p = block + part / 2 * line_bytes(format) + line_head(format) +
+                 part % 2 * part_bytes(format) + 4 * r;
 
     if (is_two_bit(format)) {
         put_bits(q, n, 0, 2, 0, p);
@@ -114,8 +114,7 @@ put_block_256(uint32_t format, const struct file_block *b, uint32_t r,
     uint8_t *tail = dst + n_lines(format) * line_bytes(format);
 
     for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
-        dst[part / 2 * line_bytes(format) + part % 2 * 32 + r] =
-            b->scale[part];
+        dst[part / 2 * line_bytes(format) + part % 2 * 32 + r] = b->scale[part];
         put_part(format, b->code + part * part_elems(format), part, r, dst);
         if (has_min(format)) {
             tail[128 + part / 2 * 64 + 2 * r + part % 2] = b->min[part];
@@ -129,8 +128,7 @@ put_block_256(uint32_t format, const struct file_block *b, uint32_t r,
 
 
 INLINE void
-put_block(uint32_t format, const struct file_block *b, uint32_t r,
-          uint8_t *dst)
+put_block(uint32_t format, const struct file_block *b, uint32_t r, uint8_t *dst)
 {
     if (is_k_format(format)) {
         put_block_256(format, b, r, dst);
@@ -152,11 +150,9 @@ pack_panel_blocks(const uint32_t format, const uint8_t *src, size_t row_bytes,
 
     for (uint32_t i = 0; i < k / f->block_elems; i++) {
         for (uint32_t r = 0; r < n_valid; r++) {
-            if (!axk_read_block(format,
-                                src + r * row_bytes
-                                    + (size_t)i * f->block_bytes,
-                                &b))
-            {
+            if (!axk_read_block(
+                    format, src + r * row_bytes + (size_t)i * f->block_bytes,
+                    &b)) {
                 *bad = r;
                 return AXK_NONFINITE_WEIGHT;
             }
@@ -220,8 +216,7 @@ pack_panel(uint32_t format, const uint8_t *src, size_t row_bytes,
 {
     switch (format) {
     case AXK_F32:
-        return pack_panel_f32(src, row_bytes, n_valid, k, (uint32_t *)dst,
-                              bad);
+        return pack_panel_f32(src, row_bytes, n_valid, k, (uint32_t *)dst, bad);
     case AXK_F16:
         return pack_panel_halves(0x7c00, src, row_bytes, n_valid, k,
                                  (uint16_t *)dst, bad);
@@ -283,10 +278,9 @@ axk_pack_rows(uint32_t format, const void *src, uint32_t n_rows, uint32_t k,
     if (packed == 0) {
         return status;
     }
-    if (row0 % AXK_PANEL_ROWS != 0 || row0 > row1 || row1 > n_rows
-        || (row1 % AXK_PANEL_ROWS != 0 && row1 != n_rows)
-        || (uintptr_t)dst % AXK_ALIGN != 0)
-    {
+    if (row0 % AXK_PANEL_ROWS != 0 || row0 > row1 || row1 > n_rows ||
+        (row1 % AXK_PANEL_ROWS != 0 && row1 != n_rows) ||
+        (uintptr_t)dst % AXK_ALIGN != 0) {
         return AXK_BAD_ARGUMENT;
     }
 
@@ -301,10 +295,9 @@ axk_pack_rows(uint32_t format, const void *src, uint32_t n_rows, uint32_t k,
         if (n_valid > AXK_PANEL_ROWS) {
             n_valid = AXK_PANEL_ROWS;
         }
-        status = pack_panel(format, (const uint8_t *)src + row * row_bytes,
-                            row_bytes, n_valid, k,
-                            (uint8_t *)dst + row / AXK_PANEL_ROWS * panel_bytes,
-                            &bad);
+        status = pack_panel(
+            format, (const uint8_t *)src + row * row_bytes, row_bytes, n_valid,
+            k, (uint8_t *)dst + row / AXK_PANEL_ROWS * panel_bytes, &bad);
         if (status != AXK_OK) {
             if (bad_row != NULL) {
                 *bad_row = row + bad;
@@ -353,15 +346,15 @@ unpack_block_256(uint32_t format, const uint8_t *block, uint32_t r, float *out)
 
 
 void
-axk_unpack_row(uint32_t format, const void *packed, uint32_t n_rows,
-               uint32_t k, uint32_t row, float *out)
+axk_unpack_row(uint32_t format, const void *packed, uint32_t n_rows, uint32_t k,
+               uint32_t row, float *out)
 {
     const struct axk_format_traits *f = axk_format_traits(format);
     size_t block_bytes = panel_block_bytes(format);
     size_t panel_bytes = (k / f->block_elems) * block_bytes;
     uint32_t r = row % AXK_PANEL_ROWS;
-    const uint8_t *src = (const uint8_t *)packed
-                         + row / AXK_PANEL_ROWS * panel_bytes;
+    const uint8_t *src =
+        (const uint8_t *)packed + row / AXK_PANEL_ROWS * panel_bytes;
 
     if (row >= n_rows) {
         memset(out, 0, k * sizeof(*out));

@@ -32,7 +32,7 @@ static void
 quantize_block(const float *x, uint32_t stride, uint32_t *record)
 {
     uint32_t largest = 0;
-    int8_t q[AXK_QK] = { 0 };
+    int8_t q[AXK_QK] = {0};
     int32_t sum = 0;
 
     for (int j = 0; j < AXK_QK; j++) {
@@ -55,8 +55,7 @@ quantize_block(const float *x, uint32_t stride, uint32_t *record)
         memcpy(&record[i * stride], q + 4 * i, 4);
     }
     float s = d * (float)sum;
-    record[AXK_ACT_D * stride] =
-        bits_of(axk_f16_to_f32(axk_f32_to_f16(d)));
+    record[AXK_ACT_D * stride] = bits_of(axk_f16_to_f32(axk_f32_to_f16(d)));
     record[AXK_ACT_SUM8 * stride] = (uint32_t)(-8 * sum);
     record[AXK_ACT_SUM128 * stride] = (uint32_t)(-128 * sum);
     record[AXK_ACT_S * stride] = bits_of(axk_f16_to_f32(axk_f32_to_f16(s)));
@@ -69,8 +68,8 @@ static void
 quantize_block_k(const float *x, uint32_t stride, uint32_t *record)
 {
     uint32_t largest = 0;
-    int8_t q[AXK_QK_K] = { 0 };
-    int16_t sums[16] = { 0 };
+    int8_t q[AXK_QK_K] = {0};
+    int16_t sums[16] = {0};
     int16_t sums32[8];
     float d = 0;
 
@@ -132,8 +131,7 @@ axk_quantize_scalar(enum axk_act kind, const float *x, size_t x_stride,
                 continue;
             }
             for (uint32_t b = 0; kind == AXK_ACT_Q8_K && b < k / AXK_QK_K;
-                 b++)
-            {
+                 b++) {
                 quantize_block_k(row + (size_t)b * AXK_QK_K, n,
                                  dst + (size_t)b * AXK_ACT_K_WORDS * n + t);
             }
@@ -153,7 +151,7 @@ axk_rmsnorm_scalar(float *y, size_t y_stride, const float *x, size_t x_stride,
     for (uint32_t r = 0; r < n_rows; r++) {
         const float *row = x + r * x_stride;
         float *out = y + r * y_stride;
-        float lanes[16] = { 0 };
+        float lanes[16] = {0};
 
         for (uint32_t i = 0; i < n; i++) {
             lanes[i % 16] = fma_exact(row[i], row[i], lanes[i % 16]);
@@ -271,8 +269,8 @@ axk_kv_write_scalar(void *block, uint32_t slot, const float *k, const float *v,
     for (uint32_t h = 0; h < n_head_kv; h++) {
         uint16_t *head =
             (uint16_t *)((char *)block + h * kv_head_bytes(head_dim));
-        uint16_t *values = head + (size_t)head_dim * AXK_KV_TOKENS
-                           + (size_t)slot * padded;
+        uint16_t *values =
+            head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
 
         for (uint32_t i = 0; i < head_dim; i++) {
             head[(size_t)i * AXK_KV_TOKENS + slot] =
@@ -311,7 +309,7 @@ axk_logsumexp_scalar(const float *x, uint32_t n)
 
     for (uint32_t i0 = 0; i0 < n; i0 += AXK_LSE_CHUNK) {
         uint32_t i1 = n - i0 < AXK_LSE_CHUNK ? n : i0 + AXK_LSE_CHUNK;
-        float lanes[16] = { 0 };
+        float lanes[16] = {0};
 
         for (uint32_t i = i0; i < i1; i++) {
             lanes[i % 16] = lanes[i % 16] + axk_exp32(x[i] - largest);

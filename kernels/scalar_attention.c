@@ -77,7 +77,7 @@ tile_of_head(const struct axk_attention *a, const float *q, uint32_t kv_head,
     uint32_t first = first_visible(a, pos);
     uint32_t lo = first > base ? first - base : 0;
     uint32_t hi = pos - base < AXK_ATTN_KEYS ? pos - base + 1 : AXK_ATTN_KEYS;
-    float p[AXK_ATTN_KEYS] = { 0 };
+    float p[AXK_ATTN_KEYS] = {0};
 
     out->m = MINUS_INFINITY;
     for (uint32_t j = lo; j < hi; j++) {
@@ -91,9 +91,9 @@ tile_of_head(const struct axk_attention *a, const float *q, uint32_t kv_head,
 
     for (uint32_t j = lo; j < hi; j++) {
         const uint16_t *values =
-            kv_head_of(a, (base + j) / AXK_KV_TOKENS, kv_head)
-            + (size_t)a->head_dim * AXK_KV_TOKENS
-            + (size_t)(j % AXK_KV_TOKENS) * round_up_16(a->head_dim);
+            kv_head_of(a, (base + j) / AXK_KV_TOKENS, kv_head) +
+            (size_t)a->head_dim * AXK_KV_TOKENS +
+            (size_t)(j % AXK_KV_TOKENS) * round_up_16(a->head_dim);
 
         p[j] = axk_exp32(p[j] - out->m);
         for (uint32_t i = 0; i < a->head_dim; i++) {
@@ -175,9 +175,9 @@ axk_attention_scalar(const struct axk_attention *a, uint32_t kv_head0,
             axk_attention_tiles(a, q, &first, &end);
             start(&whole, a->head_dim);
             for (uint32_t i = first; i < end; i++) {
-                tile_of_head(a, a->q + q * a->q_stride
-                                + (size_t)head * a->head_dim,
-                             head / group, a->pos0 + q, i, &tile);
+                tile_of_head(
+                    a, a->q + q * a->q_stride + (size_t)head * a->head_dim,
+                    head / group, a->pos0 + q, i, &tile);
                 merge_tile(&whole, tile.m, tile.l, tile.o, a->head_dim);
             }
             finish(a, q, head, &whole);
@@ -203,8 +203,7 @@ axk_attention_partial_scalar(const struct axk_attention *a, uint32_t kv_head,
             float *record =
                 partials + ((size_t)head * n_tiles + i) * record_floats;
 
-            tile_of_head(a,
-                         a->q + q * a->q_stride + (size_t)head * a->head_dim,
+            tile_of_head(a, a->q + q * a->q_stride + (size_t)head * a->head_dim,
                          kv_head, a->pos0 + q, i, &tile);
             record[0] = tile.m;
             record[1] = tile.l;

@@ -132,17 +132,16 @@ void
 axk_matmul_scalar(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
 {
     const struct axk_format_traits *f = axk_format_traits(a->format);
-    size_t panel_bytes =
-        (a->k / f->block_elems) * panel_block_bytes(a->format);
+    size_t panel_bytes = (a->k / f->block_elems) * panel_block_bytes(a->format);
 
     for (uint32_t row = row0; row < row1; row++) {
-        const uint8_t *panel = (const uint8_t *)a->w
-                               + row / AXK_PANEL_ROWS * panel_bytes;
+        const uint8_t *panel =
+            (const uint8_t *)a->w + row / AXK_PANEL_ROWS * panel_bytes;
 
         for (uint32_t m = 0; m < a->n_tokens; m++) {
             uint32_t tile = m / AXK_TILE;
-            const uint32_t *act = (const uint32_t *)a->act
-                                  + tile * act_tile_words(f->act, a->k);
+            const uint32_t *act =
+                (const uint32_t *)a->act + tile * act_tile_words(f->act, a->k);
             float *y = &a->y[m * a->y_stride + row];
             float sum = dot(a->format, panel, row % AXK_PANEL_ROWS, a->k, act,
                             tile_tokens(a->n_tokens, tile), m % AXK_TILE);

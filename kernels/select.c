@@ -44,19 +44,19 @@ static bool
 has_avx2(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-           && has_f16c();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           has_f16c();
 }
 
 
 static bool
 has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f")
-           && __builtin_cpu_supports("avx512bw")
-           && __builtin_cpu_supports("avx512dq")
-           && __builtin_cpu_supports("avx512vl")
-           && __builtin_cpu_supports("avx512vnni");
+    return has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 
 #endif
@@ -67,10 +67,10 @@ static const struct {
     bool (*supported)(void);
     const struct axk_ops *ops;
 } levels[] = {
-    { "scalar", always, &axk_ops_scalar },
+    {"scalar", always, &axk_ops_scalar},
 #if defined(__x86_64__)
-    { "avx2", has_avx2, &axk_ops_avx2 },
-    { "avx512", has_avx512, &axk_ops_avx512 },
+    {"avx2", has_avx2, &axk_ops_avx2},
+    {"avx512", has_avx512, &axk_ops_avx512},
 #endif
 };
 

@@ -27,14 +27,14 @@ typedef struct {
 INLINE v16
 v16_load(const float *p)
 {
-    return (v16){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) };
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
 }
 
 
 INLINE v16
 v16_load_n(const float *p, uint32_t n)
 {
-    float lanes[16] = { 0 };
+    float lanes[16] = {0};
 
     memcpy(lanes, p, n * sizeof(float));
     return v16_load(lanes);
@@ -72,8 +72,8 @@ v16_first_n(v16 x, uint32_t n)
 INLINE v16
 v16_load_f16(const uint16_t *p)
 {
-    return (v16){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
-                  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))) };
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
 
 
@@ -90,50 +90,50 @@ v16_store_f16(uint16_t *p, v16 x)
 INLINE v16
 v16_set1(float x)
 {
-    return (v16){ _mm256_set1_ps(x), _mm256_set1_ps(x) };
+    return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)};
 }
 
 
 INLINE v16
 v16_add(v16 a, v16 b)
 {
-    return (v16){ _mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi) };
+    return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
 }
 
 
 INLINE v16
 v16_sub(v16 a, v16 b)
 {
-    return (v16){ _mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi) };
+    return (v16){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
 }
 
 
 INLINE v16
 v16_mul(v16 a, v16 b)
 {
-    return (v16){ _mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi) };
+    return (v16){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
 }
 
 
 INLINE v16
 v16_div(v16 a, v16 b)
 {
-    return (v16){ _mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi) };
+    return (v16){_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
 }
 
 
 INLINE v16
 v16_fma(v16 a, v16 b, v16 c)
 {
-    return (v16){ _mm256_fmadd_ps(a.lo, b.lo, c.lo),
-                  _mm256_fmadd_ps(a.hi, b.hi, c.hi) };
+    return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo),
+                 _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
 
 
 INLINE v16
 v16_max(v16 a, v16 b)
 {
-    return (v16){ _mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi) };
+    return (v16){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
 }
 
 
@@ -142,33 +142,32 @@ v16_select_lt(v16 a, v16 b, v16 yes, v16 no)
 {
     return (v16){
         _mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
-        _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))
-    };
+        _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
 
 
 INLINE v16i
 v16i_select_lt(v16 a, v16 b, v16i yes, v16i no)
 {
-    v16 y = { _mm256_castsi256_ps(yes.lo), _mm256_castsi256_ps(yes.hi) };
-    v16 n = { _mm256_castsi256_ps(no.lo), _mm256_castsi256_ps(no.hi) };
+    v16 y = {_mm256_castsi256_ps(yes.lo), _mm256_castsi256_ps(yes.hi)};
+    v16 n = {_mm256_castsi256_ps(no.lo), _mm256_castsi256_ps(no.hi)};
     v16 x = v16_select_lt(a, b, y, n);
 
-    return (v16i){ _mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi) };
+    return (v16i){_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)};
 }
 
 
 INLINE v16
 v16_dup_even(v16 x)
 {
-    return (v16){ _mm256_moveldup_ps(x.lo), _mm256_moveldup_ps(x.hi) };
+    return (v16){_mm256_moveldup_ps(x.lo), _mm256_moveldup_ps(x.hi)};
 }
 
 
 INLINE v16
 v16_dup_odd(v16 x)
 {
-    return (v16){ _mm256_movehdup_ps(x.lo), _mm256_movehdup_ps(x.hi) };
+    return (v16){_mm256_movehdup_ps(x.lo), _mm256_movehdup_ps(x.hi)};
 }
 
 
@@ -201,7 +200,7 @@ v16_largest(v16 x)
 INLINE v16i
 v16i_set1(int32_t x)
 {
-    return (v16i){ _mm256_set1_epi32(x), _mm256_set1_epi32(x) };
+    return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
 }
 
 
@@ -210,7 +209,7 @@ v16i_load(const void *p)
 {
     const __m256i *q = p;
 
-    return (v16i){ _mm256_loadu_si256(q), _mm256_loadu_si256(q + 1) };
+    return (v16i){_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
 }
 
 
@@ -227,7 +226,7 @@ v16i_store(void *p, v16i x)
 INLINE v16i
 v16i_add(v16i a, v16i b)
 {
-    return (v16i){ _mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi) };
+    return (v16i){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
 }
 
 
@@ -243,7 +242,7 @@ power_of_two_8(__m256 t)
 INLINE v16
 v16_power_of_two(v16 t)
 {
-    return (v16){ power_of_two_8(t.lo), power_of_two_8(t.hi) };
+    return (v16){power_of_two_8(t.lo), power_of_two_8(t.hi)};
 }
 
 
@@ -252,15 +251,15 @@ v16i_magnitude(v16 x)
 {
     __m256i mask = _mm256_set1_epi32(0x7fffffff);
 
-    return (v16i){ _mm256_and_si256(_mm256_castps_si256(x.lo), mask),
-                   _mm256_and_si256(_mm256_castps_si256(x.hi), mask) };
+    return (v16i){_mm256_and_si256(_mm256_castps_si256(x.lo), mask),
+                  _mm256_and_si256(_mm256_castps_si256(x.hi), mask)};
 }
 
 
 INLINE v16i
 v16i_max_u32(v16i a, v16i b)
 {
-    return (v16i){ _mm256_max_epu32(a.lo, b.lo), _mm256_max_epu32(a.hi, b.hi) };
+    return (v16i){_mm256_max_epu32(a.lo, b.lo), _mm256_max_epu32(a.hi, b.hi)};
 }
 
 
@@ -304,7 +303,7 @@ round_8(__m256 x, float below)
 INLINE v16i
 v16_round(v16 x, float below)
 {
-    return (v16i){ round_8(x.lo, below), round_8(x.hi, below) };
+    return (v16i){round_8(x.lo, below), round_8(x.hi, below)};
 }
 
 
@@ -321,7 +320,7 @@ round_even_8(__m256 x)
 INLINE v16i
 v16_round_even(v16 x)
 {
-    return (v16i){ round_even_8(x.lo), round_even_8(x.hi) };
+    return (v16i){round_even_8(x.lo), round_even_8(x.hi)};
 }
 
 

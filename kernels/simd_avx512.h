@@ -158,8 +158,8 @@ v16_dup_odd(v16 x)
 INLINE float
 v16_fold(v16 x)
 {
-    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x),
-                             _mm512_extractf32x8_ps(x, 1));
+    __m256 a =
+        _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
     __m128 b =
         _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 
@@ -249,8 +249,8 @@ v16i_sum(v16i x)
 INLINE v16i
 v16_round(v16 x, float below)
 {
-    __m512i sign = _mm512_and_si512(_mm512_castps_si512(x),
-                                    _mm512_set1_epi32(INT32_MIN));
+    __m512i sign =
+        _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN));
     __m512i half =
         _mm512_or_si512(sign, _mm512_castps_si512(_mm512_set1_ps(below)));
 

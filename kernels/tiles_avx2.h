@@ -185,13 +185,12 @@ table_of(const uint32_t format)
 {
     const int8_t *values =
         format == AXK_MXFP4 ? axk_table_mxfp4 : axk_table_iq4;
-    __m256i table = _mm256_broadcastsi128_si256(
-        _mm_loadu_si128((const __m128i *)values));
+    __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values));
 
     /* MXFP4's made unsigned, as the sums' start expects */
-    return format == AXK_MXFP4
-               ? _mm256_add_epi8(table, _mm256_set1_epi8(16))
-               : table;
+    return format == AXK_MXFP4 ? _mm256_add_epi8(table, _mm256_set1_epi8(16))
+                               : table;
 }
 
 
@@ -202,8 +201,7 @@ table_of(const uint32_t format)
  */
 INLINE void
 dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
-            const uint8_t *high, const int n_steps, const uint32_t *a,
-            sums sum)
+            const uint8_t *high, const int n_steps, const uint32_t *a, sums sum)
 {
     const int run = steps_in_16_bits(format);
     __m256i table = _mm256_setzero_si256();
@@ -308,10 +306,9 @@ add_scaled(const uint32_t format, const struct shape s, sums sum,
         __m256 dw = load_8_halves(format, d + 16 * (s.first + r));
 
         for (uint32_t t = 0; t < s.n; t++) {
-            acc[r][t] =
-                _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][t]),
-                                _mm256_mul_ps(dw, word_f32(d_a + t)),
-                                acc[r][t]);
+            acc[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][t]),
+                                        _mm256_mul_ps(dw, word_f32(d_a + t)),
+                                        acc[r][t]);
         }
     }
 }
@@ -394,8 +391,8 @@ INLINE void
 add_part(const uint32_t format, const struct shape s, const uint8_t *line,
          uint32_t part, const uint32_t *a, const uint32_t *minus, sums total)
 {
-    const uint8_t *p = line + line_head(format) + part * part_bytes(format)
-                       + 32 * s.first;
+    const uint8_t *p =
+        line + line_head(format) + part * part_bytes(format) + 32 * s.first;
     sums sum;
 
     start_part(format, s, minus, sum);
@@ -408,9 +405,8 @@ add_part(const uint32_t format, const struct shape s, const uint8_t *line,
     for (uint32_t r = 0; r < s.rows; r++) {
         __m128i bytes = _mm_loadl_epi64(
             (const __m128i *)(line + 32 * part + 8 * (s.first + r)));
-        __m256i scale = has_signed_scales(format)
-                            ? _mm256_cvtepi8_epi32(bytes)
-                            : _mm256_cvtepu8_epi32(bytes);
+        __m256i scale = has_signed_scales(format) ? _mm256_cvtepi8_epi32(bytes)
+                                                  : _mm256_cvtepu8_epi32(bytes);
 
         for (uint32_t t = 0; t < s.n; t++) {
             total[r][t] = _mm256_add_epi32(
@@ -427,9 +423,9 @@ subtract_minima(const uint32_t format, const struct shape s,
                 const uint8_t *tail, const uint32_t *record, results acc)
 {
     const uint32_t *pairs =
-        record
-        + (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32)
-              * s.n;
+        record +
+        (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32) *
+            s.n;
     sums sum;
 
     clear(s, sum);
@@ -443,8 +439,7 @@ subtract_minima(const uint32_t format, const struct shape s,
 
             for (uint32_t t = 0; t < s.n; t++) {
                 sum[r][t] = _mm256_add_epi32(
-                    sum[r][t],
-                    _mm256_madd_epi16(m, word(pairs + i * s.n + t)));
+                    sum[r][t], _mm256_madd_epi16(m, word(pairs + i * s.n + t)));
             }
         }
     }

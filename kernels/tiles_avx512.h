@@ -78,13 +78,12 @@ dot_4(__m512i w0, __m512i w1, const uint32_t *a, const int n, sums sum)
 INLINE __m512i
 table_of(const uint32_t format)
 {
-    const int8_t *table =
-        format == AXK_MXFP4 ? axk_table_mxfp4 : axk_table_iq4;
-    __m512i values = _mm512_broadcast_i32x4(
-        _mm_loadu_si128((const __m128i *)table));
+    const int8_t *table = format == AXK_MXFP4 ? axk_table_mxfp4 : axk_table_iq4;
+    __m512i values =
+        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
 
-    return _mm512_add_epi8(
-        values, _mm512_set1_epi8(format == AXK_MXFP4 ? 16 : -128));
+    return _mm512_add_epi8(values,
+                           _mm512_set1_epi8(format == AXK_MXFP4 ? 16 : -128));
 }
 
 
@@ -306,8 +305,7 @@ add_line(const uint32_t format, const uint8_t *line, const uint32_t *a,
     }
 #pragma GCC unroll 1
     for (uint32_t part = 0; part < 2; part++) {
-        const uint8_t *p =
-            line + line_head(format) + part * part_bytes(format);
+        const uint8_t *p = line + line_head(format) + part * part_bytes(format);
         __m512i s0 = sub_scales(format, line + 32 * part);
         __m512i s1 = sub_scales(format, line + 32 * part + 16);
         sums sum;
@@ -340,9 +338,8 @@ subtract_minima(const uint32_t format, const uint8_t *tail,
                 const uint32_t *record, const int n, __m512 acc[2][AXK_TILE])
 {
     const uint32_t *pairs =
-        record
-        + (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32)
-              * n;
+        record +
+        (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32) * n;
     __m512 d0 = load_16_halves(format, tail);
     __m512 d1 = load_16_halves(format, tail + 32);
     sums sum;
@@ -354,8 +351,8 @@ subtract_minima(const uint32_t format, const uint8_t *tail,
     tail += 64;
 #pragma GCC unroll 1
     for (uint32_t i = 0; i < n_lines(format); i++) {
-        __m512i m0 = _mm512_cvtepu8_epi16(
-            _mm256_loadu_si256((const __m256i *)tail));
+        __m512i m0 =
+            _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)tail));
         __m512i m1 = _mm512_cvtepu8_epi16(
             _mm256_loadu_si256((const __m256i *)(tail + 32)));
 

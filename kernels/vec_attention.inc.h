@@ -158,7 +158,7 @@ static void
 multiply_values(uint32_t rows, const float *a, const uint16_t *values,
                 uint32_t padded, uint32_t n, float *c, ptrdiff_t next)
 {
-    const ptrdiff_t ahead[2] = { next, next };
+    const ptrdiff_t ahead[2] = {next, next};
     uint32_t i = 0;
 
     for (; i + 16 * V16_BATCH <= padded; i += 16 * V16_BATCH) {
@@ -232,8 +232,9 @@ distance(const struct chunk *c, uint32_t i)
     uint32_t last = c->pos[c->n_rows - 1] / AXK_KV_TOKENS;
     uint32_t next = i + 2 <= last ? i + 2 : i;
 
-    return (ptrdiff_t)c->a->block_table[next] * (ptrdiff_t)c->a->kv_block_stride
-           - (ptrdiff_t)c->a->block_table[i] * (ptrdiff_t)c->a->kv_block_stride;
+    return (ptrdiff_t)c->a->block_table[next] *
+               (ptrdiff_t)c->a->kv_block_stride -
+           (ptrdiff_t)c->a->block_table[i] * (ptrdiff_t)c->a->kv_block_stride;
 }
 
 
@@ -249,8 +250,8 @@ add_values(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
         uint32_t in_block = lo % AXK_KV_TOKENS;
         uint32_t n = AXK_KV_TOKENS - in_block;
         const uint16_t *values =
-            kv_head_of(a, (base + lo) / AXK_KV_TOKENS, c->kv_head)
-            + (size_t)a->head_dim * AXK_KV_TOKENS + (size_t)in_block * padded;
+            kv_head_of(a, (base + lo) / AXK_KV_TOKENS, c->kv_head) +
+            (size_t)a->head_dim * AXK_KV_TOKENS + (size_t)in_block * padded;
 
         if (n > hi - lo) {
             n = hi - lo;
@@ -297,8 +298,8 @@ compute_tile(const struct chunk *c, uint32_t tile, uint32_t r0, uint32_t rows,
              struct tile *t)
 {
     uint32_t base = tile * AXK_ATTN_KEYS;
-    uint32_t lo[BLOCK_MAX] = { 0 };
-    uint32_t hi[BLOCK_MAX] = { 0 };
+    uint32_t lo[BLOCK_MAX] = {0};
+    uint32_t hi[BLOCK_MAX] = {0};
 
     for (uint32_t r = 0; r < rows; r++) {
         visible(c->a, c->pos[r0 + r], base, &lo[r], &hi[r]);
@@ -388,8 +389,7 @@ divide_row(float *out, const float *o, float l, uint32_t n)
 
 /* Queries [q, q + n_q) with heads [g, g + n_g) of the KV head's group. */
 static void
-start_chunk(struct chunk *c, uint32_t q, uint32_t n_q, uint32_t g,
-            uint32_t n_g)
+start_chunk(struct chunk *c, uint32_t q, uint32_t n_q, uint32_t g, uint32_t n_g)
 {
     const struct axk_attention *a = c->a;
     uint32_t group = a->n_head / a->n_head_kv;
@@ -516,8 +516,8 @@ vec_attention_partial(const struct axk_attention *a, uint32_t kv_head,
 
 
 static void
-vec_attention_merge(const struct axk_attention *a, uint32_t kv_head,
-                    uint32_t q, const float *partials)
+vec_attention_merge(const struct axk_attention *a, uint32_t kv_head, uint32_t q,
+                    const float *partials)
 {
     uint32_t group = a->n_head / a->n_head_kv;
     uint32_t padded = round_up_16(a->head_dim);

@@ -82,7 +82,7 @@ largest_of_32(const float *x)
 INLINE int32_t
 quantize_32(const float *x, float inverse, uint32_t stride, uint32_t *record)
 {
-    uint32_t words[8] = { 0 };
+    uint32_t words[8] = {0};
     uint32_t *dst = stride == 1 ? record : words;
     int32_t sum = 0;
 
@@ -121,9 +121,9 @@ vec_quantize_blocks(const float *x, uint32_t n_blocks, uint32_t stride,
                     uint32_t *record)
 {
     const size_t next = (size_t)AXK_ACT_WORDS * stride;
-    float largest[16] = { 0 };
+    float largest[16] = {0};
     float inverse[16];
-    float sums[16] = { 0 };
+    float sums[16] = {0};
     float d_rounded[16];
     float s_rounded[16];
 
@@ -159,8 +159,8 @@ static void
 vec_quantize_block_k(const float *x, uint32_t stride, uint32_t *record)
 {
     v16i top = v16i_set1(0);
-    uint32_t words[64] = { 0 };
-    int16_t sums[16] = { 0 };
+    uint32_t words[64] = {0};
+    int16_t sums[16] = {0};
     int16_t sums32[8];
     float d = 0;
 
@@ -217,14 +217,12 @@ vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
                 continue;
             }
             for (uint32_t b = 0; kind == AXK_ACT_Q8_K && b < k / AXK_QK_K;
-                 b++)
-            {
+                 b++) {
                 vec_quantize_block_k(row + (size_t)b * AXK_QK_K, n,
                                      dst + (size_t)b * AXK_ACT_K_WORDS * n + t);
             }
             for (uint32_t b = 0; kind == AXK_ACT_Q8 && b < k / AXK_QK;
-                 b += 16)
-            {
+                 b += 16) {
                 vec_quantize_blocks(row + (size_t)b * AXK_QK,
                                     lanes_left(k / AXK_QK, b), n,
                                     dst + (size_t)b * AXK_ACT_WORDS * n + t);
@@ -286,8 +284,7 @@ vec_rope_pairs(const struct axk_rope *a, uint32_t t)
         for (uint32_t i = 0; i < a->n_rot; i += 16) {
             uint32_t left = lanes_left(a->n_rot, i);
             v16 v = load_some(x + i, left);
-            v16 second =
-                v16_mul(v16_dup_odd(v), load_some(fb + i, left));
+            v16 second = v16_mul(v16_dup_odd(v), load_some(fb + i, left));
 
             v = v16_fma(v16_dup_even(v), load_some(fa + i, left), second);
             store_some(x + i, v, left);
@@ -361,10 +358,9 @@ vec_gelu_mul(float *y, size_t y_stride, const float *gate, size_t gate_stride,
             uint32_t left = lanes_left(n, i);
             v16 g = load_some(gate + r * gate_stride + i, left);
             v16 u = load_some(up + r * up_stride + i, left);
-            v16 poly = v16_fma(v16_mul(g, g), v16_set1(AXK_GELU_A),
-                               v16_set1(1.0f));
-            v16 minus_2u =
-                v16_mul(v16_mul(poly, g), v16_set1(AXK_GELU_B));
+            v16 poly =
+                v16_fma(v16_mul(g, g), v16_set1(AXK_GELU_A), v16_set1(1.0f));
+            v16 minus_2u = v16_mul(v16_mul(poly, g), v16_set1(AXK_GELU_B));
 
             g = v16_div(g, v16_add(v16_set1(1.0f), vec_exp(minus_2u)));
             store_some(y + r * y_stride + i, v16_mul(g, u), left);
@@ -418,8 +414,8 @@ vec_kv_write(void *block, uint32_t slot, const float *k, const float *v,
     for (uint32_t h = 0; h < n_head_kv; h++) {
         uint16_t *head =
             (uint16_t *)((char *)block + h * kv_head_bytes(head_dim));
-        uint16_t *values = head + (size_t)head_dim * AXK_KV_TOKENS
-                           + (size_t)slot * padded;
+        uint16_t *values =
+            head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
         const float *key = k + (size_t)h * head_dim;
         const float *value = v + (size_t)h * head_dim;
 
@@ -443,8 +439,8 @@ vec_argmax(const float *x, uint32_t n)
     uint32_t indexes[16];
     v16 best = v16_set1(-float_of(0x7f800000));
     v16i best_index = v16i_set1(-1);
-    static const uint32_t lane_numbers[16] = { 0, 1, 2,  3,  4,  5,  6,  7,
-                                               8, 9, 10, 11, 12, 13, 14, 15 };
+    static const uint32_t lane_numbers[16] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                              8, 9, 10, 11, 12, 13, 14, 15};
     v16i index = v16i_load(lane_numbers);
     uint32_t i = 0;
 
@@ -462,10 +458,9 @@ vec_argmax(const float *x, uint32_t n)
     uint32_t top_index = 0;
 
     for (int lane = 0; lane < 16; lane++) {
-        if (indexes[lane] != UINT32_MAX
-            && (values[lane] > top
-                || (values[lane] == top && indexes[lane] < top_index)))
-        {
+        if (indexes[lane] != UINT32_MAX &&
+            (values[lane] > top ||
+             (values[lane] == top && indexes[lane] < top_index))) {
             top = values[lane];
             top_index = indexes[lane];
         }

@@ -74,8 +74,9 @@ void axion_channel_close(struct axion_channel *channel);
 
 /* On a readable socket: AXION_OK connected, AXION_AGAIN waiting for HELLO,
  * ENGINE_LOST end of file, PROTOCOL, VERSION_MISMATCH, CHANNEL_LIMITS,
- * NO_MEMORY, SYSTEM (no descriptor left).  All but the first two are final and repeated until close; the
- * peer was told why in a REFUSED where it had not said HELLO. */
+ * NO_MEMORY, SYSTEM (no descriptor left).  All but the first two are final and
+ * repeated until close; the peer was told why in a REFUSED where it had not
+ * said HELLO. */
 int axion_channel_service(struct axion_channel *channel);
 const char *axion_channel_why(const struct axion_channel *channel);
 const char *axion_channel_name(const struct axion_channel *channel);
@@ -139,8 +140,7 @@ int axion_channel_tokens(struct axion_channel *channel, axion_stream_id id,
                          const uint32_t *ids, uint32_t n_tokens,
                          const char *text, uint32_t text_bytes,
                          const uint8_t *ext, uint32_t ext_bytes);
-void axion_channel_lease_low(struct axion_channel *channel,
-                             axion_stream_id id,
+void axion_channel_lease_low(struct axion_channel *channel, axion_stream_id id,
                              const struct axion_cq_lease_low *low);
 void axion_channel_done(struct axion_channel *channel, axion_stream_id id,
                         const struct axion_cq_done *done);

@@ -12,7 +12,7 @@
 
 #define AXION_STREAM_NONE  UINT32_MAX
 #define AXION_DETAIL_BYTES 160u /* of an ERROR, kept until it is sent */
-#define AXION_EVENT_BYTES_MAX \
+#define AXION_EVENT_BYTES_MAX                                                  \
     (AXION_TOKENS_INLINE + (AXION_CREDIT_MAX - 1) * AXION_RECORD_BYTES)
 
 enum axion_channel_state {

@@ -10,7 +10,7 @@
 
 enum axion_error {
     AXION_AGAIN = -1, /* not an error: nothing to do now, call again */
-    AXION_OK    = 0,
+    AXION_OK = 0,
 #define AXION_ERROR(name, number, status, type, code, retry, level, text)      \
     AXION_ERR_##name = number,
 #include "errors.def"

@@ -14,24 +14,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AXION_REQUEST_VERSION    1u
-#define AXION_STOP_MAX           4u
-#define AXION_STOP_BYTES_MAX     256u
-#define AXION_LOGIT_BIAS_MAX     1024u
-#define AXION_MESSAGES_MAX       4096u
-#define AXION_TOP_LOGPROBS_MAX   20u
-#define AXION_ROLE_BYTES_MAX     32u
+#define AXION_REQUEST_VERSION  1u
+#define AXION_STOP_MAX         4u
+#define AXION_STOP_BYTES_MAX   256u
+#define AXION_LOGIT_BIAS_MAX   1024u
+#define AXION_MESSAGES_MAX     4096u
+#define AXION_TOP_LOGPROBS_MAX 20u
+#define AXION_ROLE_BYTES_MAX   32u
 
 enum axion_request_kind {
-    AXION_REQUEST_CHAT       = 1,
+    AXION_REQUEST_CHAT = 1,
     AXION_REQUEST_COMPLETION = 2,
 };
 
 enum axion_request_flags {
-    AXION_REQUEST_STREAM     = 1u << 0, /* may be paused */
-    AXION_REQUEST_SEED       = 1u << 1, /* `seed` was given */
+    AXION_REQUEST_STREAM = 1u << 0, /* may be paused */
+    AXION_REQUEST_SEED = 1u << 1,   /* `seed` was given */
     AXION_REQUEST_IGNORE_EOS = 1u << 2,
-    AXION_REQUEST_LOGPROBS   = 1u << 3, /* reserved for a later issue */
+    AXION_REQUEST_LOGPROBS = 1u << 3, /* reserved for a later issue */
 };
 
 struct axion_request_head {
@@ -40,31 +40,31 @@ struct axion_request_head {
     uint32_t kind;
     uint32_t flags;
     uint64_t seed;
-    uint64_t tenant;         /* hash of the tenant's name: fairness */
-    uint8_t cache_salt[16];  /* names the prefix cache's realm */
-    float temperature;       /* 0 = greedy; default 1 */
-    float top_p;             /* (0, 1]; 1 = off */
-    float min_p;             /* [0, 1]; 0 = off */
-    float repetition_penalty;/* > 0; 1 = off */
-    float presence_penalty;  /* [-2, 2] */
-    float frequency_penalty; /* [-2, 2] */
-    uint32_t top_k;          /* 0 = off */
-    uint32_t max_tokens;     /* 0 = to the end of the context */
+    uint64_t tenant;          /* hash of the tenant's name: fairness */
+    uint8_t cache_salt[16];   /* names the prefix cache's realm */
+    float temperature;        /* 0 = greedy; default 1 */
+    float top_p;              /* (0, 1]; 1 = off */
+    float min_p;              /* [0, 1]; 0 = off */
+    float repetition_penalty; /* > 0; 1 = off */
+    float presence_penalty;   /* [-2, 2] */
+    float frequency_penalty;  /* [-2, 2] */
+    uint32_t top_k;           /* 0 = off */
+    uint32_t max_tokens;      /* 0 = to the end of the context */
     uint32_t top_logprobs;
-    uint32_t priority;       /* 0 low, 1 normal, 2 high */
-    uint32_t deadline_ms;    /* for the first token; 0 = none */
+    uint32_t priority;    /* 0 low, 1 normal, 2 high */
+    uint32_t deadline_ms; /* for the first token; 0 = none */
     uint32_t n_sections;
 };
 
 enum axion_request_section {
-    AXION_SECTION_MODEL      = 1, /* text: the id asked for */
-    AXION_SECTION_ROLE       = 2, /* text: starts a message */
-    AXION_SECTION_TEXT       = 3, /* text: one part of the message's content */
-    AXION_SECTION_PROMPT     = 4, /* text of a completion */
-    AXION_SECTION_TOKENS     = 5, /* u32[]: token ids of a completion */
-    AXION_SECTION_STOP       = 6, /* text, at most AXION_STOP_MAX times */
+    AXION_SECTION_MODEL = 1,      /* text: the id asked for */
+    AXION_SECTION_ROLE = 2,       /* text: starts a message */
+    AXION_SECTION_TEXT = 3,       /* text: one part of the message's content */
+    AXION_SECTION_PROMPT = 4,     /* text of a completion */
+    AXION_SECTION_TOKENS = 5,     /* u32[]: token ids of a completion */
+    AXION_SECTION_STOP = 6,       /* text, at most AXION_STOP_MAX times */
     AXION_SECTION_LOGIT_BIAS = 7, /* {u32 token, f32 bias}[] */
-    AXION_SECTION_NAME       = 8, /* text: `name` of the current message */
+    AXION_SECTION_NAME = 8,       /* text: `name` of the current message */
 };
 
 struct axion_logit_bias {
@@ -109,16 +109,16 @@ int axion_request_end(struct axion_request_writer *w);
 struct axion_request_view {
     struct axion_request_head head; /* a checked copy */
     struct axion_text model;
-    struct axion_text prompt;   /* data == NULL: none */
-    const uint8_t *tokens;      /* n_tokens u32, maybe unaligned: memcpy */
+    struct axion_text prompt; /* data == NULL: none */
+    const uint8_t *tokens;    /* n_tokens u32, maybe unaligned: memcpy */
     uint32_t n_tokens;
     uint32_t has_tokens;
     uint32_t n_messages;
     uint32_t n_stops;
     struct axion_text stops[AXION_STOP_MAX];
-    const uint8_t *logit_bias;  /* struct axion_logit_bias[], unaligned */
+    const uint8_t *logit_bias; /* struct axion_logit_bias[], unaligned */
     uint32_t n_logit_bias;
-    const uint8_t *sections;    /* for axion_request_next_part() */
+    const uint8_t *sections; /* for axion_request_next_part() */
     size_t sections_bytes;
 };
 

@@ -66,10 +66,10 @@ struct axion_region {
     uint32_t cq_entries;
     uint32_t arena_bytes;
     uint32_t streams;
-    struct axion_index sq_tail;        /* client stores, engine loads */
-    struct axion_index sq_head;        /* engine stores, client loads */
-    struct axion_index cq_tail;        /* engine stores, client loads */
-    struct axion_index cq_head;        /* client stores, engine loads */
+    struct axion_index sq_tail;         /* client stores, engine loads */
+    struct axion_index sq_head;         /* engine stores, client loads */
+    struct axion_index cq_tail;         /* engine stores, client loads */
+    struct axion_index cq_head;         /* client stores, engine loads */
     struct axion_wakeup sq_need_wakeup; /* engine sleeps: ring its doorbell */
     struct axion_wakeup cq_need_wakeup; /* client sleeps: ring its doorbell */
 };
@@ -91,9 +91,9 @@ struct axion_region {
 enum axion_sq_op {
     AXION_SQ_SUBMIT = 1,
     AXION_SQ_CANCEL = 2,
-    AXION_SQ_PAUSE  = 3,
+    AXION_SQ_PAUSE = 3,
     AXION_SQ_RESUME = 4,
-    AXION_SQ_TOPUP  = 5,
+    AXION_SQ_TOPUP = 5,
 };
 
 /*
@@ -120,18 +120,18 @@ struct axion_sqe {
 /* --- CQ: engine → client ------------------------------------------------ */
 
 enum axion_cq_op {
-    AXION_CQ_ACCEPTED  = 1,
-    AXION_CQ_PROGRESS  = 2,
-    AXION_CQ_TOKENS    = 3,
+    AXION_CQ_ACCEPTED = 1,
+    AXION_CQ_PROGRESS = 2,
+    AXION_CQ_TOKENS = 3,
     AXION_CQ_LEASE_LOW = 4,
-    AXION_CQ_DONE      = 5,
-    AXION_CQ_ERROR     = 6,
+    AXION_CQ_DONE = 5,
+    AXION_CQ_ERROR = 6,
 };
 
 enum axion_finish_reason {
-    AXION_FINISH_STOP      = 1, /* end-of-generation token or stop string */
-    AXION_FINISH_LENGTH    = 2, /* max_tokens or the context's end */
-    AXION_FINISH_LEASE     = 3, /* the tenant's last token; "length" */
+    AXION_FINISH_STOP = 1,   /* end-of-generation token or stop string */
+    AXION_FINISH_LENGTH = 2, /* max_tokens or the context's end */
+    AXION_FINISH_LEASE = 3,  /* the tenant's last token; "length" */
     AXION_FINISH_CANCELLED = 4,
 };
 
@@ -166,7 +166,7 @@ struct axion_cq_tokens {
 
 enum axion_ext_type {
     AXION_EXT_LOGPROBS = 1, /* for later issues: the types are reserved */
-    AXION_EXT_DELTA    = 2,
+    AXION_EXT_DELTA = 2,
 };
 
 struct axion_cq_lease_low {
@@ -224,7 +224,7 @@ _Static_assert(sizeof(struct axion_region) <= AXION_REGION_HEADER, "header");
 /* --- handshake ----------------------------------------------------------- */
 
 enum axion_message_type {
-    AXION_MSG_HELLO   = 1, /* client, with the region's memfd */
+    AXION_MSG_HELLO = 1,   /* client, with the region's memfd */
     AXION_MSG_WELCOME = 2, /* engine, with the load board's memfd */
     AXION_MSG_REFUSED = 3, /* engine; then it closes */
 };
@@ -263,10 +263,10 @@ struct axion_refused {
 /* --- load board ----------------------------------------------------------- */
 
 enum axion_engine_state {
-    AXION_ENGINE_LOADING  = 1,
-    AXION_ENGINE_READY    = 2,
+    AXION_ENGINE_LOADING = 1,
+    AXION_ENGINE_READY = 2,
     AXION_ENGINE_DRAINING = 3,
-    AXION_ENGINE_FAILED   = 4,
+    AXION_ENGINE_FAILED = 4,
 };
 
 struct axion_board_model {
@@ -291,7 +291,7 @@ struct axion_board {
     uint32_t n_models;
     uint32_t load_permille; /* while LOADING */
     uint64_t engine_pid;
-    uint64_t started; /* seconds since the epoch */
+    uint64_t started;   /* seconds since the epoch */
     uint64_t heartbeat; /* counts up with every turn of the loop or step */
     uint64_t steps;
     uint32_t running;

@@ -37,7 +37,7 @@ else
     packages="$packages libcmocka-dev libtest-base-perl
               libtest-longstring-perl liblist-moreutils-perl
               libtext-diff-perl libwww-perl wrk python3-venv clang
-              libclang-rt-14-dev procps util-linux mandoc debootstrap
+              libclang-rt-14-dev clang-format-14 procps util-linux mandoc debootstrap
               systemd-container strace"
 fi
 

@@ -17,15 +17,15 @@
 
 
 /* Queries of one item. */
-#define CHUNK  32u
+#define CHUNK 32u
 
 /* Items per thread below which queries are split. */
-#define ITEMS_PER_THREAD  4u
+#define ITEMS_PER_THREAD 4u
 
 /* Tiles that are not worth a piece of their own. */
-#define TILES_MIN  2u
+#define TILES_MIN 2u
 
-#define PARTIALS_BYTES_MAX  ((size_t) 64 << 20)
+#define PARTIALS_BYTES_MAX ((size_t)64 << 20)
 
 
 static uint32_t
@@ -34,8 +34,8 @@ heads_max(const struct ax_plan *plan)
     uint32_t n = 1;
 
     for (uint32_t i = 0; i < plan->n_ops; i++) {
-        if (plan->ops[i].kind == AX_OP_ATTENTION
-            && plan->ops[i].attention.n_head > n) {
+        if (plan->ops[i].kind == AX_OP_ATTENTION &&
+            plan->ops[i].attention.n_head > n) {
             n = plan->ops[i].attention.n_head;
         }
     }
@@ -57,8 +57,8 @@ partial_floats(const struct ax_exec *e, uint32_t n_tokens)
 static uint64_t
 items_max(const struct ax_exec *e)
 {
-    uint64_t chunks = e->options.sequences_max
-                      + e->options.batch_tokens_max / CHUNK;
+    uint64_t chunks =
+        e->options.sequences_max + e->options.batch_tokens_max / CHUNK;
     uint64_t pieces = 2 * ITEMS_PER_THREAD * e->options.n_threads;
 
     return (chunks + pieces) * e->kv_shape.n_head_kv;
@@ -97,10 +97,10 @@ ax_attention_open(struct ax_exec *e, struct ax_error *err)
     if (bytes > PARTIALS_BYTES_MAX) {
         bytes = one > PARTIALS_BYTES_MAX ? one : PARTIALS_BYTES_MAX;
     }
-    e->left = calloc(e->splits_max * (size_t) e->kv_shape.n_head_kv,
-                     sizeof(*e->left));
-    bool failed = e->left == NULL
-                  || ax_arena_open(&e->partials, bytes) != AXION_OK;
+    e->left =
+        calloc(e->splits_max * (size_t)e->kv_shape.n_head_kv, sizeof(*e->left));
+    bool failed =
+        e->left == NULL || ax_arena_open(&e->partials, bytes) != AXION_OK;
     for (uint32_t w = 0; w < n_windows && !failed; w++) {
         e->items[w] = calloc(items_max(e), sizeof(*e->items[w]));
         e->splits[w] = calloc(e->splits_max, sizeof(*e->splits[w]));
@@ -129,7 +129,7 @@ static struct axk_attention
 describe(const struct ax_exec *e, const struct ax_segment *segment,
          uint32_t window)
 {
-    return (struct axk_attention) {
+    return (struct axk_attention){
         .n_q = segment->n,
         .pos0 = segment->pos0,
         .n_head_kv = e->kv_shape.n_head_kv,
@@ -156,12 +156,13 @@ cut_whole(struct ax_exec *e, uint32_t w, uint32_t segment)
 
     for (uint32_t q = 0; q < n; q += CHUNK) {
         for (uint32_t h = 0; h < e->kv_shape.n_head_kv; h++) {
-            add_item(e, w, &(struct ax_attention_item) {
-                .segment = segment,
-                .kv_head = h,
-                .q0 = q,
-                .q1 = n - q < CHUNK ? n : q + CHUNK,
-            });
+            add_item(e, w,
+                     &(struct ax_attention_item){
+                         .segment = segment,
+                         .kv_head = h,
+                         .q0 = q,
+                         .q1 = n - q < CHUNK ? n : q + CHUNK,
+                     });
         }
     }
 }
@@ -189,22 +190,23 @@ cut_split(struct ax_exec *e, uint32_t w, uint32_t segment, uint32_t pieces)
     }
     uint32_t index = e->n_splits[w]++;
     struct ax_attention_split *split = &e->splits[w][index];
-    *split = (struct ax_attention_split) {
+    *split = (struct ax_attention_split){
         .partials = partials,
         .pieces = pieces,
         .left0 = index * e->kv_shape.n_head_kv,
     };
     for (uint32_t h = 0; h < e->kv_shape.n_head_kv; h++) {
         for (uint32_t tile = first; tile < end; tile += run) {
-            add_item(e, w, &(struct ax_attention_item) {
-                .segment = segment,
-                .kv_head = h,
-                .q0 = 0,
-                .q1 = 1,
-                .tile0 = tile,
-                .tile1 = end - tile < run ? end : tile + run,
-                .split = index,
-            });
+            add_item(e, w,
+                     &(struct ax_attention_item){
+                         .segment = segment,
+                         .kv_head = h,
+                         .q0 = 0,
+                         .q1 = 1,
+                         .tile0 = tile,
+                         .tile1 = end - tile < run ? end : tile + run,
+                         .split = index,
+                     });
         }
     }
     return true;
@@ -220,17 +222,18 @@ cut_window(struct ax_exec *e, uint32_t w)
     uint64_t natural = 0;
 
     for (uint32_t s = 0; s < e->n_segments; s++) {
-        natural += (uint64_t) ((e->segments[s].n + CHUNK - 1) / CHUNK)
-                   * n_head_kv;
+        natural +=
+            (uint64_t)((e->segments[s].n + CHUNK - 1) / CHUNK) * n_head_kv;
     }
     uint32_t pieces = threads == 1 || natural >= wanted
-                          ? 1 : (uint32_t) ((wanted + natural - 1) / natural);
+                          ? 1
+                          : (uint32_t)((wanted + natural - 1) / natural);
     e->n_items[w] = 0;
     e->n_splits[w] = 0;
     e->partials.used = 0;
     for (uint32_t s = 0; s < e->n_segments; s++) {
-        if (pieces < 2 || e->segments[s].n != 1
-            || !cut_split(e, w, s, pieces)) {
+        if (pieces < 2 || e->segments[s].n != 1 ||
+            !cut_split(e, w, s, pieces)) {
             cut_whole(e, w, s);
         }
     }
@@ -285,8 +288,8 @@ run_item(struct ax_exec *e, const struct ax_stage *stage,
                           item->q1);
         return;
     }
-    const struct ax_attention_split *split
-        = &e->splits[stage->window][item->split];
+    const struct ax_attention_split *split =
+        &e->splits[stage->window][item->split];
     e->ops->attention_partial(&a, item->kv_head, item->q0, item->tile0,
                               item->tile1, split->partials);
     finish_piece(e, &a, item, split);

@@ -20,7 +20,7 @@ new_stage(struct ax_compile *c, enum ax_stage_kind kind, bool selected)
     struct ax_program *p = c->program;
     struct ax_stage *s = &p->stages[p->n_stages];
 
-    *s = (struct ax_stage) {
+    *s = (struct ax_stage){
         .kind = kind,
         .layer = c->layer,
         .selected = selected,
@@ -37,8 +37,8 @@ current_is(const struct ax_compile *c, enum ax_stage_kind kind, bool selected)
 {
     const struct ax_program *p = c->program;
 
-    return p->n_stages > 0 && p->stages[c->current].kind == kind
-           && p->stages[c->current].selected == selected;
+    return p->n_stages > 0 && p->stages[c->current].kind == kind &&
+           p->stages[c->current].selected == selected;
 }
 
 
@@ -72,7 +72,7 @@ add_row_op(struct ax_compile *c, uint32_t stage, enum ax_row_kind kind,
 {
     struct ax_program *p = c->program;
 
-    p->row_ops[p->n_row_ops++] = (struct ax_row_op) {
+    p->row_ops[p->n_row_ops++] = (struct ax_row_op){
         .kind = kind,
         .stage = stage,
         .op = op,
@@ -94,14 +94,10 @@ rows_stage(struct ax_compile *c, bool selected)
 
 
 static const enum ax_row_kind row_kinds[] = {
-    [AX_OP_EMBED]   = AX_ROW_EMBED,
-    [AX_OP_RMSNORM] = AX_ROW_RMSNORM,
-    [AX_OP_ROPE]    = AX_ROW_ROPE,
-    [AX_OP_GATED]   = AX_ROW_GATED,
-    [AX_OP_ADD]     = AX_ROW_ADD,
-    [AX_OP_SCALE]   = AX_ROW_SCALE,
-    [AX_OP_SOFTCAP] = AX_ROW_SOFTCAP,
-    [AX_OP_SELECT]  = AX_ROW_SELECT,
+    [AX_OP_EMBED] = AX_ROW_EMBED,     [AX_OP_RMSNORM] = AX_ROW_RMSNORM,
+    [AX_OP_ROPE] = AX_ROW_ROPE,       [AX_OP_GATED] = AX_ROW_GATED,
+    [AX_OP_ADD] = AX_ROW_ADD,         [AX_OP_SCALE] = AX_ROW_SCALE,
+    [AX_OP_SOFTCAP] = AX_ROW_SOFTCAP, [AX_OP_SELECT] = AX_ROW_SELECT,
 };
 
 
@@ -128,10 +124,10 @@ quantize_stage(struct ax_compile *c, ax_value x, bool selected)
 {
     const struct ax_stage *stages = c->program->stages;
 
-    if (current_is(c, AX_STAGE_MATMUL, selected) && c->current > 0
-        && stages[c->current - 1].kind == AX_STAGE_ROWS
-        && stages[c->current - 1].selected == selected
-        && c->written[x] < c->current) {
+    if (current_is(c, AX_STAGE_MATMUL, selected) && c->current > 0 &&
+        stages[c->current - 1].kind == AX_STAGE_ROWS &&
+        stages[c->current - 1].selected == selected &&
+        c->written[x] < c->current) {
         return c->current - 1;
     }
     return rows_stage(c, selected);
@@ -153,7 +149,7 @@ find_act(struct ax_compile *c, ax_value x, enum axk_act kind)
     uint32_t stage = quantize_stage(c, x, p->plan->values[x].selected);
     add_row_op(c, stage, AX_ROW_QUANTIZE, NULL, p->n_acts, 0);
     touch(c, x, stage);
-    p->acts[p->n_acts] = (struct ax_act) {
+    p->acts[p->n_acts] = (struct ax_act){
         .value = x,
         .version = c->version[x],
         .kind = kind,
@@ -171,14 +167,14 @@ compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
     struct ax_program *p = c->program;
     const struct ax_plan_matrix *m = &p->plan->matrices[op->matrix];
     bool selected = p->plan->values[op->out].selected;
-    uint32_t act = find_act(c, op->a,
-                            axk_format_traits(m->tensor->format)->act);
-    uint32_t panels = m->n_rows / AXK_PANEL_ROWS
-                      + (m->n_rows % AXK_PANEL_ROWS != 0);
+    uint32_t act =
+        find_act(c, op->a, axk_format_traits(m->tensor->format)->act);
+    uint32_t panels =
+        m->n_rows / AXK_PANEL_ROWS + (m->n_rows % AXK_PANEL_ROWS != 0);
 
-    if (!current_is(c, AX_STAGE_MATMUL, selected)
-        || p->acts[act].ready >= c->current
-        || (c->version[op->out] > 0 && c->written[op->out] == c->current)) {
+    if (!current_is(c, AX_STAGE_MATMUL, selected) ||
+        p->acts[act].ready >= c->current ||
+        (c->version[op->out] > 0 && c->written[op->out] == c->current)) {
         new_stage(c, AX_STAGE_MATMUL, selected)->first = p->n_mat_ops;
     }
     struct ax_stage *s = &p->stages[c->current];
@@ -186,7 +182,7 @@ compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
         return ax_error_set(c->err, AXION_ERR_MODEL_UNSUPPORTED,
                             "matrices of one stage have too many rows");
     }
-    p->mat_ops[p->n_mat_ops++] = (struct ax_mat_op) {
+    p->mat_ops[p->n_mat_ops++] = (struct ax_mat_op){
         .op = op,
         .act = act,
         .panel0 = s->panels,
@@ -294,16 +290,16 @@ sort_row_ops(struct ax_compile *c)
 
 static const char *const row_names[] = {
     [AX_ROW_ROPE_TABLE] = "rope_table",
-    [AX_ROW_EMBED]      = "embed",
-    [AX_ROW_SELECT]     = "select",
-    [AX_ROW_RMSNORM]    = "rmsnorm",
-    [AX_ROW_ROPE]       = "rope",
-    [AX_ROW_KV_WRITE]   = "kv_write",
-    [AX_ROW_GATED]      = "gated",
-    [AX_ROW_ADD]        = "add",
-    [AX_ROW_SCALE]      = "scale",
-    [AX_ROW_SOFTCAP]    = "softcap",
-    [AX_ROW_QUANTIZE]   = "quantize",
+    [AX_ROW_EMBED] = "embed",
+    [AX_ROW_SELECT] = "select",
+    [AX_ROW_RMSNORM] = "rmsnorm",
+    [AX_ROW_ROPE] = "rope",
+    [AX_ROW_KV_WRITE] = "kv_write",
+    [AX_ROW_GATED] = "gated",
+    [AX_ROW_ADD] = "add",
+    [AX_ROW_SCALE] = "scale",
+    [AX_ROW_SOFTCAP] = "softcap",
+    [AX_ROW_QUANTIZE] = "quantize",
 };
 
 
@@ -318,9 +314,9 @@ append_tensor_name(char *out, const char *tensor)
         tensor = dot != NULL ? dot + 1 : tensor;
     }
     const char *end = strchr(tensor, '.');
-    int n = end != NULL ? (int) (end - tensor) : (int) strlen(tensor);
-    snprintf(out + used, AX_COUNTER_NAME - used, "%s%.*s",
-             used == 0 ? "" : "+", n, tensor);
+    int n = end != NULL ? (int)(end - tensor) : (int)strlen(tensor);
+    snprintf(out + used, AX_COUNTER_NAME - used, "%s%.*s", used == 0 ? "" : "+",
+             n, tensor);
 }
 
 
@@ -382,10 +378,10 @@ allocate(struct ax_compile *c)
     c->version = calloc(plan->n_values + 1, sizeof(*c->version));
     c->written = calloc(plan->n_values + 1, sizeof(*c->written));
     c->lives = calloc(plan->n_values + 1, sizeof(*c->lives));
-    if (p->stages == NULL || p->counters == NULL || p->row_ops == NULL
-        || p->mat_ops == NULL || p->acts == NULL || p->buffers == NULL
-        || p->strides == NULL || p->rope_tables == NULL || c->version == NULL
-        || c->written == NULL || c->lives == NULL) {
+    if (p->stages == NULL || p->counters == NULL || p->row_ops == NULL ||
+        p->mat_ops == NULL || p->acts == NULL || p->buffers == NULL ||
+        p->strides == NULL || p->rope_tables == NULL || c->version == NULL ||
+        c->written == NULL || c->lives == NULL) {
         return ax_error_set(c->err, AXION_ERR_NO_MEMORY, "no memory");
     }
     return AXION_OK;
@@ -397,9 +393,9 @@ ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
                    uint32_t rows_max, uint32_t selected_max,
                    struct ax_error *err)
 {
-    struct ax_compile c = { .program = p, .err = err };
+    struct ax_compile c = {.program = p, .err = err};
 
-    *p = (struct ax_program) {
+    *p = (struct ax_program){
         .plan = plan,
         .rows_max = rows_max,
         .selected_max = selected_max,
@@ -437,5 +433,5 @@ ax_program_free(struct ax_program *p)
     free(p->row_ops);
     free(p->counters);
     free(p->stages);
-    *p = (struct ax_program) { 0 };
+    *p = (struct ax_program){0};
 }

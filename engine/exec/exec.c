@@ -18,19 +18,19 @@ check_options(const struct ax_exec *e, struct ax_error *err)
                             "%u threads; 1 to %u expected", o->n_threads,
                             AX_POOL_THREADS_MAX);
     }
-    if (o->batch_tokens_max == 0 || o->batch_tokens_max > AX_EXEC_BATCH_MAX
-        || o->logits_max == 0 || o->logits_max > o->batch_tokens_max
-        || o->sequences_max > o->batch_tokens_max) {
+    if (o->batch_tokens_max == 0 || o->batch_tokens_max > AX_EXEC_BATCH_MAX ||
+        o->logits_max == 0 || o->logits_max > o->batch_tokens_max ||
+        o->sequences_max > o->batch_tokens_max) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "a batch of %u tokens, %u rows of logits, %u "
                             "sequences; 1 to %u tokens expected, and no more "
-                            "of the others", o->batch_tokens_max,
-                            o->logits_max, o->sequences_max,
-                            AX_EXEC_BATCH_MAX);
+                            "of the others",
+                            o->batch_tokens_max, o->logits_max,
+                            o->sequences_max, AX_EXEC_BATCH_MAX);
     }
-    if (shape.n_layer != e->kv_shape.n_layer
-        || shape.n_head_kv != e->kv_shape.n_head_kv
-        || shape.head_dim != e->kv_shape.head_dim) {
+    if (shape.n_layer != e->kv_shape.n_layer ||
+        shape.n_head_kv != e->kv_shape.n_head_kv ||
+        shape.head_dim != e->kv_shape.head_dim) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "the KV pool is of another model");
     }
@@ -42,7 +42,7 @@ static int
 allocate(struct ax_exec *e, struct ax_error *err)
 {
     const struct ax_exec_options *o = &e->options;
-    size_t phases = 2 * (size_t) e->program.n_stages;
+    size_t phases = 2 * (size_t)e->program.n_stages;
 
     e->units = calloc(phases, sizeof(*e->units));
     e->phase_stage = calloc(phases, sizeof(*e->phase_stage));
@@ -52,10 +52,10 @@ allocate(struct ax_exec *e, struct ax_error *err)
     e->selected = calloc(o->logits_max, sizeof(*e->selected));
     e->seen = calloc(o->sequences_max, sizeof(*e->seen));
     e->segments = calloc(o->sequences_max, sizeof(*e->segments));
-    if (e->units == NULL || e->phase_stage == NULL
-        || (o->counters && e->end_ns == NULL) || e->counters == NULL
-        || e->positions == NULL || e->selected == NULL || e->seen == NULL
-        || e->segments == NULL) {
+    if (e->units == NULL || e->phase_stage == NULL ||
+        (o->counters && e->end_ns == NULL) || e->counters == NULL ||
+        e->positions == NULL || e->selected == NULL || e->seen == NULL ||
+        e->segments == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     for (uint32_t i = 0; i < e->program.n_counters; i++) {
@@ -99,7 +99,7 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
     }
     if (rc == AXION_OK) {
         rc = ax_pool_start(&e->pool, e->options.n_threads,
-                          2 * e->program.n_stages, err);
+                           2 * e->program.n_stages, err);
     }
     if (rc != AXION_OK) {
         ax_exec_close(e);
@@ -162,9 +162,9 @@ place_token(struct ax_exec *e, uint32_t i)
         return AXION_ERR_INTERNAL;
     }
     const struct ax_kv_sequence *seq = step->sequences[t->sequence];
-    if (t->position >= seq->n_tokens
-        || seq->n_blocks < ax_kv_blocks_for(seq->n_tokens)
-        || t->position >= ax_model_info(e->model)->n_ctx) {
+    if (t->position >= seq->n_tokens ||
+        seq->n_blocks < ax_kv_blocks_for(seq->n_tokens) ||
+        t->position >= ax_model_info(e->model)->n_ctx) {
         return AXION_ERR_INTERNAL;
     }
     e->positions[i] = t->position;
@@ -179,7 +179,7 @@ place_token(struct ax_exec *e, uint32_t i)
         return AXION_ERR_INTERNAL;
     }
     e->seen[t->sequence] = e->step_number;
-    e->segments[e->n_segments++] = (struct ax_segment) {
+    e->segments[e->n_segments++] = (struct ax_segment){
         .sequence = seq,
         .token0 = i,
         .n = 1,
@@ -197,10 +197,10 @@ check_step(struct ax_exec *e)
     uint32_t n_vocab = ax_model_info(e->model)->n_vocab;
     uint32_t rows = 0;
 
-    if (step->n_tokens > e->options.batch_tokens_max
-        || step->n_logits > e->options.logits_max
-        || step->n_sequences > e->options.sequences_max
-        || (step->n_logits > 0 && step->logits == NULL)) {
+    if (step->n_tokens > e->options.batch_tokens_max ||
+        step->n_logits > e->options.logits_max ||
+        step->n_sequences > e->options.sequences_max ||
+        (step->n_logits > 0 && step->logits == NULL)) {
         return AXION_ERR_INTERNAL;
     }
     for (uint32_t r = 0; r < step->n_logits; r++) {
@@ -208,7 +208,7 @@ check_step(struct ax_exec *e)
     }
     for (uint32_t i = 0; i < step->n_tokens; i++) {
         const struct ax_step_token *t = &step->tokens[i];
-        if (t->token < 0 || (uint32_t) t->token >= n_vocab) {
+        if (t->token < 0 || (uint32_t)t->token >= n_vocab) {
             return AXION_ERR_INVALID_TOKEN;
         }
         int rc = place_token(e, i);
@@ -218,8 +218,8 @@ check_step(struct ax_exec *e)
         if (t->logits_row == AX_NO_LOGITS) {
             continue;
         }
-        if (t->logits_row >= step->n_logits
-            || e->selected[t->logits_row] != AX_NO_LOGITS) {
+        if (t->logits_row >= step->n_logits ||
+            e->selected[t->logits_row] != AX_NO_LOGITS) {
             return AXION_ERR_INTERNAL;
         }
         e->selected[t->logits_row] = i;
@@ -278,8 +278,7 @@ count(struct ax_exec *e, uint32_t n_phases, uint64_t start_ns)
 {
     for (uint32_t i = 0; i < n_phases; i++) {
         uint32_t s = e->phase_stage[i];
-        struct ax_exec_counter *c
-            = &e->counters[e->program.stages[s].counter];
+        struct ax_exec_counter *c = &e->counters[e->program.stages[s].counter];
         if (e->units[i] != AX_POOL_GATE) {
             c->calls++;
             c->ns += e->end_ns[i] - start_ns;

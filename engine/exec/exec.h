@@ -26,15 +26,15 @@
 #include "engine/model/model.h"
 
 
-#define AX_NO_LOGITS        UINT32_MAX
-#define AX_EXEC_BATCH_MAX   16384u   /* bound of batch_tokens_max */
+#define AX_NO_LOGITS      UINT32_MAX
+#define AX_EXEC_BATCH_MAX 16384u /* bound of batch_tokens_max */
 
 
 struct ax_step_token {
-    int32_t   token;
-    uint32_t  position;
-    uint32_t  sequence;     /* index into step.sequences */
-    uint32_t  logits_row;   /* 0 .. n_logits - 1, or AX_NO_LOGITS */
+    int32_t token;
+    uint32_t position;
+    uint32_t sequence;   /* index into step.sequences */
+    uint32_t logits_row; /* 0 .. n_logits - 1, or AX_NO_LOGITS */
 };
 
 
@@ -45,37 +45,36 @@ struct ax_step_token {
  * asked for exactly once.
  */
 struct ax_step {
-    const struct ax_step_token        *tokens;
-    uint32_t                           n_tokens;
-    uint32_t                           n_sequences;
-    struct ax_kv_sequence *const      *sequences;
-    float                             *logits;   /* [n_logits][n_vocab] */
-    uint32_t                           n_logits;
+    const struct ax_step_token *tokens;
+    uint32_t n_tokens;
+    uint32_t n_sequences;
+    struct ax_kv_sequence *const *sequences;
+    float *logits; /* [n_logits][n_vocab] */
+    uint32_t n_logits;
     /*
      * Called on the caller's thread before each layer, all earlier work
      * done; a nonzero return ends the step, which returns that number.  The
      * KV of the step's positions is then undefined.  May be NULL.
      */
-    int                              (*at_layer)(void *context,
-                                                 uint32_t layer);
-    void                              *context;
+    int (*at_layer)(void *context, uint32_t layer);
+    void *context;
 };
 
 
 struct ax_exec_options {
-    uint32_t  n_threads;          /* compute threads, the caller included */
-    uint32_t  batch_tokens_max;   /* tokens of one step */
-    uint32_t  logits_max;         /* rows of logits of one step */
-    uint32_t  sequences_max;      /* of one step; 0: batch_tokens_max */
-    bool      counters;           /* read the clock at every stage */
+    uint32_t n_threads;        /* compute threads, the caller included */
+    uint32_t batch_tokens_max; /* tokens of one step */
+    uint32_t logits_max;       /* rows of logits of one step */
+    uint32_t sequences_max;    /* of one step; 0: batch_tokens_max */
+    bool counters;             /* read the clock at every stage */
 };
 
 
 /* Time of all steps so far in one kind of work, as thread 0 saw it. */
 struct ax_exec_counter {
-    const char  *name;    /* "matmul qkv", "attention", ... */
-    uint64_t     calls;
-    uint64_t     ns;
+    const char *name; /* "matmul qkv", "attention", ... */
+    uint64_t calls;
+    uint64_t ns;
 };
 
 
@@ -87,9 +86,9 @@ struct ax_exec;
  * AXION_ERR_NO_MEMORY, AXION_ERR_SYSTEM (threads).
  */
 int ax_exec_open(struct ax_exec **out, const struct ax_model *model,
-    struct ax_kv *kv, const struct ax_exec_options *options,
-    struct ax_error *err);
-void ax_exec_close(struct ax_exec *e);   /* NULL is fine */
+                 struct ax_kv *kv, const struct ax_exec_options *options,
+                 struct ax_error *err);
+void ax_exec_close(struct ax_exec *e); /* NULL is fine */
 
 /*
  * AXION_OK; AXION_ERR_INVALID_TOKEN (id outside the vocabulary);
@@ -101,7 +100,7 @@ int ax_exec_step(struct ax_exec *e, const struct ax_step *step);
 uint64_t ax_exec_bytes(const struct ax_exec *e);
 
 /* Writes up to max counters, returns how many there are (0 without them). */
-uint32_t ax_exec_counters(const struct ax_exec *e,
-    struct ax_exec_counter *out, uint32_t max);
+uint32_t ax_exec_counters(const struct ax_exec *e, struct ax_exec_counter *out,
+                          uint32_t max);
 
 #endif /* AX_EXEC_H */

@@ -12,26 +12,26 @@
 
 
 struct item {
-    uint32_t  first;
-    uint32_t  last;
-    size_t    bytes;
-    uint32_t  slot;
-    float   **value;    /* where the address goes: one of the two */
-    void    **act;
+    uint32_t first;
+    uint32_t last;
+    size_t bytes;
+    uint32_t slot;
+    float **value; /* where the address goes: one of the two */
+    void **act;
 };
 
 
 struct slot {
-    size_t    bytes;
-    uint32_t  busy_until;   /* last stage that uses it */
-    void     *data;
+    size_t bytes;
+    uint32_t busy_until; /* last stage that uses it */
+    void *data;
 };
 
 
 static size_t
 align(size_t n)
 {
-    return (n + AX_ARENA_ALIGN - 1) & ~(size_t) (AX_ARENA_ALIGN - 1);
+    return (n + AX_ARENA_ALIGN - 1) & ~(size_t)(AX_ARENA_ALIGN - 1);
 }
 
 
@@ -51,13 +51,13 @@ collect(struct ax_compile *c, struct item *items)
     for (uint32_t v = 0; v < p->plan->n_values; v++) {
         uint32_t width = p->plan->values[v].width;
         if (v == p->plan->logits) {
-            p->strides[v] = width;   /* the caller's memory, without gaps */
+            p->strides[v] = width; /* the caller's memory, without gaps */
             continue;
         }
         /* Rows begin at cache lines. */
         p->strides[v] = align(width * sizeof(float)) / sizeof(float);
         if (c->lives[v].used) {
-            items[n++] = (struct item) {
+            items[n++] = (struct item){
                 .first = c->lives[v].first,
                 .last = c->lives[v].last,
                 .bytes = p->strides[v] * sizeof(float) * rows_of(p, v),
@@ -67,11 +67,10 @@ collect(struct ax_compile *c, struct item *items)
     }
     for (uint32_t i = 0; i < p->n_acts; i++) {
         struct ax_act *a = &p->acts[i];
-        items[n++] = (struct item) {
+        items[n++] = (struct item){
             .first = a->ready,
             .last = a->last,
-            .bytes = align(axk_act_bytes(a->kind, rows_of(p, a->value),
-                                         a->k)),
+            .bytes = align(axk_act_bytes(a->kind, rows_of(p, a->value), a->k)),
             .act = &a->data,
         };
     }
@@ -93,8 +92,7 @@ compare_first(const void *a, const void *b)
 
 
 static uint32_t
-choose_slot(const struct slot *slots, uint32_t n_slots,
-            const struct item *item)
+choose_slot(const struct slot *slots, uint32_t n_slots, const struct item *item)
 {
     uint32_t best = n_slots;
 
@@ -126,7 +124,7 @@ assign(struct item *items, uint32_t n, struct slot *slots)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t s = choose_slot(slots, n_slots, &items[i]);
         if (s == n_slots) {
-            slots[n_slots++] = (struct slot) { 0 };
+            slots[n_slots++] = (struct slot){0};
         }
         if (slots[s].bytes < items[i].bytes) {
             slots[s].bytes = items[i].bytes;
@@ -141,7 +139,7 @@ assign(struct item *items, uint32_t n, struct slot *slots)
 static size_t
 rope_bytes(const struct ax_program *p, ax_rope r)
 {
-    return (size_t) p->rows_max * p->plan->ropes[r].n_rot * sizeof(float);
+    return (size_t)p->rows_max * p->plan->ropes[r].n_rot * sizeof(float);
 }
 
 
@@ -160,7 +158,7 @@ take_memory(struct ax_compile *c, struct slot *slots, uint32_t n_slots)
     if (ax_arena_open(&p->arena, total) != AXION_OK) {
         return ax_error_set(c->err, AXION_ERR_NO_MEMORY,
                             "no memory for %llu bytes of activations",
-                            (unsigned long long) total);
+                            (unsigned long long)total);
     }
     for (uint32_t i = 0; i < n_slots; i++) {
         slots[i].data = ax_arena_take(&p->arena, slots[i].bytes);

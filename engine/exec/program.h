@@ -27,101 +27,98 @@
 #include "engine/pool/arena.h"
 
 
-#define AX_PROGRAM_WINDOWS_MAX  8u
-#define AX_COUNTER_NAME         64u
+#define AX_PROGRAM_WINDOWS_MAX 8u
+#define AX_COUNTER_NAME        64u
 
 
-enum ax_stage_kind {
-    AX_STAGE_ROWS,
-    AX_STAGE_MATMUL,
-    AX_STAGE_ATTENTION
-};
+enum ax_stage_kind { AX_STAGE_ROWS, AX_STAGE_MATMUL, AX_STAGE_ATTENTION };
 
 
 enum ax_row_kind {
-    AX_ROW_ROPE_TABLE,   /* rope: cosines and sines of the step's positions */
+    AX_ROW_ROPE_TABLE, /* rope: cosines and sines of the step's positions */
     AX_ROW_EMBED,
     AX_ROW_SELECT,
     AX_ROW_RMSNORM,
     AX_ROW_ROPE,
-    AX_ROW_KV_WRITE,     /* op is the attention whose K and V are stored */
+    AX_ROW_KV_WRITE, /* op is the attention whose K and V are stored */
     AX_ROW_GATED,
     AX_ROW_ADD,
     AX_ROW_SCALE,
     AX_ROW_SOFTCAP,
-    AX_ROW_QUANTIZE      /* act */
+    AX_ROW_QUANTIZE /* act */
 };
 
 
 struct ax_row_op {
-    enum ax_row_kind          kind;
-    uint32_t                  stage;
-    const struct ax_plan_op  *op;     /* NULL for QUANTIZE, ROPE_TABLE */
-    uint32_t                  act;
-    ax_rope                   rope;
+    enum ax_row_kind kind;
+    uint32_t stage;
+    const struct ax_plan_op *op; /* NULL for QUANTIZE, ROPE_TABLE */
+    uint32_t act;
+    ax_rope rope;
 };
 
 
 struct ax_mat_op {
-    const struct ax_plan_op  *op;
-    uint32_t                  act;
-    uint32_t                  panel0;   /* of the stage's panels */
-    uint32_t                  panels;
+    const struct ax_plan_op *op;
+    uint32_t act;
+    uint32_t panel0; /* of the stage's panels */
+    uint32_t panels;
 };
 
 
 struct ax_stage {
-    enum ax_stage_kind        kind;
-    uint32_t                  layer;
-    bool                      layer_start;   /* at_layer comes before it */
-    bool                      selected;      /* rows are the wanted ones */
-    uint32_t                  first;         /* in row_ops or mat_ops */
-    uint32_t                  n;
-    uint32_t                  panels;        /* MATMUL: all together */
-    const struct ax_plan_op  *attention;
-    uint32_t                  window;        /* ATTENTION: index in windows */
-    uint32_t                  counter;
+    enum ax_stage_kind kind;
+    uint32_t layer;
+    bool layer_start; /* at_layer comes before it */
+    bool selected;    /* rows are the wanted ones */
+    uint32_t first;   /* in row_ops or mat_ops */
+    uint32_t n;
+    uint32_t panels; /* MATMUL: all together */
+    const struct ax_plan_op *attention;
+    uint32_t window; /* ATTENTION: index in windows */
+    uint32_t counter;
 };
 
 
 /* A quantized activation: one value at one time in one kind. */
 struct ax_act {
-    ax_value      value;
-    uint32_t      version;
-    enum axk_act  kind;
-    uint32_t      k;
-    uint32_t      ready;    /* stage that quantizes it */
-    uint32_t      last;     /* stage that last reads it */
-    void         *data;
+    ax_value value;
+    uint32_t version;
+    enum axk_act kind;
+    uint32_t k;
+    uint32_t ready; /* stage that quantizes it */
+    uint32_t last;  /* stage that last reads it */
+    void *data;
 };
 
 
 struct ax_program {
-    const struct ax_plan  *plan;
-    uint32_t               rows_max;       /* tokens of a step */
-    uint32_t               selected_max;   /* rows with logits */
-    uint32_t               n_stages;
-    struct ax_stage       *stages;
-    uint32_t               n_row_ops;
-    struct ax_row_op      *row_ops;
-    uint32_t               n_mat_ops;
-    struct ax_mat_op      *mat_ops;
-    uint32_t               n_acts;
-    struct ax_act         *acts;
-    float                **buffers;        /* [plan->n_values] */
-    size_t                *strides;        /* floats, [plan->n_values] */
-    float                **rope_tables;    /* [plan->n_ropes], [rows][n_rot] */
-    uint32_t               n_windows;
-    uint32_t               windows[AX_PROGRAM_WINDOWS_MAX];
-    uint32_t               n_counters;
-    char                 (*counters)[AX_COUNTER_NAME];
-    struct ax_arena        arena;
+    const struct ax_plan *plan;
+    uint32_t rows_max;     /* tokens of a step */
+    uint32_t selected_max; /* rows with logits */
+    uint32_t n_stages;
+    struct ax_stage *stages;
+    uint32_t n_row_ops;
+    struct ax_row_op *row_ops;
+    uint32_t n_mat_ops;
+    struct ax_mat_op *mat_ops;
+    uint32_t n_acts;
+    struct ax_act *acts;
+    float **buffers;     /* [plan->n_values] */
+    size_t *strides;     /* floats, [plan->n_values] */
+    float **rope_tables; /* [plan->n_ropes], [rows][n_rot] */
+    uint32_t n_windows;
+    uint32_t windows[AX_PROGRAM_WINDOWS_MAX];
+    uint32_t n_counters;
+    char (*counters)[AX_COUNTER_NAME];
+    struct ax_arena arena;
 };
 
 
 /* AXION_ERR_NO_MEMORY, AXION_ERR_MODEL_UNSUPPORTED, AXION_ERR_INTERNAL. */
 int ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
-    uint32_t rows_max, uint32_t selected_max, struct ax_error *err);
+                       uint32_t rows_max, uint32_t selected_max,
+                       struct ax_error *err);
 void ax_program_free(struct ax_program *p);
 
 #endif /* AX_PROGRAM_H */

@@ -9,9 +9,9 @@
 
 /* One row-local op over rows [r0, r1), which are whole tiles. */
 struct rows {
-    struct ax_exec  *e;
-    uint32_t         r0, r1;
-    uint32_t         n;        /* rows of the stage */
+    struct ax_exec *e;
+    uint32_t r0, r1;
+    uint32_t n; /* rows of the stage */
 };
 
 
@@ -31,7 +31,7 @@ run_embed(const struct rows *s, const struct ax_plan_op *op)
     for (uint32_t r = s->r0; r < s->r1; r++) {
         float *out = row(e, op->out, r);
         axk_unpack_row(m->tensor->format, m->packed, m->n_rows, m->k,
-                       (uint32_t) e->step->tokens[r].token, out);
+                       (uint32_t)e->step->tokens[r].token, out);
         if (op->scale != 1.0f) {
             e->ops->scale(out, out, op->scale, m->k);
         }
@@ -56,8 +56,8 @@ static void
 run_rmsnorm(const struct rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
-    const float *weight = op->vector == AX_NONE
-                              ? NULL : e->plan->vectors[op->vector].data;
+    const float *weight =
+        op->vector == AX_NONE ? NULL : e->plan->vectors[op->vector].data;
     uint32_t heads = e->plan->values[op->out].width / op->head_dim;
 
     if (heads == 1) {
@@ -98,10 +98,10 @@ run_rope_table(const struct rows *s, ax_rope rope)
     const struct ax_exec *e = s->e;
     const struct ax_plan_rope *config = &e->plan->ropes[rope];
 
-    axk_rope_table(config->inv_freq, config->n_rot, 1.0,
-                   e->positions + s->r0, s->r1 - s->r0,
-                   e->program.rope_tables[rope]
-                       + (size_t) s->r0 * config->n_rot);
+    axk_rope_table(config->inv_freq, config->n_rot, 1.0, e->positions + s->r0,
+                   s->r1 - s->r0,
+                   e->program.rope_tables[rope] +
+                       (size_t)s->r0 * config->n_rot);
 }
 
 
@@ -170,8 +170,8 @@ run_quantize(const struct rows *s, uint32_t act)
     const struct ax_act *a = &e->program.acts[act];
 
     e->ops->quantize(a->kind, e->program.buffers[a->value],
-                     e->program.strides[a->value], s->n, a->k,
-                     s->r0 / AXK_TILE, axk_act_tiles(s->r1), a->data);
+                     e->program.strides[a->value], s->n, a->k, s->r0 / AXK_TILE,
+                     axk_act_tiles(s->r1), a->data);
 }
 
 
@@ -224,7 +224,7 @@ run_rows(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
          uint32_t end)
 {
     const struct ax_row_op *ops = &e->program.row_ops[stage->first];
-    struct rows s = { .e = e, .n = stage_rows(e, stage) };
+    struct rows s = {.e = e, .n = stage_rows(e, stage)};
 
     for (uint32_t tile = begin; tile < end; tile++) {
         s.r0 = tile * AXK_TILE;
@@ -251,8 +251,8 @@ run_panels(struct ax_exec *e, const struct ax_stage *stage,
         .act = e->program.acts[mat->act].data,
         .y = e->program.buffers[op->out],
         .y_stride = e->program.strides[op->out],
-        .bias = op->vector == AX_NONE ? NULL
-                                      : e->plan->vectors[op->vector].data,
+        .bias =
+            op->vector == AX_NONE ? NULL : e->plan->vectors[op->vector].data,
         .accumulate = op->accumulate,
     };
     uint32_t row1 = panel1 * AXK_PANEL_ROWS;
@@ -285,7 +285,7 @@ ax_exec_work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
     struct ax_exec *e = context;
     const struct ax_stage *stage = &e->program.stages[e->phase_stage[phase]];
 
-    (void) thread;
+    (void)thread;
     switch (stage->kind) {
     case AX_STAGE_ROWS:
         run_rows(e, stage, begin, end);

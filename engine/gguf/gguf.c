@@ -38,9 +38,9 @@ reserve_header(struct ax_gguf *g, struct ax_error *err)
         return ax_error_set(err, AXION_ERR_MODEL_FILE,
                             "%s: not a regular file with content", g->label);
     }
-    g->file_bytes = (uint64_t) st.st_size;
-    g->header_room = g->file_bytes < AX_GGUF_HEADER_MAX
-                         ? (size_t) g->file_bytes : AX_GGUF_HEADER_MAX;
+    g->file_bytes = (uint64_t)st.st_size;
+    g->header_room = g->file_bytes < AX_GGUF_HEADER_MAX ? (size_t)g->file_bytes
+                                                        : AX_GGUF_HEADER_MAX;
     void *p = mmap(NULL, g->header_room, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
@@ -245,11 +245,10 @@ wrong_type(const struct ax_gguf *g, const struct ax_gguf_key *key,
 {
     bool array = key->type == AX_GGUF_ARRAY;
 
-    return ax_error_set(err, AXION_ERR_MODEL_FILE,
-                        "%s: key %s: found %s%s, expected %s", g->label, name,
-                        array ? "an array of " : "",
-                        ax_gguf_type_name(array ? key->element : key->type),
-                        expected);
+    return ax_error_set(
+        err, AXION_ERR_MODEL_FILE, "%s: key %s: found %s%s, expected %s",
+        g->label, name, array ? "an array of " : "",
+        ax_gguf_type_name(array ? key->element : key->type), expected);
 }
 
 
@@ -291,7 +290,7 @@ read_integer(const struct ax_gguf_key *key, uint64_t *value, bool *negative)
         return false;
     }
     *negative = s < 0;
-    *value = s < 0 ? 0 - (uint64_t) s : (uint64_t) s;
+    *value = s < 0 ? 0 - (uint64_t)s : (uint64_t)s;
     return true;
 }
 
@@ -314,8 +313,7 @@ get_integer(const struct ax_gguf *g, const char *name, uint64_t max,
         return ax_error_set(err, AXION_ERR_MODEL_FILE,
                             "%s: key %s: found %s%llu, expected 0 to %llu",
                             g->label, name, negative ? "-" : "",
-                            (unsigned long long) value,
-                            (unsigned long long) max);
+                            (unsigned long long)value, (unsigned long long)max);
     }
     *out = value;
     return AXION_OK;
@@ -330,7 +328,7 @@ ax_gguf_u32(const struct ax_gguf *g, const char *name, uint32_t *out,
     int rc = get_integer(g, name, UINT32_MAX, &value, err);
 
     if (rc == AXION_OK) {
-        *out = (uint32_t) value;
+        *out = (uint32_t)value;
     }
     return rc;
 }
@@ -365,7 +363,7 @@ ax_gguf_f32(const struct ax_gguf *g, const char *name, float *out,
                                 "%s: key %s: found %g, out of f32's range",
                                 g->label, name, value);
         }
-        *out = (float) value;
+        *out = (float)value;
         return AXION_OK;
     }
     return wrong_type(g, key, name, "f32", err);
@@ -384,7 +382,7 @@ ax_gguf_bool(const struct ax_gguf *g, const char *name, bool *out,
     if (key->type != AX_GGUF_BOOL) {
         return wrong_type(g, key, name, "bool", err);
     }
-    *out = *(const unsigned char *) key->data != 0;
+    *out = *(const unsigned char *)key->data != 0;
     return AXION_OK;
 }
 
@@ -394,14 +392,14 @@ static const unsigned char *
 string_at(const unsigned char *p, struct ax_gguf_str *out)
 {
     memcpy(&out->n, p, 8);
-    out->p = (const char *) p + 8;
+    out->p = (const char *)p + 8;
     return p + 8 + out->n;
 }
 
 
 int
-ax_gguf_str(const struct ax_gguf *g, const char *name,
-            struct ax_gguf_str *out, struct ax_error *err)
+ax_gguf_str(const struct ax_gguf *g, const char *name, struct ax_gguf_str *out,
+            struct ax_error *err)
 {
     const struct ax_gguf_key *key = ax_gguf_find(g, name);
 
@@ -427,9 +425,9 @@ ax_gguf_array(const struct ax_gguf *g, const char *name,
         return AXION_AGAIN;
     }
     bool same = key->type == AX_GGUF_ARRAY && key->element == element;
-    bool kin = key->type == AX_GGUF_ARRAY
-               && (element == AX_GGUF_I32 || element == AX_GGUF_U32)
-               && (key->element == AX_GGUF_I32 || key->element == AX_GGUF_U32);
+    bool kin = key->type == AX_GGUF_ARRAY &&
+               (element == AX_GGUF_I32 || element == AX_GGUF_U32) &&
+               (key->element == AX_GGUF_I32 || key->element == AX_GGUF_U32);
     if (!same && !kin) {
         char expected[32] = "an array of ";
         strcat(expected, ax_gguf_type_name(element));
@@ -475,8 +473,8 @@ ax_gguf_read(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
                             t->name);
     }
     while (done < n) {
-        ssize_t got = pread(g->fd, (char *) dst + done, n - done,
-                            (off_t) (t->offset + offset + done));
+        ssize_t got = pread(g->fd, (char *)dst + done, n - done,
+                            (off_t)(t->offset + offset + done));
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -488,13 +486,12 @@ ax_gguf_read(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
         if (got == 0) {
             return ax_error_set(err, AXION_ERR_MODEL_FILE,
                                 "%s: tensor %s: the file ends at byte %llu, "
-                                "it had %llu when it was opened", g->label,
-                                t->name,
-                                (unsigned long long) (t->offset + offset
-                                                      + done),
-                                (unsigned long long) g->file_bytes);
+                                "it had %llu when it was opened",
+                                g->label, t->name,
+                                (unsigned long long)(t->offset + offset + done),
+                                (unsigned long long)g->file_bytes);
         }
-        done += (size_t) got;
+        done += (size_t)got;
     }
     return AXION_OK;
 }

@@ -7,30 +7,30 @@
 #include "engine/gguf/gguf.h"
 
 
-#define AX_GGUF_LABEL  96u   /* bytes of the file's name in an error line */
+#define AX_GGUF_LABEL 96u /* bytes of the file's name in an error line */
 
 
 struct ax_gguf {
-    char                   *path;
-    char                    label[AX_GGUF_LABEL];   /* its end, escaped */
-    int                     fd;                     /* -1: closed */
-    uint32_t                version;
-    uint64_t                file_bytes;
+    char *path;
+    char label[AX_GGUF_LABEL]; /* its end, escaped */
+    int fd;                    /* -1: closed */
+    uint32_t version;
+    uint64_t file_bytes;
 
     /* An address range as long as the header may become; filled by pread. */
-    unsigned char          *header;
-    size_t                  header_room;
-    size_t                  header_have;
+    unsigned char *header;
+    size_t header_room;
+    size_t header_have;
 
-    uint64_t                alignment;
-    uint64_t                data_offset;   /* of the first tensor */
+    uint64_t alignment;
+    uint64_t data_offset; /* of the first tensor */
 
-    uint32_t                n_keys;
-    struct ax_gguf_key     *keys;
-    uint32_t               *keys_sorted;      /* indexes by name */
-    uint32_t                n_tensors;
-    struct ax_gguf_tensor  *tensors;
-    uint32_t               *tensors_sorted;
+    uint32_t n_keys;
+    struct ax_gguf_key *keys;
+    uint32_t *keys_sorted; /* indexes by name */
+    uint32_t n_tensors;
+    struct ax_gguf_tensor *tensors;
+    uint32_t *tensors_sorted;
 };
 
 

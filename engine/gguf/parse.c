@@ -22,46 +22,40 @@
 
 
 /* At least so much comes with one pread. */
-#define READ_AHEAD    (256u << 10)
+#define READ_AHEAD (256u << 10)
 
 /* Smallest entries: length 1 name, type, one byte; and one dimension. */
-#define KEY_BYTES_MIN     (8u + 1u + 4u + 1u)
-#define TENSOR_BYTES_MIN  (8u + 1u + 4u + 8u + 4u + 8u)
+#define KEY_BYTES_MIN    (8u + 1u + 4u + 1u)
+#define TENSOR_BYTES_MIN (8u + 1u + 4u + 8u + 4u + 8u)
 
-#define DEFAULT_ALIGNMENT  32u
+#define DEFAULT_ALIGNMENT 32u
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "GGUF values are used as they lie in the file");
 
 
 struct cursor {
-    struct ax_gguf   *g;
-    uint64_t          pos;
-    struct ax_error  *err;
-    char              where[AX_GGUF_KEY_MAX + 16];   /* "key general.name" */
+    struct ax_gguf *g;
+    uint64_t pos;
+    struct ax_error *err;
+    char where[AX_GGUF_KEY_MAX + 16]; /* "key general.name" */
 };
 
 
 struct type_info {
-    const char  *name;
-    uint32_t     bytes;
+    const char *name;
+    uint32_t bytes;
 };
 
 
 static const struct type_info type_table[AX_GGUF_TYPES] = {
-    [AX_GGUF_U8]     = { "u8", 1 },
-    [AX_GGUF_I8]     = { "i8", 1 },
-    [AX_GGUF_U16]    = { "u16", 2 },
-    [AX_GGUF_I16]    = { "i16", 2 },
-    [AX_GGUF_U32]    = { "u32", 4 },
-    [AX_GGUF_I32]    = { "i32", 4 },
-    [AX_GGUF_F32]    = { "f32", 4 },
-    [AX_GGUF_BOOL]   = { "bool", 1 },
-    [AX_GGUF_STRING] = { "string", 0 },
-    [AX_GGUF_ARRAY]  = { "array", 0 },
-    [AX_GGUF_U64]    = { "u64", 8 },
-    [AX_GGUF_I64]    = { "i64", 8 },
-    [AX_GGUF_F64]    = { "f64", 8 },
+    [AX_GGUF_U8] = {"u8", 1},         [AX_GGUF_I8] = {"i8", 1},
+    [AX_GGUF_U16] = {"u16", 2},       [AX_GGUF_I16] = {"i16", 2},
+    [AX_GGUF_U32] = {"u32", 4},       [AX_GGUF_I32] = {"i32", 4},
+    [AX_GGUF_F32] = {"f32", 4},       [AX_GGUF_BOOL] = {"bool", 1},
+    [AX_GGUF_STRING] = {"string", 0}, [AX_GGUF_ARRAY] = {"array", 0},
+    [AX_GGUF_U64] = {"u64", 8},       [AX_GGUF_I64] = {"i64", 8},
+    [AX_GGUF_F64] = {"f64", 8},
 };
 
 
@@ -94,7 +88,7 @@ fail(const struct cursor *c, int number, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     return ax_error_set(c->err, number, "%s: %s at byte %llu: %s", c->g->label,
-                        c->where, (unsigned long long) c->pos, text);
+                        c->where, (unsigned long long)c->pos, text);
 }
 
 
@@ -105,7 +99,7 @@ set_where(struct cursor *c, const char *kind, const char *name, size_t n)
     int used = snprintf(c->where, sizeof(c->where), "%s ", kind);
 
     ax_error_escape(escaped, sizeof(escaped), name, n < 64 ? n : 64);
-    snprintf(c->where + used, sizeof(c->where) - (size_t) used, "%s", escaped);
+    snprintf(c->where + used, sizeof(c->where) - (size_t)used, "%s", escaped);
 }
 
 
@@ -120,7 +114,7 @@ pull(struct cursor *c, size_t upto)
     want = want > g->header_room ? g->header_room : want;
     while (g->header_have < want) {
         ssize_t n = pread(g->fd, g->header + g->header_have,
-                          want - g->header_have, (off_t) g->header_have);
+                          want - g->header_have, (off_t)g->header_have);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -135,7 +129,7 @@ pull(struct cursor *c, size_t upto)
             return fail(c, AXION_ERR_MODEL_FILE,
                         "the file became shorter while it was read");
         }
-        g->header_have += (size_t) n;
+        g->header_have += (size_t)n;
     }
     return AXION_OK;
 }
@@ -150,15 +144,15 @@ need(struct cursor *c, uint64_t n, const char *what)
     if (n > left) {
         return fail(c, AXION_ERR_MODEL_FILE,
                     "%s needs %llu bytes, the file has %llu left", what,
-                    (unsigned long long) n, (unsigned long long) left);
+                    (unsigned long long)n, (unsigned long long)left);
     }
     if (n > c->g->header_room - c->pos) {
         return fail(c, AXION_ERR_MODEL_FILE,
                     "%s needs %llu bytes, over the limit of %u for a header",
-                    what, (unsigned long long) n, AX_GGUF_HEADER_MAX);
+                    what, (unsigned long long)n, AX_GGUF_HEADER_MAX);
     }
     if (c->pos + n > c->g->header_have) {
-        return pull(c, (size_t) (c->pos + n));
+        return pull(c, (size_t)(c->pos + n));
     }
     return AXION_OK;
 }
@@ -186,7 +180,7 @@ take_string(struct cursor *c, struct ax_gguf_str *out, const char *what)
     if (rc != AXION_OK || (rc = need(c, n, what)) != AXION_OK) {
         return rc;
     }
-    out->p = (const char *) c->g->header + c->pos;
+    out->p = (const char *)c->g->header + c->pos;
     out->n = n;
     c->pos += n;
     return AXION_OK;
@@ -211,7 +205,8 @@ take_preamble(struct cursor *c)
     if (memcmp(magic, "GGUF", 4) != 0) {
         return fail(c, AXION_ERR_MODEL_FILE,
                     "not a GGUF file: found %02x %02x %02x %02x, expected "
-                    "47 47 55 46", magic[0], magic[1], magic[2], magic[3]);
+                    "47 47 55 46",
+                    magic[0], magic[1], magic[2], magic[3]);
     }
     c->pos = 4;
     rc = take(c, &g->version, 4, "the version");
@@ -224,15 +219,16 @@ take_preamble(struct cursor *c)
         return fail(c, AXION_ERR_MODEL_UNSUPPORTED,
                     "found version %u%s, expected 2 or 3", g->version,
                     (g->version & 0xffff) == 0 && g->version != 0
-                        ? " (a big-endian file?)" : "");
+                        ? " (a big-endian file?)"
+                        : "");
     }
     return AXION_OK;
 }
 
 
 static int
-take_count(struct cursor *c, const char *what, uint32_t max,
-           uint32_t bytes_min, uint32_t *out)
+take_count(struct cursor *c, const char *what, uint32_t max, uint32_t bytes_min,
+           uint32_t *out)
 {
     uint64_t n;
     int rc = take(c, &n, sizeof(n), what);
@@ -244,9 +240,9 @@ take_count(struct cursor *c, const char *what, uint32_t max,
         c->pos -= sizeof(n);
         return fail(c, AXION_ERR_MODEL_FILE,
                     "%s is %llu, more than fit into the file or over %u", what,
-                    (unsigned long long) n, max);
+                    (unsigned long long)n, max);
     }
-    *out = (uint32_t) n;
+    *out = (uint32_t)n;
     return AXION_OK;
 }
 
@@ -280,7 +276,7 @@ take_name(struct cursor *c, const char *kind, uint64_t max,
         set_where(c, kind, out->p, out->n);
         return fail(c, AXION_ERR_MODEL_FILE,
                     "a name of %llu bytes; 1 to %llu printable ones expected",
-                    (unsigned long long) out->n, (unsigned long long) max);
+                    (unsigned long long)out->n, (unsigned long long)max);
     }
     set_where(c, kind, out->p, out->n);
     return AXION_OK;
@@ -319,7 +315,7 @@ take_array(struct cursor *c, struct ax_gguf_key *key)
         return fail(c, AXION_ERR_MODEL_UNSUPPORTED,
                     "an array of arrays is not supported");
     }
-    key->element = (enum ax_gguf_type) element;
+    key->element = (enum ax_gguf_type)element;
     key->data = c->g->header + c->pos;
     if (element == AX_GGUF_STRING) {
         for (uint64_t i = 0; i < key->n; i++) {
@@ -335,7 +331,7 @@ take_array(struct cursor *c, struct ax_gguf_key *key)
     if (key->n > UINT64_MAX / size) {
         return fail(c, AXION_ERR_MODEL_FILE,
                     "%llu elements of %u bytes do not fit into any file",
-                    (unsigned long long) key->n, size);
+                    (unsigned long long)key->n, size);
     }
     rc = need(c, key->n * size, "the array");
     if (rc == AXION_OK && element == AX_GGUF_BOOL) {
@@ -360,7 +356,7 @@ take_key(struct cursor *c, struct ax_gguf_key *key)
     if (type >= AX_GGUF_TYPES) {
         return fail(c, AXION_ERR_MODEL_FILE, "value type %u is unknown", type);
     }
-    key->type = (enum ax_gguf_type) type;
+    key->type = (enum ax_gguf_type)type;
     key->n = 1;
     key->data = c->g->header + c->pos;
     if (type == AX_GGUF_ARRAY) {
@@ -390,10 +386,10 @@ check_shape(struct cursor *c, struct ax_gguf_tensor *t)
     uint64_t elements = 1;
 
     for (uint32_t i = 0; i < t->n_dims; i++) {
-        if (t->ne[i] == 0 || t->ne[i] > (uint64_t) INT64_MAX / elements) {
+        if (t->ne[i] == 0 || t->ne[i] > (uint64_t)INT64_MAX / elements) {
             return fail(c, AXION_ERR_MODEL_FILE,
                         "dimension %u is %llu; the product must be 1 to 2^63",
-                        i, (unsigned long long) t->ne[i]);
+                        i, (unsigned long long)t->ne[i]);
         }
         elements *= t->ne[i];
     }
@@ -404,7 +400,7 @@ check_shape(struct cursor *c, struct ax_gguf_tensor *t)
     if (t->ne[0] % f->block_elems != 0) {
         return fail(c, AXION_ERR_MODEL_FILE,
                     "a row of %llu is no multiple of %s's block of %u",
-                    (unsigned long long) t->ne[0], f->name, f->block_elems);
+                    (unsigned long long)t->ne[0], f->name, f->block_elems);
     }
     uint64_t blocks = elements / f->block_elems;
     if (blocks > UINT64_MAX / f->block_bytes) {
@@ -452,8 +448,8 @@ static int
 compare_keys(const void *a, const void *b, void *context)
 {
     const struct ax_gguf *g = context;
-    const struct ax_gguf_str *x = &g->keys[*(const uint32_t *) a].name;
-    const struct ax_gguf_str *y = &g->keys[*(const uint32_t *) b].name;
+    const struct ax_gguf_str *x = &g->keys[*(const uint32_t *)a].name;
+    const struct ax_gguf_str *y = &g->keys[*(const uint32_t *)b].name;
     int d = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
 
     return d != 0 ? d : (x->n > y->n) - (x->n < y->n);
@@ -465,8 +461,8 @@ compare_names(const void *a, const void *b, void *context)
 {
     const struct ax_gguf *g = context;
 
-    return strcmp(g->tensors[*(const uint32_t *) a].name,
-                  g->tensors[*(const uint32_t *) b].name);
+    return strcmp(g->tensors[*(const uint32_t *)a].name,
+                  g->tensors[*(const uint32_t *)b].name);
 }
 
 
@@ -474,8 +470,8 @@ static int
 compare_offsets(const void *a, const void *b, void *context)
 {
     const struct ax_gguf *g = context;
-    uint64_t x = g->tensors[*(const uint32_t *) a].offset;
-    uint64_t y = g->tensors[*(const uint32_t *) b].offset;
+    uint64_t x = g->tensors[*(const uint32_t *)a].offset;
+    uint64_t y = g->tensors[*(const uint32_t *)b].offset;
 
     return (x > y) - (x < y);
 }
@@ -528,8 +524,8 @@ find_alignment(struct cursor *c)
     if (rc != AXION_OK && rc != AXION_AGAIN) {
         return rc;
     }
-    if (alignment == 0 || (alignment & (alignment - 1)) != 0
-        || alignment > AX_GGUF_ALIGNMENT_MAX) {
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0 ||
+        alignment > AX_GGUF_ALIGNMENT_MAX) {
         set_where(c, "key", "general.alignment", 17);
         return fail(c, AXION_ERR_MODEL_FILE,
                     "found %u, expected a power of two up to %u", alignment,
@@ -554,19 +550,19 @@ place_tensors(struct cursor *c)
         if (t->offset % g->alignment != 0) {
             return fail(c, AXION_ERR_MODEL_FILE,
                         "offset %llu is no multiple of the alignment %llu",
-                        (unsigned long long) t->offset,
-                        (unsigned long long) g->alignment);
+                        (unsigned long long)t->offset,
+                        (unsigned long long)g->alignment);
         }
-        if (g->data_offset > g->file_bytes
-            || t->offset > g->file_bytes - g->data_offset
-            || t->bytes > g->file_bytes - g->data_offset - t->offset) {
+        if (g->data_offset > g->file_bytes ||
+            t->offset > g->file_bytes - g->data_offset ||
+            t->bytes > g->file_bytes - g->data_offset - t->offset) {
             return fail(c, AXION_ERR_MODEL_FILE,
                         "%llu bytes at data offset %llu pass the file's end "
                         "(%llu bytes, data from %llu)",
-                        (unsigned long long) t->bytes,
-                        (unsigned long long) t->offset,
-                        (unsigned long long) g->file_bytes,
-                        (unsigned long long) g->data_offset);
+                        (unsigned long long)t->bytes,
+                        (unsigned long long)t->offset,
+                        (unsigned long long)g->file_bytes,
+                        (unsigned long long)g->data_offset);
         }
         t->offset += g->data_offset;
     }
@@ -587,9 +583,10 @@ check_overlaps(struct cursor *c, uint32_t *by_offset)
             set_where(c, "tensor", b->name, strlen(b->name));
             return fail(c, AXION_ERR_MODEL_FILE,
                         "its bytes from %llu overlap those of %.64s "
-                        "(%llu at %llu)", (unsigned long long) b->offset,
-                        a->name, (unsigned long long) a->bytes,
-                        (unsigned long long) a->offset);
+                        "(%llu at %llu)",
+                        (unsigned long long)b->offset, a->name,
+                        (unsigned long long)a->bytes,
+                        (unsigned long long)a->offset);
         }
     }
     return AXION_OK;
@@ -605,10 +602,12 @@ allocate(struct cursor *c)
     g->keys_sorted = calloc(g->n_keys + 1, sizeof(*g->keys_sorted));
     g->tensors = calloc(g->n_tensors + 1, sizeof(*g->tensors));
     g->tensors_sorted = calloc(g->n_tensors + 1, sizeof(*g->tensors_sorted));
-    if (g->keys == NULL || g->keys_sorted == NULL || g->tensors == NULL
-        || g->tensors_sorted == NULL) {
-        return fail(c, AXION_ERR_NO_MEMORY, "no memory for %u keys and %u "
-                    "tensors", g->n_keys, g->n_tensors);
+    if (g->keys == NULL || g->keys_sorted == NULL || g->tensors == NULL ||
+        g->tensors_sorted == NULL) {
+        return fail(c, AXION_ERR_NO_MEMORY,
+                    "no memory for %u keys and %u "
+                    "tensors",
+                    g->n_keys, g->n_tensors);
     }
     return AXION_OK;
 }
@@ -636,7 +635,7 @@ take_tables(struct cursor *c)
 int
 ax_gguf_parse(struct ax_gguf *g, struct ax_error *err)
 {
-    struct cursor c = { .g = g, .err = err, .where = "header" };
+    struct cursor c = {.g = g, .err = err, .where = "header"};
     int rc = take_preamble(&c);
 
     if (rc == AXION_OK) {

@@ -17,35 +17,34 @@
 
 
 struct ax_kv {
-    struct ax_kv_shape  shape;
-    size_t              layer_bytes;   /* one block of one layer */
-    size_t              block_bytes;   /* one block of all layers */
-    uint32_t            n_blocks;
-    uint32_t            n_free;
-    uint32_t           *free;          /* [n_blocks], a stack */
-    uint32_t           *refs;          /* [n_blocks] */
-    struct ax_arena     memory;
+    struct ax_kv_shape shape;
+    size_t layer_bytes; /* one block of one layer */
+    size_t block_bytes; /* one block of all layers */
+    uint32_t n_blocks;
+    uint32_t n_free;
+    uint32_t *free; /* [n_blocks], a stack */
+    uint32_t *refs; /* [n_blocks] */
+    struct ax_arena memory;
 };
 
 
 static int
 check_shape(const struct ax_kv_shape *shape, struct ax_error *err)
 {
-    if (shape->n_layer == 0 || shape->n_layer > 65536
-        || shape->n_head_kv == 0 || shape->n_head_kv > 65536
-        || shape->head_dim == 0 || shape->head_dim > AXK_HEAD_DIM_MAX) {
+    if (shape->n_layer == 0 || shape->n_layer > 65536 ||
+        shape->n_head_kv == 0 || shape->n_head_kv > 65536 ||
+        shape->head_dim == 0 || shape->head_dim > AXK_HEAD_DIM_MAX) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "no KV cache for %u layers of %u heads of %u",
-                            shape->n_layer, shape->n_head_kv,
-                            shape->head_dim);
+                            shape->n_layer, shape->n_head_kv, shape->head_dim);
     }
     return AXION_OK;
 }
 
 
 int
-ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape,
-           uint64_t bytes, struct ax_error *err)
+ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape, uint64_t bytes,
+           struct ax_error *err)
 {
     struct ax_kv *kv;
     int rc = check_shape(shape, err);
@@ -66,15 +65,15 @@ ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape,
         rc = ax_error_set(err, AXION_ERR_BAD_OPTION,
                           "%llu bytes of KV memory: one block of %u tokens "
                           "takes %zu, and %u blocks are the most",
-                          (unsigned long long) bytes, AX_KV_BLOCK_TOKENS,
+                          (unsigned long long)bytes, AX_KV_BLOCK_TOKENS,
                           kv->block_bytes, AX_KV_BLOCKS_MAX);
         goto failed;
     }
-    kv->n_blocks = (uint32_t) n;
+    kv->n_blocks = (uint32_t)n;
     kv->free = calloc(kv->n_blocks, sizeof(*kv->free));
     kv->refs = calloc(kv->n_blocks, sizeof(*kv->refs));
-    if (kv->free == NULL || kv->refs == NULL
-        || ax_arena_open(&kv->memory, n * kv->block_bytes) != AXION_OK) {
+    if (kv->free == NULL || kv->refs == NULL ||
+        ax_arena_open(&kv->memory, n * kv->block_bytes) != AXION_OK) {
         rc = ax_error_set(err, AXION_ERR_NO_MEMORY,
                           "no memory for %u KV blocks of %zu bytes",
                           kv->n_blocks, kv->block_bytes);
@@ -145,7 +144,7 @@ void *
 ax_kv_layer(const struct ax_kv *kv, uint32_t layer)
 {
     assert(layer < kv->shape.n_layer);
-    return (char *) kv->memory.base + layer * kv->layer_bytes;
+    return (char *)kv->memory.base + layer * kv->layer_bytes;
 }
 
 
@@ -205,8 +204,8 @@ ax_kv_reserve(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t n_tokens)
     }
     uint32_t n_blocks = ax_kv_blocks_for(n_tokens);
     /* The block that the sequence ends in will be written: own it alone. */
-    bool copy = seq->n_tokens % AX_KV_BLOCK_TOKENS != 0
-                && kv->refs[seq->blocks[seq->n_blocks - 1]] > 1;
+    bool copy = seq->n_tokens % AX_KV_BLOCK_TOKENS != 0 &&
+                kv->refs[seq->blocks[seq->n_blocks - 1]] > 1;
     uint32_t missing = n_blocks - seq->n_blocks + (copy ? 1 : 0);
 
     if (n_blocks > seq->blocks_max || missing > kv->n_free) {
@@ -230,8 +229,7 @@ ax_kv_reserve(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t n_tokens)
 
 
 void
-ax_kv_truncate(struct ax_kv *kv, struct ax_kv_sequence *seq,
-               uint32_t n_tokens)
+ax_kv_truncate(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t n_tokens)
 {
     check_sequence(seq);
     if (n_tokens >= seq->n_tokens) {

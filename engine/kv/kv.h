@@ -24,24 +24,24 @@
 #include "kernels/axk.h"
 
 
-#define AX_KV_BLOCK_TOKENS  AXK_KV_TOKENS
-#define AX_KV_BLOCKS_MAX    (1u << 26)
-#define AX_KV_NO_BLOCK      UINT32_MAX
+#define AX_KV_BLOCK_TOKENS AXK_KV_TOKENS
+#define AX_KV_BLOCKS_MAX   (1u << 26)
+#define AX_KV_NO_BLOCK     UINT32_MAX
 
 
 /* What one token takes; the stored type is f16. */
 struct ax_kv_shape {
-    uint32_t  n_layer;
-    uint32_t  n_head_kv;
-    uint32_t  head_dim;
+    uint32_t n_layer;
+    uint32_t n_head_kv;
+    uint32_t head_dim;
 };
 
 
 struct ax_kv_sequence {
-    uint32_t   n_tokens;     /* positions 0 .. n_tokens - 1 have room */
-    uint32_t   n_blocks;     /* used entries of blocks */
-    uint32_t   blocks_max;   /* room of blocks, set by the caller */
-    uint32_t  *blocks;       /* the block table, the caller's memory */
+    uint32_t n_tokens;   /* positions 0 .. n_tokens - 1 have room */
+    uint32_t n_blocks;   /* used entries of blocks */
+    uint32_t blocks_max; /* room of blocks, set by the caller */
+    uint32_t *blocks;    /* the block table, the caller's memory */
 };
 
 
@@ -53,20 +53,19 @@ struct ax_kv;
  * AXION_ERR_BAD_OPTION, AXION_ERR_NO_MEMORY.
  */
 int ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape,
-    uint64_t bytes, struct ax_error *err);
-void ax_kv_close(struct ax_kv *kv);   /* NULL is fine */
+               uint64_t bytes, struct ax_error *err);
+void ax_kv_close(struct ax_kv *kv); /* NULL is fine */
 
 uint32_t ax_kv_blocks_total(const struct ax_kv *kv);
 uint32_t ax_kv_blocks_used(const struct ax_kv *kv);
 uint32_t ax_kv_blocks_free(const struct ax_kv *kv);
-uint64_t ax_kv_block_bytes(const struct ax_kv *kv);   /* all layers */
+uint64_t ax_kv_block_bytes(const struct ax_kv *kv); /* all layers */
 struct ax_kv_shape ax_kv_shape(const struct ax_kv *kv);
 
 static inline uint32_t
 ax_kv_blocks_for(uint32_t n_tokens)
 {
-    return n_tokens / AX_KV_BLOCK_TOKENS
-           + (n_tokens % AX_KV_BLOCK_TOKENS != 0);
+    return n_tokens / AX_KV_BLOCK_TOKENS + (n_tokens % AX_KV_BLOCK_TOKENS != 0);
 }
 
 /*
@@ -75,11 +74,11 @@ ax_kv_blocks_for(uint32_t n_tokens)
  * blocks_max): then nothing was taken.
  */
 int ax_kv_reserve(struct ax_kv *kv, struct ax_kv_sequence *seq,
-    uint32_t n_tokens);
+                  uint32_t n_tokens);
 
 /* Shortens seq to n_tokens; blocks wholly behind the end go back. */
 void ax_kv_truncate(struct ax_kv *kv, struct ax_kv_sequence *seq,
-    uint32_t n_tokens);
+                    uint32_t n_tokens);
 
 /* Gives everything back; seq is empty and may be used again. */
 void ax_kv_release(struct ax_kv *kv, struct ax_kv_sequence *seq);

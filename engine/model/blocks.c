@@ -34,14 +34,12 @@ ax_block_norm(struct ax_describe *d, uint32_t layer, const char *name,
 
 
 static ax_value
-norm_heads(struct ax_describe *d, uint32_t layer, const char *name,
-           ax_value x)
+norm_heads(struct ax_describe *d, uint32_t layer, const char *name, ax_value x)
 {
     uint32_t n = d->hp.head_dim;
 
-    return ax_plan_rmsnorm_heads(d->plan, x, n,
-                                 ax_describe_vector(d, layer, name, n),
-                                 d->hp.rms_eps);
+    return ax_plan_rmsnorm_heads(
+        d->plan, x, n, ax_describe_vector(d, layer, name, n), d->hp.rms_eps);
 }
 
 
@@ -132,8 +130,7 @@ ax_block_attention_add(struct ax_describe *d, uint32_t layer, ax_value x,
 
 
 void
-ax_block_down_add(struct ax_describe *d, uint32_t layer, ax_value x,
-                  ax_value a)
+ax_block_down_add(struct ax_describe *d, uint32_t layer, ax_value x, ax_value a)
 {
     ax_plan_matmul_add(d->plan, x, a, down_matrix(d, layer),
                        bias(d, layer, "ffn_down.bias"));
@@ -178,6 +175,5 @@ ax_block_decoder(struct ax_describe *d, const struct ax_block_attention *block)
         ax_block_down_add(d, il, x, h);
     }
     ax_value h = ax_block_norm(d, AX_NONE, "output_norm.weight", x);
-    ax_plan_logits(p, ax_plan_matmul(p, h, ax_block_output(d, embd),
-                                     AX_NONE));
+    ax_plan_logits(p, ax_plan_matmul(p, h, ax_block_output(d, embd), AX_NONE));
 }

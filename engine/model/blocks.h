@@ -8,10 +8,10 @@
 
 
 struct ax_block_attention {
-    ax_rope   rope;
-    float     scale;      /* of the scores */
-    uint32_t  window;     /* 0: none */
-    bool      qk_norm;    /* attn_q_norm, attn_k_norm on every head */
+    ax_rope rope;
+    float scale;     /* of the scores */
+    uint32_t window; /* 0: none */
+    bool qk_norm;    /* attn_q_norm, attn_k_norm on every head */
 };
 
 
@@ -20,24 +20,24 @@ ax_matrix ax_block_embeddings(struct ax_describe *d);
 ax_matrix ax_block_output(struct ax_describe *d, ax_matrix embeddings);
 
 /* blk.N.`name`, or `name` itself where layer is AX_NONE: RMS norm of x. */
-ax_value ax_block_norm(struct ax_describe *d, uint32_t layer,
-    const char *name, ax_value x);
+ax_value ax_block_norm(struct ax_describe *d, uint32_t layer, const char *name,
+                       ax_value x);
 
 /* The heads' outputs for h, before attn_output. */
 ax_value ax_block_attention(struct ax_describe *d, uint32_t layer, ax_value h,
-    const struct ax_block_attention *a);
+                            const struct ax_block_attention *a);
 
 /* activation(gate h) * up h, before ffn_down. */
 ax_value ax_block_gate_up(struct ax_describe *d, uint32_t layer, ax_value h,
-    enum ax_activation activation);
+                          enum ax_activation activation);
 
 /* The projection attn_output or ffn_down of a: added into x, or by itself. */
 void ax_block_attention_add(struct ax_describe *d, uint32_t layer, ax_value x,
-    ax_value a);
+                            ax_value a);
 void ax_block_down_add(struct ax_describe *d, uint32_t layer, ax_value x,
-    ax_value a);
+                       ax_value a);
 ax_value ax_block_attention_out(struct ax_describe *d, uint32_t layer,
-    ax_value a);
+                                ax_value a);
 ax_value ax_block_down(struct ax_describe *d, uint32_t layer, ax_value a);
 
 /*
@@ -45,6 +45,6 @@ ax_value ax_block_down(struct ax_describe *d, uint32_t layer, ax_value a);
  * x += gated(norm(x)): Llama and Qwen.
  */
 void ax_block_decoder(struct ax_describe *d,
-    const struct ax_block_attention *a);
+                      const struct ax_block_attention *a);
 
 #endif /* AX_BLOCKS_H */

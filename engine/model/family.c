@@ -15,10 +15,10 @@
 #include "engine/model/model.h"
 
 
-#define CTX_MAX     (1u << 23)   /* positions that axk_rope_table can take */
-#define WIDTH_MAX   (1u << 20)
-#define HEADS_MAX   4096u
-#define NAME_BYTES  160u
+#define CTX_MAX    (1u << 23) /* positions that axk_rope_table can take */
+#define WIDTH_MAX  (1u << 20)
+#define HEADS_MAX  4096u
+#define NAME_BYTES 160u
 
 
 static const struct ax_family *const families[] = {
@@ -28,7 +28,7 @@ static const struct ax_family *const families[] = {
     &ax_family_gemma3,
 };
 
-#define N_FAMILIES  (sizeof(families) / sizeof(families[0]))
+#define N_FAMILIES (sizeof(families) / sizeof(families[0]))
 
 
 const struct ax_family *
@@ -56,7 +56,7 @@ key_name(struct ax_describe *d, const char *key, char *out, size_t size)
 {
     int n = snprintf(out, size, "%s.%s", d->architecture, key);
 
-    return n > 0 && (size_t) n < size;
+    return n > 0 && (size_t)n < size;
 }
 
 
@@ -64,7 +64,7 @@ uint32_t
 ax_describe_u32(struct ax_describe *d, const char *key, uint32_t def)
 {
     char name[NAME_BYTES];
-    struct ax_error err = { 0 };
+    struct ax_error err = {0};
     uint32_t value = def;
 
     if (!key_name(d, key, name, sizeof(name))) {
@@ -82,7 +82,7 @@ float
 ax_describe_f32(struct ax_describe *d, const char *key, float def)
 {
     char name[NAME_BYTES];
-    struct ax_error err = { 0 };
+    struct ax_error err = {0};
     float value = def;
 
     if (!key_name(d, key, name, sizeof(name))) {
@@ -104,9 +104,8 @@ count(struct ax_describe *d, const char *key, uint32_t def, uint32_t max)
 
     if (value == 0 || value > max) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
-                     "key %s.%s: found %u%s, expected 1 to %u",
-                     d->architecture, key, value,
-                     value == 0 ? " or nothing" : "", max);
+                     "key %s.%s: found %u%s, expected 1 to %u", d->architecture,
+                     key, value, value == 0 ? " or nothing" : "", max);
         return 1;
     }
     return value;
@@ -133,7 +132,7 @@ count_of_layers(struct ax_describe *d, const char *key, uint32_t def,
     if (found == NULL || found->type != AX_GGUF_ARRAY) {
         return count(d, key, def, max);
     }
-    struct ax_error err = { 0 };
+    struct ax_error err = {0};
     int rc = ax_gguf_array(d->gguf, name, AX_GGUF_I32, &data, &n, &err);
     if (rc != AXION_OK) {
         ax_plan_fail(d->plan, rc, "%s", err.text);
@@ -142,17 +141,17 @@ count_of_layers(struct ax_describe *d, const char *key, uint32_t def,
     if (n != d->hp.n_layer) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
                      "key %s: %llu values for %u layers", name,
-                     (unsigned long long) n, d->hp.n_layer);
+                     (unsigned long long)n, d->hp.n_layer);
         return 1;
     }
     memcpy(&first, data, sizeof(first));
     for (uint64_t i = 0; i < n; i++) {
-        memcpy(&value, (const char *) data + 4 * i, sizeof(value));
+        memcpy(&value, (const char *)data + 4 * i, sizeof(value));
         if (value != first || value == 0 || value > max) {
             ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
                          "key %s: layer %u has %u, layer 0 has %u; one value "
-                         "of 1 to %u for all is supported", name,
-                         (uint32_t) i, value, first, max);
+                         "of 1 to %u for all is supported",
+                         name, (uint32_t)i, value, first, max);
             return 1;
         }
     }
@@ -168,9 +167,8 @@ positive(struct ax_describe *d, const char *key, float def, float min,
 
     if (!(value >= min && value <= max)) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
-                     "key %s.%s: found %g, expected %g to %g",
-                     d->architecture, key, (double) value, (double) min,
-                     (double) max);
+                     "key %s.%s: found %g, expected %g to %g", d->architecture,
+                     key, (double)value, (double)min, (double)max);
         return min;
     }
     return value;
@@ -183,26 +181,28 @@ read_heads(struct ax_describe *d)
     struct ax_hparams *hp = &d->hp;
 
     hp->n_head = count(d, "attention.head_count", 0, HEADS_MAX);
-    hp->n_head_kv = count_of_layers(d, "attention.head_count_kv", hp->n_head,
-                                    HEADS_MAX);
+    hp->n_head_kv =
+        count_of_layers(d, "attention.head_count_kv", hp->n_head, HEADS_MAX);
     if (hp->n_head % hp->n_head_kv != 0) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
                      "key %s.attention.head_count_kv: %u does not divide the "
-                     "%u heads", d->architecture, hp->n_head_kv, hp->n_head);
+                     "%u heads",
+                     d->architecture, hp->n_head_kv, hp->n_head);
     }
     hp->head_dim = count(d, "attention.key_length", hp->n_embd / hp->n_head,
                          AXK_HEAD_DIM_MAX);
-    if (ax_describe_u32(d, "attention.value_length", hp->head_dim)
-        != hp->head_dim) {
+    if (ax_describe_u32(d, "attention.value_length", hp->head_dim) !=
+        hp->head_dim) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
                      "key %s.attention.value_length differs from the key "
-                     "length %u", d->architecture, hp->head_dim);
+                     "length %u",
+                     d->architecture, hp->head_dim);
     }
     hp->n_rot = count(d, "rope.dimension_count", hp->head_dim, hp->head_dim);
     if (hp->n_rot % 2 != 0) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
-                     "key %s.rope.dimension_count: %u is odd",
-                     d->architecture, hp->n_rot);
+                     "key %s.rope.dimension_count: %u is odd", d->architecture,
+                     hp->n_rot);
     }
 }
 
@@ -211,16 +211,16 @@ static void
 read_rope(struct ax_describe *d)
 {
     struct ax_hparams *hp = &d->hp;
-    struct ax_gguf_str type = { 0 };
-    struct ax_error err = { 0 };
+    struct ax_gguf_str type = {0};
+    struct ax_error err = {0};
     char name[NAME_BYTES];
     char found[48];
 
     hp->rope_base = positive(d, "rope.freq_base", 10000.0f, 1.0f, 1e12f);
     /* Older files have the factor alone, and it means linear scaling. */
     hp->rope_factor = positive(d, "rope.scale_linear", 1.0f, 1e-3f, 1e6f);
-    hp->rope_scaling = hp->rope_factor == 1.0f ? AX_ROPE_SCALING_NONE
-                                               : AX_ROPE_SCALING_LINEAR;
+    hp->rope_scaling =
+        hp->rope_factor == 1.0f ? AX_ROPE_SCALING_NONE : AX_ROPE_SCALING_LINEAR;
     if (!key_name(d, "rope.scaling.type", name, sizeof(name))) {
         return;
     }
@@ -238,8 +238,8 @@ read_rope(struct ax_describe *d)
     if (type.n != 6 || memcmp(type.p, "linear", 6) != 0) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
                      "key %s: found \"%s\", none and linear are supported",
-                     name, ax_error_escape(found, sizeof(found), type.p,
-                                           type.n));
+                     name,
+                     ax_error_escape(found, sizeof(found), type.p, type.n));
         return;
     }
     hp->rope_scaling = AX_ROPE_SCALING_LINEAR;
@@ -254,10 +254,11 @@ refuse_unknown(struct ax_describe *d)
     if (ax_describe_u32(d, "expert_count", 0) != 0) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
                      "key %s.expert_count: mixture-of-experts models are not "
-                     "supported", d->architecture);
+                     "supported",
+                     d->architecture);
     }
-    if (ax_describe_f32(d, "attention.clamp_kqv", 0.0f) != 0.0f
-        || ax_describe_f32(d, "attention.max_alibi_bias", 0.0f) != 0.0f) {
+    if (ax_describe_f32(d, "attention.clamp_kqv", 0.0f) != 0.0f ||
+        ax_describe_f32(d, "attention.max_alibi_bias", 0.0f) != 0.0f) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
                      "clamped attention and ALiBi are not supported");
     }
@@ -268,8 +269,8 @@ int
 ax_hparams_read(struct ax_describe *d, struct ax_error *err)
 {
     struct ax_hparams *hp = &d->hp;
-    const struct ax_gguf_tensor *embd = ax_gguf_tensor(d->gguf,
-                                                       "token_embd.weight");
+    const struct ax_gguf_tensor *embd =
+        ax_gguf_tensor(d->gguf, "token_embd.weight");
 
     hp->n_layer = count(d, "block_count", 0, AX_PLAN_LAYERS_MAX);
     hp->n_ctx_train = count(d, "context_length", 0, CTX_MAX);
@@ -277,8 +278,8 @@ ax_hparams_read(struct ax_describe *d, struct ax_error *err)
     hp->n_ff = count_of_layers(d, "feed_forward_length", 0, WIDTH_MAX);
     read_heads(d);
     read_rope(d);
-    hp->rms_eps = positive(d, "attention.layer_norm_rms_epsilon", 0.0f,
-                           1e-12f, 0.1f);
+    hp->rms_eps =
+        positive(d, "attention.layer_norm_rms_epsilon", 0.0f, 1e-12f, 0.1f);
     hp->window = ax_describe_u32(d, "attention.sliding_window", 0);
     refuse_unknown(d);
     if (embd == NULL) {
@@ -287,21 +288,20 @@ ax_hparams_read(struct ax_describe *d, struct ax_error *err)
     } else if (embd->ne[1] > WIDTH_MAX * 4u) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
                      "tensor token_embd.weight: %llu rows, at most %u",
-                     (unsigned long long) embd->ne[1], WIDTH_MAX * 4u);
+                     (unsigned long long)embd->ne[1], WIDTH_MAX * 4u);
     } else {
-        hp->n_vocab = (uint32_t) embd->ne[1];
+        hp->n_vocab = (uint32_t)embd->ne[1];
     }
     if (ax_plan_error(d->plan) != AXION_OK) {
-        return ax_error_set(err, d->plan->err.number, "%s",
-                            d->plan->err.text);
+        return ax_error_set(err, d->plan->err.number, "%s", d->plan->err.text);
     }
     return AXION_OK;
 }
 
 
 static const struct ax_gguf_tensor *
-find_tensor(struct ax_describe *d, uint32_t layer, const char *name,
-            char *full, size_t size)
+find_tensor(struct ax_describe *d, uint32_t layer, const char *name, char *full,
+            size_t size)
 {
     if (ax_plan_error(d->plan) != AXION_OK) {
         return NULL;
@@ -320,27 +320,26 @@ static bool
 shape_fits(struct ax_describe *d, const struct ax_gguf_tensor *t,
            uint32_t n_rows, uint32_t k)
 {
-    if (t->ne[0] == k && t->ne[1] == n_rows && t->ne[2] == 1
-        && t->ne[3] == 1) {
+    if (t->ne[0] == k && t->ne[1] == n_rows && t->ne[2] == 1 && t->ne[3] == 1) {
         return true;
     }
     ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
                  "tensor %s: found [%llu, %llu, %llu, %llu], expected "
-                 "[%u, %u]", t->name, (unsigned long long) t->ne[0],
-                 (unsigned long long) t->ne[1],
-                 (unsigned long long) t->ne[2],
-                 (unsigned long long) t->ne[3], k, n_rows);
+                 "[%u, %u]",
+                 t->name, (unsigned long long)t->ne[0],
+                 (unsigned long long)t->ne[1], (unsigned long long)t->ne[2],
+                 (unsigned long long)t->ne[3], k, n_rows);
     return false;
 }
 
 
 ax_matrix
-ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer,
-                       const char *name, uint32_t n_rows, uint32_t k)
+ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer, const char *name,
+                       uint32_t n_rows, uint32_t k)
 {
     char full[NAME_BYTES];
-    const struct ax_gguf_tensor *t = find_tensor(d, layer, name, full,
-                                                 sizeof(full));
+    const struct ax_gguf_tensor *t =
+        find_tensor(d, layer, name, full, sizeof(full));
 
     if (t == NULL || !shape_fits(d, t, n_rows, k)) {
         return AX_NONE;
@@ -356,12 +355,12 @@ ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer,
 
 
 ax_vector
-ax_describe_vector_opt(struct ax_describe *d, uint32_t layer,
-                       const char *name, uint32_t n)
+ax_describe_vector_opt(struct ax_describe *d, uint32_t layer, const char *name,
+                       uint32_t n)
 {
     char full[NAME_BYTES];
-    const struct ax_gguf_tensor *t = find_tensor(d, layer, name, full,
-                                                 sizeof(full));
+    const struct ax_gguf_tensor *t =
+        find_tensor(d, layer, name, full, sizeof(full));
 
     if (t == NULL || !shape_fits(d, t, 1, n)) {
         return AX_NONE;
@@ -369,7 +368,8 @@ ax_describe_vector_opt(struct ax_describe *d, uint32_t layer,
     if (t->format != AXK_F32 && t->format != AXK_F16) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
                      "tensor %s: a vector in format %s; F32 and F16 are "
-                     "supported", t->name, axk_format_traits(t->format)->name);
+                     "supported",
+                     t->name, axk_format_traits(t->format)->name);
         return AX_NONE;
     }
     return ax_plan_vector(d->plan, t);

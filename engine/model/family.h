@@ -15,49 +15,46 @@
 #include "engine/model/plan.h"
 
 
-enum ax_rope_scaling {
-    AX_ROPE_SCALING_NONE,
-    AX_ROPE_SCALING_LINEAR
-};
+enum ax_rope_scaling { AX_ROPE_SCALING_NONE, AX_ROPE_SCALING_LINEAR };
 
 
 /* `{architecture}.` keys, checked for range. */
 struct ax_hparams {
-    uint32_t              n_layer;
-    uint32_t              n_ctx_train;
-    uint32_t              n_embd;
-    uint32_t              n_ff;
-    uint32_t              n_head;
-    uint32_t              n_head_kv;
-    uint32_t              head_dim;      /* of K and V alike */
-    uint32_t              n_rot;
-    uint32_t              n_vocab;       /* rows of token_embd */
-    float                 rms_eps;
-    float                 rope_base;
-    enum ax_rope_scaling  rope_scaling;
-    float                 rope_factor;   /* 1 without scaling */
-    uint32_t              window;        /* attention.sliding_window or 0 */
+    uint32_t n_layer;
+    uint32_t n_ctx_train;
+    uint32_t n_embd;
+    uint32_t n_ff;
+    uint32_t n_head;
+    uint32_t n_head_kv;
+    uint32_t head_dim; /* of K and V alike */
+    uint32_t n_rot;
+    uint32_t n_vocab; /* rows of token_embd */
+    float rms_eps;
+    float rope_base;
+    enum ax_rope_scaling rope_scaling;
+    float rope_factor; /* 1 without scaling */
+    uint32_t window;   /* attention.sliding_window or 0 */
 };
 
 
 struct ax_describe {
-    const struct ax_gguf  *gguf;
-    struct ax_hparams      hp;
-    struct ax_plan        *plan;
-    const char            *architecture;
+    const struct ax_gguf *gguf;
+    struct ax_hparams hp;
+    struct ax_plan *plan;
+    const char *architecture;
 };
 
 
 struct ax_family {
-    const char  *architecture;
-    void       (*describe)(struct ax_describe *d);
+    const char *architecture;
+    void (*describe)(struct ax_describe *d);
 };
 
 
-extern const struct ax_family  ax_family_gemma3;
-extern const struct ax_family  ax_family_llama;
-extern const struct ax_family  ax_family_qwen2;
-extern const struct ax_family  ax_family_qwen3;
+extern const struct ax_family ax_family_gemma3;
+extern const struct ax_family ax_family_llama;
+extern const struct ax_family ax_family_qwen2;
+extern const struct ax_family ax_family_qwen3;
 
 /* NULL: unknown. */
 const struct ax_family *ax_family_find(const char *architecture, uint64_t n);
@@ -75,12 +72,12 @@ float ax_describe_f32(struct ax_describe *d, const char *key, float def);
  * the file has no such tensor.
  */
 ax_matrix ax_describe_matrix(struct ax_describe *d, uint32_t layer,
-    const char *name, uint32_t n_rows, uint32_t k);
+                             const char *name, uint32_t n_rows, uint32_t k);
 ax_matrix ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer,
-    const char *name, uint32_t n_rows, uint32_t k);
+                                 const char *name, uint32_t n_rows, uint32_t k);
 ax_vector ax_describe_vector(struct ax_describe *d, uint32_t layer,
-    const char *name, uint32_t n);
+                             const char *name, uint32_t n);
 ax_vector ax_describe_vector_opt(struct ax_describe *d, uint32_t layer,
-    const char *name, uint32_t n);
+                                 const char *name, uint32_t n);
 
 #endif /* AX_FAMILY_H */

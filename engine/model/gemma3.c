@@ -13,13 +13,13 @@
 #include <math.h>
 
 
-#define PATTERN        6u
-#define LAYERS_OF_27B  62u
+#define PATTERN       6u
+#define LAYERS_OF_27B 62u
 
 
 struct attentions {
-    struct ax_block_attention  full;
-    struct ax_block_attention  window;
+    struct ax_block_attention full;
+    struct ax_block_attention window;
 };
 
 
@@ -27,17 +27,18 @@ static struct attentions
 attentions(struct ax_describe *d)
 {
     const struct ax_hparams *hp = &d->hp;
-    uint32_t n = hp->n_layer == LAYERS_OF_27B ? hp->n_embd / hp->n_head
-                                              : hp->head_dim;
+    uint32_t n =
+        hp->n_layer == LAYERS_OF_27B ? hp->n_embd / hp->n_head : hp->head_dim;
     float local_base = ax_describe_f32(d, "rope.freq_base_swa", 10000.0f);
     struct attentions a = {
-        .full = {
-            .rope = ax_plan_rope_config(d->plan, hp->n_rot, true,
-                                        hp->rope_base, 1.0 / hp->rope_factor,
-                                        AX_NONE),
-            .scale = 1.0f / sqrtf((float) n),
-            .qk_norm = true,
-        },
+        .full =
+            {
+                .rope =
+                    ax_plan_rope_config(d->plan, hp->n_rot, true, hp->rope_base,
+                                        1.0 / hp->rope_factor, AX_NONE),
+                .scale = 1.0f / sqrtf((float)n),
+                .qk_norm = true,
+            },
     };
 
     if (hp->window == 0) {
@@ -48,12 +49,12 @@ attentions(struct ax_describe *d)
     if (!(local_base >= 1.0f && local_base <= 1e12f)) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
                      "key %s.rope.freq_base_swa: found %g", d->architecture,
-                     (double) local_base);
+                     (double)local_base);
     }
     a.window = a.full;
     a.window.window = hp->window;
-    a.window.rope = ax_plan_rope_config(d->plan, hp->n_rot, true, local_base,
-                                        1.0, AX_NONE);
+    a.window.rope =
+        ax_plan_rope_config(d->plan, hp->n_rot, true, local_base, 1.0, AX_NONE);
     return a;
 }
 
@@ -66,20 +67,20 @@ describe(struct ax_describe *d)
     struct attentions a = attentions(d);
     float cap = ax_describe_f32(d, "final_logit_softcapping", 0.0f);
     ax_matrix embd = ax_block_embeddings(d);
-    ax_value x = ax_plan_embed(p, embd, sqrtf((float) hp->n_embd));
+    ax_value x = ax_plan_embed(p, embd, sqrtf((float)hp->n_embd));
 
     for (uint32_t il = 0; il < hp->n_layer; il++) {
         ax_plan_layer(p, il);
         ax_value h = ax_block_norm(d, il, "attn_norm.weight", x);
-        h = ax_block_attention(d, il, h, il % PATTERN == PATTERN - 1
-                                             ? &a.full : &a.window);
+        h = ax_block_attention(
+            d, il, h, il % PATTERN == PATTERN - 1 ? &a.full : &a.window);
         if (il + 1 == hp->n_layer) {
             h = ax_plan_select(p, h);
             x = ax_plan_select(p, x);
         }
         h = ax_block_attention_out(d, il, h);
-        ax_plan_add(p, x, ax_block_norm(d, il, "post_attention_norm.weight",
-                                        h));
+        ax_plan_add(p, x,
+                    ax_block_norm(d, il, "post_attention_norm.weight", h));
         h = ax_block_norm(d, il, "ffn_norm.weight", x);
         h = ax_block_down(d, il, ax_block_gate_up(d, il, h, AX_GELU_TANH));
         ax_plan_add(p, x, ax_block_norm(d, il, "post_ffw_norm.weight", h));
@@ -93,4 +94,4 @@ describe(struct ax_describe *d)
 }
 
 
-const struct ax_family  ax_family_gemma3 = { "gemma3", describe };
+const struct ax_family ax_family_gemma3 = {"gemma3", describe};

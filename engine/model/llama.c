@@ -21,11 +21,11 @@ describe(struct ax_describe *d)
             d->plan, hp->n_rot, false, hp->rope_base, 1.0 / hp->rope_factor,
             ax_describe_vector_opt(d, AX_NONE, "rope_freqs.weight",
                                    hp->n_rot / 2)),
-        .scale = 1.0f / sqrtf((float) hp->head_dim),
+        .scale = 1.0f / sqrtf((float)hp->head_dim),
     };
 
     ax_block_decoder(d, &a);
 }
 
 
-const struct ax_family  ax_family_llama = { "llama", describe };
+const struct ax_family ax_family_llama = {"llama", describe};

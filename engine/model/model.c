@@ -17,18 +17,18 @@
 
 
 struct ax_model {
-    struct ax_model_info      info;
-    struct ax_gguf           *gguf;
-    struct ax_plan            plan;
-    struct ax_arena           arena;
-    const struct axk_ops     *ops;
-    char                      isa_reason[160];
-    char                     *path;
-    char                     *name;
-    char                     *architecture;
-    char                     *chat_template;
-    struct ax_hparams         hp;
-    struct ax_vocab           vocab;
+    struct ax_model_info info;
+    struct ax_gguf *gguf;
+    struct ax_plan plan;
+    struct ax_arena arena;
+    const struct axk_ops *ops;
+    char isa_reason[160];
+    char *path;
+    char *name;
+    char *architecture;
+    char *chat_template;
+    struct ax_hparams hp;
+    struct ax_vocab vocab;
 };
 
 
@@ -54,13 +54,13 @@ unknown_architecture(const char *found, struct ax_error *err)
 
     for (uint32_t i = 0; ax_model_family(i) != NULL; i++) {
         size_t used = strlen(known);
-        snprintf(known + used, sizeof(known) - used, "%s%s",
-                 i == 0 ? "" : ", ", ax_model_family(i));
+        snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
+                 ax_model_family(i));
     }
-    return ax_error_set(err, AXION_ERR_MODEL_UNSUPPORTED,
-                        "architecture \"%s\" is not supported; known: %s",
-                        ax_error_escape(escaped, sizeof(escaped), found,
-                                        strlen(found)), known);
+    return ax_error_set(
+        err, AXION_ERR_MODEL_UNSUPPORTED,
+        "architecture \"%s\" is not supported; known: %s",
+        ax_error_escape(escaped, sizeof(escaped), found, strlen(found)), known);
 }
 
 
@@ -74,7 +74,8 @@ check_split(const struct ax_gguf *g, struct ax_error *err)
     if (rc == AXION_OK && n > 1) {
         return ax_error_set(err, AXION_ERR_MODEL_UNSUPPORTED,
                             "one of %u files of a split model; join them "
-                            "first", n);
+                            "first",
+                            n);
     }
     return rc == AXION_AGAIN ? AXION_OK : rc;
 }
@@ -89,8 +90,8 @@ describe(struct ax_model *m, struct ax_error *err)
         return ax_error_set(err, AXION_ERR_MODEL_FILE,
                             "key general.architecture is missing");
     }
-    const struct ax_family *family = ax_family_find(architecture,
-                                                    strlen(architecture));
+    const struct ax_family *family =
+        ax_family_find(architecture, strlen(architecture));
     if (family == NULL) {
         return unknown_architecture(architecture, err);
     }
@@ -116,7 +117,7 @@ describe(struct ax_model *m, struct ax_error *err)
 static const char *
 main_format(const struct ax_plan *plan)
 {
-    uint64_t bytes[AXK_FORMAT_END] = { 0 };
+    uint64_t bytes[AXK_FORMAT_END] = {0};
     uint32_t best = 0;
 
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
@@ -141,7 +142,8 @@ fill_info(struct ax_model *m, const struct ax_model_options *options,
     if (options->ctx > hp->n_ctx_train) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "a context of %u tokens; the model was trained "
-                            "with %u", options->ctx, hp->n_ctx_train);
+                            "with %u",
+                            options->ctx, hp->n_ctx_train);
     }
     info->path = m->path;
     info->name = m->name != NULL ? m->name : slash ? slash + 1 : m->path;
@@ -224,8 +226,8 @@ load(struct ax_model *m, const struct ax_model_options *options,
         rc = fill_info(m, options, err);
     }
     if (rc == AXION_OK) {
-        uint32_t n = options->n_threads != 0 ? options->n_threads
-                                             : ax_pool_cpus();
+        uint32_t n =
+            options->n_threads != 0 ? options->n_threads : ax_pool_cpus();
         n = n > AX_POOL_THREADS_MAX ? AX_POOL_THREADS_MAX : n;
         rc = ax_weights_load(&m->plan, m->gguf, options, n, &m->arena, err);
     }
@@ -304,7 +306,7 @@ ax_model_info(const struct ax_model *m)
 struct ax_kv_shape
 ax_model_kv_shape(const struct ax_model *m)
 {
-    return (struct ax_kv_shape) {
+    return (struct ax_kv_shape){
         .n_layer = m->hp.n_layer,
         .n_head_kv = m->hp.n_head_kv,
         .head_dim = m->hp.head_dim,

@@ -27,42 +27,42 @@
 
 
 struct ax_model_options {
-    const char  *path;
-    const char  *isa;         /* axk_select's cap; NULL: the best */
-    uint32_t     n_threads;   /* that read and pack, the caller's included;
-                                 0: as many as there are CPUs to run on */
-    uint32_t     ctx;         /* context to offer; 0: the model's own */
+    const char *path;
+    const char *isa;    /* axk_select's cap; NULL: the best */
+    uint32_t n_threads; /* that read and pack, the caller's included;
+                           0: as many as there are CPUs to run on */
+    uint32_t ctx;       /* context to offer; 0: the model's own */
     /* Called on the opening thread, 0 .. 1000, ascending; may be NULL. */
-    void       (*progress)(void *context, uint32_t permille);
-    void        *context;
+    void (*progress)(void *context, uint32_t permille);
+    void *context;
 };
 
 
 /* Strings live as long as the model. */
 struct ax_model_info {
-    const char  *path;
-    const char  *name;            /* general.name, or the file's own name */
-    const char  *architecture;
-    const char  *chat_template;   /* NULL if the file has none */
-    const char  *isa;             /* "avx512" */
-    const char  *isa_reason;      /* one line for the log */
-    uint32_t     n_vocab;
-    uint32_t     n_ctx;           /* offered: options.ctx or n_ctx_train */
-    uint32_t     n_ctx_train;
-    uint32_t     n_embd;
-    uint32_t     n_layer;
-    uint32_t     n_head;
-    uint32_t     n_head_kv;
-    uint32_t     head_dim;
-    uint32_t     n_ff;
-    uint32_t     file_type;       /* general.file_type, UINT32_MAX if absent */
-    const char  *weight_format;   /* of most weights: "Q4_1" */
-    uint64_t     n_params;        /* elements of all tensors of the file */
-    uint64_t     file_bytes;
-    uint64_t     weight_bytes;    /* packed, in memory */
-    int64_t      bos_id;          /* AX_TOKEN_NONE if absent */
-    int64_t      eos_id;
-    int64_t      eot_id;
+    const char *path;
+    const char *name; /* general.name, or the file's own name */
+    const char *architecture;
+    const char *chat_template; /* NULL if the file has none */
+    const char *isa;           /* "avx512" */
+    const char *isa_reason;    /* one line for the log */
+    uint32_t n_vocab;
+    uint32_t n_ctx; /* offered: options.ctx or n_ctx_train */
+    uint32_t n_ctx_train;
+    uint32_t n_embd;
+    uint32_t n_layer;
+    uint32_t n_head;
+    uint32_t n_head_kv;
+    uint32_t head_dim;
+    uint32_t n_ff;
+    uint32_t file_type;        /* general.file_type, UINT32_MAX if absent */
+    const char *weight_format; /* of most weights: "Q4_1" */
+    uint64_t n_params;         /* elements of all tensors of the file */
+    uint64_t file_bytes;
+    uint64_t weight_bytes; /* packed, in memory */
+    int64_t bos_id;        /* AX_TOKEN_NONE if absent */
+    int64_t eos_id;
+    int64_t eot_id;
 };
 
 
@@ -76,9 +76,9 @@ struct axk_ops;
  * AXION_ERR_BAD_OPTION, AXION_ERR_NO_MEMORY or AXION_ERR_SYSTEM, then *out is
  * NULL and err (may be NULL) has one line.
  */
-int ax_model_open(struct ax_model **out,
-    const struct ax_model_options *options, struct ax_error *err);
-void ax_model_close(struct ax_model *m);   /* NULL is fine */
+int ax_model_open(struct ax_model **out, const struct ax_model_options *options,
+                  struct ax_error *err);
+void ax_model_close(struct ax_model *m); /* NULL is fine */
 
 const struct ax_model_info *ax_model_info(const struct ax_model *m);
 
@@ -87,7 +87,8 @@ const struct ax_model_info *ax_model_info(const struct ax_model *m);
  * AXION_ERR_MODEL_FILE (types, counts or ids out of range) with a line.
  */
 int ax_model_tokenizer_params(const struct ax_model *m,
-    struct ax_tokenizer_params *params, struct ax_error *err);
+                              struct ax_tokenizer_params *params,
+                              struct ax_error *err);
 
 /* What the KV pool must hold for one token. */
 struct ax_kv_shape ax_model_kv_shape(const struct ax_model *m);

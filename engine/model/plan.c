@@ -22,7 +22,7 @@ ax_plan_free(struct ax_plan *p)
     free(p->matrices);
     free(p->values);
     free(p->ops);
-    *p = (struct ax_plan) { 0 };
+    *p = (struct ax_plan){0};
 }
 
 
@@ -68,7 +68,7 @@ grow(struct ax_plan *p, void *table, uint32_t n, uint32_t *room, size_t size)
 }
 
 
-#define GROW(p, name)                                                         \
+#define GROW(p, name)                                                          \
     grow(p, (p)->name, (p)->n_##name, &(p)->name##_room, sizeof(*(p)->name))
 
 
@@ -81,7 +81,7 @@ add_value(struct ax_plan *p, uint32_t width, bool selected)
         return 0;
     }
     p->values = table;
-    p->values[p->n_values] = (struct ax_plan_value) { width, selected };
+    p->values[p->n_values] = (struct ax_plan_value){width, selected};
     return p->n_values++;
 }
 
@@ -113,10 +113,10 @@ ax_plan_matrix(struct ax_plan *p, const struct ax_gguf_tensor *t)
         return AX_NONE;
     }
     p->matrices = table;
-    p->matrices[p->n_matrices] = (struct ax_plan_matrix) {
+    p->matrices[p->n_matrices] = (struct ax_plan_matrix){
         .tensor = t,
-        .n_rows = (uint32_t) t->ne[1],
-        .k = (uint32_t) t->ne[0],
+        .n_rows = (uint32_t)t->ne[1],
+        .k = (uint32_t)t->ne[0],
     };
     return p->n_matrices++;
 }
@@ -135,9 +135,9 @@ ax_plan_vector(struct ax_plan *p, const struct ax_gguf_tensor *t)
         return AX_NONE;
     }
     p->vectors = table;
-    p->vectors[p->n_vectors] = (struct ax_plan_vector) {
+    p->vectors[p->n_vectors] = (struct ax_plan_vector){
         .tensor = t,
-        .n = (uint32_t) t->ne[0],
+        .n = (uint32_t)t->ne[0],
     };
     return p->n_vectors++;
 }
@@ -153,7 +153,7 @@ ax_plan_rope_config(struct ax_plan *p, uint32_t n_rot, bool neox, double base,
         return 0;
     }
     p->ropes = table;
-    p->ropes[p->n_ropes] = (struct ax_plan_rope) {
+    p->ropes[p->n_ropes] = (struct ax_plan_rope){
         .n_rot = n_rot,
         .neox = neox,
         .base = base,
@@ -183,8 +183,8 @@ widths_equal(struct ax_plan *p, const char *op, uint64_t found,
     if (found != expected) {
         ax_plan_fail(p, AXION_ERR_MODEL_FILE,
                      "layer %u, %s: width %llu where %llu is expected",
-                     p->layer, op, (unsigned long long) found,
-                     (unsigned long long) expected);
+                     p->layer, op, (unsigned long long)found,
+                     (unsigned long long)expected);
         return false;
     }
     return true;
@@ -209,8 +209,8 @@ selected(const struct ax_plan *p, ax_value v)
 static bool
 vector_fits(struct ax_plan *p, const char *op, ax_vector v, uint32_t n)
 {
-    return p->err.number == AXION_OK
-           && (v == AX_NONE || widths_equal(p, op, p->vectors[v].n, n));
+    return p->err.number == AXION_OK &&
+           (v == AX_NONE || widths_equal(p, op, p->vectors[v].n, n));
 }
 
 
@@ -220,8 +220,7 @@ ax_plan_embed(struct ax_plan *p, ax_matrix m, float scale)
     if (p->err.number != AXION_OK) {
         return 0;
     }
-    struct ax_plan_op op = { .kind = AX_OP_EMBED, .matrix = m,
-                             .scale = scale };
+    struct ax_plan_op op = {.kind = AX_OP_EMBED, .matrix = m, .scale = scale};
     op.out = add_value(p, p->matrices[m].k, false);
     add_op(p, &op);
     return op.out;
@@ -232,11 +231,14 @@ ax_value
 ax_plan_rmsnorm_heads(struct ax_plan *p, ax_value x, uint32_t head_dim,
                       ax_vector weight, float eps)
 {
-    struct ax_plan_op op = { .kind = AX_OP_RMSNORM, .a = x, .vector = weight,
-                             .head_dim = head_dim, .scale = eps };
+    struct ax_plan_op op = {.kind = AX_OP_RMSNORM,
+                            .a = x,
+                            .vector = weight,
+                            .head_dim = head_dim,
+                            .scale = eps};
 
-    if (!vector_fits(p, "norm", weight, head_dim)
-        || !widths_equal(p, "norm", width(p, x) % head_dim, 0)) {
+    if (!vector_fits(p, "norm", weight, head_dim) ||
+        !widths_equal(p, "norm", width(p, x) % head_dim, 0)) {
         return 0;
     }
     op.out = add_value(p, width(p, x), selected(p, x));
@@ -256,13 +258,16 @@ static void
 matmul(struct ax_plan *p, ax_value y, ax_value x, ax_matrix m, ax_vector bias,
        bool accumulate)
 {
-    struct ax_plan_op op = { .kind = AX_OP_MATMUL, .out = y, .a = x,
-                             .matrix = m, .vector = bias,
-                             .accumulate = accumulate };
+    struct ax_plan_op op = {.kind = AX_OP_MATMUL,
+                            .out = y,
+                            .a = x,
+                            .matrix = m,
+                            .vector = bias,
+                            .accumulate = accumulate};
 
-    if (widths_equal(p, "matmul", width(p, x), p->matrices[m].k)
-        && widths_equal(p, "matmul", width(p, y), p->matrices[m].n_rows)
-        && vector_fits(p, "bias", bias, p->matrices[m].n_rows)) {
+    if (widths_equal(p, "matmul", width(p, x), p->matrices[m].k) &&
+        widths_equal(p, "matmul", width(p, y), p->matrices[m].n_rows) &&
+        vector_fits(p, "bias", bias, p->matrices[m].n_rows)) {
         add_op(p, &op);
     }
 }
@@ -295,8 +300,11 @@ ax_plan_matmul_add(struct ax_plan *p, ax_value y, ax_value x, ax_matrix m,
 void
 ax_plan_rope(struct ax_plan *p, ax_value x, uint32_t head_dim, ax_rope rope)
 {
-    struct ax_plan_op op = { .kind = AX_OP_ROPE, .out = x, .a = x,
-                             .rope = rope, .head_dim = head_dim };
+    struct ax_plan_op op = {.kind = AX_OP_ROPE,
+                            .out = x,
+                            .a = x,
+                            .rope = rope,
+                            .head_dim = head_dim};
 
     if (widths_equal(p, "rope", width(p, x) % head_dim, 0)) {
         add_op(p, &op);
@@ -308,17 +316,17 @@ ax_value
 ax_plan_attention(struct ax_plan *p, ax_value q, ax_value k, ax_value v,
                   const struct ax_plan_attention *a)
 {
-    struct ax_plan_op op = { .kind = AX_OP_ATTENTION, .a = q, .b = k, .c = v,
-                             .attention = *a };
-    uint64_t n_q = (uint64_t) a->n_head * a->head_dim;
-    uint64_t n_kv = (uint64_t) a->n_head_kv * a->head_dim;
+    struct ax_plan_op op = {
+        .kind = AX_OP_ATTENTION, .a = q, .b = k, .c = v, .attention = *a};
+    uint64_t n_q = (uint64_t)a->n_head * a->head_dim;
+    uint64_t n_kv = (uint64_t)a->n_head_kv * a->head_dim;
 
-    if (!widths_equal(p, "attention", width(p, q), n_q)
-        || !widths_equal(p, "attention", width(p, k), n_kv)
-        || !widths_equal(p, "attention", width(p, v), n_kv)) {
+    if (!widths_equal(p, "attention", width(p, q), n_q) ||
+        !widths_equal(p, "attention", width(p, k), n_kv) ||
+        !widths_equal(p, "attention", width(p, v), n_kv)) {
         return 0;
     }
-    op.out = add_value(p, (uint32_t) n_q, false);
+    op.out = add_value(p, (uint32_t)n_q, false);
     add_op(p, &op);
     return op.out;
 }
@@ -328,8 +336,8 @@ ax_value
 ax_plan_gated(struct ax_plan *p, enum ax_activation activation, ax_value gate,
               ax_value up)
 {
-    struct ax_plan_op op = { .kind = AX_OP_GATED, .a = gate, .b = up,
-                             .activation = activation };
+    struct ax_plan_op op = {
+        .kind = AX_OP_GATED, .a = gate, .b = up, .activation = activation};
 
     if (!widths_equal(p, "gate", width(p, gate), width(p, up))) {
         return 0;
@@ -343,7 +351,7 @@ ax_plan_gated(struct ax_plan *p, enum ax_activation activation, ax_value gate,
 void
 ax_plan_add(struct ax_plan *p, ax_value y, ax_value x)
 {
-    struct ax_plan_op op = { .kind = AX_OP_ADD, .out = y, .a = x };
+    struct ax_plan_op op = {.kind = AX_OP_ADD, .out = y, .a = x};
 
     if (widths_equal(p, "add", width(p, x), width(p, y))) {
         add_op(p, &op);
@@ -354,8 +362,8 @@ ax_plan_add(struct ax_plan *p, ax_value y, ax_value x)
 void
 ax_plan_scale(struct ax_plan *p, ax_value x, float scale)
 {
-    struct ax_plan_op op = { .kind = AX_OP_SCALE, .out = x, .a = x,
-                             .scale = scale };
+    struct ax_plan_op op = {
+        .kind = AX_OP_SCALE, .out = x, .a = x, .scale = scale};
 
     add_op(p, &op);
 }
@@ -364,8 +372,8 @@ ax_plan_scale(struct ax_plan *p, ax_value x, float scale)
 void
 ax_plan_softcap(struct ax_plan *p, ax_value x, float cap)
 {
-    struct ax_plan_op op = { .kind = AX_OP_SOFTCAP, .out = x, .a = x,
-                             .scale = cap };
+    struct ax_plan_op op = {
+        .kind = AX_OP_SOFTCAP, .out = x, .a = x, .scale = cap};
 
     add_op(p, &op);
 }
@@ -374,7 +382,7 @@ ax_plan_softcap(struct ax_plan *p, ax_value x, float cap)
 ax_value
 ax_plan_select(struct ax_plan *p, ax_value x)
 {
-    struct ax_plan_op op = { .kind = AX_OP_SELECT, .a = x };
+    struct ax_plan_op op = {.kind = AX_OP_SELECT, .a = x};
 
     if (p->err.number != AXION_OK) {
         return 0;

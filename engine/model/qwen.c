@@ -15,7 +15,7 @@ describe(struct ax_describe *d, bool qk_norm)
     struct ax_block_attention a = {
         .rope = ax_plan_rope_config(d->plan, hp->n_rot, true, hp->rope_base,
                                     1.0 / hp->rope_factor, AX_NONE),
-        .scale = 1.0f / sqrtf((float) hp->head_dim),
+        .scale = 1.0f / sqrtf((float)hp->head_dim),
         .qk_norm = qk_norm,
     };
 
@@ -37,5 +37,5 @@ describe_qwen3(struct ax_describe *d)
 }
 
 
-const struct ax_family  ax_family_qwen2 = { "qwen2", describe_qwen2 };
-const struct ax_family  ax_family_qwen3 = { "qwen3", describe_qwen3 };
+const struct ax_family ax_family_qwen2 = {"qwen2", describe_qwen2};
+const struct ax_family ax_family_qwen3 = {"qwen3", describe_qwen3};

@@ -16,7 +16,7 @@ ax_vocab_free(struct ax_vocab *v)
     free(v->merges);
     free(v->model);
     free(v->pre);
-    *v = (struct ax_vocab) { 0 };
+    *v = (struct ax_vocab){0};
 }
 
 
@@ -56,10 +56,9 @@ read_strings(const struct ax_gguf *g, const char *key, uint32_t max,
         return rc == AXION_AGAIN ? AXION_OK : rc;
     }
     if (count > max) {
-        return ax_error_set(err, AXION_ERR_MODEL_FILE,
-                            "%s: key %s: %llu strings, at most %u",
-                            ax_gguf_label(g), key,
-                            (unsigned long long) count, max);
+        return ax_error_set(
+            err, AXION_ERR_MODEL_FILE, "%s: key %s: %llu strings, at most %u",
+            ax_gguf_label(g), key, (unsigned long long)count, max);
     }
     struct ax_gguf_str *strings = calloc(count + 1, sizeof(*strings));
     *out = calloc(count + 1, sizeof(**out));
@@ -72,23 +71,22 @@ read_strings(const struct ax_gguf *g, const char *key, uint32_t max,
         if (strings[i].n > bytes_max) {
             rc = ax_error_set(err, AXION_ERR_MODEL_FILE,
                               "%s: key %s: string %llu has %llu bytes, at "
-                              "most %u", ax_gguf_label(g), key,
-                              (unsigned long long) i,
-                              (unsigned long long) strings[i].n, bytes_max);
+                              "most %u",
+                              ax_gguf_label(g), key, (unsigned long long)i,
+                              (unsigned long long)strings[i].n, bytes_max);
         }
         (*out)[i].p = strings[i].p;
-        (*out)[i].n = (uint32_t) strings[i].n;
+        (*out)[i].n = (uint32_t)strings[i].n;
     }
     free(strings);
-    *n = (uint32_t) count;
+    *n = (uint32_t)count;
     return rc;
 }
 
 
 static int
-read_values(const struct ax_gguf *g, const char *key,
-            enum ax_gguf_type element, uint32_t expected, const void **out,
-            struct ax_error *err)
+read_values(const struct ax_gguf *g, const char *key, enum ax_gguf_type element,
+            uint32_t expected, const void **out, struct ax_error *err)
 {
     const void *data;
     uint64_t n;
@@ -99,10 +97,9 @@ read_values(const struct ax_gguf *g, const char *key,
         return rc == AXION_AGAIN ? AXION_OK : rc;
     }
     if (n != expected) {
-        return ax_error_set(err, AXION_ERR_MODEL_FILE,
-                            "%s: key %s: %llu values for %u tokens",
-                            ax_gguf_label(g), key, (unsigned long long) n,
-                            expected);
+        return ax_error_set(
+            err, AXION_ERR_MODEL_FILE, "%s: key %s: %llu values for %u tokens",
+            ax_gguf_label(g), key, (unsigned long long)n, expected);
     }
     *out = data;
     return AXION_OK;
@@ -149,25 +146,25 @@ read_ids(struct ax_tokenizer_params *p, const struct ax_gguf *g,
          uint32_t n_vocab, struct ax_error *err)
 {
     const struct {
-        const char  *key;
-        int64_t     *out;
+        const char *key;
+        int64_t *out;
     } ids[] = {
-        { "tokenizer.ggml.bos_token_id", &p->bos_id },
-        { "tokenizer.ggml.eos_token_id", &p->eos_id },
-        { "tokenizer.ggml.eot_token_id", &p->eot_id },
-        { "tokenizer.ggml.eom_token_id", &p->eom_id },
-        { "tokenizer.ggml.unknown_token_id", &p->unk_id },
-        { "tokenizer.ggml.padding_token_id", &p->pad_id },
+        {"tokenizer.ggml.bos_token_id", &p->bos_id},
+        {"tokenizer.ggml.eos_token_id", &p->eos_id},
+        {"tokenizer.ggml.eot_token_id", &p->eot_id},
+        {"tokenizer.ggml.eom_token_id", &p->eom_id},
+        {"tokenizer.ggml.unknown_token_id", &p->unk_id},
+        {"tokenizer.ggml.padding_token_id", &p->pad_id},
     };
     const struct {
-        const char        *key;
-        enum ax_tristate  *out;
+        const char *key;
+        enum ax_tristate *out;
     } flags[] = {
-        { "tokenizer.ggml.add_bos_token", &p->add_bos },
-        { "tokenizer.ggml.add_eos_token", &p->add_eos },
-        { "tokenizer.ggml.add_space_prefix", &p->add_space_prefix },
-        { "tokenizer.ggml.remove_extra_whitespaces",
-          &p->remove_extra_whitespaces },
+        {"tokenizer.ggml.add_bos_token", &p->add_bos},
+        {"tokenizer.ggml.add_eos_token", &p->add_eos},
+        {"tokenizer.ggml.add_space_prefix", &p->add_space_prefix},
+        {"tokenizer.ggml.remove_extra_whitespaces",
+         &p->remove_extra_whitespaces},
     };
     int rc = AXION_OK;
 
@@ -190,8 +187,7 @@ read_tables(struct ax_vocab *v, const struct ax_gguf *g, uint32_t n_vocab,
             struct ax_error *err)
 {
     struct ax_tokenizer_params *p = &v->params;
-    int rc = read_strings(g, "tokenizer.ggml.tokens",
-                          AX_TOKENIZER_TOKENS_MAX,
+    int rc = read_strings(g, "tokenizer.ggml.tokens", AX_TOKENIZER_TOKENS_MAX,
                           AX_TOKENIZER_TOKEN_BYTES_MAX, &v->tokens,
                           &p->n_tokens, err);
 
@@ -201,8 +197,7 @@ read_tables(struct ax_vocab *v, const struct ax_gguf *g, uint32_t n_vocab,
                           ax_gguf_label(g), p->n_tokens, n_vocab);
     }
     if (rc == AXION_OK) {
-        rc = read_strings(g, "tokenizer.ggml.merges",
-                          AX_TOKENIZER_MERGES_MAX,
+        rc = read_strings(g, "tokenizer.ggml.merges", AX_TOKENIZER_MERGES_MAX,
                           2 * AX_TOKENIZER_TOKEN_BYTES_MAX + 1, &v->merges,
                           &p->n_merges, err);
     }
@@ -225,19 +220,20 @@ ax_vocab_read(struct ax_vocab *v, const struct ax_gguf *g, uint32_t n_vocab,
               struct ax_error *err)
 {
     /* The same as ax_tokenizer_defaults(), without linking engine/text. */
-    *v = (struct ax_vocab) {
-        .params = {
-            .bos_id = AX_TOKEN_NONE,
-            .eos_id = AX_TOKEN_NONE,
-            .eot_id = AX_TOKEN_NONE,
-            .eom_id = AX_TOKEN_NONE,
-            .unk_id = AX_TOKEN_NONE,
-            .pad_id = AX_TOKEN_NONE,
-            .add_bos = AX_UNSET,
-            .add_eos = AX_UNSET,
-            .add_space_prefix = AX_UNSET,
-            .remove_extra_whitespaces = AX_UNSET,
-        },
+    *v = (struct ax_vocab){
+        .params =
+            {
+                .bos_id = AX_TOKEN_NONE,
+                .eos_id = AX_TOKEN_NONE,
+                .eot_id = AX_TOKEN_NONE,
+                .eom_id = AX_TOKEN_NONE,
+                .unk_id = AX_TOKEN_NONE,
+                .pad_id = AX_TOKEN_NONE,
+                .add_bos = AX_UNSET,
+                .add_eos = AX_UNSET,
+                .add_space_prefix = AX_UNSET,
+                .remove_extra_whitespaces = AX_UNSET,
+            },
     };
     int rc = ax_vocab_copy_string(g, "tokenizer.ggml.model", &v->model, err);
 

@@ -11,11 +11,11 @@
 
 /* The strings of params.tokens and merges lie in the GGUF header. */
 struct ax_vocab {
-    struct ax_tokenizer_params  params;    /* model NULL: the file has none */
-    struct ax_tokenizer_str    *tokens;
-    struct ax_tokenizer_str    *merges;
-    char                       *model;
-    char                       *pre;
+    struct ax_tokenizer_params params; /* model NULL: the file has none */
+    struct ax_tokenizer_str *tokens;
+    struct ax_tokenizer_str *merges;
+    char *model;
+    char *pre;
 };
 
 
@@ -24,12 +24,12 @@ struct ax_vocab {
  * with another number of tokens is refused.  AXION_ERR_MODEL_FILE,
  * AXION_ERR_NO_MEMORY.
  */
-int ax_vocab_read(struct ax_vocab *v, const struct ax_gguf *g,
-    uint32_t n_vocab, struct ax_error *err);
+int ax_vocab_read(struct ax_vocab *v, const struct ax_gguf *g, uint32_t n_vocab,
+                  struct ax_error *err);
 void ax_vocab_free(struct ax_vocab *v);
 
 /* Terminated copy of a string key; NULL and AXION_OK where it is absent. */
 int ax_vocab_copy_string(const struct ax_gguf *g, const char *key, char **out,
-    struct ax_error *err);
+                         struct ax_error *err);
 
 #endif /* AX_VOCAB_H */

@@ -20,30 +20,30 @@
 #include "engine/pool/pool.h"
 
 
-#define PIECE_BYTES  ((uint64_t) 1 << 20)
+#define PIECE_BYTES ((uint64_t)1 << 20)
 
 /* Pieces between two reports of progress, all threads together. */
-#define BATCH_PIECES  64u
+#define BATCH_PIECES 64u
 
 
 struct piece {
-    uint32_t  matrix;
-    uint32_t  row0, row1;
+    uint32_t matrix;
+    uint32_t row0, row1;
 };
 
 
 struct load {
-    struct ax_plan                 *plan;
-    const struct ax_gguf           *gguf;
-    const struct ax_model_options  *options;
-    uint32_t                        n_pieces;
-    struct piece                   *pieces;
-    uint32_t                        first;        /* of this batch */
-    size_t                          buffer_bytes;
-    char                          **buffers;      /* one per thread */
-    atomic_int                      failed;
-    pthread_mutex_t                 lock;         /* of err */
-    struct ax_error                *err;
+    struct ax_plan *plan;
+    const struct ax_gguf *gguf;
+    const struct ax_model_options *options;
+    uint32_t n_pieces;
+    struct piece *pieces;
+    uint32_t first; /* of this batch */
+    size_t buffer_bytes;
+    char **buffers; /* one per thread */
+    atomic_int failed;
+    pthread_mutex_t lock; /* of err */
+    struct ax_error *err;
 };
 
 
@@ -61,7 +61,7 @@ piece_rows(const struct ax_plan_matrix *m)
     uint64_t panels = PIECE_BYTES / (AXK_PANEL_ROWS * row_bytes(m));
 
     panels = panels == 0 ? 1 : panels > 4096 ? 4096 : panels;
-    return (uint32_t) panels * AXK_PANEL_ROWS;
+    return (uint32_t)panels * AXK_PANEL_ROWS;
 }
 
 
@@ -92,7 +92,7 @@ cut_pieces(struct load *l)
         uint32_t rows = piece_rows(m);
         for (uint32_t row = 0; row < m->n_rows; row += rows) {
             uint32_t left = m->n_rows - row;
-            l->pieces[l->n_pieces++] = (struct piece) {
+            l->pieces[l->n_pieces++] = (struct piece){
                 .matrix = i,
                 .row0 = row,
                 .row1 = row + (left < rows ? left : rows),
@@ -110,7 +110,8 @@ bad_weights(const struct ax_plan_matrix *m, enum axk_status status,
     if (status == AXK_NONFINITE_WEIGHT) {
         return ax_error_set(err, AXION_ERR_MODEL_FILE,
                             "tensor %s: row %u has a weight that is NaN or "
-                            "infinite", m->tensor->name, row);
+                            "infinite",
+                            m->tensor->name, row);
     }
     return ax_error_set(err, AXION_ERR_MODEL_UNSUPPORTED, "tensor %s: %s",
                         m->tensor->name, axk_status_name(status));
@@ -124,17 +125,17 @@ load_piece(struct load *l, const struct piece *piece, char *buffer,
     struct ax_plan_matrix *m = &l->plan->matrices[piece->matrix];
     size_t bytes = row_bytes(m);
     uint32_t bad_row = piece->row0;
-    int rc = ax_gguf_read(l->gguf, m->tensor, piece->row0 * (uint64_t) bytes,
+    int rc = ax_gguf_read(l->gguf, m->tensor, piece->row0 * (uint64_t)bytes,
                           buffer, (piece->row1 - piece->row0) * bytes, err);
 
     if (rc != AXION_OK) {
         return rc;
     }
     /* axk_pack_rows counts from the matrix's first row: bias the buffer. */
-    uintptr_t src = (uintptr_t) buffer - piece->row0 * bytes;
+    uintptr_t src = (uintptr_t)buffer - piece->row0 * bytes;
     enum axk_status status = axk_pack_rows(
-        m->tensor->format, (const void *) src, m->n_rows, m->k, piece->row0,
-        piece->row1, (void *) (uintptr_t) m->packed, &bad_row);
+        m->tensor->format, (const void *)src, m->n_rows, m->k, piece->row0,
+        piece->row1, (void *)(uintptr_t)m->packed, &bad_row);
     return status == AXK_OK ? AXION_OK : bad_weights(m, status, bad_row, err);
 }
 
@@ -145,14 +146,14 @@ load_work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
 {
     struct load *l = context;
 
-    (void) phase;
+    (void)phase;
     for (uint32_t i = begin; i < end; i++) {
-        struct ax_error err = { 0 };
+        struct ax_error err = {0};
         if (atomic_load_explicit(&l->failed, memory_order_relaxed) != 0) {
             return;
         }
-        int rc = load_piece(l, &l->pieces[l->first + i], l->buffers[thread],
-                            &err);
+        int rc =
+            load_piece(l, &l->pieces[l->first + i], l->buffers[thread], &err);
         if (rc != AXION_OK) {
             pthread_mutex_lock(&l->lock);
             if (atomic_load(&l->failed) == 0) {
@@ -170,7 +171,7 @@ report(const struct load *l, uint32_t done)
 {
     if (l->options->progress != NULL) {
         l->options->progress(l->options->context,
-                             (uint32_t) (done * 1000ull / l->n_pieces));
+                             (uint32_t)(done * 1000ull / l->n_pieces));
     }
 }
 
@@ -245,7 +246,7 @@ free_load(struct load *l, uint32_t n_threads)
 static size_t
 align(size_t n)
 {
-    return (n + AX_ARENA_ALIGN - 1) & ~(size_t) (AX_ARENA_ALIGN - 1);
+    return (n + AX_ARENA_ALIGN - 1) & ~(size_t)(AX_ARENA_ALIGN - 1);
 }
 
 
@@ -258,8 +259,8 @@ place(struct ax_plan *plan, struct ax_arena *arena, struct ax_error *err)
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
         const struct ax_plan_matrix *m = &plan->matrices[i];
         enum axk_status status = AXK_OK;
-        size_t bytes = axk_packed_bytes(m->tensor->format, m->n_rows, m->k,
-                                        &status);
+        size_t bytes =
+            axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
         if (bytes == 0) {
             return bad_weights(m, status, 0, err);
         }
@@ -271,14 +272,14 @@ place(struct ax_plan *plan, struct ax_arena *arena, struct ax_error *err)
     if (ax_arena_open(arena, total) != AXION_OK) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY,
                             "no memory for %llu bytes of weights",
-                            (unsigned long long) total);
+                            (unsigned long long)total);
     }
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
         struct ax_plan_matrix *m = &plan->matrices[i];
         enum axk_status status;
-        m->packed = ax_arena_take(arena, axk_packed_bytes(m->tensor->format,
-                                                          m->n_rows, m->k,
-                                                          &status));
+        m->packed =
+            ax_arena_take(arena, axk_packed_bytes(m->tensor->format, m->n_rows,
+                                                  m->k, &status));
     }
     for (uint32_t i = 0; i < plan->n_vectors; i++) {
         struct ax_plan_vector *v = &plan->vectors[i];
@@ -292,7 +293,7 @@ static int
 load_vector(const struct ax_gguf *gguf, struct ax_plan_vector *v,
             struct ax_error *err)
 {
-    float *data = (float *) (uintptr_t) v->data;
+    float *data = (float *)(uintptr_t)v->data;
     int rc = ax_gguf_read(gguf, v->tensor, 0, data, v->tensor->bytes, err);
 
     if (rc != AXION_OK) {
@@ -302,7 +303,7 @@ load_vector(const struct ax_gguf *gguf, struct ax_plan_vector *v,
         /* In place from the last value down: f16 is the narrower one. */
         for (uint32_t i = v->n; i-- > 0;) {
             uint16_t half;
-            memcpy(&half, (const char *) data + 2 * (size_t) i, sizeof(half));
+            memcpy(&half, (const char *)data + 2 * (size_t)i, sizeof(half));
             data[i] = axk_f16_to_f32(half);
         }
     }
@@ -330,8 +331,8 @@ make_frequencies(struct ax_plan *plan, struct ax_plan_rope *rope,
             if (!(factors[i] > 0.0f)) {
                 return ax_error_set(err, AXION_ERR_MODEL_FILE,
                                     "tensor %s: factor %u is %g, expected "
-                                    "more than 0", v->tensor->name, i,
-                                    (double) factors[i]);
+                                    "more than 0",
+                                    v->tensor->name, i, (double)factors[i]);
             }
         }
     }
@@ -350,8 +351,8 @@ ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
                 const struct ax_model_options *options, uint32_t n_threads,
                 struct ax_arena *arena, struct ax_error *err)
 {
-    struct load l = { .plan = plan, .gguf = gguf, .options = options,
-                      .err = err };
+    struct load l = {
+        .plan = plan, .gguf = gguf, .options = options, .err = err};
     int rc = place(plan, arena, err);
 
     for (uint32_t i = 0; i < plan->n_vectors && rc == AXION_OK; i++) {
@@ -373,8 +374,8 @@ ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
 static int
 compare_pointers(const void *a, const void *b)
 {
-    uintptr_t x = *(const uintptr_t *) a;
-    uintptr_t y = *(const uintptr_t *) b;
+    uintptr_t x = *(const uintptr_t *)a;
+    uintptr_t y = *(const uintptr_t *)b;
 
     return (x > y) - (x < y);
 }
@@ -391,16 +392,16 @@ ax_weights_check_unused(const struct ax_plan *plan, const struct ax_gguf *gguf,
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
-        used[i] = (uintptr_t) plan->matrices[i].tensor;
+        used[i] = (uintptr_t)plan->matrices[i].tensor;
     }
     for (uint32_t i = 0; i < plan->n_vectors; i++) {
-        used[plan->n_matrices + i] = (uintptr_t) plan->vectors[i].tensor;
+        used[plan->n_matrices + i] = (uintptr_t)plan->vectors[i].tensor;
     }
     qsort(used, n, sizeof(*used), compare_pointers);
     int rc = AXION_OK;
     for (uint32_t i = 0; i < ax_gguf_n_tensors(gguf); i++) {
         const struct ax_gguf_tensor *t = ax_gguf_tensor_at(gguf, i);
-        uintptr_t key = (uintptr_t) t;
+        uintptr_t key = (uintptr_t)t;
         if (bsearch(&key, used, n, sizeof(*used), compare_pointers) == NULL) {
             rc = ax_error_set(err, AXION_ERR_MODEL_UNSUPPORTED,
                               "tensor %s: the architecture has no use for it",

@@ -16,11 +16,11 @@
  * close, also on an error.
  */
 int ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
-    const struct ax_model_options *options, uint32_t n_threads,
-    struct ax_arena *arena, struct ax_error *err);
+                    const struct ax_model_options *options, uint32_t n_threads,
+                    struct ax_arena *arena, struct ax_error *err);
 
 /* AXION_ERR_MODEL_UNSUPPORTED when a tensor of the file is in no plan. */
 int ax_weights_check_unused(const struct ax_plan *plan,
-    const struct ax_gguf *gguf, struct ax_error *err);
+                            const struct ax_gguf *gguf, struct ax_error *err);
 
 #endif /* AX_WEIGHTS_H */

@@ -8,30 +8,30 @@
 #include "shm/errors.h"
 
 
-#define HUGE_PAGE  ((size_t) 2 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 
 int
 ax_arena_open(struct ax_arena *arena, uint64_t bytes)
 {
-    *arena = (struct ax_arena) { 0 };
+    *arena = (struct ax_arena){0};
     if (bytes > SIZE_MAX / 2 - 2 * HUGE_PAGE) {
         return AXION_ERR_NO_MEMORY;
     }
-    size_t size = ((size_t) bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    size_t size = ((size_t)bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     size_t room = size + HUGE_PAGE;
     void *p = mmap(NULL, room, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         return AXION_ERR_NO_MEMORY;
     }
-    uintptr_t aligned = ((uintptr_t) p + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    uintptr_t aligned = ((uintptr_t)p + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     arena->mapping = p;
     arena->mapping_bytes = room;
-    arena->base = (void *) aligned;
+    arena->base = (void *)aligned;
     arena->bytes = size;
     /* Refused where the kernel has none: small pages do. */
-    (void) madvise(arena->base, size, MADV_HUGEPAGE);
+    (void)madvise(arena->base, size, MADV_HUGEPAGE);
     return AXION_OK;
 }
 
@@ -42,7 +42,7 @@ ax_arena_close(struct ax_arena *arena)
     if (arena->mapping != NULL) {
         munmap(arena->mapping, arena->mapping_bytes);
     }
-    *arena = (struct ax_arena) { 0 };
+    *arena = (struct ax_arena){0};
 }
 
 
@@ -54,8 +54,8 @@ ax_arena_take(struct ax_arena *arena, size_t bytes)
     if (bytes > left) {
         return NULL;
     }
-    void *p = (char *) arena->base + arena->used;
-    size_t step = (bytes + AX_ARENA_ALIGN - 1) & ~(size_t) (AX_ARENA_ALIGN - 1);
+    void *p = (char *)arena->base + arena->used;
+    size_t step = (bytes + AX_ARENA_ALIGN - 1) & ~(size_t)(AX_ARENA_ALIGN - 1);
     arena->used += step < left ? step : left;
     return p;
 }

@@ -15,11 +15,11 @@
 
 
 struct ax_arena {
-    void    *base;      /* NULL: not open */
-    size_t   bytes;     /* usable */
-    size_t   used;
-    void    *mapping;   /* as mmap gave it */
-    size_t   mapping_bytes;
+    void *base;   /* NULL: not open */
+    size_t bytes; /* usable */
+    size_t used;
+    void *mapping; /* as mmap gave it */
+    size_t mapping_bytes;
 };
 
 
@@ -28,7 +28,7 @@ int ax_arena_open(struct ax_arena *arena, uint64_t bytes);
 void ax_arena_close(struct ax_arena *arena);
 
 /* Aligned to AX_ARENA_ALIGN; NULL when the arena is too small. */
-#define AX_ARENA_ALIGN  64u
+#define AX_ARENA_ALIGN 64u
 void *ax_arena_take(struct ax_arena *arena, size_t bytes);
 
 #endif /* AX_ARENA_H */

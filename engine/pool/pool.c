@@ -37,54 +37,54 @@
 #include "kernels/axk.h"
 
 
-#define EPOCH_BITS  24u
-#define EPOCH_MASK  ((1u << EPOCH_BITS) - 1)
-#define UNIT_BITS   20u
-#define UNIT_MASK   ((1u << UNIT_BITS) - 1)
+#define EPOCH_BITS 24u
+#define EPOCH_MASK ((1u << EPOCH_BITS) - 1)
+#define UNIT_BITS  20u
+#define UNIT_MASK  ((1u << UNIT_BITS) - 1)
 
 /* Rounds of waiting: pauses first, then yields, then sleep. */
-#define SPIN_ROUNDS        256u
-#define YIELD_ROUNDS_WORK  256u
-#define YIELD_ROUNDS_IDLE  1024u
+#define SPIN_ROUNDS       256u
+#define YIELD_ROUNDS_WORK 256u
+#define YIELD_ROUNDS_IDLE 1024u
 
 /* Between looks for something to steal while spinning. */
-#define STEAL_EVERY  32u
+#define STEAL_EVERY 32u
 
-#define STOPPED  UINT64_MAX
+#define STOPPED UINT64_MAX
 
 
 struct worker {
-    _Alignas(64) _Atomic uint64_t  range;   /* epoch, begin, end */
-    struct ax_pool                *pool;
-    pthread_t                      thread;
-    uint32_t                       index;
+    _Alignas(64) _Atomic uint64_t range; /* epoch, begin, end */
+    struct ax_pool *pool;
+    pthread_t thread;
+    uint32_t index;
 };
 
 
 struct ax_pool {
-    uint32_t                    n_threads;
-    uint32_t                    n_started;    /* threads to join, 0 included */
-    uint32_t                    phases_max;
-    struct worker              *workers;
-    _Atomic uint32_t           *units;        /* [phases_max] */
-    _Atomic uint64_t           *targets;      /* `done` after each phase */
-    _Atomic uint32_t            n_phases;
-    const struct ax_pool_job   *job;
-    uint32_t                    job_number;
-    uint32_t                    next_epoch;
+    uint32_t n_threads;
+    uint32_t n_started; /* threads to join, 0 included */
+    uint32_t phases_max;
+    struct worker *workers;
+    _Atomic uint32_t *units;   /* [phases_max] */
+    _Atomic uint64_t *targets; /* `done` after each phase */
+    _Atomic uint32_t n_phases;
+    const struct ax_pool_job *job;
+    uint32_t job_number;
+    uint32_t next_epoch;
 
-    _Alignas(64) _Atomic uint64_t  published;
-    _Atomic uint32_t               wake;       /* futex word */
-    _Atomic uint32_t               sleepers;
-    _Alignas(64) _Atomic uint64_t  done;       /* units, over all jobs */
+    _Alignas(64) _Atomic uint64_t published;
+    _Atomic uint32_t wake; /* futex word */
+    _Atomic uint32_t sleepers;
+    _Alignas(64) _Atomic uint64_t done; /* units, over all jobs */
 };
 
 
 static inline uint64_t
 pack(uint32_t epoch, uint32_t begin, uint32_t end)
 {
-    return (uint64_t) (epoch & EPOCH_MASK) << (2 * UNIT_BITS)
-           | (uint64_t) begin << UNIT_BITS | end;
+    return (uint64_t)(epoch & EPOCH_MASK) << (2 * UNIT_BITS) |
+           (uint64_t)begin << UNIT_BITS | end;
 }
 
 
@@ -92,9 +92,9 @@ pack(uint32_t epoch, uint32_t begin, uint32_t end)
 static inline int32_t
 epoch_distance(uint64_t word, uint32_t epoch)
 {
-    uint32_t d = (uint32_t) (word >> (2 * UNIT_BITS)) - epoch;
+    uint32_t d = (uint32_t)(word >> (2 * UNIT_BITS)) - epoch;
 
-    return (int32_t) (d << (32 - EPOCH_BITS));
+    return (int32_t)(d << (32 - EPOCH_BITS));
 }
 
 
@@ -115,7 +115,7 @@ ax_pool_clock_ns(void)
     struct timespec ts;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t) ts.tv_sec * 1000000000u + (uint64_t) ts.tv_nsec;
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 
@@ -125,10 +125,10 @@ ax_pool_cpus(void)
     cpu_set_t set;
 
     if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0) {
-        return (uint32_t) CPU_COUNT(&set);
+        return (uint32_t)CPU_COUNT(&set);
     }
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t) n : 1;
+    return n > 0 ? (uint32_t)n : 1;
 }
 
 
@@ -143,11 +143,11 @@ open_range(const struct ax_pool *pool, uint64_t word, uint32_t t,
         return false;
     }
     if (distance < 0) {
-        *begin = (uint32_t) ((uint64_t) units * t / pool->n_threads);
-        *end = (uint32_t) ((uint64_t) units * (t + 1) / pool->n_threads);
+        *begin = (uint32_t)((uint64_t)units * t / pool->n_threads);
+        *end = (uint32_t)((uint64_t)units * (t + 1) / pool->n_threads);
     } else {
-        *begin = (uint32_t) (word >> UNIT_BITS) & UNIT_MASK;
-        *end = (uint32_t) word & UNIT_MASK;
+        *begin = (uint32_t)(word >> UNIT_BITS) & UNIT_MASK;
+        *end = (uint32_t)word & UNIT_MASK;
     }
     return *begin < *end;
 }
@@ -234,8 +234,8 @@ finish_units(struct ax_pool *pool, uint32_t n, uint64_t target)
 static inline bool
 phase_over(struct ax_pool *pool, uint64_t target, uint64_t job)
 {
-    return atomic_load(&pool->done) >= target
-           || atomic_load(&pool->published) != job;
+    return atomic_load(&pool->done) >= target ||
+           atomic_load(&pool->published) != job;
 }
 
 
@@ -288,18 +288,17 @@ static void
 run_phase(struct ax_pool *pool, uint32_t t, uint32_t phase, uint32_t epoch,
           uint64_t job)
 {
-    uint32_t units = atomic_load_explicit(&pool->units[phase],
-                                          memory_order_acquire);
-    uint64_t target = atomic_load_explicit(&pool->targets[phase],
-                                           memory_order_acquire);
+    uint32_t units =
+        atomic_load_explicit(&pool->units[phase], memory_order_acquire);
+    uint64_t target =
+        atomic_load_explicit(&pool->targets[phase], memory_order_acquire);
     bool gate = units == AX_POOL_GATE;
 
     if (!gate) {
         work_phase(pool, t, phase, epoch, units, target);
     }
     for (uint32_t round = 0; !phase_over(pool, target, job); round++) {
-        if (!gate && round % STEAL_EVERY == 0
-            && steal(pool, t, epoch, units)) {
+        if (!gate && round % STEAL_EVERY == 0 && steal(pool, t, epoch, units)) {
             work_phase(pool, t, phase, epoch, units, target);
             round = 0;
             continue;
@@ -312,11 +311,11 @@ run_phase(struct ax_pool *pool, uint32_t t, uint32_t phase, uint32_t epoch,
 static void
 worker_job(struct ax_pool *pool, uint32_t t, uint64_t job)
 {
-    uint32_t epoch = (uint32_t) job & EPOCH_MASK;
+    uint32_t epoch = (uint32_t)job & EPOCH_MASK;
 
     for (uint32_t i = 0;
-         i < atomic_load_explicit(&pool->n_phases, memory_order_acquire)
-         && atomic_load(&pool->published) == job;
+         i < atomic_load_explicit(&pool->n_phases, memory_order_acquire) &&
+         atomic_load(&pool->published) == job;
          i++) {
         run_phase(pool, t, i, (epoch + i) & EPOCH_MASK, job);
     }
@@ -357,8 +356,8 @@ publish(struct ax_pool *pool, const struct ax_pool_job *job)
 
     assert(job->n_phases <= pool->phases_max);
     for (uint32_t t = 0; t < pool->n_threads; t++) {
-        atomic_store_explicit(&pool->workers[t].range,
-                              pack(epoch - 1, 0, 0), memory_order_release);
+        atomic_store_explicit(&pool->workers[t].range, pack(epoch - 1, 0, 0),
+                              memory_order_release);
     }
     for (uint32_t i = 0; i < job->n_phases; i++) {
         uint32_t units = job->units[i];
@@ -367,12 +366,11 @@ publish(struct ax_pool *pool, const struct ax_pool_job *job)
         atomic_store_explicit(&pool->units[i], units, memory_order_release);
         atomic_store_explicit(&pool->targets[i], target, memory_order_release);
     }
-    atomic_store_explicit(&pool->n_phases, job->n_phases,
-                          memory_order_release);
+    atomic_store_explicit(&pool->n_phases, job->n_phases, memory_order_release);
     pool->job = job;
     pool->job_number++;
     pool->next_epoch = (epoch + job->n_phases + 1) & EPOCH_MASK;
-    uint64_t word = (uint64_t) pool->job_number << 32 | epoch;
+    uint64_t word = (uint64_t)pool->job_number << 32 | epoch;
     atomic_store(&pool->published, word);
     wake_sleepers(pool);
     return word;
@@ -385,8 +383,9 @@ pass_gate(struct ax_pool *pool, const struct ax_pool_job *job, uint32_t phase)
     int rc = job->gate(job->context, phase);
 
     if (rc == 0) {
-        finish_units(pool, 1, atomic_load_explicit(&pool->targets[phase],
-                                                   memory_order_relaxed));
+        finish_units(
+            pool, 1,
+            atomic_load_explicit(&pool->targets[phase], memory_order_relaxed));
     }
     return rc;
 }
@@ -397,7 +396,7 @@ ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job)
 {
     axk_thread_init();
     uint64_t word = publish(pool, job);
-    uint32_t epoch = (uint32_t) word & EPOCH_MASK;
+    uint32_t epoch = (uint32_t)word & EPOCH_MASK;
 
     for (uint32_t i = 0; i < job->n_phases; i++) {
         if (job->units[i] == AX_POOL_GATE) {
@@ -444,11 +443,11 @@ start_threads(struct ax_pool *pool, struct ax_error *err)
 
 int
 ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
-             struct ax_error *err)
+              struct ax_error *err)
 {
     *out = NULL;
-    if (n_threads == 0 || n_threads > AX_POOL_THREADS_MAX
-        || phases_max == 0 || phases_max > EPOCH_MASK / 4) {
+    if (n_threads == 0 || n_threads > AX_POOL_THREADS_MAX || phases_max == 0 ||
+        phases_max > EPOCH_MASK / 4) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "%u threads; 1 to %u expected", n_threads,
                             AX_POOL_THREADS_MAX);
@@ -465,8 +464,7 @@ ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
     pool->workers = aligned_alloc(64, n_threads * sizeof(*pool->workers));
     pool->units = calloc(phases_max, sizeof(*pool->units));
     pool->targets = calloc(phases_max, sizeof(*pool->targets));
-    if (pool->workers == NULL || pool->units == NULL
-        || pool->targets == NULL) {
+    if (pool->workers == NULL || pool->units == NULL || pool->targets == NULL) {
         ax_pool_stop(pool);
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }

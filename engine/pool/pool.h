@@ -28,25 +28,25 @@
 #include "engine/error.h"
 
 
-#define AX_POOL_THREADS_MAX  256u
-#define AX_POOL_UNITS_MAX    ((1u << 20) - 1)   /* of one phase */
+#define AX_POOL_THREADS_MAX 256u
+#define AX_POOL_UNITS_MAX   ((1u << 20) - 1) /* of one phase */
 
 
 /* A phase of one unit that only the caller's thread may do. */
-#define AX_POOL_GATE  UINT32_MAX
+#define AX_POOL_GATE UINT32_MAX
 
 
 struct ax_pool_job {
-    uint32_t         n_phases;
-    const uint32_t  *units;     /* [n_phases], or AX_POOL_GATE */
-    void            *context;
+    uint32_t n_phases;
+    const uint32_t *units; /* [n_phases], or AX_POOL_GATE */
+    void *context;
     /* Units [begin, end) of a phase, on any thread. */
-    void           (*work)(void *context, uint32_t phase, uint32_t begin,
-                           uint32_t end, uint32_t thread);
+    void (*work)(void *context, uint32_t phase, uint32_t begin, uint32_t end,
+                 uint32_t thread);
     /* At a gate, all earlier phases done, no later one begun; a nonzero
      * return ends the job.  May be NULL where there are no gates. */
-    int            (*gate)(void *context, uint32_t phase);
-    uint64_t        *end_ns;    /* [n_phases], when each ended; or NULL */
+    int (*gate)(void *context, uint32_t phase);
+    uint64_t *end_ns; /* [n_phases], when each ended; or NULL */
 };
 
 
@@ -54,9 +54,9 @@ struct ax_pool;
 
 
 /* AXION_ERR_BAD_OPTION, AXION_ERR_NO_MEMORY, AXION_ERR_SYSTEM. */
-int ax_pool_start(struct ax_pool **out, uint32_t n_threads,
-    uint32_t phases_max, struct ax_error *err);
-void ax_pool_stop(struct ax_pool *pool);   /* NULL is fine */
+int ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
+                  struct ax_error *err);
+void ax_pool_stop(struct ax_pool *pool); /* NULL is fine */
 
 uint32_t ax_pool_threads(const struct ax_pool *pool);
 

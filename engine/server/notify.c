@@ -20,8 +20,7 @@ make_address(struct sockaddr_un *address, const char *path)
 {
     size_t bytes = strlen(path);
     if ((path[0] != '/' && path[0] != '@') || bytes < 2 ||
-        bytes >= sizeof(address->sun_path))
-    {
+        bytes >= sizeof(address->sun_path)) {
         return 0;
     }
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
@@ -31,7 +30,7 @@ make_address(struct sockaddr_un *address, const char *path)
     } else {
         bytes++;
     }
-    return (socklen_t) (offsetof(struct sockaddr_un, sun_path) + bytes);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes);
 }
 
 
@@ -40,10 +39,10 @@ make_message(char *out, size_t size, const char *state, const char *status)
 {
     int head = snprintf(out, size, "%s%sSTATUS=", state != NULL ? state : "",
                         state != NULL ? "\n" : "");
-    size_t n = (size_t) head;
+    size_t n = (size_t)head;
     for (; *status != '\0' && n < size; status++) {
-        unsigned char c = (unsigned char) *status;
-        out[n++] = c < 0x20 || c == 0x7f ? '?' : (char) c;
+        unsigned char c = (unsigned char)*status;
+        out[n++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
     }
     return n;
 }
@@ -71,7 +70,7 @@ ax_notify(const char *path, const char *state, const char *status,
                 setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
                            sizeof(patience)) == 0 &&
                 sendto(fd, message, n, MSG_NOSIGNAL,
-                       (struct sockaddr *) &address, length) == (ssize_t) n;
+                       (struct sockaddr *)&address, length) == (ssize_t)n;
     int rc = sent ? AXION_OK
                   : ax_error_set(err, AXION_ERR_SYSTEM, "NOTIFY_SOCKET: %s",
                                  strerror(errno));

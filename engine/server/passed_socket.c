@@ -23,8 +23,8 @@ parse_number(const char *text, long *value)
 
 
 int
-ax_passed_socket_find(int *fd, const char *listen_pid,
-                      const char *listen_fds, struct ax_error *err)
+ax_passed_socket_find(int *fd, const char *listen_pid, const char *listen_fds,
+                      struct ax_error *err)
 {
     long pid, n;
     *fd = -1;
@@ -35,13 +35,14 @@ ax_passed_socket_find(int *fd, const char *listen_pid,
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "LISTEN_PID or LISTEN_FDS is not a number");
     }
-    if (pid != (long) getpid() || n == 0) {
+    if (pid != (long)getpid() || n == 0) {
         return AXION_OK; /* a parent's that we inherited the names of */
     }
     if (n != 1) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "LISTEN_FDS: %ld sockets were passed, one is "
-                            "needed", n);
+                            "needed",
+                            n);
     }
     *fd = AX_PASSED_SOCKET_FIRST;
     return AXION_OK;
@@ -53,8 +54,7 @@ integer_option(int fd, int name)
 {
     int value = -1;
     socklen_t length = sizeof(value);
-    return getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0 ? value
-                                                                  : -1;
+    return getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0 ? value : -1;
 }
 
 
@@ -63,9 +63,8 @@ write_path(int fd, char *path, size_t path_bytes)
 {
     struct sockaddr_un address = {0};
     socklen_t length = sizeof(address);
-    if (getsockname(fd, (struct sockaddr *) &address, &length) != 0 ||
-        length <= offsetof(struct sockaddr_un, sun_path))
-    {
+    if (getsockname(fd, (struct sockaddr *)&address, &length) != 0 ||
+        length <= offsetof(struct sockaddr_un, sun_path)) {
         snprintf(path, path_bytes, "a socket without a name");
         return;
     }
@@ -76,7 +75,7 @@ write_path(int fd, char *path, size_t path_bytes)
     if (address.sun_path[0] == '\0') {
         address.sun_path[0] = '@';
     }
-    snprintf(path, path_bytes, "%.*s", (int) n, address.sun_path);
+    snprintf(path, path_bytes, "%.*s", (int)n, address.sun_path);
 }
 
 
@@ -86,17 +85,16 @@ ax_passed_socket_take(int fd, char *path, size_t path_bytes,
 {
     if (integer_option(fd, SO_DOMAIN) != AF_UNIX ||
         integer_option(fd, SO_TYPE) != SOCK_SEQPACKET ||
-        integer_option(fd, SO_ACCEPTCONN) != 1)
-    {
+        integer_option(fd, SO_ACCEPTCONN) != 1) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "the passed descriptor %d is not a listening "
                             "unix socket of SOCK_SEQPACKET "
-                            "(ListenSequentialPacket=)", fd);
+                            "(ListenSequentialPacket=)",
+                            fd);
     }
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
-        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-    {
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
         return ax_error_set(err, AXION_ERR_SYSTEM,
                             "the passed descriptor %d: %s", fd,
                             strerror(errno));

@@ -17,40 +17,40 @@
 #include "engine/pool/pool.h"
 
 
-#define LIST_MAX       16u
-#define TOKENS_MAX     (1u << 20)
-#define SEQUENCES_MAX  1024u
+#define LIST_MAX      16u
+#define TOKENS_MAX    (1u << 20)
+#define SEQUENCES_MAX 1024u
 
 
 struct list {
-    uint32_t  n;
-    uint32_t  v[LIST_MAX];
+    uint32_t n;
+    uint32_t v[LIST_MAX];
 };
 
 
 struct options {
-    const char            *path;
-    const char            *isa;
-    struct list            prompt, gen, depth, threads, sequences;
-    uint32_t               batch;
-    uint32_t               reps;
-    bool                   counters;
-    enum ax_bench_format   format;
+    const char *path;
+    const char *isa;
+    struct list prompt, gen, depth, threads, sequences;
+    uint32_t batch;
+    uint32_t reps;
+    bool counters;
+    enum ax_bench_format format;
 };
 
 
 struct bench {
-    const struct options   *o;
-    struct ax_model        *model;
-    struct ax_kv           *kv;
-    struct ax_exec         *exec;
-    uint32_t                n_sequences;
-    struct ax_kv_sequence  *sequences;
+    const struct options *o;
+    struct ax_model *model;
+    struct ax_kv *kv;
+    struct ax_exec *exec;
+    uint32_t n_sequences;
+    struct ax_kv_sequence *sequences;
     struct ax_kv_sequence **table;
-    struct ax_step_token   *tokens;
-    float                  *logits;
-    uint64_t                random;
-    struct ax_error         err;
+    struct ax_step_token *tokens;
+    float *logits;
+    uint64_t random;
+    struct ax_error err;
 };
 
 
@@ -78,11 +78,11 @@ parse_list(const char *text, uint32_t max, struct list *out)
         char *end;
         errno = 0;
         unsigned long value = strtoul(text, &end, 10);
-        if (end == text || errno != 0 || value > max || text[0] == '-'
-            || out->n == LIST_MAX || (*end != ',' && *end != '\0')) {
+        if (end == text || errno != 0 || value > max || text[0] == '-' ||
+            out->n == LIST_MAX || (*end != ',' && *end != '\0')) {
             return false;
         }
-        out->v[out->n++] = (uint32_t) value;
+        out->v[out->n++] = (uint32_t)value;
         if (*end == '\0') {
             return true;
         }
@@ -107,11 +107,11 @@ parse_one(const char *text, uint32_t max, uint32_t *out)
 static bool
 parse_format(const char *text, enum ax_bench_format *out)
 {
-    static const char *const names[] = { "table", "csv", "json", "jsonl" };
+    static const char *const names[] = {"table", "csv", "json", "jsonl"};
 
     for (uint32_t i = 0; i < 4; i++) {
         if (strcmp(text, names[i]) == 0) {
-            *out = (enum ax_bench_format) i;
+            *out = (enum ax_bench_format)i;
             return true;
         }
     }
@@ -147,13 +147,13 @@ parse_option(struct options *o, int option, const char *arg)
     case 'd':
         return parse_list(arg, TOKENS_MAX, &o->depth);
     case 's':
-        return parse_list(arg, SEQUENCES_MAX, &o->sequences)
-               && no_zero(&o->sequences);
+        return parse_list(arg, SEQUENCES_MAX, &o->sequences) &&
+               no_zero(&o->sequences);
     case 'b':
         return parse_one(arg, AX_EXEC_BATCH_MAX, &o->batch);
     case 't':
-        return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads)
-               && no_zero(&o->threads);
+        return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads) &&
+               no_zero(&o->threads);
     case 'r':
         return parse_one(arg, AX_BENCH_REPS_MAX, &o->reps);
     case 'o':
@@ -174,19 +174,19 @@ static bool
 parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option long_options[] = {
-        { "model", required_argument, NULL, 'm' },
-        { "n-prompt", required_argument, NULL, 'p' },
-        { "n-gen", required_argument, NULL, 'n' },
-        { "n-depth", required_argument, NULL, 'd' },
-        { "sequences", required_argument, NULL, 's' },
-        { "batch-size", required_argument, NULL, 'b' },
-        { "threads", required_argument, NULL, 't' },
-        { "repetitions", required_argument, NULL, 'r' },
-        { "output", required_argument, NULL, 'o' },
-        { "isa", required_argument, NULL, 'i' },
-        { "verbose", no_argument, NULL, 'v' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+        {"model", required_argument, NULL, 'm'},
+        {"n-prompt", required_argument, NULL, 'p'},
+        {"n-gen", required_argument, NULL, 'n'},
+        {"n-depth", required_argument, NULL, 'd'},
+        {"sequences", required_argument, NULL, 's'},
+        {"batch-size", required_argument, NULL, 'b'},
+        {"threads", required_argument, NULL, 't'},
+        {"repetitions", required_argument, NULL, 'r'},
+        {"output", required_argument, NULL, 'o'},
+        {"isa", required_argument, NULL, 'i'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -217,8 +217,7 @@ next_token(struct bench *b)
     b->random ^= b->random << 13;
     b->random ^= b->random >> 7;
     b->random ^= b->random << 17;
-    return (uint32_t) (b->random >> 33)
-           % ax_model_info(b->model)->n_vocab;
+    return (uint32_t)(b->random >> 33) % ax_model_info(b->model)->n_vocab;
 }
 
 
@@ -255,8 +254,8 @@ prefill(struct bench *b, uint32_t sequence, uint32_t n)
         uint32_t m = left < b->o->batch ? left : b->o->batch;
         rc = ax_kv_reserve(b->kv, seq, start + m);
         for (uint32_t i = 0; i < m; i++) {
-            b->tokens[i] = (struct ax_step_token) {
-                .token = (int32_t) next_token(b),
+            b->tokens[i] = (struct ax_step_token){
+                .token = (int32_t)next_token(b),
                 .position = start + i,
                 .sequence = sequence,
                 .logits_row = start + i + 1 == end ? 0 : AX_NO_LOGITS,
@@ -288,8 +287,8 @@ decode(struct bench *b)
 {
     for (uint32_t s = 0; s < b->n_sequences; s++) {
         struct ax_kv_sequence *seq = &b->sequences[s];
-        b->tokens[s] = (struct ax_step_token) {
-            .token = (int32_t) next_token(b),
+        b->tokens[s] = (struct ax_step_token){
+            .token = (int32_t)next_token(b),
             .position = seq->n_tokens,
             .sequence = s,
             .logits_row = s,
@@ -348,16 +347,16 @@ static int
 open_run(struct bench *b, const struct ax_bench_result *r)
 {
     const struct ax_model_info *info = ax_model_info(b->model);
-    uint64_t length = (uint64_t) r->n_depth + r->n_prompt + r->n_gen;
+    uint64_t length = (uint64_t)r->n_depth + r->n_prompt + r->n_gen;
     struct ax_kv_shape shape = ax_model_kv_shape(b->model);
     uint32_t n = r->n_sequences;
 
     if (length > info->n_ctx) {
         return ax_error_set(&b->err, AXION_ERR_BAD_OPTION,
                             "%llu tokens of context; the model has %u",
-                            (unsigned long long) length, info->n_ctx);
+                            (unsigned long long)length, info->n_ctx);
     }
-    uint32_t blocks = ax_kv_blocks_for((uint32_t) length);
+    uint32_t blocks = ax_kv_blocks_for((uint32_t)length);
     struct ax_exec_options eo = {
         .n_threads = r->n_threads,
         .batch_tokens_max = b->o->batch > n ? b->o->batch : n,
@@ -369,25 +368,24 @@ open_run(struct bench *b, const struct ax_bench_result *r)
     b->sequences = calloc(n, sizeof(*b->sequences));
     b->table = calloc(n, sizeof(*b->table));
     b->tokens = calloc(eo.batch_tokens_max, sizeof(*b->tokens));
-    b->logits = calloc((size_t) n * info->n_vocab, sizeof(*b->logits));
-    uint32_t *tables = calloc((size_t) n * blocks, sizeof(*tables));
-    if (b->sequences == NULL || b->table == NULL || b->tokens == NULL
-        || b->logits == NULL || tables == NULL) {
+    b->logits = calloc((size_t)n * info->n_vocab, sizeof(*b->logits));
+    uint32_t *tables = calloc((size_t)n * blocks, sizeof(*tables));
+    if (b->sequences == NULL || b->table == NULL || b->tokens == NULL ||
+        b->logits == NULL || tables == NULL) {
         free(tables);
         return ax_error_set(&b->err, AXION_ERR_NO_MEMORY, "no memory");
     }
     for (uint32_t s = 0; s < n; s++) {
-        b->sequences[s].blocks = tables + (size_t) s * blocks;
+        b->sequences[s].blocks = tables + (size_t)s * blocks;
         b->sequences[s].blocks_max = blocks;
         b->table[s] = &b->sequences[s];
     }
     size_t layer = axk_kv_block_bytes(shape.n_head_kv, shape.head_dim);
     int rc = ax_kv_open(&b->kv, &shape,
-                        (uint64_t) blocks * n * layer * shape.n_layer,
-                        &b->err);
-    return rc != AXION_OK ? rc
-                          : ax_exec_open(&b->exec, b->model, b->kv, &eo,
-                                         &b->err);
+                        (uint64_t)blocks * n * layer * shape.n_layer, &b->err);
+    return rc != AXION_OK
+               ? rc
+               : ax_exec_open(&b->exec, b->model, b->kv, &eo, &b->err);
 }
 
 
@@ -404,10 +402,11 @@ run_test(struct bench *b, struct ax_bench_result *r)
         rc = run_once(b, r, &r->samples_ns[i]);
     }
     if (rc == AXION_OK) {
-        r->n_counters = ax_exec_counters(b->exec, r->counters,
-                                         AX_BENCH_COUNTERS_MAX);
+        r->n_counters =
+            ax_exec_counters(b->exec, r->counters, AX_BENCH_COUNTERS_MAX);
         r->n_counters = r->n_counters < AX_BENCH_COUNTERS_MAX
-                            ? r->n_counters : AX_BENCH_COUNTERS_MAX;
+                            ? r->n_counters
+                            : AX_BENCH_COUNTERS_MAX;
     }
     return rc;
 }
@@ -479,22 +478,22 @@ int
 ax_tool_bench(int argc, char **argv)
 {
     struct options o = {
-        .prompt = { 1, { 512 } },
-        .gen = { 1, { 128 } },
-        .depth = { 1, { 0 } },
-        .threads = { 1, { ax_pool_cpus() } },
-        .sequences = { 1, { 1 } },
+        .prompt = {1, {512}},
+        .gen = {1, {128}},
+        .depth = {1, {0}},
+        .threads = {1, {ax_pool_cpus()}},
+        .sequences = {1, {1}},
         .batch = 512,
         .reps = 5,
     };
-    struct bench b = { .o = &o };
+    struct bench b = {.o = &o};
 
     if (!parse_options(argc, argv, &o)) {
         fputs(usage, stderr);
         return 2;
     }
     struct ax_bench_result *r = calloc(1, sizeof(*r));
-    struct ax_model_options mo = { .path = o.path, .isa = o.isa };
+    struct ax_model_options mo = {.path = o.path, .isa = o.isa};
     int rc = r == NULL ? ax_error_set(&b.err, AXION_ERR_NO_MEMORY, "no memory")
                        : ax_model_open(&b.model, &mo, &b.err);
     if (rc == AXION_OK) {

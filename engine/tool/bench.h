@@ -13,8 +13,8 @@
 #include "engine/model/model.h"
 
 
-#define AX_BENCH_REPS_MAX      1000u
-#define AX_BENCH_COUNTERS_MAX  32u
+#define AX_BENCH_REPS_MAX     1000u
+#define AX_BENCH_COUNTERS_MAX 32u
 
 
 enum ax_bench_format {
@@ -27,17 +27,17 @@ enum ax_bench_format {
 
 /* One line of the result. */
 struct ax_bench_result {
-    const struct ax_model_info  *info;
-    uint32_t                     n_threads;
-    uint32_t                     n_batch;
-    uint32_t                     n_prompt;
-    uint32_t                     n_gen;
-    uint32_t                     n_depth;
-    uint32_t                     n_sequences;
-    uint32_t                     n_reps;
-    uint64_t                     samples_ns[AX_BENCH_REPS_MAX];
-    uint32_t                     n_counters;
-    struct ax_exec_counter       counters[AX_BENCH_COUNTERS_MAX];
+    const struct ax_model_info *info;
+    uint32_t n_threads;
+    uint32_t n_batch;
+    uint32_t n_prompt;
+    uint32_t n_gen;
+    uint32_t n_depth;
+    uint32_t n_sequences;
+    uint32_t n_reps;
+    uint64_t samples_ns[AX_BENCH_REPS_MAX];
+    uint32_t n_counters;
+    struct ax_exec_counter counters[AX_BENCH_COUNTERS_MAX];
 };
 
 
@@ -47,7 +47,7 @@ int ax_tool_bench(int argc, char **argv);
 /* Head, one line each, tail. */
 void ax_bench_print_begin(FILE *out, enum ax_bench_format format);
 void ax_bench_print(FILE *out, enum ax_bench_format format,
-    const struct ax_bench_result *result, uint32_t index);
+                    const struct ax_bench_result *result, uint32_t index);
 void ax_bench_print_end(FILE *out, enum ax_bench_format format);
 
 /* Where the time went, by kind of stage; for -v. */

@@ -9,22 +9,22 @@
 
 
 struct statistics {
-    double  mean_ns, deviation_ns;
-    double  mean_rate, deviation_rate;   /* tokens per second */
+    double mean_ns, deviation_ns;
+    double mean_rate, deviation_rate; /* tokens per second */
 };
 
 
 static uint64_t
 tokens_of(const struct ax_bench_result *r)
 {
-    return (uint64_t) (r->n_prompt + r->n_gen) * r->n_sequences;
+    return (uint64_t)(r->n_prompt + r->n_gen) * r->n_sequences;
 }
 
 
 static double
 rate(const struct ax_bench_result *r, uint32_t i)
 {
-    return 1e9 * (double) tokens_of(r) / (double) r->samples_ns[i];
+    return 1e9 * (double)tokens_of(r) / (double)r->samples_ns[i];
 }
 
 
@@ -43,13 +43,13 @@ statistics(const struct ax_bench_result *r)
     double ns = 0, ns2 = 0, ts = 0, ts2 = 0, n = r->n_reps;
 
     for (uint32_t i = 0; i < r->n_reps; i++) {
-        double t = (double) r->samples_ns[i];
+        double t = (double)r->samples_ns[i];
         ns += t;
         ns2 += t * t;
         ts += rate(r, i);
         ts2 += rate(r, i) * rate(r, i);
     }
-    return (struct statistics) {
+    return (struct statistics){
         .mean_ns = ns / n,
         .deviation_ns = deviation(ns, ns2, n),
         .mean_rate = ts / n,
@@ -70,12 +70,11 @@ test_name(const struct ax_bench_result *r, char *out, size_t size)
     } else {
         used = snprintf(out, size, "tg%u", r->n_gen);
     }
-    if (r->n_depth > 0 && used > 0 && (size_t) used < size) {
-        used += snprintf(out + used, size - (size_t) used, " @ d%u",
-                         r->n_depth);
+    if (r->n_depth > 0 && used > 0 && (size_t)used < size) {
+        used += snprintf(out + used, size - (size_t)used, " @ d%u", r->n_depth);
     }
-    if (r->n_sequences > 1 && used > 0 && (size_t) used < size) {
-        snprintf(out + used, size - (size_t) used, " x %u", r->n_sequences);
+    if (r->n_sequences > 1 && used > 0 && (size_t)used < size) {
+        snprintf(out + used, size - (size_t)used, " x %u", r->n_sequences);
     }
 }
 
@@ -85,7 +84,7 @@ print_string(FILE *out, const char *s)
 {
     fputc('"', out);
     for (; *s != '\0'; s++) {
-        unsigned char c = (unsigned char) *s;
+        unsigned char c = (unsigned char)*s;
         if (c == '"' || c == '\\') {
             fprintf(out, "\\%c", c);
         } else if (c < 0x20) {
@@ -107,11 +106,12 @@ print_table_row(FILE *out, const struct ax_bench_result *r)
     snprintf(name, sizeof(name), "%s %s", r->info->architecture,
              r->info->weight_format);
     test_name(r, test, sizeof(test));
-    fprintf(out, "| %-22s | %8.2f MiB | %8.2f M | %-7s | %7u | %18s | "
-                 "%10.2f ± %.2f |\n",
-            name, (double) r->info->file_bytes / 1048576.0,
-            (double) r->info->n_params / 1e6, r->info->isa, r->n_threads,
-            test, s.mean_rate, s.deviation_rate);
+    fprintf(out,
+            "| %-22s | %8.2f MiB | %8.2f M | %-7s | %7u | %18s | "
+            "%10.2f ± %.2f |\n",
+            name, (double)r->info->file_bytes / 1048576.0,
+            (double)r->info->n_params / 1e6, r->info->isa, r->n_threads, test,
+            s.mean_rate, s.deviation_rate);
 }
 
 
@@ -120,14 +120,15 @@ print_csv_row(FILE *out, const struct ax_bench_result *r)
 {
     struct statistics s = statistics(r);
 
-    fprintf(out, "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
-                 "%.0f,%.0f,%.2f,%.2f\n",
+    fprintf(out,
+            "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
+            "%.0f,%.0f,%.2f,%.2f\n",
             AXION_VERSION, r->info->weight_format,
-            (unsigned long long) r->info->file_bytes,
-            (unsigned long long) r->info->n_params, r->info->architecture,
+            (unsigned long long)r->info->file_bytes,
+            (unsigned long long)r->info->n_params, r->info->architecture,
             r->info->isa, r->n_threads, r->n_batch, r->n_prompt, r->n_gen,
-            r->n_depth, r->n_sequences, s.mean_ns, s.deviation_ns,
-            s.mean_rate, s.deviation_rate);
+            r->n_depth, r->n_sequences, s.mean_ns, s.deviation_ns, s.mean_rate,
+            s.deviation_rate);
 }
 
 
@@ -144,23 +145,25 @@ print_json(FILE *out, const struct ax_bench_result *r, const char *gap)
     fprintf(out, "{%s\"build\": \"axion %s\",%s\"model_filename\": ", gap,
             AXION_VERSION, gap);
     print_string(out, r->info->path);
-    fprintf(out, ",%s\"model_type\": \"%s %s\",%s\"model_size\": %llu,%s"
-                 "\"model_n_params\": %llu,%s\"isa\": \"%s\",%s"
-                 "\"n_threads\": %u,%s\"n_batch\": %u,%s\"n_prompt\": %u,%s"
-                 "\"n_gen\": %u,%s\"n_depth\": %u,%s\"n_sequences\": %u,%s",
+    fprintf(out,
+            ",%s\"model_type\": \"%s %s\",%s\"model_size\": %llu,%s"
+            "\"model_n_params\": %llu,%s\"isa\": \"%s\",%s"
+            "\"n_threads\": %u,%s\"n_batch\": %u,%s\"n_prompt\": %u,%s"
+            "\"n_gen\": %u,%s\"n_depth\": %u,%s\"n_sequences\": %u,%s",
             gap, r->info->architecture, r->info->weight_format, gap,
-            (unsigned long long) r->info->file_bytes, gap,
-            (unsigned long long) r->info->n_params, gap, r->info->isa, gap,
-            r->n_threads, gap, r->n_batch, gap, r->n_prompt, gap, r->n_gen,
-            gap, r->n_depth, gap, r->n_sequences, gap);
-    fprintf(out, "\"test_time\": \"%s\",%s\"avg_ns\": %.0f,%s"
-                 "\"stddev_ns\": %.0f,%s\"avg_ts\": %.3f,%s"
-                 "\"stddev_ts\": %.3f,%s\"samples_ns\": [",
+            (unsigned long long)r->info->file_bytes, gap,
+            (unsigned long long)r->info->n_params, gap, r->info->isa, gap,
+            r->n_threads, gap, r->n_batch, gap, r->n_prompt, gap, r->n_gen, gap,
+            r->n_depth, gap, r->n_sequences, gap);
+    fprintf(out,
+            "\"test_time\": \"%s\",%s\"avg_ns\": %.0f,%s"
+            "\"stddev_ns\": %.0f,%s\"avg_ts\": %.3f,%s"
+            "\"stddev_ts\": %.3f,%s\"samples_ns\": [",
             when, gap, s.mean_ns, gap, s.deviation_ns, gap, s.mean_rate, gap,
             s.deviation_rate, gap);
     for (uint32_t i = 0; i < r->n_reps; i++) {
         fprintf(out, "%s%llu", i == 0 ? "" : ", ",
-                (unsigned long long) r->samples_ns[i]);
+                (unsigned long long)r->samples_ns[i]);
     }
     fprintf(out, "],%s\"samples_ts\": [", gap);
     for (uint32_t i = 0; i < r->n_reps; i++) {
@@ -236,9 +239,9 @@ ax_bench_print_counters(FILE *out, const struct ax_bench_result *result)
         const struct ax_exec_counter *c = &result->counters[i];
         if (c->calls != 0) {
             fprintf(out, "    %-44s %8llu calls %10.2f us each %5.1f %%\n",
-                    c->name, (unsigned long long) c->calls,
-                    (double) c->ns / (double) c->calls / 1e3,
-                    100.0 * (double) c->ns / (double) (total ? total : 1));
+                    c->name, (unsigned long long)c->calls,
+                    (double)c->ns / (double)c->calls / 1e3,
+                    100.0 * (double)c->ns / (double)(total ? total : 1));
         }
     }
 }

@@ -92,11 +92,11 @@ def fields():
 def formats():
     """Weight formats that have kernels."""
     body = tables(code("kernels/format.c"), "struct axk_format_traits")[0]
-    return set(re.findall(r'\{ "(\w+)", \d+, \d+, AXK_ACT_(?!NONE)', body))
+    return set(re.findall(r'\{\s*"(\w+)", \d+, \d+, AXK_ACT_(?!NONE)', body))
 
 
 def families():
-    return set(re.findall(r'struct ax_family +\w+ = \{ "(\w+)"',
+    return set(re.findall(r'struct ax_family +\w+ = \{\s*"(\w+)"',
                           code("engine/model/*.c")))
 
 

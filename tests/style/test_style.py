@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """House rules that a machine can see: dependencies between the folders point
 down only (DESIGN section 2), no source file passes 1,000 lines, C sources
-have no tabs, tests do not sleep, and nothing left over names itself as
-unfinished.  Prints every finding as FILE:LINE and fails if there is one.
+have no tabs, tests do not sleep, nothing left over names itself as
+unfinished, and the engine side is as clang-format 14 (Debian 12's) lays it
+out; other versions of it differ, so they are not asked.  Prints every finding as FILE:LINE and fails if there is one.
 
 A test may poll in steps of up to 50 ms, and may let time pass where that is
 "what is tested", in these words behind the call.
@@ -23,6 +24,7 @@ MAY_INCLUDE = {
     "sidecar": {"api", "shm"},
 }
 
+FORMATTED = re.compile(r"(shm|api|engine|kernels)/.*\.[ch]$")
 LINES_MAX = 1000
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 SLEEP = re.compile(r"\b(sleep|usleep|nanosleep)\s*\(")
@@ -58,9 +60,25 @@ def check_line(path, number, line, findings):
         findings.append(f"{path}:{number}: left unfinished")
 
 
+def check_format(findings):
+    command = "clang-format-14"
+    files = [path for path in sources() if FORMATTED.match(path)]
+    try:
+        run = subprocess.run([command, "--dry-run", *files],
+                             stderr=subprocess.PIPE, check=True)
+    except FileNotFoundError:
+        print(f"no {command} here: the layout was not checked")
+        return
+    places = re.findall(r"^(\S+?:\d+):\d+: warning", run.stderr.decode(),
+                        re.M)
+    findings += [f"{place}: {command} lays it out otherwise"
+                 for place in places]
+
+
 def main():
     findings = []
     files = 0
+    check_format(findings)
     for path in sources():
         if not path.endswith((".c", ".h", ".def", ".inc", ".py", ".sh",
                               ".mk", ".t", ".pm", ".cu")):
