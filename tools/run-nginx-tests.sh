@@ -5,7 +5,8 @@
 #   tools/run-nginx-tests.sh [FILE.t ...]      (all of t/ without arguments)
 #
 # BUILD names the build folder; TEST_NGINX_BINARY, TEST_NGINX_PORT and
-# TEST_NGINX_LOAD_MODULES are kept when they are set.
+# TEST_NGINX_LOAD_MODULES are kept when they are set, and AXION_SUITE is the
+# name that the results go by.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -32,4 +33,4 @@ fi
 export TEST_NGINX_PORT
 export TEST_NGINX_SERVER_PORT=$TEST_NGINX_PORT
 
-exec tools/run-tests.sh nginx "$@"
+exec tools/run-tests.sh "${AXION_SUITE:-nginx}" "$@"
