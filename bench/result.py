@@ -53,8 +53,10 @@ def cell(samples, digits=1):
 
 
 def head(title):
-    command = " ".join(["make bench" if os.environ.get("AXION_BENCH")
-                        else sys.argv[0]] + sys.argv[1:])
+    rounds = os.environ.get("ROUNDS")
+    command = " ".join(sys.argv)
+    if os.environ.get("AXION_BENCH"):
+        command = (f"ROUNDS={rounds} " if rounds else "") + "make bench"
     return [f"# {title}", "",
             f"- date: {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
             f"- machine: {machine()}",
