@@ -44,10 +44,16 @@ class Notify(ops.Test):
     def test_status_cannot_add_lines(self):
         manager = ops.Manager(os.path.join(self.dir, "notify"))
         self.addCleanup(manager.socket.close)
-        self.axiond("--alias", "a\nMAINPID=1", NOTIFY_SOCKET=manager.name)
-        ready = manager.until("READY=1")[-1]
-        self.assertEqual(ready[1:], ['STATUS=serving "a?MAINPID=1" on '
-                                     + self.path])
+        self.model = os.path.join(self.dir, "a\nMAINPID=1")
+        with open(self.model, "wb") as file:
+            file.write(b"no model")
+        process = self.axiond("--alias", "a", NOTIFY_SOCKET=manager.name)
+        self.assertEqual(process.wait(timeout=ops.HANG), 1)
+        for text in "STATUS=loading ", "STATUS=cannot load the model: ":
+            lines = manager.message()
+            self.assertEqual(len(lines), 1)
+            self.assertIn(text, lines[0])
+            self.assertRegex(lines[0], r"a(\?|\\x0a)MAINPID=1")
 
     def test_unreachable_manager_is_one_warning(self):
         process = self.axiond(NOTIFY_SOCKET=self.dir + "/nobody")
