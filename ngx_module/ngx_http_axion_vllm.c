@@ -186,7 +186,7 @@ ngx_http_axion_vllm_gauges(struct axion_out *out, ngx_http_axion_zone_t *zone,
 }
 
 
-/* What only an engine knows: by engine, for each model of its own. */
+/* What only an engine knows: by engine, with the first model it names. */
 static void
 ngx_http_axion_vllm_engines(struct axion_out *out,
     ngx_http_axion_main_conf_t *amcf)

@@ -4,8 +4,8 @@
  *
  * Jobs wait in lanes, picked by the job's key, and the lanes take turns: who
  * hands in many or long jobs waits behind his own, the others behind one of
- * his at most.  Two keys may share a lane; within one the order is that of
- * submit().
+ * his at most.  Two keys may share a lane, and then share its turns; within
+ * one the order is that of submit().
  *
  * A job lives in a record of the caller's.  Between submit() and take() it
  * belongs to the thread; all queues are lists through the jobs themselves,

@@ -330,8 +330,9 @@ submit_refusal(struct ax_server *s, size_t payload_bytes, uint32_t *retry_ms)
 }
 
 
-/* Tenants take turns, and of one tenant the channels.  The payload is not
- * checked yet: a worker that lies moves only its own places. */
+/* Tenants take turns, whichever workers they come through; what has no
+ * tenant takes its channel's.  The payload is not checked yet: a worker that
+ * lies moves only places that are its own to give. */
 static uint64_t
 turn_of(const struct conn *conn, const uint8_t *payload, size_t bytes)
 {
@@ -339,7 +340,8 @@ turn_of(const struct conn *conn, const uint8_t *payload, size_t bytes)
     if (bytes >= sizeof(head)) {
         memcpy(&head, payload, sizeof(head));
     }
-    return head.tenant + (uint64_t)axion_channel_pid(conn->channel);
+    return head.tenant != 0 ? head.tenant
+                            : (uint64_t)axion_channel_pid(conn->channel);
 }
 
 

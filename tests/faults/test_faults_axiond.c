@@ -1,7 +1,8 @@
 /*
  * Shows that axiond takes every single failure of the system: the Nth
  * allocation, mapping, read, message or descriptor fails, for every N that
- * its start (or one request, connection included) has.
+ * its start (or one request, connection included) has, or STARTS_MAX of them
+ * evenly spread where a start has more.
  *
  * A start that fails is one crit line and exit status 1; one that goes on all
  * the same serves.  A request that fails has a named error, and the next one

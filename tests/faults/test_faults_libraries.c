@@ -213,11 +213,12 @@ run_parser(struct output *out)
 static int
 run_listen(struct output *out)
 {
-    char path[128], why[128] = "";
+    char spec[64], path[128], why[128] = "";
     int fd;
     (void)out;
-    int rc = axion_listen("unix:/tmp/axion-faults.sock,mode=0600,group=root",
-                          &fd, path, sizeof(path), why, sizeof(why));
+    snprintf(spec, sizeof(spec), "unix:/tmp/axion-faults-%d.sock,mode=0600",
+             (int)getpid());
+    int rc = axion_listen(spec, &fd, path, sizeof(path), why, sizeof(why));
     if (rc == AXION_OK) {
         close(fd);
         unlink(path);
