@@ -29,6 +29,12 @@ run_tests();
 __DATA__
 
 === TEST 1: a model is there before its first request
+Counters are of one nginx: this block has its own, whatever ran before it.
+--- http_config
+    axion_upstream fresh { engine unix:$TEST_NGINX_AXION_SOCKET; }
+--- config
+    location /v1/ { axion_pass fresh; }
+    location = /metrics { axion_metrics vllm_compat; }
 --- request eval
 ["GET /v1/models", "GET /metrics"]
 --- response_body_like eval

@@ -12,6 +12,7 @@ export AXION_TALLY
 mkdir -p "$build/logs"
 AXION_TALLY=$(cd "$build/logs" && pwd)/tally
 : >"$AXION_TALLY"
+: >"$AXION_TALLY.failed"
 
 step()
 {
@@ -63,6 +64,12 @@ suite test-package "$jobs"
 suite asan-ubsan "$jobs"
 suite tsan "$jobs"
 suite fuzz "$jobs" FUZZ_SECONDS="${FUZZ_SECONDS:-10}"
+
+# Once more, and briefly: of a long log it is the end that is read.
+if [ -s "$AXION_TALLY.failed" ]; then
+    echo "== what failed"
+    head -n 200 "$AXION_TALLY.failed"
+fi
 
 echo "== summary ($(($(date +%s) - start)) s)"
 awk '{ printf "%-16s %3d passed %3d failed %3d skipped\n", $1, $2, $3, $4 }' \

@@ -6,7 +6,8 @@
 #
 # BUILD names the build folder; TEST_NGINX_BINARY, TEST_NGINX_PORT and
 # TEST_NGINX_LOAD_MODULES are kept when they are set, and AXION_SUITE is the
-# name that the results go by.
+# name that the results go by.  The blocks of a file run in a shuffled order
+# that TEST_NGINX_SEED (1) decides: the same one today and tomorrow.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -26,6 +27,8 @@ export TEST_NGINX_BINARY
 export TEST_NGINX_LOAD_MODULES
 : "${TEST_NGINX_SERVROOT:=$AXION_BUILD/servroot}"
 export TEST_NGINX_SERVROOT
+: "${TEST_NGINX_SEED:=1}"
+export TEST_NGINX_SEED
 if [ -z "${TEST_NGINX_PORT:-}" ]; then
     TEST_NGINX_PORT=$(perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
         LocalAddr => "127.0.0.1", Listen => 1)->sockport')

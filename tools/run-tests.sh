@@ -6,8 +6,10 @@
 # A program is run by its name: .py with the virtual environment's Python,
 # .t with perl (Test::Nginx, t/lib), .sh with bash, everything else as it is.
 # Exit 0 is passed, 77 is skipped and said aloud, anything else is failed and
-# shows the end of its log.  Logs are in $BUILD/logs/SUITE/.  The counts are
-# appended to the file $AXION_TALLY where tools/check.sh wants them.
+# shows the end of its log, and last what tools/failing-lines.awk finds
+# decisive in it.  Logs are in $BUILD/logs/SUITE/.  The counts are appended to
+# the file $AXION_TALLY where tools/check.sh wants them, what was decisive to
+# $AXION_TALLY.failed.
 #
 # Programs find in their environment: AXION_BUILD (absolute), AXION_MODEL
 # (the real model; unset where it is missing or AXION_TINY_ONLY=1 is set).
@@ -76,6 +78,15 @@ for program in "$@"; do
         [ $code -eq 124 ] && echo "$name hung for $hang_s s" >>"$log"
         echo "FAILED  $suite/$name (exit $code, $took s), end of $log:"
         tail -n "${AXION_LOG_LINES:-40}" "$log" | sed 's/^/    /'
+        echo "why $suite/$name failed:"
+        awk -f tools/failing-lines.awk "$log" | sed 's/^/    /' |
+            tee "$build/logs/$suite/$name.why"
+        if [ -n "${AXION_TALLY:-}" ]; then
+            {
+                echo "FAILED  $suite/$name (exit $code)"
+                cat "$build/logs/$suite/$name.why"
+            } >>"$AXION_TALLY.failed"
+        fi
         ;;
     esac
 done

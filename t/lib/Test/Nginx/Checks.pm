@@ -126,14 +126,47 @@ sub check_body {
     Test::More::is($body, $exact, label($block, 'body', $i, $n))
         if defined $exact;
     my $like = entry(section($block, 'response_body_like'), $i);
-    Test::More::like($body, pattern($like),
-        label($block, 'body like', $i, $n))
+    check_body_like($body, $like, label($block, 'body like', $i, $n))
         if defined $like;
     my $unlike = entry(section($block, 'response_body_unlike'), $i);
     Test::More::unlike($body, pattern($unlike),
         label($block, 'body unlike', $i, $n))
         if defined $unlike;
     return;
+}
+
+# A page of metrics has hundreds of lines, and a pattern of ours dozens: the
+# one that is not there is told last, where the end of a log is read.
+sub check_body_like {
+    my ($body, $like, $label) = @_;
+    my $matches = $body =~ pattern($like);
+    Test::More::note($body) if !$matches;
+    Test::More::ok($matches, $label)
+        or Test::More::diag(ref $like ? "lacks $like" : missing($body, $like));
+    return;
+}
+
+# The first line with which the pattern does not match any more, and what the
+# body has of that name.  It explains and decides nothing: a line alone may be
+# no pattern at all.
+sub missing {
+    my ($body, $like) = @_;
+    my @lines = split /\n/, $like;
+    my $n     = 1;
+    while ($n < @lines) {
+        my $part    = join "\n", @lines[0 .. $n - 1];
+        my $matches = eval { $body =~ /$part/s } // 1;
+        last if !$matches;
+        $n++;
+    }
+    my $line = $lines[$n - 1] // '';
+    my ($name) = $line =~ /^(?:\(\?\w+\))?(?:\.\*)?([\w:# "]+)/;
+    my @near = grep { defined $name && index($_, $name) >= 0 } split /\n/,
+        $body;
+    @near = split /\n/, $body if !@near;
+    splice @near, 12 if @near > 12;
+    return join "\n", "line $n of the pattern is not there: $line",
+        'the body has:', map { substr $_, 0, 200 } @near;
 }
 
 # ---- logs ----

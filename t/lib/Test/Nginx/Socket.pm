@@ -26,6 +26,7 @@ use AxionNginx;
 use Cwd qw(getcwd);
 use File::Path qw(make_path);
 use File::Basename qw(dirname);
+use List::Util ();
 use Test::Nginx::Checks;
 use Time::HiRes qw(sleep);
 
@@ -92,8 +93,12 @@ sub bail_out {
 
 sub run_tests {
     my @blocks = blocks();
-    @blocks = sort { rand() <=> 0.5 } @blocks
-        if $setting{shuffle} && !$ENV{TEST_NGINX_NO_SHUFFLE};
+    if ($setting{shuffle} && !$ENV{TEST_NGINX_NO_SHUFFLE}) {
+        my $seed = $ENV{TEST_NGINX_SEED};
+        $seed = defined $seed ? srand $seed : srand;
+        Test::More::note("blocks in the order of TEST_NGINX_SEED=$seed");
+        @blocks = List::Util::shuffle(@blocks);
+    }
     for my $block (@blocks) {
         $_->($block) for @preprocessors;
         run_block($block);
