@@ -22,8 +22,9 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
 
 WARN    := -Wall -Wextra -Wpointer-arith -Wstrict-prototypes \
            -Wmissing-prototypes -Wshadow -Wvla -Werror
+# CPPFLAGS, CFLAGS and LDFLAGS are the builder's, as dpkg-buildflags sets them.
 CFLAGS  ?= -O2 -g
-CFLAGS_ALL = -std=gnu11 $(CFLAGS) $(WARN) $(SANFLAGS) -fPIC -pthread -I. \
+CFLAGS_ALL = -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARN) $(SANFLAGS) -fPIC -pthread -I. \
              -DAXION_VERSION='"$(VERSION)"' -D_GNU_SOURCE -MMD -MP
 LDFLAGS_ALL = $(LDFLAGS) $(SANFLAGS) -pthread
 

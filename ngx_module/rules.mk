@@ -12,14 +12,19 @@ NGINX_HEADERS := $(wildcard ngx_module/*.h api/*.h shm/*.h shm/*.def)
 
 all: $(NGINX_MODULE)
 
-# Changes only when a source file is added or removed: then configure anew.
+NGINX_CC_OPT  := $(strip $(CPPFLAGS) $(CFLAGS) $(SANFLAGS))
+NGINX_LD_OPT  := $(strip $(LDFLAGS) $(SANFLAGS))
+NGINX_INPUTS  := $(NGINX_SOURCES) $(NGINX_SRC) $(NGINX_CC_OPT) $(NGINX_LD_OPT)
+
+# Changes only when a source file is added or removed, or with the builder's
+# flags: then configure anew.
 $(NGINX_BUILD)/sources: FORCE
 	@mkdir -p $(@D)
-	@echo '$(NGINX_SOURCES) $(NGINX_SRC) $(SAN)' | cmp -s - $@ || \
-	    echo '$(NGINX_SOURCES) $(NGINX_SRC) $(SAN)' > $@
+	@echo '$(NGINX_INPUTS)' | cmp -s - $@ || echo '$(NGINX_INPUTS)' > $@
 
 $(NGINX_BUILD)/Makefile: config ngx_module/configure.sh $(NGINX_BUILD)/sources
-	ngx_module/configure.sh "$(NGINX_SRC)" "$(NGINX_BUILD)" "$(SANFLAGS)"
+	ngx_module/configure.sh "$(NGINX_SRC)" "$(NGINX_BUILD)" \
+	    "$(NGINX_CC_OPT)" "$(NGINX_LD_OPT)"
 
 $(NGINX_MODULE): $(NGINX_BUILD)/Makefile $(NGINX_SOURCES) $(NGINX_HEADERS)
 	@cd "$(NGINX_SRC)" && $(MAKE) -s --no-print-directory \

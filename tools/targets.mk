@@ -123,8 +123,11 @@ $(FUZZERS):
 bench: all $(BENCHES) $(TEST_TOOLS) ## a short set of measurements, into bench/results/
 	@tools/bench.sh $(BENCHES)
 
+# In this order: the second and third go on in the root that the first makes.
+PACKAGE_TESTS := $(patsubst %,tests/ops/debian_%.sh,package units purge)
+
 test-package: $(BUILD)/tests/tiny/tiny-model ## Debian packages in a clean root (root, network, minutes)
-	@$(RUN) package tests/ops/debian_package.sh
+	@$(RUN) package $(PACKAGE_TESTS)
 
 install: all ## install under PREFIX (/usr/local), DESTDIR for packages
 	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'

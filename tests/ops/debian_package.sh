@@ -1,24 +1,16 @@
 #!/usr/bin/env bash
 # Shows that the Debian packages build and work: dpkg-buildpackage in a copy of
 # the tree, then a clean root made by debootstrap, in which apt installs nginx
-# and the packages, nginx -t accepts the module, nginx answers from an axiond
-# that runs as the user axion, the units work under a systemd that boots there
-# (with systemd-nspawn), and a purge leaves an nginx that works.
+# and the packages, the programs are hardened, nginx -t accepts the module, and
+# nginx answers from an axiond that runs as the user axion.
 #
 # It needs root and the network (the mirrors that this machine's apt has), and
-# takes two or three minutes: `make test-package` and `make check` run it.
+# takes two or three minutes: `make test-package` and `make check` run it.  The
+# root stays for debian_units.sh, which boots it, and debian_purge.sh.
 set -u
-cd "$(dirname "$0")/../.." || exit 1
-source=$(pwd)
-build=${AXION_BUILD:-build}
-build=$(cd "$build" && pwd)
+# shellcheck source=tests/ops/debian_root.sh
+. "$(dirname "$0")/debian_root.sh"
 nginx_pid='' engine='' debootstrap=''
-
-skip()
-{
-    echo "skipped: $1"
-    exit 77
-}
 
 [ "$(id -u)" -eq 0 ] || skip "it needs root"
 for tool in debootstrap dpkg-buildpackage dh chroot; do
@@ -26,32 +18,18 @@ for tool in debootstrap dpkg-buildpackage dh chroot; do
 done
 dpkg-checkbuilddeps 2>&1 || skip "packages to build with are missing"
 
-work=$(mktemp -d)
-root=$work/root
-log=$work/log
-
 finish()
 {
     [ -n "$nginx_pid" ] && kill "$nginx_pid" 2>/dev/null
     [ -n "$engine" ] && kill "$engine" 2>/dev/null
     [ -n "$debootstrap" ] && kill "$debootstrap" 2>/dev/null
     wait
-    mountpoint -q "$root/proc" && umount "$root/proc"
-    rm -rf --one-file-system "$work"
+    umount_proc
+    [ -e "$work/installed" ] || remove_root
 }
+remove_root # what an interrupted run may have left
+mkdir "$work"
 trap finish EXIT
-
-fail()
-{
-    echo "FAILED: $1"
-    [ -s "$log" ] && tail -n 40 "$log"
-    exit 1
-}
-
-ok()
-{
-    echo "ok ($(($(date +%s) - start)) s): $1"
-}
 
 # URL SUITE COMPONENT of each Debian source that this machine installs from.
 sources()
@@ -61,14 +39,8 @@ sources()
         'Created-By: Packages' 'Origin: Debian' | sort -u
 }
 
-inside()
-{
-    DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
-}
-
 # ---- a clean root, and the packages beside it ----
 
-start=$(date +%s)
 version=$(sed -n 's/^VERSION := //p' Makefile)
 [ "$(dpkg-parsechangelog -S Version)" = "$version" ] ||
     fail "debian/changelog is not of version $version"
@@ -100,7 +72,7 @@ sources | sed 's/^/deb /' >"$root/etc/apt/sources.list"
     >"$root/etc/apt/apt.conf.d/proxy"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
-mount -t proc proc "$root/proc"
+mount_proc
 cp /etc/resolv.conf "$root/etc/"
 cp "$work"/*.deb "$root/"
 inside apt-get update -q >"$log" 2>&1 || fail "apt-get update"
@@ -109,6 +81,28 @@ inside sh -c 'apt-get install -y -q --no-install-recommends nginx /*.deb' \
 ok "apt installs nginx and the packages"
 
 # ---- what is inside ----
+
+# Position independent, relocations read-only before main() (full RELRO),
+# and calls of libc that know how large their target is (FORTIFY).
+hardened()
+{
+    local file=$root$1 name=${1##*/}
+    readelf -hW "$file" | grep -q 'Type: *DYN' || fail "$name is not PIE"
+    readelf -lW "$file" | grep -q GNU_RELRO || fail "$name has no RELRO"
+    readelf -dW "$file" | grep -qE '\(FLAGS_1\).*\<NOW\>' ||
+        fail "$name binds late"
+    readelf -lW "$file" | grep -q 'GNU_STACK.* RW ' ||
+        fail "$name has an executable stack"
+    for symbol in __stack_chk_fail __vsnprintf_chk; do
+        readelf -W --dyn-syms "$file" | grep -q "UND $symbol\\>" ||
+            fail "$name does not use $symbol"
+    done
+}
+
+hardened /usr/bin/axiond
+hardened /usr/bin/axion
+hardened /usr/lib/nginx/modules/ngx_http_axion_module.so
+ok "what is installed is hardened"
 
 inside getent passwd axion >/dev/null || fail "there is no user axion"
 inside nginx -t >"$log" 2>&1 || fail "nginx -t with the module enabled"
@@ -157,54 +151,4 @@ nginx_pid='' engine=''
 ! readlink /proc/[0-9]*/root | grep -q "^$root" ||
     fail "a process is left in the root"
 ok "nginx answers from axiond"
-
-# ---- under systemd ----
-
-# Boots the root as a container whose first process is systemd, with one unit
-# of ours that runs inside_systemd.sh and ends it.
-boot()
-{
-    inside apt-get install -y -q --no-install-recommends \
-        systemd systemd-sysv dbus curl >"$log" 2>&1 || fail "apt-get systemd"
-    rm "$root/usr/sbin/policy-rc.d"
-    install -m 755 tests/ops/inside_systemd.sh "$root/root/"
-    cat >"$root/etc/systemd/system/inside.service" <<'END'
-[Service]
-Type=oneshot
-ExecStart=/root/inside_systemd.sh
-ExecStopPost=/bin/systemctl poweroff --no-block
-END
-    ln -s ../inside.service \
-        "$root/etc/systemd/system/multi-user.target.wants/inside.service"
-    umount "$root/proc"
-    systemd-nspawn -q -D "$root" --boot --register=no --keep-unit \
-        --private-network >"$log" 2>&1 </dev/null
-    mount -t proc proc "$root/proc"
-}
-
-rm "$root/etc/nginx/conf.d/axion.conf"
-if ! command -v systemd-nspawn >/dev/null; then
-    echo "not shown: the units under systemd (systemd-nspawn is missing)"
-else
-    boot
-    if [ ! -e "$root/root/result" ]; then
-        echo "not shown: the units under systemd (it does not boot here):"
-        tail -n 3 "$log"
-    else
-        cat "$root/root/result"
-        [ "$(tail -n 1 "$root/root/result")" = end ] ||
-            fail "inside_systemd.sh did not end"
-        ! grep -q '^FAILED' "$root/root/result" || fail "under systemd"
-        ok "the units under systemd"
-    fi
-fi
-
-# ---- and goes ----
-
-inside apt-get purge -y -q axiond libnginx-mod-http-axion >"$log" 2>&1 ||
-    fail "apt-get purge"
-inside nginx -t >"$log" 2>&1 || fail "nginx -t after the purge"
-left=$(cd "$root" && find etc usr lib/systemd -name '*axion*' 2>/dev/null)
-[ -z "$left" ] || fail "the purge left: $left"
-cd "$source" || exit 1
-ok "a purge leaves nothing"
+: >"$work/installed"
