@@ -14,15 +14,16 @@
 #include "shm/request.h"
 #include "shm/wire.h"
 
-/* `tenant` NULL: everything is visible. */
+/* `who` NULL: everything is visible.  A tenant's aliases are listed too,
+ * those without `*` and `?`, with what stands behind them. */
 void axion_models_list(struct axion_out *out,
                        const struct axion_board *const *boards, size_t n_boards,
-                       const struct axion_tenant *tenant);
+                       const struct axion_identity *who);
 
 /* AXION_OK, or MODEL_NOT_FOUND with nothing written. */
 int axion_models_one(struct axion_out *out,
                      const struct axion_board *const *boards, size_t n_boards,
-                     const struct axion_tenant *tenant, const char *id,
+                     const struct axion_identity *who, const char *id,
                      size_t bytes);
 
 /* The board's model with this id, NULL if it has none. */

@@ -26,6 +26,7 @@
 struct axion_parser {
     enum axion_request_kind kind;
     const struct axion_memory *memory;
+    const struct axion_parse_options *options;
     struct axion_parsed *parsed;
     struct axion_failure *failure;
     struct axion_request_head head;

@@ -77,16 +77,15 @@ payload_grow(void *context, void *data, size_t old, size_t bytes)
 
 
 static int
-payload_start(struct axion_parser *p, size_t body_bytes,
-              const struct axion_parse_options *options)
+payload_start(struct axion_parser *p, size_t body_bytes)
 {
     struct axion_request_writer *w = &p->writer;
-    size_t hint = options->payload_bytes_max;
+    size_t hint = p->options->payload_bytes_max;
 
     if (hint > PAYLOAD_SLACK && body_bytes < hint - PAYLOAD_SLACK)
         hint = body_bytes + PAYLOAD_SLACK;
     memset(w, 0, sizeof(*w));
-    w->bytes_max = options->payload_bytes_max;
+    w->bytes_max = p->options->payload_bytes_max;
     w->grow = payload_grow;
     w->context = (void *)p->memory;
     w->data = p->memory->alloc(p->memory->context, hint);
@@ -97,10 +96,17 @@ payload_start(struct axion_parser *p, size_t body_bytes,
 }
 
 
+/* After the scalars: what the body asks for is bounded by who asks. */
 static void
-take_identity(struct axion_request_head *head,
-              const struct axion_parse_options *options)
+take_identity(struct axion_parser *p)
 {
+    const struct axion_parse_options *options = p->options;
+    struct axion_request_head *head = &p->head;
+
+    if (options->max_output != 0 &&
+        (head->max_tokens == 0 || head->max_tokens > options->max_output))
+        head->max_tokens = options->max_output;
+    p->parsed->max_tokens = head->max_tokens;
     head->tenant = options->tenant;
     head->priority = options->priority;
     head->deadline_ms = options->deadline_ms;
@@ -110,8 +116,7 @@ take_identity(struct axion_request_head *head,
 
 
 static int
-parse_root(struct axion_parser *p, json_t *root, size_t body_bytes,
-           const struct axion_parse_options *options)
+parse_root(struct axion_parser *p, json_t *root, size_t body_bytes)
 {
     int error;
 
@@ -124,8 +129,8 @@ parse_root(struct axion_parser *p, json_t *root, size_t body_bytes,
     error = axion_parse_scalars(p, root);
     if (error != AXION_OK)
         return error;
-    take_identity(&p->head, options);
-    error = payload_start(p, body_bytes, options);
+    take_identity(p);
+    error = payload_start(p, body_bytes);
     if (error != AXION_OK)
         return axion_parse_fail(p, error, NULL, NULL);
     return axion_parse_sections(p, root);
@@ -148,6 +153,7 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     memset(failure, 0, sizeof(*failure));
     p.kind = kind;
     p.memory = memory;
+    p.options = options;
     p.parsed = parsed;
     p.failure = failure;
     parsed->kind = kind;
@@ -155,7 +161,7 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     error = axion_parse_json(&p, body, bytes, &root);
     if (error != AXION_OK)
         return error;
-    error = parse_root(&p, root, bytes, options);
+    error = parse_root(&p, root, bytes);
     json_decref(root);
     if (error != AXION_OK)
         return error;

@@ -29,6 +29,7 @@
 #include <stdint.h>
 #include "api/error.h"
 #include "api/memory.h"
+#include "api/tenant.h"
 #include "shm/request.h"
 
 #define AXION_JSON_DEPTH_MAX  64u
@@ -45,6 +46,9 @@ struct axion_parse_options {
     const uint8_t *cache_salt; /* 16 bytes; NULL: zeros */
     uint32_t priority;         /* 0 low, 1 normal, 2 high */
     uint32_t deadline_ms;      /* 0: none */
+    uint32_t max_context;      /* prompt and output, tokens; 0: the model's */
+    uint32_t max_output;       /* what max_tokens is cut down to; 0: none */
+    const struct axion_tenant *aliases; /* whose they are; NULL: none */
 };
 
 struct axion_parsed {
@@ -53,9 +57,10 @@ struct axion_parsed {
     unsigned include_usage : 1;
     uint32_t max_tokens; /* 0: to the end of the context */
     uint32_t n_messages;
-    struct axion_text model; /* copied, NUL behind it */
-    struct axion_text user;  /* copied; data NULL: not given */
-    const uint8_t *payload;  /* for axion_client_submit() */
+    struct axion_text model;  /* asked for; copied, NUL behind it */
+    struct axion_text served; /* what stands behind it, for the engine */
+    struct axion_text user;   /* copied; data NULL: not given */
+    const uint8_t *payload;   /* for axion_client_submit() */
     size_t payload_bytes;
 };
 

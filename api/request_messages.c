@@ -72,6 +72,8 @@ parse_model(struct axion_parser *p, const json_t *root)
 {
     const json_t *value = axion_parse_get(root, "model");
     struct axion_text *model = &p->parsed->model;
+    struct axion_text *served = &p->parsed->served;
+    const struct axion_tenant *aliases = p->options->aliases;
     int error;
 
     if (value == NULL)
@@ -84,7 +86,10 @@ parse_model(struct axion_parser *p, const json_t *root)
         axion_memory_copy(p->memory, json_string_value(value), model->bytes);
     if (model->data == NULL)
         return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
-    return add_string(p, AXION_SECTION_MODEL, value);
+    *served = *model;
+    if (aliases != NULL)
+        *served = axion_tenant_model(aliases, model);
+    return add_section(p, AXION_SECTION_MODEL, served->data, served->bytes);
 }
 
 
@@ -532,5 +537,8 @@ axion_parse_sections(struct axion_parser *p, const json_t *root)
         error = parse_stop(p, root);
     if (error == AXION_OK)
         error = parse_logit_bias(p, root);
+    if (error == AXION_OK && p->options->max_context != 0)
+        error = add_section(p, AXION_SECTION_CONTEXT, &p->options->max_context,
+                            sizeof(p->options->max_context));
     return error;
 }

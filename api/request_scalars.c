@@ -274,6 +274,5 @@ axion_parse_scalars(struct axion_parser *p, const json_t *root)
         if (error != AXION_OK)
             return error;
     }
-    p->parsed->max_tokens = p->head.max_tokens;
     return AXION_OK;
 }

@@ -1,19 +1,27 @@
 /*
- * Keys, tenants and what they may use.  Everything here is a pure function
- * of its arguments; hashing is libsodium's.
+ * Tenants: names, sets of them, and what one may use.  Everything here is a
+ * function of its arguments; hashing is libsodium's.
  */
 #include "api/tenant.h"
 
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include "shm/errors.h"
 
-_Static_assert(AXION_KEY_HASH_BYTES == crypto_hash_sha256_BYTES, "SHA-256");
 _Static_assert(AXION_CACHE_SALT_BYTES >= crypto_generichash_BYTES_MIN &&
                    AXION_REALM_SECRET_BYTES >= crypto_generichash_KEYBYTES_MIN,
                "sizes that libsodium would abort on");
+_Static_assert(AXION_SET_SECRET_BYTES == crypto_shorthash_KEYBYTES,
+               "SipHash's key");
+
+
+/* An entry of both tables: of a key, or of a name (`key` NULL). */
+struct axion_tenant_bucket {
+    const struct axion_tenant_bucket *next;
+    const struct axion_tenant *tenant;
+    const struct axion_key *key;
+};
 
 
 int
@@ -41,44 +49,17 @@ axion_tenant_name_valid(const char *name, size_t bytes)
 }
 
 
-int
-axion_key_spec_parse(struct axion_key_hash *hash, const char *spec,
-                     size_t bytes, char *why, size_t why_bytes)
-{
-    static const char scheme[] = "sha256:";
-    size_t n = sizeof(scheme) - 1, digits, used;
-
-    if (bytes < n || memcmp(spec, scheme, n) != 0) {
-        snprintf(why, why_bytes,
-                 "a key is given as sha256: and the hash of the key in 64 hex "
-                 "digits, never as the key itself");
-        return AXION_ERR_BAD_OPTION;
-    }
-    digits = bytes - n;
-    if (digits != 2 * AXION_KEY_HASH_BYTES) {
-        snprintf(why, why_bytes, "sha256: needs 64 hex digits, there are %zu",
-                 digits);
-        return AXION_ERR_BAD_OPTION;
-    }
-    if (sodium_hex2bin(hash->bytes, sizeof(hash->bytes), spec + n, digits, NULL,
-                       &used, NULL) != 0 ||
-        used != sizeof(hash->bytes)) {
-        snprintf(why, why_bytes,
-                 "sha256: is followed by something that is not a hex digit");
-        return AXION_ERR_BAD_OPTION;
-    }
-    return AXION_OK;
-}
+static const char *const priority_names[] = {"low", "normal", "high"};
 
 
 int
 axion_priority_parse(uint32_t *priority, const char *text, size_t bytes)
 {
-    static const char *const names[] = {"low", "normal", "high"};
     uint32_t i;
 
-    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strlen(names[i]) == bytes && memcmp(names[i], text, bytes) == 0) {
+    for (i = 0; i <= AXION_PRIORITY_HIGH; i++) {
+        if (strlen(priority_names[i]) == bytes &&
+            memcmp(priority_names[i], text, bytes) == 0) {
             *priority = i;
             return AXION_OK;
         }
@@ -87,88 +68,203 @@ axion_priority_parse(uint32_t *priority, const char *text, size_t bytes)
 }
 
 
-static int
-is_blank(char c)
+const char *
+axion_priority_name(uint32_t priority)
 {
-    return c == ' ' || c == '\t';
+    return priority <= AXION_PRIORITY_HIGH ? priority_names[priority]
+                                           : "unknown";
 }
 
 
-/* A key is one word of printable ASCII. */
-static int
-key_from_word(const char *data, size_t bytes, struct axion_text *key)
-{
-    size_t i;
+/* ---- sets ---- */
 
-    while (bytes > 0 && is_blank(data[0])) {
-        data++;
-        bytes--;
+
+static int
+texts_equal(const struct axion_text *a, const char *data, size_t bytes)
+{
+    return a->bytes == bytes && memcmp(a->data, data, bytes) == 0;
+}
+
+
+static size_t
+bucket_of(const struct axion_tenants *set, const void *data, size_t bytes)
+{
+    uint8_t digest[crypto_shorthash_BYTES];
+    uint64_t hash;
+
+    crypto_shorthash(digest, data, bytes, set->secret);
+    memcpy(&hash, digest, sizeof(hash));
+    return (size_t)(hash & (set->n_buckets - 1));
+}
+
+
+/* The entries of a set while it is built. */
+struct set_builder {
+    struct axion_tenants *set;
+    const struct axion_tenant_bucket **by_key;
+    const struct axion_tenant_bucket **by_name;
+    struct axion_tenant_bucket *next_entry;
+    const struct axion_tenant **at;
+    char *why;
+    size_t why_bytes;
+};
+
+
+static int
+add_name(struct set_builder *b, const struct axion_tenant *tenant)
+{
+    const struct axion_text *name = &tenant->name;
+    struct axion_tenant_bucket *entry = b->next_entry++;
+    size_t bucket = bucket_of(b->set, name->data, name->bytes);
+
+    if (axion_tenants_find_name(b->set, name->data, name->bytes) != NULL) {
+        *b->at = tenant;
+        snprintf(b->why, b->why_bytes, "duplicate axion_tenant \"%.*s\"",
+                 (int)name->bytes, name->data);
+        return AXION_ERR_BAD_OPTION;
     }
-    while (bytes > 0 && is_blank(data[bytes - 1]))
-        bytes--;
-    if (bytes == 0 || bytes > AXION_API_KEY_BYTES_MAX)
-        return AXION_ERR_UNAUTHENTICATED;
-    for (i = 0; i < bytes; i++) {
-        if (data[i] <= 0x20 || data[i] >= 0x7f)
-            return AXION_ERR_UNAUTHENTICATED;
+    entry->next = b->by_name[bucket];
+    entry->tenant = tenant;
+    entry->key = NULL;
+    b->by_name[bucket] = entry;
+    return AXION_OK;
+}
+
+
+static int
+add_key(struct set_builder *b, const struct axion_tenant *tenant,
+        const struct axion_key *key)
+{
+    struct axion_tenant_bucket *entry = b->next_entry++;
+    size_t bucket = bucket_of(b->set, key->hash.bytes, sizeof(key->hash.bytes));
+    struct axion_match other = axion_tenants_find_key(b->set, &key->hash);
+
+    if (other.tenant != NULL) {
+        *b->at = tenant;
+        snprintf(b->why, b->why_bytes,
+                 "a key of axion_tenant \"%.*s\" is one of \"%.*s\" too",
+                 (int)tenant->name.bytes, tenant->name.data,
+                 (int)other.tenant->name.bytes, other.tenant->name.data);
+        return AXION_ERR_BAD_OPTION;
     }
-    key->data = data;
-    key->bytes = (uint32_t)bytes;
+    entry->next = b->by_key[bucket];
+    entry->tenant = tenant;
+    entry->key = key;
+    b->by_key[bucket] = entry;
+    return AXION_OK;
+}
+
+
+static int
+add_tenant(struct set_builder *b, const struct axion_tenant *tenant)
+{
+    int error = add_name(b, tenant);
+    size_t k;
+
+    for (k = 0; error == AXION_OK && k < tenant->n_keys; k++) {
+        if (tenant->keys[k].argon2id.data == NULL)
+            error = add_key(b, tenant, &tenant->keys[k]);
+    }
+    return error;
+}
+
+
+/* Two tables of the same size, a power of two with room for all entries. */
+static int
+make_tables(struct set_builder *b, const struct axion_memory *memory)
+{
+    struct axion_tenants *set = b->set;
+    size_t n_entries = set->n_tenants + set->n_keys, bytes;
+
+    set->n_buckets = 16;
+    while (set->n_buckets < n_entries)
+        set->n_buckets *= 2;
+    bytes = set->n_buckets * sizeof(b->by_key[0]);
+    b->by_key = memory->alloc(memory->context, bytes);
+    b->by_name = memory->alloc(memory->context, bytes);
+    b->next_entry = memory->alloc(memory->context,
+                                  (n_entries + 1) * sizeof(*b->next_entry));
+    if (b->by_key == NULL || b->by_name == NULL || b->next_entry == NULL)
+        return AXION_ERR_NO_MEMORY;
+    memset(b->by_key, 0, bytes);
+    memset(b->by_name, 0, bytes);
+    set->by_key = b->by_key;
+    set->by_name = b->by_name;
     return AXION_OK;
 }
 
 
 int
-axion_key_from_headers(const struct axion_text *authorization,
-                       const struct axion_text *x_api_key,
-                       struct axion_text *key)
+axion_tenants_build(struct axion_tenants *set,
+                    const struct axion_tenant *const *list, size_t n,
+                    const struct axion_memory *memory,
+                    const struct axion_tenant **at, char *why, size_t why_bytes)
 {
-    static const char scheme[] = "Bearer";
-    size_t n = sizeof(scheme) - 1;
+    struct set_builder b = {
+        .set = set,
+        .at = at,
+        .why = why,
+        .why_bytes = why_bytes,
+    };
+    int error;
+    size_t i;
 
-    if (authorization->data != NULL) {
-        const char *data = authorization->data;
-        size_t bytes = authorization->bytes;
-
-        while (bytes > 0 && is_blank(data[0])) {
-            data++;
-            bytes--;
-        }
-        if (bytes <= n || strncasecmp(data, scheme, n) != 0 ||
-            !is_blank(data[n]))
-            return AXION_ERR_UNAUTHENTICATED;
-        return key_from_word(data + n, bytes - n, key);
-    }
-    if (x_api_key->data != NULL)
-        return key_from_word(x_api_key->data, x_api_key->bytes, key);
-    return AXION_ERR_UNAUTHENTICATED;
+    *at = NULL;
+    memset(set, 0, sizeof(*set));
+    set->tenants = list;
+    set->n_tenants = n;
+    for (i = 0; i < n; i++)
+        set->n_keys += list[i]->n_keys;
+    randombytes_buf(set->secret, sizeof(set->secret));
+    error = make_tables(&b, memory);
+    for (i = 0; error == AXION_OK && i < n; i++)
+        error = add_tenant(&b, list[i]);
+    if (error == AXION_ERR_NO_MEMORY)
+        snprintf(why, why_bytes, "out of memory");
+    return error;
 }
 
 
-void
-axion_key_hash(struct axion_key_hash *hash, const char *key, size_t bytes)
+struct axion_match
+axion_tenants_find_key(const struct axion_tenants *set,
+                       const struct axion_key_hash *hash)
 {
-    crypto_hash_sha256(hash->bytes, (const unsigned char *)key, bytes);
+    struct axion_match match = {NULL, NULL};
+    const struct axion_tenant_bucket *entry;
+
+    if (set == NULL)
+        return match;
+    /* No early exit: every key of the bucket costs the same. */
+    entry = set->by_key[bucket_of(set, hash->bytes, sizeof(hash->bytes))];
+    for (; entry != NULL; entry = entry->next) {
+        if (sodium_memcmp(entry->key->hash.bytes, hash->bytes,
+                          sizeof(hash->bytes)) == 0) {
+            match.tenant = entry->tenant;
+            match.key = entry->key;
+        }
+    }
+    return match;
 }
 
 
 const struct axion_tenant *
-axion_tenant_find(const struct axion_tenant *const *tenants, size_t n_tenants,
-                  const struct axion_key_hash *hash)
+axion_tenants_find_name(const struct axion_tenants *set, const char *name,
+                        size_t bytes)
 {
-    const struct axion_tenant *found = NULL;
-    size_t i, k;
+    const struct axion_tenant_bucket *entry;
 
-    /* No early exit: every key costs the same, match or not. */
-    for (i = 0; i < n_tenants; i++) {
-        for (k = 0; k < tenants[i]->n_keys; k++) {
-            if (sodium_memcmp(tenants[i]->keys[k].bytes, hash->bytes,
-                              sizeof(hash->bytes)) == 0)
-                found = tenants[i];
-        }
+    if (set == NULL)
+        return NULL;
+    entry = set->by_name[bucket_of(set, name, bytes)];
+    for (; entry != NULL; entry = entry->next) {
+        if (texts_equal(&entry->tenant->name, name, bytes))
+            return entry->tenant;
     }
-    return found;
+    return NULL;
 }
+
+
+/* ---- what one may use ---- */
 
 
 /* Length of the character at text, taking stray continuation bytes as
@@ -224,19 +320,59 @@ axion_glob_match(const struct axion_text *pattern, const char *text,
 }
 
 
-int
-axion_tenant_may_use(const struct axion_tenant *tenant, const char *model,
-                     size_t bytes)
+struct axion_identity
+axion_identity_of(const struct axion_tenant *tenant,
+                  const struct axion_key *key)
+{
+    struct axion_identity who = {
+        .tenant = tenant,
+        .key = key,
+        .priority = tenant->priority,
+        .max_context = tenant->max_context,
+        .max_output = tenant->max_output,
+    };
+
+    return who;
+}
+
+
+static int
+globs_match(const struct axion_text *globs, size_t n, const char *model,
+            size_t bytes)
 {
     size_t i;
 
-    if (tenant->n_models == 0)
-        return 1;
-    for (i = 0; i < tenant->n_models; i++) {
-        if (axion_glob_match(&tenant->models[i], model, bytes))
+    for (i = 0; i < n; i++) {
+        if (axion_glob_match(&globs[i], model, bytes))
             return 1;
     }
-    return 0;
+    return n == 0;
+}
+
+
+int
+axion_identity_may_use(const struct axion_identity *who, const char *model,
+                       size_t bytes)
+{
+    const struct axion_tenant *tenant = who->tenant;
+
+    return globs_match(tenant->models, tenant->n_models, model, bytes) &&
+           globs_match(who->models, who->n_models, model, bytes);
+}
+
+
+struct axion_text
+axion_tenant_model(const struct axion_tenant *tenant,
+                   const struct axion_text *model)
+{
+    size_t i;
+
+    for (i = 0; i < tenant->n_aliases; i++) {
+        if (axion_glob_match(&tenant->aliases[i].name, model->data,
+                             model->bytes))
+            return tenant->aliases[i].model;
+    }
+    return *model;
 }
 
 
@@ -256,9 +392,33 @@ axion_tenant_number(const char *name, size_t bytes)
 void
 axion_cache_salt(uint8_t salt[AXION_CACHE_SALT_BYTES],
                  const uint8_t secret[AXION_REALM_SECRET_BYTES],
-                 const char *name, size_t bytes)
+                 const struct axion_tenant *tenant, const struct axion_key *key)
 {
-    crypto_generichash(salt, AXION_CACHE_SALT_BYTES,
-                       (const unsigned char *)name, bytes, secret,
-                       AXION_REALM_SECRET_BYTES);
+    crypto_generichash_state state;
+    const struct axion_text *name = &tenant->name;
+    /* A group must not be the realm of a tenant that has its name. */
+    uint8_t scope = (uint8_t)tenant->cache_scope;
+
+    if (tenant->cache_scope == AXION_CACHE_NONE) {
+        randombytes_buf(salt, AXION_CACHE_SALT_BYTES);
+        return;
+    }
+    if (tenant->cache_scope == AXION_CACHE_GROUP)
+        name = &tenant->cache_group;
+    crypto_generichash_init(&state, secret, AXION_REALM_SECRET_BYTES,
+                            AXION_CACHE_SALT_BYTES);
+    crypto_generichash_update(&state, &scope, 1);
+    crypto_generichash_update(&state, (const unsigned char *)name->data,
+                              name->bytes);
+    if (tenant->cache_scope == AXION_CACHE_KEY && key != NULL) {
+        static const unsigned char end = 0; /* of the name, none has it */
+
+        crypto_generichash_update(&state, &end, 1);
+        crypto_generichash_update(&state, key->hash.bytes,
+                                  sizeof(key->hash.bytes));
+        crypto_generichash_update(&state,
+                                  (const unsigned char *)key->argon2id.data,
+                                  key->argon2id.bytes);
+    }
+    crypto_generichash_final(&state, salt, AXION_CACHE_SALT_BYTES);
 }

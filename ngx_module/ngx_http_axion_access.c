@@ -12,6 +12,7 @@
 #include "ngx_module/ngx_http_axion_module.h"
 
 
+static void ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_challenge(ngx_http_request_t *r);
 
 
@@ -81,19 +82,15 @@ ngx_http_axion_find_header(ngx_http_request_t *r, const char *lowcase)
 }
 
 
-const struct axion_tenant *
+struct axion_identity *
 ngx_http_axion_identify(ngx_http_request_t *r)
 {
-    ngx_array_t                 *tenants;
-    struct axion_text            authorization, x_api_key, key;
-    ngx_http_axion_ctx_t        *ctx;
-    struct axion_key_hash        hash;
-    ngx_http_axion_loc_conf_t   *alcf;
+    ngx_http_axion_ctx_t       *ctx;
+    ngx_http_axion_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
-    tenants = alcf->tenants;
 
-    if (tenants == NULL) {
+    if (alcf->level == NULL) {
         return NULL;
     }
 
@@ -102,45 +99,69 @@ ngx_http_axion_identify(ngx_http_request_t *r)
         return NULL;
     }
 
-    if (ctx->tenant_known && ctx->conf == alcf) {
-        return ctx->tenant;
+    if (!ctx->tenant_known || ctx->conf != alcf) {
+
+        ctx->conf = alcf;
+        ctx->tenant_known = 1;
+        ctx->stranger = NULL;
+        ngx_memzero(&ctx->who, sizeof(struct axion_identity));
+
+        ngx_http_axion_by_key(ctx);
     }
 
-    ctx->conf = alcf;
-    ctx->tenant_known = 1;
-    ctx->tenant = NULL;
+    return (ctx->who.tenant != NULL) ? &ctx->who : NULL;
+}
 
-    authorization = ngx_http_axion_find_header(r, "authorization");
-    x_api_key = ngx_http_axion_find_header(r, "x-api-key");
+
+static void
+ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx)
+{
+    struct axion_text      authorization, x_api_key, key;
+    struct axion_match     match;
+    struct axion_key_hash  hash;
+
+    authorization = ngx_http_axion_find_header(ctx->request, "authorization");
+    x_api_key = ngx_http_axion_find_header(ctx->request, "x-api-key");
 
     if (axion_key_from_headers(&authorization, &x_api_key, &key) != AXION_OK) {
-        return NULL;
+        return;
     }
 
     axion_key_hash(&hash, key.data, key.bytes);
 
-    ctx->tenant = axion_tenant_find(tenants->elts, tenants->nelts, &hash);
+    match = axion_tenants_find_key(&ctx->conf->level->blocks, &hash);
 
-    return ctx->tenant;
+    if (match.tenant == NULL) {
+        return;
+    }
+
+    ctx->stranger = axion_key_fault(match.key, ngx_time());
+
+    if (ctx->stranger == NULL) {
+        ctx->who = axion_identity_of(match.tenant, match.key);
+    }
 }
 
 
 ngx_int_t
 ngx_http_axion_access_handler(ngx_http_request_t *r)
 {
+    struct axion_identity      *who;
     ngx_http_axion_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
 
-    if (alcf->upstream == NULL || alcf->tenants == NULL) {
+    if (alcf->upstream == NULL || alcf->level == NULL) {
         return NGX_DECLINED;
     }
 
-    if (ngx_http_axion_identify(r) != NULL) {
-        return NGX_OK;
+    who = ngx_http_axion_identify(r);
+
+    if (who == NULL) {
+        return ngx_http_axion_challenge(r);
     }
 
-    return ngx_http_axion_challenge(r);
+    return who->tenant->disabled ? NGX_HTTP_FORBIDDEN : NGX_OK;
 }
 
 

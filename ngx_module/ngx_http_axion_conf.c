@@ -1,6 +1,6 @@
 /*
- * Configuration: creation, inheritance and the simple directives; the two
- * blocks are in _blocks.c.  Everything of a location is inherited from its
+ * Configuration: creation, inheritance and the simple directives; the
+ * blocks are in _blocks.c and _tenants.c.  Everything of a location is inherited from its
  * server and from http{} where it does not say otherwise; tenants as a whole
  * (a level that defines one defines all of them), timeouts one by one.
  * axion_pass, axion_metrics and axion_status belong to their location alone,
@@ -88,7 +88,7 @@ ngx_http_axion_create_loc_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    alcf->tenants = NGX_CONF_UNSET_PTR;
+    alcf->level = NGX_CONF_UNSET_PTR;
     alcf->connect_timeout = NGX_CONF_UNSET_MSEC;
     alcf->accept_timeout = NGX_CONF_UNSET_MSEC;
     alcf->stall_timeout = NGX_CONF_UNSET_MSEC;
@@ -109,7 +109,14 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_core_loc_conf_t    *clcf;
     ngx_http_axion_main_conf_t  *amcf;
 
-    ngx_conf_merge_ptr_value(conf->tenants, prev->tenants, NULL);
+    ngx_conf_merge_ptr_value(conf->level, prev->level, NULL);
+
+    if (conf->level != NULL
+        && ngx_http_axion_build_level(cf, conf->level) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
                               5000);
     ngx_conf_merge_msec_value(conf->accept_timeout, prev->accept_timeout,
@@ -139,7 +146,7 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
 
-    if (conf->upstream != NULL && conf->tenants == NULL && amcf->open++ == 0) {
+    if (conf->upstream != NULL && conf->level == NULL && amcf->open++ == 0) {
         ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                       "axion_pass without any axion_tenant in %s:%ui: "
                       "whoever reaches the location may use the upstream",

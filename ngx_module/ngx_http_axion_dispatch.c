@@ -90,7 +90,7 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx, int *error)
     engines = upstream->engines.elts;
     n = upstream->engines.nelts;
 
-    model = &ctx->parsed.model;
+    model = &ctx->parsed.served;
     best = NULL;
     best_load = 0;
     *error = AXION_ERR_MODEL_NOT_FOUND;

@@ -121,6 +121,15 @@ ngx_http_axion_replace(ngx_http_request_t *r)
 
     error = ngx_http_axion_status_error(r->err_status, &message);
 
+    if (error == AXION_ERR_UNAUTHENTICATED) {
+        message = ctx->stranger;
+
+    } else if (error == AXION_ERR_FORBIDDEN && ctx->who.tenant != NULL
+               && ctx->who.tenant->disabled)
+    {
+        message = "the tenant is disabled";
+    }
+
     axion_failure_set(&failure, error, NULL, message ? "%s" : NULL, message);
     axion_out_grow(&ctx->answer, &ctx->memory, 512, 4096);
     axion_failure_body(&ctx->answer, &failure);

@@ -30,6 +30,8 @@ static ngx_int_t ngx_http_axion_models_handler(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_post_handler(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx);
+static ngx_int_t ngx_http_axion_keep(ngx_http_axion_ctx_t *ctx,
+    struct axion_text *text);
 static ngx_int_t ngx_http_axion_check_model(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_open_response(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_start(ngx_http_axion_ctx_t *ctx);
@@ -57,7 +59,7 @@ ngx_http_axion_handler(ngx_http_request_t *r)
     }
 
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
-    ctx->tenant = ngx_http_axion_identify(r);
+    (void) ngx_http_axion_identify(r);
 
     ngx_http_axion_find_endpoint(ctx);
 
@@ -371,6 +373,7 @@ static ngx_int_t
 ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx)
 {
     int                          rc;
+    u_char                       salt[AXION_CACHE_SALT_BYTES];
     ngx_str_t                    body;
     struct axion_memory          memory;
     struct axion_parse_options   options;
@@ -400,10 +403,15 @@ ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx)
     options.payload_bytes_max = NGX_HTTP_AXION_PAYLOAD_MAX;
     options.priority = AXION_PRIORITY_NORMAL;
 
-    if (ctx->tenant != NULL) {
-        options.tenant = ctx->tenant->number;
-        options.cache_salt = ctx->tenant->cache_salt;
-        options.priority = ctx->tenant->priority;
+    if (ctx->who.tenant != NULL) {
+        ngx_http_axion_realm(ctx, salt);
+
+        options.tenant = ctx->who.tenant->number;
+        options.cache_salt = salt;
+        options.priority = ctx->who.priority;
+        options.max_context = ctx->who.max_context;
+        options.max_output = ctx->who.max_output;
+        options.aliases = ctx->who.tenant;
     }
 
     memory = ngx_http_axion_memory(ctx->scratch);
@@ -418,25 +426,33 @@ ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx)
     if (rc != AXION_OK) {
         ctx->parsed.stream = 0;
         ngx_memzero(&ctx->parsed.model, sizeof(struct axion_text));
+        ngx_memzero(&ctx->parsed.served, sizeof(struct axion_text));
         return NGX_DECLINED;
     }
 
-    /* the scratch pool goes when the engine has accepted, the name stays */
+    /* the scratch pool goes when the engine has accepted, the names stay */
 
-    ctx->parsed.model.data = axion_memory_copy(&ctx->memory,
-                                               ctx->parsed.model.data,
-                                               ctx->parsed.model.bytes);
+    return (ngx_http_axion_keep(ctx, &ctx->parsed.model) == NGX_OK
+            && ngx_http_axion_keep(ctx, &ctx->parsed.served) == NGX_OK)
+               ? NGX_OK : NGX_ERROR;
+}
 
-    return (ctx->parsed.model.data != NULL) ? NGX_OK : NGX_ERROR;
+
+static ngx_int_t
+ngx_http_axion_keep(ngx_http_axion_ctx_t *ctx, struct axion_text *text)
+{
+    text->data = axion_memory_copy(&ctx->memory, text->data, text->bytes);
+
+    return (text->data != NULL) ? NGX_OK : NGX_ERROR;
 }
 
 
 static ngx_int_t
 ngx_http_axion_check_model(ngx_http_axion_ctx_t *ctx)
 {
-    if (ctx->tenant == NULL
-        || axion_tenant_may_use(ctx->tenant, ctx->parsed.model.data,
-                                ctx->parsed.model.bytes))
+    if (ctx->who.tenant == NULL
+        || axion_identity_may_use(&ctx->who, ctx->parsed.served.data,
+                                  ctx->parsed.served.bytes))
     {
         return NGX_OK;
     }

@@ -18,11 +18,12 @@
 ngx_int_t
 ngx_http_axion_send_models(ngx_http_axion_ctx_t *ctx)
 {
-    size_t                      n;
-    ngx_uint_t                  i;
-    struct axion_out            out;
-    ngx_http_axion_engine_t   **engine;
-    const struct axion_board   *boards[NGX_HTTP_AXION_ENGINES_MAX];
+    size_t                        n;
+    ngx_uint_t                    i;
+    struct axion_out              out;
+    ngx_http_axion_engine_t     **engine;
+    const struct axion_board     *boards[NGX_HTTP_AXION_ENGINES_MAX];
+    const struct axion_identity  *who;
 
     engine = ctx->conf->upstream->engines.elts;
 
@@ -39,12 +40,14 @@ ngx_http_axion_send_models(ngx_http_axion_ctx_t *ctx)
         return NGX_AGAIN;
     }
 
+    who = (ctx->who.tenant != NULL) ? &ctx->who : NULL;
+
     axion_out_grow(&out, &ctx->memory, 1024, NGX_HTTP_AXION_MODELS_BODY_MAX);
 
     if (ctx->endpoint == NGX_HTTP_AXION_MODELS) {
-        axion_models_list(&out, boards, n, ctx->tenant);
+        axion_models_list(&out, boards, n, who);
 
-    } else if (axion_models_one(&out, boards, n, ctx->tenant,
+    } else if (axion_models_one(&out, boards, n, who,
                                 (char *) ctx->id.data, ctx->id.len)
                != AXION_OK)
     {

@@ -31,12 +31,14 @@
 
 #include "api/error.h"
 #include "api/json.h"
+#include "api/key.h"
 #include "api/memory.h"
 #include "api/metrics.h"
 #include "api/models.h"
 #include "api/request.h"
 #include "api/response.h"
 #include "api/tenant.h"
+#include "api/tenant_params.h"
 #include "shm/client.h"
 #include "shm/errors.h"
 
@@ -130,7 +132,7 @@ typedef struct {
 struct ngx_http_axion_main_conf_s {
     ngx_array_t                  upstreams;  /* ngx_http_axion_upstream_t * */
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
-    ngx_array_t                  tenants;    /* struct axion_tenant * */
+    ngx_array_t                  tenants;    /* struct axion_tenant *, all */
     ngx_shm_zone_t              *shm_zone;
     ngx_http_axion_zone_t       *zone;
     ngx_uint_t                   open;       /* axion_pass without tenants */
@@ -142,10 +144,18 @@ struct ngx_http_axion_main_conf_s {
 };
 
 
+/* What one level of the configuration says of tenants; inherited whole. */
+typedef struct {
+    ngx_array_t                  list;       /* struct axion_tenant * */
+    struct axion_tenants         blocks;     /* the set of `list` */
+    unsigned                     built:1;
+} ngx_http_axion_level_t;
+
+
 typedef struct {
     ngx_http_axion_upstream_t   *upstream;   /* axion_pass */
     ngx_http_axion_upstream_t   *status;     /* axion_status NAME */
-    ngx_array_t                 *tenants;    /* struct axion_tenant * */
+    ngx_http_axion_level_t      *level;      /* NULL: open to all */
     ngx_http_handler_pt          handler;    /* ours, of this location */
     ngx_msec_t                   connect_timeout;
     ngx_msec_t                   accept_timeout;
@@ -164,7 +174,8 @@ struct ngx_http_axion_ctx_s {
     ngx_http_request_t          *request;
     ngx_http_axion_main_conf_t  *main;
     ngx_http_axion_loc_conf_t   *conf;
-    const struct axion_tenant   *tenant;
+    struct axion_identity        who;        /* who.tenant NULL: nobody */
+    const char                  *stranger;   /* why nobody, for the 401 */
     ngx_http_axion_endpoint_e    endpoint;
     ngx_str_t                    id;         /* of /models/{id} */
 
@@ -251,11 +262,19 @@ char *ngx_http_axion_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_http_axion_upstream_t *ngx_http_axion_find_upstream(ngx_conf_t *cf,
     ngx_str_t *name);
 char *ngx_http_axion_upstream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_parse_block(ngx_conf_t *cf,
+    char *(*handler)(ngx_conf_t *cf, ngx_command_t *dummy, void *conf),
+    void *conf);
+
+/* _tenants.c */
 char *ngx_http_axion_tenant(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_axion_build_level(ngx_conf_t *cf,
+    ngx_http_axion_level_t *level);
 
 /* _zone.c: counters that all workers share */
 ngx_int_t ngx_http_axion_add_zone(ngx_conf_t *cf,
     ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_realm(ngx_http_axion_ctx_t *ctx, u_char *salt);
 void ngx_http_axion_zone_start(ngx_http_axion_main_conf_t *amcf);
 ngx_http_axion_stats_t *ngx_http_axion_stats(
     ngx_http_axion_main_conf_t *amcf);
@@ -297,7 +316,7 @@ void ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx);
 
 /* _access.c */
 ngx_http_axion_ctx_t *ngx_http_axion_get_ctx(ngx_http_request_t *r);
-const struct axion_tenant *ngx_http_axion_identify(ngx_http_request_t *r);
+struct axion_identity *ngx_http_axion_identify(ngx_http_request_t *r);
 ngx_int_t ngx_http_axion_access_handler(ngx_http_request_t *r);
 
 struct axion_text ngx_http_axion_find_header(ngx_http_request_t *r,

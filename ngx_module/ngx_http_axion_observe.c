@@ -119,8 +119,8 @@ ngx_http_axion_find_model(ngx_http_axion_main_conf_t *amcf, const char *name,
 void
 ngx_http_axion_observe_accepted(ngx_http_axion_ctx_t *ctx)
 {
-    ctx->model = ngx_http_axion_find_model(ctx->main, ctx->parsed.model.data,
-                                           ctx->parsed.model.bytes);
+    ctx->model = ngx_http_axion_find_model(ctx->main, ctx->parsed.served.data,
+                                           ctx->parsed.served.bytes);
     if (ctx->model == NULL) {
         return;
     }

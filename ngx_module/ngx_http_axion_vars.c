@@ -13,6 +13,7 @@
 enum {
     NGX_HTTP_AXION_VAR_TENANT = 0,
     NGX_HTTP_AXION_VAR_MODEL,
+    NGX_HTTP_AXION_VAR_SERVED_MODEL,
     NGX_HTTP_AXION_VAR_PROMPT_TOKENS,
     NGX_HTTP_AXION_VAR_CACHED_TOKENS,
     NGX_HTTP_AXION_VAR_COMPLETION_TOKENS,
@@ -43,6 +44,9 @@ static ngx_http_variable_t  ngx_http_axion_variables[] = {
 
     { ngx_string("axion_model"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_MODEL, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_served_model"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_SERVED_MODEL, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("axion_prompt_tokens"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_PROMPT_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -122,6 +126,12 @@ ngx_http_axion_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
         return ngx_http_axion_variable_set(v, ctx->parsed.model.data,
                                            ctx->parsed.model.bytes);
+
+    case NGX_HTTP_AXION_VAR_SERVED_MODEL:
+        return ctx->parsed.served.bytes
+                   ? ngx_http_axion_variable_set(v, ctx->parsed.served.data,
+                                                 ctx->parsed.served.bytes)
+                   : NGX_OK;
 
     case NGX_HTTP_AXION_VAR_ENGINE:
         if (ctx->engine_name.len == 0) {
@@ -206,16 +216,16 @@ static ngx_int_t
 ngx_http_axion_variable_tenant(ngx_http_request_t *r,
     ngx_http_variable_value_t *v)
 {
-    const struct axion_tenant  *tenant;
+    struct axion_identity  *who;
 
-    tenant = ngx_http_axion_identify(r);
+    who = ngx_http_axion_identify(r);
 
-    if (tenant == NULL) {
+    if (who == NULL) {
         return NGX_OK;
     }
 
-    return ngx_http_axion_variable_set(v, tenant->name.data,
-                                       tenant->name.bytes);
+    return ngx_http_axion_variable_set(v, who->tenant->name.data,
+                                       who->tenant->name.bytes);
 }
 
 

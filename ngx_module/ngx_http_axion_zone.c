@@ -56,9 +56,7 @@ ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 {
     ngx_http_axion_main_conf_t  *old = data;
 
-    ngx_uint_t                   i;
     ngx_slab_pool_t             *shpool;
-    struct axion_tenant        **tenant;
     ngx_http_axion_main_conf_t  *amcf;
 
     amcf = shm_zone->data;
@@ -78,13 +76,6 @@ ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
         shpool->data = amcf->zone;
         randombytes_buf(amcf->zone->secret, sizeof(amcf->zone->secret));
-    }
-
-    tenant = amcf->tenants.elts;
-
-    for (i = 0; i < amcf->tenants.nelts; i++) {
-        axion_cache_salt(tenant[i]->cache_salt, amcf->zone->secret,
-                         tenant[i]->name.data, tenant[i]->name.bytes);
     }
 
     ngx_http_axion_zone_engines(amcf);
@@ -151,6 +142,14 @@ ngx_http_axion_zone_used(ngx_http_axion_main_conf_t *amcf,
     }
 
     return 0;
+}
+
+
+void
+ngx_http_axion_realm(ngx_http_axion_ctx_t *ctx, u_char *salt)
+{
+    axion_cache_salt(salt, ctx->main->zone->secret, ctx->who.tenant,
+                     ctx->who.key);
 }
 
 

@@ -300,6 +300,20 @@ logit_bias_fault(struct axion_request_view *view, const struct section *s)
 
 
 static const char *
+context_fault(struct axion_request_view *view, const struct section *s)
+{
+    if (view->max_context != 0) {
+        return "second context";
+    }
+    if (s->bytes != sizeof(view->max_context)) {
+        return "context's length";
+    }
+    memcpy(&view->max_context, s->data, sizeof(view->max_context));
+    return view->max_context != 0 ? NULL : "context of 0 tokens";
+}
+
+
+static const char *
 section_fault(struct walk *walk, const struct section *s)
 {
     struct axion_request_view *view = walk->view;
@@ -309,6 +323,8 @@ section_fault(struct walk *walk, const struct section *s)
         return prompt_fault(walk, s);
     case AXION_SECTION_LOGIT_BIAS:
         return logit_bias_fault(view, s);
+    case AXION_SECTION_CONTEXT:
+        return context_fault(view, s);
     default:
         break;
     }

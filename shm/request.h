@@ -65,6 +65,7 @@ enum axion_request_section {
     AXION_SECTION_STOP = 6,       /* text, at most AXION_STOP_MAX times */
     AXION_SECTION_LOGIT_BIAS = 7, /* {u32 token, f32 bias}[] */
     AXION_SECTION_NAME = 8,       /* text: `name` of the current message */
+    AXION_SECTION_CONTEXT = 9,    /* u32: prompt and output, tokens; >= 1 */
 };
 
 struct axion_logit_bias {
@@ -116,6 +117,7 @@ struct axion_request_view {
     uint32_t n_messages;
     uint32_t n_stops;
     struct axion_text stops[AXION_STOP_MAX];
+    uint32_t max_context;      /* of the tenant, tokens; 0: the model's own */
     const uint8_t *logit_bias; /* struct axion_logit_bias[], unaligned */
     uint32_t n_logit_bias;
     const uint8_t *sections; /* for axion_request_next_part() */

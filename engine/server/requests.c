@@ -258,7 +258,7 @@ open_stream(struct request *r, const struct axion_request_view *view,
 static int
 check_room(struct request *r, bool counted)
 {
-    uint32_t ctx = r->server->engine->ctx;
+    uint32_t ctx = r->max_context;
     if (r->n_prompt < ctx) {
         return AXION_OK;
     }
@@ -287,12 +287,16 @@ prepare(struct request *r)
         return ax_error_set(&r->error, AXION_ERR_INVALID_REQUEST, "%s", why);
     }
     r->head = view.head;
+    r->max_context = view.max_context != 0 && view.max_context < e->ctx
+                         ? view.max_context
+                         : e->ctx;
     if ((rc = check_model(e, &view, &r->error)) != AXION_OK ||
         (rc = take_sampling(r, &view, e->info->n_vocab, &r->error)) !=
             AXION_OK ||
         (rc = open_stream(r, &view, &r->error)) != AXION_OK ||
-        (rc = ax_prompt_of_request(&e->prompts, &view, r->tokens, e->ctx,
-                                   &r->n_prompt, &r->error)) != AXION_OK) {
+        (rc = ax_prompt_of_request(&e->prompts, &view, r->tokens,
+                                   r->max_context, &r->n_prompt, &r->error)) !=
+            AXION_OK) {
         return rc;
     }
     return check_room(r, view.has_tokens);
@@ -622,7 +626,7 @@ refuse(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
 static void
 arrive(struct ax_server *s, struct request *r)
 {
-    uint32_t room = s->engine->ctx - r->n_prompt;
+    uint32_t room = r->max_context - r->n_prompt;
     r->max_tokens = r->head.max_tokens != 0 && r->head.max_tokens < room
                         ? r->head.max_tokens
                         : room;
@@ -647,7 +651,7 @@ arrive(struct ax_server *s, struct request *r)
     r->state = REQUEST_SCHED;
     struct axion_cq_accepted accepted = {
         .prompt_tokens = r->n_prompt,
-        .context_tokens = s->engine->ctx,
+        .context_tokens = r->max_context,
         .queue_position = arrival.queue_position,
     };
     axion_channel_accepted(r->conn->channel, r->id, &accepted);

@@ -86,6 +86,7 @@ struct request {
     struct ax_sampling sampling;
     struct ax_stream *text;
     uint32_t n_prompt;
+    uint32_t max_context; /* the engine's, or the tenant's if less */
 
     /* from then on */
     int32_t *tokens; /* [ctx] prompt, then answer */

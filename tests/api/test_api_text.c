@@ -201,6 +201,7 @@ test_models_are_listed_once(void **state)
     const struct axion_board *boards[] = {&one, &two};
     struct axion_text glob = {"a*", 2};
     struct axion_tenant tenant = {.models = &glob, .n_models = 1};
+    struct axion_identity who = axion_identity_of(&tenant, NULL);
     struct axion_out out;
 
     (void) state;
@@ -212,20 +213,61 @@ test_models_are_listed_once(void **state)
                       ",{\"id\":\"b\",\"object\":\"model\",\"created\":0,"
                       "\"owned_by\":\"axion\",\"max_model_len\":0}]}\n");
     start(&out);
-    axion_models_list(&out, boards, 2, &tenant);
+    axion_models_list(&out, boards, 2, &who);
     assert_text(&out, "{\"object\":\"list\",\"data\":[" MODEL_A "]}\n");
     start(&out);
     axion_models_list(&out, boards, 0, NULL);
     assert_text(&out, "{\"object\":\"list\",\"data\":[]}\n");
     start(&out);
-    assert_int_equal(axion_models_one(&out, boards, 2, &tenant, "a", 1),
+    assert_int_equal(axion_models_one(&out, boards, 2, &who, "a", 1),
                      AXION_OK);
     assert_text(&out, MODEL_A "\n");
-    assert_int_equal(axion_models_one(&out, boards, 2, &tenant, "b", 1),
+    assert_int_equal(axion_models_one(&out, boards, 2, &who, "b", 1),
                      AXION_ERR_MODEL_NOT_FOUND);
     assert_int_equal(axion_models_one(&out, boards, 2, NULL, "c", 1),
                      AXION_ERR_MODEL_NOT_FOUND);
     assert_int_equal(axion_models_one(&out, boards, 2, NULL, "", 0),
+                     AXION_ERR_MODEL_NOT_FOUND);
+}
+
+
+/* Names of a tenant's own: listed where something stands behind them that it
+ * may use, and found one by one; patterns are found only. */
+static void
+test_aliases_are_models(void **state)
+{
+    struct axion_board board;
+    const struct axion_board *boards[] = {&board};
+    struct axion_text glob = {"a*", 2};
+    struct axion_alias aliases[] = {
+        {{"x", 1}, {"a", 1}},  {{"y", 1}, {"b", 1}}, /* not allowed */
+        {{"z", 1}, {"az", 2}},                       /* not there */
+        {{"x", 1}, {"b", 1}},                        /* behind the first */
+        {{"a", 1}, {"a", 1}},  {{"g*", 2}, {"a", 1}},
+    };
+    struct axion_tenant tenant = {
+        .models = &glob, .n_models = 1, .aliases = aliases, .n_aliases = 6};
+    struct axion_identity who = axion_identity_of(&tenant, NULL);
+    static const char *const hidden[] = {"y", "z", "b"};
+    struct axion_out out;
+    size_t i;
+
+    (void) state;
+    make_board(&board, "a", "b");
+    start(&out);
+    axion_models_list(&out, boards, 1, &who);
+    assert_text(&out, "{\"object\":\"list\",\"data\":[" MODEL_A
+                      ",{\"id\":\"x\",\"object\":\"model\",\"created\":5,"
+                      "\"owned_by\":\"axion\",\"max_model_len\":8192}]}\n");
+    start(&out);
+    assert_int_equal(axion_models_one(&out, boards, 1, &who, "gpt", 3),
+                     AXION_OK);
+    for (i = 0; i < 3; i++)
+        assert_int_equal(axion_models_one(&out, boards, 1, &who, hidden[i], 1),
+                         AXION_ERR_MODEL_NOT_FOUND);
+    aliases[4].model.data = "b"; /* hides the model of that name */
+    start(&out);
+    assert_int_equal(axion_models_one(&out, boards, 1, &who, "a", 1),
                      AXION_ERR_MODEL_NOT_FOUND);
 }
 
@@ -392,6 +434,7 @@ main(void)
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_models_are_listed_once),
+        cmocka_unit_test(test_aliases_are_models),
         cmocka_unit_test(test_hostile_board_stays_in_bounds),
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_engine_metrics),

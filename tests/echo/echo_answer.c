@@ -301,6 +301,8 @@ echo_answer_open(struct echo_answer *a, const struct axion_request_view *view,
         error = take_messages(a, view);
     if (error != AXION_OK)
         return error;
+    if (view->max_context != 0 && view->max_context < context_tokens)
+        context_tokens = view->max_context;
     if (a->prompt_tokens >= context_tokens)
         return AXION_ERR_CONTEXT_LENGTH;
     a->text_bytes = take_directives(&a->directives, a->text, a->text_bytes);

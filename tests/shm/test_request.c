@@ -336,6 +336,21 @@ test_sections_out_of_place(void **state)
     start(&f, AXION_REQUEST_COMPLETION);
     add(&f, 0, "");
     finish(&f, "unknown section");
+
+    static const uint32_t context = 4096, none = 0;
+
+    start(&f, AXION_REQUEST_CHAT);
+    axion_request_add(&f.w, AXION_SECTION_CONTEXT, &context, 4);
+    axion_request_add(&f.w, AXION_SECTION_CONTEXT, &context, 4);
+    finish(&f, "second context");
+
+    start(&f, AXION_REQUEST_CHAT);
+    axion_request_add(&f.w, AXION_SECTION_CONTEXT, &context, 3);
+    finish(&f, "context's length");
+
+    start(&f, AXION_REQUEST_CHAT);
+    axion_request_add(&f.w, AXION_SECTION_CONTEXT, &none, 4);
+    finish(&f, "context of 0 tokens");
 }
 
 
