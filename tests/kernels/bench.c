@@ -37,12 +37,15 @@ static double peak_f32[THREADS_MAX + 1];
 static double peak_read[THREADS_MAX + 1];
 
 
+/* One thread is timed by its own CPU time, which others on the machine
+ * disturb least; two by the clock. */
 static double
-now(void)
+now(int n_threads)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(n_threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC,
+                  &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -63,11 +66,11 @@ work(struct job *job, int thread)
     axk_thread_init();
     for (int run = 0; run < job->runs; run++) {
         meet(job, 2 * run + 1);
-        double start = now();
+        double start = now(job->n_threads);
         job->fn(job->arg, thread, job->n_threads);
         meet(job, 2 * run + 2);
         if (thread == 0) {
-            job->seconds[run] = now() - start;
+            job->seconds[run] = now(job->n_threads) - start;
         }
     }
 }
@@ -131,7 +134,7 @@ big_alloc(size_t bytes)
 
 /* ---- the machine's own peaks ---- */
 
-#define PEAK_LOOPS 2000000
+#define PEAK_LOOPS 1000000
 
 #if defined(__x86_64__)
 
@@ -179,7 +182,7 @@ f32_loop(void *arg, int thread, int n_threads)
 }
 
 
-#define READ_BYTES ((size_t)512 << 20)
+#define READ_BYTES ((size_t)256 << 20)
 
 __attribute__((target("avx2"))) static void
 read_loop(void *arg, int thread, int n_threads)
@@ -222,11 +225,12 @@ measure_peaks(void)
                           / measure(f32_loop, sink, t, 5);
             peak_read[t] = READ_BYTES / measure(read_loop, memory, t, 7);
         }
-        printf("%d thread%s: int8 %.0f Gop/s, f32 %.0f GFLOP/s, read %.1f "
-               "GB/s\n",
+        printf("%s%d thread%s: int8 %.0f Gop/s, f32 %.0f GFLOP/s, read %.1f "
+               "GB/s", t > 1 ? "; " : "peaks, ",
                t, t > 1 ? "s" : "", peak_int8[t] * 1e-9, peak_f32[t] * 1e-9,
                peak_read[t] * 1e-9);
     }
+    printf("\n");
     munmap(memory, READ_BYTES);
 }
 
@@ -250,6 +254,17 @@ share(double rate, double peak)
 
 /* ---- matmul ---- */
 
+/* Larger than the caches: what one token reads comes from memory. */
+#define MATRIX_BYTES ((size_t)96 << 20)
+#define MATRIX_K     2048
+
+struct matmul_bench {
+    struct axk_matmul a;
+    size_t packed_bytes;
+    float *x;
+};
+
+
 static void
 matmul_job(void *arg, int thread, int n_threads)
 {
@@ -262,98 +277,99 @@ matmul_job(void *arg, int thread, int n_threads)
 }
 
 
+/* A matrix of n x k (one random panel, repeated) and m rows of activations. */
 static void
-make_matmul(struct axk_matmul *a, uint32_t format, uint32_t n, uint32_t k,
+make_matmul(struct matmul_bench *b, uint32_t format, uint32_t n, uint32_t k,
             uint32_t m)
 {
     enum axk_status status;
     enum axk_act kind = axk_format_traits(format)->act;
-    size_t file_bytes = axk_file_bytes(format, 32, k);
-    size_t packed_bytes = axk_packed_bytes(format, n, k, &status);
+    size_t file_bytes = axk_file_bytes(format, AXK_PANEL_ROWS, k);
+    size_t panel = axk_packed_bytes(format, AXK_PANEL_ROWS, k, &status);
     uint8_t *src = big_alloc(file_bytes);
-    float *x = big_alloc((size_t)m * k * 4);
-    char *w = big_alloc(packed_bytes);
-    void *act = big_alloc(axk_act_bytes(kind, m, k));
 
-    /* one random panel, repeated */
-    check_fill_weights(format, 32, k, 0, src);
-    size_t panel = axk_packed_bytes(format, 32, k, &status);
-    axk_pack_rows(format, src, 32, k, 0, 32, w, NULL);
-    for (size_t i = panel; i < packed_bytes; i += panel) {
+    b->packed_bytes = axk_packed_bytes(format, n, k, &status);
+    char *w = big_alloc(b->packed_bytes);
+    b->x = big_alloc((size_t)m * k * 4);
+    check_fill_weights(format, AXK_PANEL_ROWS, k, 0, src);
+    axk_pack_rows(format, src, AXK_PANEL_ROWS, k, 0, AXK_PANEL_ROWS, w, NULL);
+    for (size_t i = panel; i < b->packed_bytes; i += panel) {
         memcpy(w + i, w, panel);
     }
-    check_fill(x, (size_t)m * k, 0);
-    ops->quantize(kind, x, k, m, k, 0, axk_act_tiles(m), act);
-    *a = (struct axk_matmul){ .format = format, .n_rows = n, .k = k,
-                              .n_tokens = m, .w = w, .act = act,
-                              .y = big_alloc((size_t)m * n * 4),
-                              .y_stride = n };
+    check_fill(b->x, (size_t)m * k, 0);
+    b->a = (struct axk_matmul){.format = format,
+                               .n_rows = n,
+                               .k = k,
+                               .w = w,
+                               .act = big_alloc(axk_act_bytes(kind, m, k)),
+                               .y = big_alloc((size_t)m * n * 4),
+                               .y_stride = n};
     munmap(src, file_bytes);
-    munmap(x, (size_t)m * k * 4);
 }
 
 
 static void
-free_matmul(const struct axk_matmul *a)
+free_matmul(struct matmul_bench *b, uint32_t m)
 {
-    enum axk_status status;
-    enum axk_act kind = axk_format_traits(a->format)->act;
+    enum axk_act kind = axk_format_traits(b->a.format)->act;
 
-    munmap((void *)a->w,
-           axk_packed_bytes(a->format, a->n_rows, a->k, &status));
-    munmap((void *)a->act, axk_act_bytes(kind, a->n_tokens, a->k));
-    munmap(a->y, (size_t)a->n_tokens * a->n_rows * 4);
+    munmap((void *)b->a.w, b->packed_bytes);
+    munmap((void *)b->a.act, axk_act_bytes(kind, m, b->a.k));
+    munmap(b->a.y, (size_t)m * b->a.n_rows * 4);
+    munmap(b->x, (size_t)m * b->a.k * 4);
 }
 
 
+/* One row of the table: m tokens; base: seconds of one token, per count of
+ * threads, 0 where this is that row. */
 static void
-bench_gemm(uint32_t format, uint32_t n, uint32_t k, uint32_t m)
+bench_tokens(struct matmul_bench *b, uint32_t m, double *base)
 {
-    struct axk_matmul a;
-    bool is_float = axk_format_traits(format)->act == AXK_ACT_F32;
-    double ops_done = 2.0 * n * k * m;
+    const struct axk_format_traits *f = axk_format_traits(b->a.format);
+    bool is_float = f->act == AXK_ACT_F32;
+    double work = 2.0 * b->a.n_rows * b->a.k * m;
 
-    if (k % axk_format_traits(format)->block_elems != 0) {
-        return;
-    }
-    make_matmul(&a, format, n, k, m);
-    printf("gemm %-5s n %5u k %5u m %4u:", axk_format_traits(format)->name, n,
-           k, m);
+    b->a.n_tokens = m;
+    ops->quantize(f->act, b->x, b->a.k, m, b->a.k, 0, axk_act_tiles(m),
+                  (void *)b->a.act);
+    printf("%-7s %6u x %4u | %3u |", f->name, b->a.n_rows, b->a.k, m);
     for (int t = 1; t <= THREADS_MAX; t++) {
-        double rate = ops_done / measure(matmul_job, &a, t, 9);
+        double s = measure(matmul_job, &b->a, t, 7);
         double peak = is_float ? peak_f32[t] : peak_int8[t];
-        printf("  %7.1f Gop/s %5.1f %%", rate * 1e-9, share(rate, peak));
+
+        if (base[t] == 0) {
+            base[t] = s;
+        }
+        printf(" %6.2f ms %5.2f %7.1f Gop/s %5.1f %% %5.1f GB/s %5.1f %% |",
+               s * 1e3, s / base[t], work / s * 1e-9, share(work / s, peak),
+               (double)b->packed_bytes / s * 1e-9,
+               share((double)b->packed_bytes / s, peak_read[t]));
     }
     printf("\n");
-    free_matmul(&a);
 }
 
 
-/* One large matrix, m tokens: time against one token and against memory. */
 static void
-bench_gemv(uint32_t format)
+bench_matmul(uint32_t format)
 {
-    static const uint32_t tokens[] = { 1, 2, 4, 8, 16, 32 };
-    const uint32_t k = 4096;
+    static const uint32_t tokens[] = {1, 2, 3, 4, 6, 8, 16, 32};
+    double base[THREADS_MAX + 1] = {0};
     enum axk_status status;
-    size_t panel = axk_packed_bytes(format, AXK_PANEL_ROWS, k, &status);
-    uint32_t n = (uint32_t)(((size_t)256 << 20) / panel) * AXK_PANEL_ROWS;
+    size_t panel =
+        axk_packed_bytes(format, AXK_PANEL_ROWS, MATRIX_K, &status);
+    uint32_t n_panels = (uint32_t)(MATRIX_BYTES / panel) & ~1u;
+    struct matmul_bench b;
 
+    measure_peaks();
+    make_matmul(&b, format, n_panels * AXK_PANEL_ROWS, MATRIX_K, 32);
     for (size_t i = 0; i < N_ELEMS(tokens); i++) {
-        struct axk_matmul a;
-        double bytes = (double)(n / AXK_PANEL_ROWS) * (double)panel;
-
-        make_matmul(&a, format, n, k, tokens[i]);
-        printf("gemv %-5s 256 MiB m %2u:", axk_format_traits(format)->name,
-               tokens[i]);
-        for (int t = 1; t <= THREADS_MAX; t++) {
-            double s = measure(matmul_job, &a, t, 7);
-            printf("  %6.2f ms %5.1f GB/s %5.1f %%", s * 1e3, bytes / s * 1e-9,
-                   share(bytes / s, peak_read[t]));
-        }
-        printf("\n");
-        free_matmul(&a);
+        bench_tokens(&b, tokens[i], base);
     }
+    free_matmul(&b, 32);
+    make_matmul(&b, format, 2048, MATRIX_K, 512);
+    memset(base, 0, sizeof(base));
+    bench_tokens(&b, 512, base);
+    free_matmul(&b, 512);
 }
 
 
@@ -447,15 +463,15 @@ bench_small_ops(void)
     for (int run = 0; run < 9; run++) {
         double t[5];
 
-        t[0] = now();
+        t[0] = now(1);
         ops->quantize(AXK_ACT_Q8, x, N, ROWS, N, 0, axk_act_tiles(ROWS), act);
-        t[1] = now();
+        t[1] = now(1);
         ops->rmsnorm(z, N, x, N, ROWS, N, y, 1e-5f);
-        t[2] = now();
+        t[2] = now(1);
         ops->silu_mul(z, N, x, N, y, N, ROWS, N);
-        t[3] = now();
+        t[3] = now(1);
         ops->add(z, x, y, (size_t)ROWS * N);
-        t[4] = now();
+        t[4] = now(1);
         for (int i = 0; i < 4; i++) {
             best[i] = t[i + 1] - t[i] < best[i] ? t[i + 1] - t[i] : best[i];
         }
@@ -467,19 +483,29 @@ bench_small_ops(void)
 }
 
 
+/* filter_text names what is wanted, in words; empty: all. */
 static bool
 wanted(const char *what)
 {
-    return strstr(what, filter_text) != NULL;
+    const char *p = filter_text;
+    size_t n = strlen(what);
+
+    if (*p == '\0') {
+        return true;
+    }
+    while ((p = strstr(p, what)) != NULL) {
+        if ((p == filter_text || p[-1] == ' ') && (p[n] == 0 || p[n] == ' ')) {
+            return true;
+        }
+        p += n;
+    }
+    return false;
 }
 
 
 int
 bench_run(const char *filter)
 {
-    static const uint32_t shapes[][2] = {
-        { 2048, 2048 }, { 576, 1536 }, { 1536, 576 }, { 2048, 8192 }
-    };
     const char *isa = getenv("AXION_ISA");
     char why[80];
 
@@ -490,14 +516,15 @@ bench_run(const char *filter)
     if (ops == NULL) {
         return 1;
     }
-    measure_peaks();
-    for (size_t f = 0; wanted("gemm") && f < check_n_formats; f++) {
-        for (size_t s = 0; s < N_ELEMS(shapes); s++) {
-            bench_gemm(check_formats[f], shapes[s][0], shapes[s][1], 512);
+    for (size_t f = 0; f < check_n_formats; f++) {
+        if (wanted(axk_format_traits(check_formats[f])->name)
+            || wanted("matmul"))
+        {
+            bench_matmul(check_formats[f]);
         }
     }
-    for (size_t f = 0; wanted("gemv") && f < check_n_formats; f++) {
-        bench_gemv(check_formats[f]);
+    if (wanted("attention")) {
+        measure_peaks();
     }
     if (wanted("attention")) {
         bench_attention(9, 3, 64, 2047, 1);
