@@ -77,6 +77,21 @@ enum axk_act {
     AXK_ACT_Q8_K /* blocks of 256: ggml's q8_K */
 };
 
+/*
+ * How K and V lie in their blocks.  F16: as half floats; attention is f32
+ * arithmetic.  Q8_0: int8 with one f16 scale for each 32 elements of a head
+ * (the last group of a head padded with zeros), quantized as ggml's q8_0;
+ * attention then multiplies integers: queries are quantized the same way,
+ * softmax terms to 15 bits of the largest of their tile.  9/17 of the bytes.
+ */
+enum axk_kv_type { AXK_KV_F16 = 0, AXK_KV_Q8_0 = 1, AXK_KV_TYPE_END = 2 };
+
+/* "f16", "q8_0"; NULL: no such type. */
+const char *axk_kv_type_name(uint32_t type);
+
+/* The type of this name; AXK_KV_TYPE_END if there is none. */
+uint32_t axk_kv_type_of(const char *name);
+
 enum axk_status {
     AXK_OK = 0,
     AXK_UNSUPPORTED_FORMAT, /* known or unknown type without kernels */
@@ -162,7 +177,8 @@ struct axk_attention {
     uint32_t pos0;
     uint32_t n_head;
     uint32_t n_head_kv;
-    uint32_t head_dim;           /* 1 .. AXK_HEAD_DIM_MAX */
+    uint32_t head_dim; /* 1 .. AXK_HEAD_DIM_MAX */
+    enum axk_kv_type kv_type;
     const void *kv_base;         /* this layer's blocks, aligned */
     size_t kv_block_stride;      /* bytes, multiple of AXK_ALIGN */
     const uint32_t *block_table; /* block i holds positions 32 i .. 32 i + 31;
@@ -229,10 +245,11 @@ struct axk_ops {
 
     /*
      * K and V of one token, all KV heads, into slot 0..31 of a block:
-     * k, v [n_head_kv][head_dim] f32, stored as f16.
+     * k, v [n_head_kv][head_dim] f32, stored as type says.
      */
-    void (*kv_write)(void *block, uint32_t slot, const float *k, const float *v,
-                     uint32_t n_head_kv, uint32_t head_dim);
+    void (*kv_write)(enum axk_kv_type type, void *block, uint32_t slot,
+                     const float *k, const float *v, uint32_t n_head_kv,
+                     uint32_t head_dim);
 
     /* Queries [q0, q1) of KV heads [kv_head0, kv_head1). */
     void (*attention)(const struct axk_attention *a, uint32_t kv_head0,
@@ -284,7 +301,8 @@ axk_act_tiles(uint32_t n_tokens)
 size_t axk_act_bytes(enum axk_act kind, uint32_t n_tokens, uint32_t k);
 
 /* Bytes of one KV block of one layer, a multiple of AXK_ALIGN. */
-size_t axk_kv_block_bytes(uint32_t n_head_kv, uint32_t head_dim);
+size_t axk_kv_block_bytes(enum axk_kv_type type, uint32_t n_head_kv,
+                          uint32_t head_dim);
 
 /* Tiles [first, end) that query q of a reads. */
 void axk_attention_tiles(const struct axk_attention *a, uint32_t q,

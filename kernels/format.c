@@ -136,13 +136,38 @@ axk_act_bytes(enum axk_act kind, uint32_t n_tokens, uint32_t k)
 
 
 size_t
-axk_kv_block_bytes(uint32_t n_head_kv, uint32_t head_dim)
+axk_kv_block_bytes(enum axk_kv_type type, uint32_t n_head_kv, uint32_t head_dim)
 {
-    if (n_head_kv == 0 || n_head_kv > 4096 || head_dim == 0 ||
-        head_dim > AXK_HEAD_DIM_MAX) {
+    if (type >= AXK_KV_TYPE_END || n_head_kv == 0 || n_head_kv > 4096 ||
+        head_dim == 0 || head_dim > AXK_HEAD_DIM_MAX) {
         return 0;
     }
-    return n_head_kv * kv_head_bytes(head_dim);
+    return n_head_kv * kv_head_bytes(type, head_dim);
+}
+
+
+static const char *const kv_type_names[] = {
+    [AXK_KV_F16] = "f16",
+    [AXK_KV_Q8_0] = "q8_0",
+};
+
+
+const char *
+axk_kv_type_name(uint32_t type)
+{
+    return type < AXK_KV_TYPE_END ? kv_type_names[type] : NULL;
+}
+
+
+uint32_t
+axk_kv_type_of(const char *name)
+{
+    uint32_t type = 0;
+
+    while (type < AXK_KV_TYPE_END && strcmp(kv_type_names[type], name) != 0) {
+        type++;
+    }
+    return type;
 }
 
 

@@ -22,8 +22,9 @@
  * [16][T] i32 - sum of 16 | [8][T], [4][T] the sums of 16 and of 32 as pairs
  * of i16 | [T] f32 d.  Kind F32: [k][T] f32.
  *
- * KV block of one layer: per KV head K as [head_dim][32 keys] f16 (lanes are
- * keys), then V as [32 keys][head_dim padded to 16] f16 (lanes are elements).
+ * KV block of one layer, f16: per KV head K as [head_dim][32 keys] f16 (lanes
+ * are keys), then V as [32 keys][head_dim padded to 16] f16 (lanes are
+ * elements).  kv_q8.h has the layout of q8_0.
  */
 
 #ifndef AXK_INTERNAL_H
@@ -78,6 +79,12 @@
 #define AXK_D_MIN 0x1p-100f
 
 #define AXK_LSE_CHUNK 1024
+
+/* 32 f16 scales and 32 x 32 codes: 32 elements of 32 tokens. */
+#define AXK_KV_Q8_GROUP_BYTES 1088
+
+/* Softmax terms as integers: the largest of a tile becomes this. */
+#define AXK_KV_Q8_TERM_MAX 32767.0f
 
 extern const struct axk_ops axk_ops_scalar;
 #if defined(__x86_64__)
@@ -181,22 +188,33 @@ act_tile_words(enum axk_act kind, uint32_t k)
 }
 
 
+/* Groups of 32 elements in a head, the last one padded. */
+static inline uint32_t
+kv_groups(uint32_t head_dim)
+{
+    return (head_dim + AXK_QK - 1) / AXK_QK;
+}
+
+
 /* Bytes of one KV head in a block: K then V. */
 static inline size_t
-kv_head_bytes(uint32_t head_dim)
+kv_head_bytes(enum axk_kv_type type, uint32_t head_dim)
 {
+    if (type == AXK_KV_Q8_0) {
+        return (size_t)2 * kv_groups(head_dim) * AXK_KV_Q8_GROUP_BYTES;
+    }
     return (size_t)AXK_KV_TOKENS * 2 * (head_dim + round_up_16(head_dim));
 }
 
 
 /* First byte of KV head kv_head in block i of a's sequence. */
-static inline const uint16_t *
+static inline const void *
 kv_head_of(const struct axk_attention *a, uint32_t i, uint32_t kv_head)
 {
     const char *block = (const char *)a->kv_base +
                         (size_t)a->block_table[i] * a->kv_block_stride;
 
-    return (const uint16_t *)(block + kv_head * kv_head_bytes(a->head_dim));
+    return block + kv_head * kv_head_bytes(a->kv_type, a->head_dim);
 }
 
 

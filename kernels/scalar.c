@@ -12,6 +12,7 @@
 #include "kernels/axk.h"
 #include "kernels/internal.h"
 #include "kernels/codes.h"
+#include "kernels/kv_q8.h"
 
 
 /* lanes[i] += lanes[i + 8], then + 4, + 2, + 1. */
@@ -261,14 +262,44 @@ axk_softcap_scalar(float *y, const float *x, float cap, size_t n)
 
 
 static void
-axk_kv_write_scalar(void *block, uint32_t slot, const float *k, const float *v,
-                    uint32_t n_head_kv, uint32_t head_dim)
+kv_write_q8(void *block, uint32_t slot, const float *k, const float *v,
+            uint32_t n_head_kv, uint32_t head_dim)
+{
+    uint32_t n = kv_groups(head_dim);
+    uint32_t records[2][AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
+    float padded[AXK_HEAD_DIM_MAX];
+
+    for (uint32_t h = 0; h < n_head_kv; h++) {
+        uint8_t *head =
+            (uint8_t *)block + h * kv_head_bytes(AXK_KV_Q8_0, head_dim);
+
+        for (int i = 0; i < 2; i++) {
+            const float *x = (i == 0 ? k : v) + (size_t)h * head_dim;
+
+            x = whole_groups(x, head_dim, padded);
+            axk_quantize_scalar(AXK_ACT_Q8, x, 0, 1, n * AXK_QK, 0, 1,
+                                records[i]);
+        }
+        axk_kv_q8_put(head, slot, n, records[0], records[1]);
+    }
+}
+
+
+static void
+axk_kv_write_scalar(enum axk_kv_type type, void *block, uint32_t slot,
+                    const float *k, const float *v, uint32_t n_head_kv,
+                    uint32_t head_dim)
 {
     uint32_t padded = round_up_16(head_dim);
 
+    if (type == AXK_KV_Q8_0) {
+        kv_write_q8(block, slot, k, v, n_head_kv, head_dim);
+        return;
+    }
+
     for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint16_t *head =
-            (uint16_t *)((char *)block + h * kv_head_bytes(head_dim));
+        uint16_t *head = (uint16_t *)((char *)block +
+                                      h * kv_head_bytes(AXK_KV_F16, head_dim));
         uint16_t *values =
             head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
 

@@ -335,4 +335,69 @@ v16i_store_i8(int8_t *p, v16i x)
                                      _mm256_extracti128_si256(words, 1)));
 }
 
+
+/* ---- integer dots, for KV as q8_0 ---- */
+
+INLINE v16
+v16i_to_f32(v16i x)
+{
+    return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)};
+}
+
+
+/* The codes lose their offset in v16i_dot_codes. */
+INLINE v16i
+v16i_dot_start(uint32_t minus)
+{
+    (void)minus;
+    return (v16i){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+
+/* |w| times the activation with w's sign: 2 * 127 * 127 fits 16 bits. */
+INLINE __m256i
+dot_codes_8(__m256i acc, __m256i codes, __m256i x)
+{
+    __m256i w = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+    __m256i pairs =
+        _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+
+    return _mm256_add_epi32(acc,
+                            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+
+INLINE v16i
+v16i_dot_codes(v16i acc, v16i codes, v16i x)
+{
+    return (v16i){dot_codes_8(acc.lo, codes.lo, x.lo),
+                  dot_codes_8(acc.hi, codes.hi, x.hi)};
+}
+
+
+INLINE v16i
+v16i_load_i8_pairs(const uint8_t *p)
+{
+    return (v16i){
+        _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)),
+        _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p + 16)))};
+}
+
+
+INLINE v16i
+v16i_dot_pairs(v16i acc, v16i a, v16i b)
+{
+    return (v16i){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
+                  _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
+}
+
+
+INLINE void
+v16i_store_i16(int16_t *p, v16i x)
+{
+    __m256i words = _mm256_packs_epi32(x.lo, x.hi);
+
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(words, 0xd8));
+}
+
 #endif

@@ -276,4 +276,54 @@ v16i_store_i8(int8_t *p, v16i x)
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x));
 }
 
+
+/* ---- integer dots, for KV as q8_0 ---- */
+
+INLINE v16
+v16i_to_f32(v16i x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+
+
+/* What the sums of v16i_dot_codes start at; minus: -128 times the sum of all
+ * activations. */
+INLINE v16i
+v16i_dot_start(uint32_t minus)
+{
+    return _mm512_set1_epi32((int32_t)minus);
+}
+
+
+/* acc + 4 products a lane: codes are weights + 128, x signed bytes. */
+INLINE v16i
+v16i_dot_codes(v16i acc, v16i codes, v16i x)
+{
+    return _mm512_dpbusd_epi32(acc, codes, x);
+}
+
+
+/* 32 bytes as 16 pairs of 16-bit integers. */
+INLINE v16i
+v16i_load_i8_pairs(const uint8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+
+/* acc + 2 products a lane, of 16-bit integers. */
+INLINE v16i
+v16i_dot_pairs(v16i acc, v16i a, v16i b)
+{
+    return _mm512_dpwssd_epi32(acc, a, b);
+}
+
+
+/* 16 values of 0..32767 as 16-bit integers. */
+INLINE void
+v16i_store_i16(int16_t *p, v16i x)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x));
+}
+
 #endif

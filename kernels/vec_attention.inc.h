@@ -31,7 +31,10 @@ struct chunk {
     float *out[ROWS_MAX];
     float m[ROWS_MAX];
     float l[ROWS_MAX];
-    float q[ROWS_MAX][ROW_FLOATS] __attribute__((aligned(64)));
+    union {
+        float f32[ROWS_MAX][ROW_FLOATS];
+        uint32_t q8[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS * ROWS_MAX];
+    } q __attribute__((aligned(64))); /* q8: records, ROWS_MAX to a word */
     float o[ROWS_MAX][ROW_FLOATS] __attribute__((aligned(64)));
 };
 
@@ -238,10 +241,13 @@ distance(const struct chunk *c, uint32_t i)
 }
 
 
+#include "kernels/vec_attention_q8.inc.h"
+
+
 /* Keys [lo, hi) of the tile for rows [r, r + rows) of t. */
 static void
-add_values(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
-           uint32_t r, uint32_t rows, struct tile *t)
+add_values_f16(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
+               uint32_t r, uint32_t rows, struct tile *t)
 {
     const struct axk_attention *a = c->a;
     uint32_t padded = round_up_16(a->head_dim);
@@ -250,7 +256,8 @@ add_values(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
         uint32_t in_block = lo % AXK_KV_TOKENS;
         uint32_t n = AXK_KV_TOKENS - in_block;
         const uint16_t *values =
-            kv_head_of(a, (base + lo) / AXK_KV_TOKENS, c->kv_head) +
+            (const uint16_t *)kv_head_of(a, (base + lo) / AXK_KV_TOKENS,
+                                         c->kv_head) +
             (size_t)a->head_dim * AXK_KV_TOKENS + (size_t)in_block * padded;
 
         if (n > hi - lo) {
@@ -264,30 +271,52 @@ add_values(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
 
 
 static void
-score_keys(const struct chunk *c, uint32_t base, uint32_t r0, uint32_t rows,
-           uint32_t lo, uint32_t hi, struct tile *t)
+score_keys_f16(const struct chunk *c, const uint32_t *i, uint32_t r0,
+               uint32_t rows, struct tile *t)
 {
     const struct axk_attention *a = c->a;
-    uint32_t i = base / AXK_KV_TOKENS;
-    const uint16_t *half[2];
     const uint16_t *b[4];
     ptrdiff_t ahead[2];
 
-    /* A block that no row sees may not exist: its scores are masked, so any
-     * readable keys stand in. */
-    uint32_t i0 = lo < AXK_KV_TOKENS ? i : i + 1;
-    uint32_t i1 = hi > AXK_KV_TOKENS ? i + 1 : i;
-    half[0] = kv_head_of(a, i0, c->kv_head);
-    half[1] = kv_head_of(a, i1, c->kv_head);
-    ahead[0] = distance(c, i0);
-    ahead[1] = distance(c, i1);
     for (int v = 0; v < 4; v++) {
-        b[v] = half[v / 2] + v % 2 * 16;
+        const uint16_t *keys = kv_head_of(a, i[v / 2], c->kv_head);
+
+        b[v] = keys + v % 2 * 16;
+        ahead[v / 2] = distance(c, i[v / 2]);
     }
     memset(t->p, 0, rows * sizeof(t->p[0]));
     for (int v = 0; v < 4; v += V16_BATCH) {
-        multiply_keys(rows, c->q[r0], b + v, a->head_dim, t->p[0] + 16 * v,
+        multiply_keys(rows, c->q.f32[r0], b + v, a->head_dim, t->p[0] + 16 * v,
                       ahead + v / 2);
+    }
+}
+
+
+/* o of all rows of t: the keys that all rows see together, others row by row,
+ * each row's ascending. */
+static void
+weigh_rows_f16(const struct chunk *c, uint32_t base, const uint32_t *lo,
+               const uint32_t *hi, uint32_t rows, struct tile *t)
+{
+    /* Rows are in the order of their positions. */
+    uint32_t all_lo = lo[rows - 1];
+    uint32_t all_hi = hi[0];
+
+    for (uint32_t r = 0; r < rows; r++) {
+        memset(t->o[r], 0, round_up_16(c->a->head_dim) * sizeof(float));
+    }
+    if (all_lo >= all_hi) {
+        for (uint32_t r = 0; r < rows; r++) {
+            add_values_f16(c, base, lo[r], hi[r], r, 1, t);
+        }
+        return;
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        add_values_f16(c, base, lo[r], all_lo, r, 1, t);
+    }
+    add_values_f16(c, base, all_lo, all_hi, 0, rows, t);
+    for (uint32_t r = 0; r < rows; r++) {
+        add_values_f16(c, base, all_hi, hi[r], r, 1, t);
     }
 }
 
@@ -304,27 +333,27 @@ compute_tile(const struct chunk *c, uint32_t tile, uint32_t r0, uint32_t rows,
     for (uint32_t r = 0; r < rows; r++) {
         visible(c->a, c->pos[r0 + r], base, &lo[r], &hi[r]);
     }
-    /* Rows are in the order of their positions. */
-    uint32_t all_lo = lo[rows - 1];
-    uint32_t all_hi = hi[0];
+    /* Rows are in the order of their positions.  A block that no row sees may
+     * not exist: its scores are masked, so any readable keys stand in. */
+    uint32_t first = lo[0];
+    uint32_t end = hi[rows - 1];
+    uint32_t i = base / AXK_KV_TOKENS;
+    uint32_t blocks[2] = {first < AXK_KV_TOKENS ? i : i + 1,
+                          end > AXK_KV_TOKENS ? i + 1 : i};
+    bool q8 = c->a->kv_type == AXK_KV_Q8_0;
 
-    score_keys(c, base, r0, rows, lo[0], hi[rows - 1], t);
+    if (q8) {
+        score_keys_q8(c, blocks, r0, rows, t);
+    } else {
+        score_keys_f16(c, blocks, r0, rows, t);
+    }
     for (uint32_t r = 0; r < rows; r++) {
         softmax_terms(c->a, t->p[r], lo[r], hi[r], &t->m[r], &t->l[r]);
-        memset(t->o[r], 0, round_up_16(c->a->head_dim) * sizeof(float));
     }
-    if (all_lo >= all_hi) {
-        for (uint32_t r = 0; r < rows; r++) {
-            add_values(c, base, lo[r], hi[r], r, 1, t);
-        }
-        return;
-    }
-    for (uint32_t r = 0; r < rows; r++) {
-        add_values(c, base, lo[r], all_lo, r, 1, t);
-    }
-    add_values(c, base, all_lo, all_hi, 0, rows, t);
-    for (uint32_t r = 0; r < rows; r++) {
-        add_values(c, base, all_hi, hi[r], r, 1, t);
+    if (q8) {
+        add_values_q8(c, blocks, first, end, rows, t);
+    } else {
+        weigh_rows_f16(c, base, lo, hi, rows, t);
     }
 }
 
@@ -404,8 +433,16 @@ start_chunk(struct chunk *c, uint32_t q, uint32_t n_q, uint32_t g, uint32_t n_g)
         c->out[r] = a->out + token * a->out_stride + column;
         c->m[r] = -float_of(0x7f800000);
         c->l[r] = 0;
-        memcpy(c->q[r], a->q + token * a->q_stride + column,
-               a->head_dim * sizeof(float));
+        const float *row = a->q + token * a->q_stride + column;
+
+        if (a->kv_type == AXK_KV_Q8_0) {
+            float padded[AXK_HEAD_DIM_MAX];
+
+            vec_quantize_blocks(whole_groups(row, a->head_dim, padded),
+                                kv_groups(a->head_dim), ROWS_MAX, c->q.q8 + r);
+        } else {
+            memcpy(c->q.f32[r], row, a->head_dim * sizeof(float));
+        }
         memset(c->o[r], 0, round_up_16(a->head_dim) * sizeof(float));
     }
 }

@@ -405,15 +405,42 @@ vec_softcap(float *y, const float *x, float cap, size_t n)
 
 
 static void
-vec_kv_write(void *block, uint32_t slot, const float *k, const float *v,
-             uint32_t n_head_kv, uint32_t head_dim)
+kv_write_q8(void *block, uint32_t slot, const float *k, const float *v,
+            uint32_t n_head_kv, uint32_t head_dim)
+{
+    uint32_t n = kv_groups(head_dim);
+    uint32_t records[2][AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
+    float padded[AXK_HEAD_DIM_MAX];
+
+    for (uint32_t h = 0; h < n_head_kv; h++) {
+        uint8_t *head =
+            (uint8_t *)block + h * kv_head_bytes(AXK_KV_Q8_0, head_dim);
+        size_t first = (size_t)h * head_dim;
+
+        vec_quantize_blocks(whole_groups(k + first, head_dim, padded), n, 1,
+                            records[0]);
+        vec_quantize_blocks(whole_groups(v + first, head_dim, padded), n, 1,
+                            records[1]);
+        axk_kv_q8_put(head, slot, n, records[0], records[1]);
+    }
+}
+
+
+static void
+vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, const float *k,
+             const float *v, uint32_t n_head_kv, uint32_t head_dim)
 {
     uint32_t padded = round_up_16(head_dim);
     uint16_t keys[AXK_HEAD_DIM_MAX];
 
+    if (type == AXK_KV_Q8_0) {
+        kv_write_q8(block, slot, k, v, n_head_kv, head_dim);
+        return;
+    }
+
     for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint16_t *head =
-            (uint16_t *)((char *)block + h * kv_head_bytes(head_dim));
+        uint16_t *head = (uint16_t *)((char *)block +
+                                      h * kv_head_bytes(AXK_KV_F16, head_dim));
         uint16_t *values =
             head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
         const float *key = k + (size_t)h * head_dim;

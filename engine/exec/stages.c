@@ -117,7 +117,7 @@ run_kv_write(const struct rows *s, const struct ax_plan_op *op)
         const struct ax_kv_sequence *seq = e->step->sequences[t->sequence];
         uint32_t block = seq->blocks[t->position / AX_KV_BLOCK_TOKENS];
         assert(ax_kv_block_refs(e->kv, block) == 1);
-        e->ops->kv_write(layer + block * block_bytes,
+        e->ops->kv_write(e->kv_shape.type, layer + block * block_bytes,
                          t->position % AX_KV_BLOCK_TOKENS, row(e, op->b, r),
                          row(e, op->c, r), e->kv_shape.n_head_kv,
                          e->kv_shape.head_dim);

@@ -33,7 +33,8 @@ check_shape(const struct ax_kv_shape *shape, struct ax_error *err)
 {
     if (shape->n_layer == 0 || shape->n_layer > 65536 ||
         shape->n_head_kv == 0 || shape->n_head_kv > 65536 ||
-        shape->head_dim == 0 || shape->head_dim > AXK_HEAD_DIM_MAX) {
+        shape->head_dim == 0 || shape->head_dim > AXK_HEAD_DIM_MAX ||
+        shape->type >= AXK_KV_TYPE_END) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "no KV cache for %u layers of %u heads of %u",
                             shape->n_layer, shape->n_head_kv, shape->head_dim);
@@ -58,7 +59,8 @@ ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape, uint64_t bytes,
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     kv->shape = *shape;
-    kv->layer_bytes = axk_kv_block_bytes(shape->n_head_kv, shape->head_dim);
+    kv->layer_bytes =
+        axk_kv_block_bytes(shape->type, shape->n_head_kv, shape->head_dim);
     kv->block_bytes = kv->layer_bytes * shape->n_layer;
     uint64_t n = bytes / kv->block_bytes;
     if (n == 0 || n > AX_KV_BLOCKS_MAX) {

@@ -29,11 +29,12 @@
 #define AX_KV_NO_BLOCK     UINT32_MAX
 
 
-/* What one token takes; the stored type is f16. */
+/* What one token takes. */
 struct ax_kv_shape {
     uint32_t n_layer;
     uint32_t n_head_kv;
     uint32_t head_dim;
+    enum axk_kv_type type; /* how it is stored; 0: f16 */
 };
 
 

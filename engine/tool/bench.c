@@ -380,7 +380,8 @@ open_run(struct bench *b, const struct ax_bench_result *r)
         b->sequences[s].blocks_max = blocks;
         b->table[s] = &b->sequences[s];
     }
-    size_t layer = axk_kv_block_bytes(shape.n_head_kv, shape.head_dim);
+    size_t layer =
+        axk_kv_block_bytes(shape.type, shape.n_head_kv, shape.head_dim);
     int rc = ax_kv_open(&b->kv, &shape,
                         (uint64_t)blocks * n * layer * shape.n_layer, &b->err);
     return rc != AXION_OK

@@ -17,14 +17,14 @@
 
 #define BLOCKS  16u
 
-static const struct ax_kv_shape shape = { 2, 3, 32 };
+static const struct ax_kv_shape shape = { 2, 3, 32, AXK_KV_F16 };
 
 
 static struct ax_kv *
 open_pool(uint32_t blocks)
 {
     struct ax_kv *kv;
-    size_t bytes = axk_kv_block_bytes(3, 32) * 2 * blocks;
+    size_t bytes = axk_kv_block_bytes(AXK_KV_F16, 3, 32) * 2 * blocks;
 
     assert_int_equal(ax_kv_open(&kv, &shape, bytes + 100, NULL), AXION_OK);
     assert_int_equal(ax_kv_blocks_total(kv), blocks);
@@ -219,7 +219,7 @@ sizes_out_of_range_are_refused(void **state)
 {
     struct ax_kv *kv;
     struct ax_error err = { 0 };
-    struct ax_kv_shape bad = { 0, 1, 64 };
+    struct ax_kv_shape bad = { 0, 1, 64, AXK_KV_F16 };
 
     (void) state;
     assert_int_equal(ax_kv_open(&kv, &shape, 100, &err),

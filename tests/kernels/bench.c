@@ -393,13 +393,13 @@ attention_job(void *arg, int thread, int n_threads)
 
 
 static void
-bench_attention(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim,
+bench_attention(enum axk_kv_type type, uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim,
                 uint32_t depth, uint32_t n_q)
 {
     /* many sequences, so that a decode does not find its KV in a cache */
     uint32_t n_sequences = n_q > 1 ? 1 : 64;
     uint32_t n_blocks = (depth + n_q + AXK_KV_TOKENS - 1) / AXK_KV_TOKENS;
-    size_t block = axk_kv_block_bytes(n_head_kv, head_dim);
+    size_t block = axk_kv_block_bytes(type, n_head_kv, head_dim);
     size_t width = (size_t)n_head * head_dim;
     uint32_t *table = big_alloc(n_blocks * sizeof(*table));
     float *q = big_alloc(n_q * width * 4);
@@ -408,7 +408,8 @@ bench_attention(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim,
                                .out = big_alloc(n_q * width * 4),
                                .out_stride = width, .n_q = n_q, .pos0 = depth,
                                .n_head = n_head, .n_head_kv = n_head_kv,
-                               .head_dim = head_dim, .kv_base = kv,
+                               .head_dim = head_dim,
+                               .kv_type = type, .kv_base = kv,
                                .kv_block_stride = block, .block_table = table,
                                .scale = 0.125f };
     double keys = 0;
@@ -420,7 +421,8 @@ bench_attention(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim,
     for (uint32_t i = 0; i < n_q; i++) {
         keys += depth + i + 1;
     }
-    printf("attention %2u/%u x %3u depth %4u n_q %3u:", n_head, n_head_kv,
+    printf("attention %-4s %2u/%u x %3u depth %4u n_q %3u:",
+           axk_kv_type_name(type), n_head, n_head_kv,
            head_dim, depth, n_q);
     for (int t = 1; t <= THREADS_MAX; t++) {
         double seconds[RUNS_MAX];
@@ -527,11 +529,15 @@ bench_run(const char *filter)
         measure_peaks();
     }
     if (wanted("attention")) {
-        bench_attention(9, 3, 64, 2047, 1);
-        bench_attention(16, 8, 128, 2047, 1);
-        bench_attention(9, 3, 64, 0, 512);
-        bench_attention(16, 8, 128, 0, 512);
-        bench_attention(16, 8, 128, 2048, 128);
+        for (uint32_t i = 0; i < AXK_KV_TYPE_END; i++) {
+            enum axk_kv_type type = (enum axk_kv_type)i;
+
+            bench_attention(type, 9, 3, 64, 2047, 1);
+            bench_attention(type, 16, 8, 128, 2047, 1);
+            bench_attention(type, 9, 3, 64, 0, 512);
+            bench_attention(type, 16, 8, 128, 0, 512);
+            bench_attention(type, 16, 8, 128, 2048, 128);
+        }
     }
     if (wanted("small")) {
         bench_small_ops();

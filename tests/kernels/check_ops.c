@@ -337,34 +337,40 @@ test_kv_write(void **state)
         uint32_t head_dim;
     } shapes[] = { { 1, 1 }, { 3, 64 }, { 2, 80 }, { 2, 40 }, { 1, 512 } };
 
-    for (size_t s = 0; s < N_ELEMS(shapes); s++) {
+    for (size_t i = 0; i < AXK_KV_TYPE_END * N_ELEMS(shapes); i++) {
+        enum axk_kv_type type = (enum axk_kv_type)(i % AXK_KV_TYPE_END);
+        size_t s = i / AXK_KV_TYPE_END;
         uint32_t n = shapes[s].heads * shapes[s].head_dim;
         size_t bytes =
-            axk_kv_block_bytes(shapes[s].heads, shapes[s].head_dim);
+            axk_kv_block_bytes(type, shapes[s].heads, shapes[s].head_dim);
         float *k = check_alloc(n * 4);
         float *v = check_alloc(n * 4);
         void *a = check_alloc(bytes);
         void *b = check_alloc(bytes);
 
         assert_int_equal(bytes % AXK_ALIGN, 0);
-        for (int i = 0; check_isas[i] != NULL; i++) {
+        for (int j = 0; check_isas[j] != NULL; j++) {
             memset(a, 0, bytes);
             memset(b, 0, bytes);
             for (uint32_t slot = 0; slot < AXK_KV_TOKENS; slot++) {
                 check_fill(k, n, slot % 2);
                 check_fill(v, n, slot % 2);
-                check_reference->kv_write(a, slot, k, v, shapes[s].heads,
+                check_reference->kv_write(type, a, slot, k, v, shapes[s].heads,
                                           shapes[s].head_dim);
-                check_isas[i]->kv_write(b, slot, k, v, shapes[s].heads,
+                check_isas[j]->kv_write(type, b, slot, k, v, shapes[s].heads,
                                         shapes[s].head_dim);
             }
             assert_memory_equal(a, b, bytes);
         }
         check_free_all(state);
     }
-    assert_int_equal(axk_kv_block_bytes(3, 0), 0);
-    assert_int_equal(axk_kv_block_bytes(0, 64), 0);
-    assert_int_equal(axk_kv_block_bytes(1, AXK_HEAD_DIM_MAX + 1), 0);
+    assert_int_equal(axk_kv_block_bytes(AXK_KV_F16, 3, 0), 0);
+    assert_int_equal(axk_kv_block_bytes(AXK_KV_F16, 0, 64), 0);
+    assert_int_equal(axk_kv_block_bytes(AXK_KV_Q8_0, 1, AXK_HEAD_DIM_MAX + 1), 0);
+    assert_int_equal(axk_kv_block_bytes(AXK_KV_TYPE_END, 1, 64), 0);
+    assert_int_equal(axk_kv_type_of("q8_0"), AXK_KV_Q8_0);
+    assert_int_equal(axk_kv_type_of("q4_9"), AXK_KV_TYPE_END);
+    assert_string_equal(axk_kv_type_name(AXK_KV_F16), "f16");
 }
 
 
