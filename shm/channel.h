@@ -148,7 +148,9 @@ void axion_channel_error(struct axion_channel *channel, axion_stream_id id,
                          int error, uint32_t retry_after_ms,
                          const char *detail);
 
-/* 1 when one more token with up to `bytes` of text would be taken. */
+/* 1 when one more token with up to `bytes` of text would be taken, and that
+ * in two calls too: the token with some of its text, and the rest without an
+ * id, as a stream ends that held text back. */
 int axion_channel_writable(const struct axion_channel *channel,
                            axion_stream_id id, uint32_t bytes);
 

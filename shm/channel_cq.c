@@ -168,10 +168,11 @@ axion_channel_writable(const struct axion_channel *channel, axion_stream_id id,
 {
     const struct axion_channel_stream *stream = axion_channel_find(channel, id);
 
+    /* The second call is one more segment. */
     return stream != NULL &&
            axion_text_queue_fits(&stream->queue,
-                                 channel->options.stream_buffer_bytes, 1, bytes,
-                                 0);
+                                 channel->options.stream_buffer_bytes, 1,
+                                 (uint64_t)bytes + AXION_SEGMENT_HEAD, 0);
 }
 
 

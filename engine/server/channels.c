@@ -129,6 +129,7 @@ adopt(struct ax_server *s, int fd)
     struct axion_channel_options options = {
         .allow_uids = s->options.allow_uid.n > 0 ? s->allow_uids : NULL,
         .n_allow_uids = s->options.allow_uid.n,
+        .stream_buffer_bytes = STREAM_BUFFER_BYTES,
         .board = s->board_writer,
     };
     if (s->n_conns - s->n_greeting >= CONNS_MAX) {

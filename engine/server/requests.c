@@ -21,6 +21,14 @@
  * that are parked behind slow readers, which must not use up the queue. */
 #define PARKED_FACTOR 16u
 
+/* The longest token of any model, each byte at worst a U+FFFD, behind held
+ * text, fits an empty buffer (with ids and heads of segments): writable()
+ * becomes true once a client reads, and a first token needs no asking. */
+_Static_assert(3 * (AX_TOKENIZER_TOKEN_BYTES_MAX + 4) + AXION_STOP_BYTES_MAX +
+                       64 <=
+                   STREAM_BUFFER_BYTES,
+               "a token and its text fit a stream's buffer");
+
 
 /* ---- memory ---- */
 
@@ -463,7 +471,9 @@ send_done(struct ax_server *s, struct request *r, unsigned reason)
 }
 
 
-/* The text that was held back for a stop string or an open character. */
+/* The text that was held back for a stop string or an open character.  Its
+ * room was kept with the last token's, by writable(), however long ago that
+ * was and whatever the stream waits for since. */
 static void
 send_held_text(struct ax_server *s, struct request *r)
 {
@@ -472,8 +482,9 @@ send_held_text(struct ax_server *s, struct request *r)
     }
     size_t n = ax_stream_finish(r->text, s->text_out);
     if (n > 0) {
-        (void)axion_channel_tokens(r->conn->channel, r->id, NULL, 0,
-                                   s->text_out, (uint32_t)n, NULL, 0);
+        int rc = axion_channel_tokens(r->conn->channel, r->id, NULL, 0,
+                                      s->text_out, (uint32_t)n, NULL, 0);
+        assert(rc == AXION_OK);
     }
 }
 

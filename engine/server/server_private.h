@@ -33,12 +33,13 @@
 
 #define CONNS_MAX 256u
 /* Without HELLO: no more at a time, and none for longer. */
-#define GREETING_MAX      32u
-#define GREETING_US       5000000
-#define REFUSALS_LOG_US   10000000 /* a line about refusals each so often */
-#define COMMANDS_PER_TURN 256u     /* of one channel, then the next's turn */
-#define ACCEPT_RETRY_US   100000
-#define TEXT_BYTES_MAX    (64u << 20) /* payloads waiting for the helper */
+#define GREETING_MAX        32u
+#define GREETING_US         5000000
+#define REFUSALS_LOG_US     10000000 /* a line about refusals each so often */
+#define COMMANDS_PER_TURN   256u     /* of one channel, then the next's turn */
+#define ACCEPT_RETRY_US     100000
+#define TEXT_BYTES_MAX      (64u << 20) /* payloads waiting for the helper */
+#define STREAM_BUFFER_BYTES (16u << 10) /* what a slow reader may leave */
 
 struct ax_server;
 struct conn;

@@ -12,7 +12,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "tests/tiny/tiny_model.h"
 
 #define ARGS_MAX 32
 
@@ -48,8 +47,8 @@ exec_engine(const struct engine *e, const char *path, const char *const *args,
 {
     char program[512], listen[128];
     const char *build = getenv("AXION_BUILD");
-    snprintf(program, sizeof(program), "%s/%s",
-             build != NULL ? build : "build", engine_program);
+    snprintf(program, sizeof(program), "%s/%s", build != NULL ? build : "build",
+             engine_program);
     snprintf(listen, sizeof(listen), "unix:%s", e->socket);
     const char *argv[ARGS_MAX] = {program, "--model",   path, "--listen",
                                   listen,  "--threads", "1"};
@@ -111,6 +110,14 @@ engine_start(struct engine *e, const char *variant, const char *const *args)
 {
     const struct tiny_options *o = tiny_variant_find(variant);
     assert_non_null(o);
+    engine_start_options(e, o, args);
+}
+
+
+void
+engine_start_options(struct engine *e, const struct tiny_options *o,
+                     const char *const *args)
+{
     start_on_options(e, "tiny", o, args);
 }
 
@@ -238,8 +245,15 @@ wait_fd(struct axion_client *c)
 struct axion_client *
 client_open(const struct engine *e, const char *name)
 {
+    return client_open_credit(e, name, 0);
+}
+
+
+struct axion_client *
+client_open_credit(const struct engine *e, const char *name, uint32_t credit)
+{
     struct axion_client_options o = {
-        .path = e->socket, .name = name, .streams = 128};
+        .path = e->socket, .name = name, .streams = 128, .credit = credit};
     struct axion_client *c;
     assert_int_equal(axion_client_open(&c, &o), AXION_OK);
     int rc;

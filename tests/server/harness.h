@@ -20,6 +20,7 @@
 #include <cmocka.h>
 #include "shm/client.h"
 #include "shm/request.h"
+#include "tests/tiny/tiny_model.h"
 
 #define TOKENS_MAX 2048u
 #define TEXT_MAX   16384u
@@ -46,6 +47,9 @@ void engine_start(struct engine *e, const char *variant,
 /* The same on a model of some million weights, "big": milliseconds a token, so
  * that a test can do something to a stream before it ends. */
 void engine_start_slow(struct engine *e, const char *const *args);
+/* The same on a tiny model of these options, "tiny". */
+void engine_start_options(struct engine *e, const struct tiny_options *o,
+                          const char *const *args);
 /* The same without making a model: `path` is given as it is. */
 void engine_start_on(struct engine *e, const char *path,
                      const char *const *args);
@@ -88,6 +92,9 @@ void request_init(struct request_options *o, const char *prompt,
                   uint32_t max_tokens);
 
 struct axion_client *client_open(const struct engine *e, const char *name);
+/* With so many records of credit for each stream: 2 is the least. */
+struct axion_client *client_open_credit(const struct engine *e,
+                                        const char *name, uint32_t credit);
 void submit(struct axion_client *c, const struct request_options *o,
             struct stream *s);
 /* Takes what has arrived; false: nothing had. */

@@ -111,6 +111,57 @@ test_credit_bounds_records_in_the_ring(void **state)
 }
 
 
+/* The engine keeps text back that may begin a stop string; what writable()
+ * promised for a token must hold for the rest of its text at the stream's
+ * end, in a call of its own. */
+static void
+test_held_text_has_its_room_at_the_end(void **state)
+{
+    enum { TOKEN_BYTES = 40, ENDS = 64 };
+    struct axion_channel_options channel = {.stream_buffer_bytes = 1024};
+    static const char text[TOKEN_BYTES] =
+        "held text held text held text held tex";
+
+    (void)state;
+    for (uint32_t fill = 0; fill < ENDS; fill++) {
+        struct axion_client_options client = {.streams = STREAMS, .credit = 2};
+        struct heard heard = {0};
+        struct pair pair;
+        uint32_t token = 0;
+
+        pair_open(&pair, &client, &channel);
+        axion_stream_id id = pair_submit(&pair, "x");
+        /* Every residue of the room that is left at last. */
+        assert_int_equal(axion_channel_tokens(pair.channel, id, &token, 1, text,
+                                              fill % TOKEN_BYTES, NULL, 0),
+                         AXION_OK);
+        token++;
+        while (axion_channel_writable(pair.channel, id, TOKEN_BYTES)) {
+            uint32_t now = token % 7;
+
+            assert_int_equal(axion_channel_tokens(pair.channel, id, &token, 1,
+                                                  text, now, NULL, 0),
+                             AXION_OK);
+            token++;
+            if (!axion_channel_writable(pair.channel, id, TOKEN_BYTES - now)) {
+                assert_int_equal(axion_channel_tokens(pair.channel, id, NULL, 0,
+                                                      text, TOKEN_BYTES - now,
+                                                      NULL, 0),
+                                 AXION_OK);
+            }
+        }
+        pair_done(&pair, id);
+        while (axion_channel_streams(pair.channel) > 0) {
+            axion_channel_flush(pair.channel);
+            hear(&pair, &heard);
+        }
+        assert_int_equal(heard.last, AXION_CQ_DONE);
+        assert_int_equal(heard.n_tokens, token);
+        pair_close(&pair);
+    }
+}
+
+
 /* Load makes events larger, not more. */
 static void
 test_what_waits_is_joined(void **state)
@@ -209,7 +260,7 @@ test_stream_buffer_full(void **state)
         }
         uint32_t extra = 9;
         assert_int_equal(axion_channel_tokens(pair.channel, id, &extra, 1,
-                                              "123456", 6, NULL, 0),
+                                              "12345678901234", 14, NULL, 0),
                          AXION_ERR_PAYLOAD_TOO_LARGE);
         assert_int_equal(axion_channel_flush(pair.channel), 1);
         hear(&pair, &heard);
@@ -386,6 +437,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_credit_bounds_records_in_the_ring),
+        cmocka_unit_test(test_held_text_has_its_room_at_the_end),
         cmocka_unit_test(test_what_waits_is_joined),
         cmocka_unit_test(test_one_tail_store_per_flush),
         cmocka_unit_test(test_final_event_needs_nobody),
