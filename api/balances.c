@@ -1,0 +1,529 @@
+/*
+ * Transactions on balances, and the life of a lease in the process that has
+ * the request.  balances.h has the reasons.
+ */
+#include "api/balances.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include "api/balances_private.h"
+#include "shm/errors.h"
+
+_Static_assert(sizeof(struct tenant_record) <= 1536, "a tenant's record");
+_Static_assert(LEASES_MAX <= 1u << INDEX_BITS, "index within an id");
+
+
+struct axion_limit_time
+axion_limit_now(void)
+{
+    struct timespec mono, wall;
+
+    clock_gettime(CLOCK_BOOTTIME, &mono);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    return (struct axion_limit_time){
+        .ns = (uint64_t)mono.tv_sec * 1000000000ull + (uint64_t)mono.tv_nsec,
+        .wall_s = wall.tv_sec > 0 ? (uint64_t)wall.tv_sec : 0,
+    };
+}
+
+
+/* ---- transactions ---- */
+
+void
+balances_lock(pthread_mutex_t *mutex, int *died)
+{
+    int error = pthread_mutex_lock(mutex);
+
+    *died = error == EOWNERDEAD;
+    if (error == EOWNERDEAD)
+        error = pthread_mutex_consistent(mutex);
+    assert(error == 0);
+}
+
+
+uint64_t
+balances_sum(const struct tenant_copy *copy)
+{
+    uint64_t sum = 0x9e3779b97f4a7c15ull, word;
+    const char *at = (const char *)&copy->balance;
+    const char *end = (const char *)&copy->sum;
+
+    for (; at < end; at += sizeof(word)) {
+        memcpy(&word, at, sizeof(word));
+        sum = (sum ^ word) * 0xff51afd7ed558ccdull;
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
+
+struct tenant_copy *
+balances_current(struct tenant_record *tenant)
+{
+    uint64_t a =
+        atomic_load_explicit(&tenant->copies[0].sequence, memory_order_relaxed);
+    uint64_t b =
+        atomic_load_explicit(&tenant->copies[1].sequence, memory_order_relaxed);
+
+    return &tenant->copies[b > a];
+}
+
+
+void
+balances_redo(struct file *file, const struct tenant_copy *copy)
+{
+    if (copy->lease < LEASES_MAX)
+        file->leases[copy->lease].body = copy->body;
+}
+
+
+int
+balances_begin(struct axion_balances *b, struct transaction *t, uint32_t tenant,
+               uint64_t number)
+{
+    struct tenant_record *record = &b->file->tenants[tenant];
+    struct tenant_copy *current;
+    int died;
+
+    balances_lock(&record->mutex, &died);
+    current = balances_current(record);
+    if (died)
+        balances_redo(b->file, current);
+    t->tenant = record;
+    if (number != 0 && record->number != number) {
+        balances_rollback(t);
+        return 0;
+    }
+    memcpy(&t->copy.balance, &current->balance, sizeof(current->balance));
+    t->copy.lease = NO_LEASE;
+    t->copy.reserved = 0;
+    memset(&t->copy.body, 0, sizeof(t->copy.body));
+    return 1;
+}
+
+
+int
+balances_take_lease(struct axion_balances *b, struct transaction *t,
+                    uint32_t index, uint64_t id)
+{
+    const struct lease_body *body = &b->file->leases[index].body;
+
+    if (body->id != id || body->state == LEASE_FREE)
+        return 0;
+    t->copy.lease = index;
+    t->copy.body = *body;
+    return 1;
+}
+
+
+void
+balances_commit(struct axion_balances *b, struct transaction *t)
+{
+    struct tenant_copy *current = balances_current(t->tenant);
+    struct tenant_copy *next = current == &t->tenant->copies[0]
+                                   ? &t->tenant->copies[1]
+                                   : &t->tenant->copies[0];
+    uint64_t sequence = current->sequence + 1;
+
+    next->balance = t->copy.balance;
+    next->lease = t->copy.lease;
+    next->reserved = 0;
+    next->body = t->copy.body;
+    next->sum = balances_sum(next);
+    /* A killed process's stores are in program order for whoever looks
+     * next; the release keeps the compiler to it. */
+    atomic_store_explicit(&next->sequence, sequence, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+    balances_redo(b->file, next);
+    pthread_mutex_unlock(&t->tenant->mutex);
+}
+
+
+void
+balances_rollback(struct transaction *t)
+{
+    pthread_mutex_unlock(&t->tenant->mutex);
+}
+
+
+/* ---- the table of tenants ---- */
+
+static int
+is_tenant(const struct tenant_record *record, uint64_t number,
+          const struct axion_text *name)
+{
+    return record->number == number && record->name_bytes == name->bytes &&
+           memcmp(record->name, name->data, name->bytes) == 0;
+}
+
+
+static uint32_t
+probe(uint64_t number, uint32_t i)
+{
+    return (uint32_t)(number + i) % TENANTS_MAX;
+}
+
+
+/* TENANTS_MAX: it has no record. */
+static uint32_t
+find_tenant(const struct file *file, uint64_t number,
+            const struct axion_text *name)
+{
+    uint32_t i;
+
+    for (i = 0; i < PROBES_MAX; i++) {
+        const struct tenant_record *record = &file->tenants[probe(number, i)];
+
+        if (is_tenant(record, number, name))
+            return probe(number, i);
+        if (record->number == 0)
+            break;
+    }
+    return TENANTS_MAX;
+}
+
+
+#define FORGOTTEN_SECONDS (63 * 86400ull) /* no window of it is in force */
+
+
+static int
+is_forgotten(struct tenant_record *record, uint64_t wall_s)
+{
+    const struct axion_balance *balance = &balances_current(record)->balance;
+
+    return record->used_wall_s + FORGOTTEN_SECONDS < wall_s &&
+           balance->active == 0 && balance->waiting == 0;
+}
+
+
+/* Under the header's mutex: the first place that is free or forgotten. */
+static uint32_t
+make_tenant(struct axion_balances *b, uint64_t number,
+            const struct axion_text *name, uint64_t wall_s)
+{
+    uint32_t i;
+
+    for (i = 0; i < PROBES_MAX; i++) {
+        uint32_t index = probe(number, i);
+        struct tenant_record *record = &b->file->tenants[index];
+        struct transaction t;
+
+        if (record->number != 0 && !is_forgotten(record, wall_s))
+            continue;
+        (void)balances_begin(b, &t, index, 0);
+        if (record->number != 0 && !is_forgotten(record, wall_s)) {
+            balances_rollback(&t); /* its tenant came back */
+            continue;
+        }
+        /* Killed in between, we leave a record without a name, which is
+         * forgotten already and hides none of those behind it. */
+        atomic_store(&record->name_bytes, 0);
+        memcpy(record->name, name->data, name->bytes);
+        memset(&t.copy.balance, 0, sizeof(t.copy.balance));
+        balances_commit(b, &t);
+        atomic_store(&record->number, number);
+        atomic_store(&record->name_bytes, name->bytes);
+        record->used_wall_s = wall_s;
+        return index;
+    }
+    return TENANTS_MAX;
+}
+
+
+static uint32_t
+tenant_of(struct axion_balances *b, const struct axion_payer *payer,
+          uint64_t wall_s)
+{
+    uint32_t index = find_tenant(b->file, payer->number, &payer->name);
+    int died;
+
+    if (index != TENANTS_MAX || payer->name.bytes > AXION_TENANT_NAME_MAX)
+        return index;
+    balances_lock(&b->file->header.mutex, &died);
+    index = find_tenant(b->file, payer->number, &payer->name);
+    if (index == TENANTS_MAX)
+        index = make_tenant(b, payer->number, &payer->name, wall_s);
+    pthread_mutex_unlock(&b->file->header.mutex);
+    return index;
+}
+
+
+/* ---- leases ---- */
+
+/* A record that is ours alone from now on; 0: all are taken. */
+static int
+claim(struct axion_balances *b, struct axion_lease *lease)
+{
+    uint32_t i;
+
+    assert(b->process != 0);
+    for (i = 0; i < LEASES_MAX; i++) {
+        uint32_t index = b->next_lease++ % LEASES_MAX;
+        struct lease_record *record = &b->file->leases[index];
+        uint32_t none = OWNER_NONE;
+
+        if (record->owner != OWNER_NONE ||
+            !atomic_compare_exchange_strong(&record->owner, &none, b->process))
+            continue;
+        atomic_store(&record->engine, 0);
+        atomic_store(&record->seen_prompt, 0);
+        atomic_store(&record->seen_cached, 0);
+        atomic_store(&record->seen_completion, 0);
+        lease->index = index;
+        lease->id = (atomic_fetch_add(&b->file->header.serial, 1) + 1)
+                        << INDEX_BITS |
+                    index;
+        return 1;
+    }
+    return 0;
+}
+
+
+static void
+unclaim(struct axion_balances *b, struct axion_lease *lease)
+{
+    atomic_store_explicit(&b->file->leases[lease->index].owner, OWNER_NONE,
+                          memory_order_release);
+    memset(lease, 0, sizeof(*lease));
+}
+
+
+static void
+write_body(struct transaction *t, const struct axion_lease *lease,
+           enum lease_state state, const struct axion_hold *hold)
+{
+    t->copy.lease = lease->index;
+    t->copy.body = (struct lease_body){
+        .id = lease->id, .tenant = lease->tenant, .state = state};
+    if (hold != NULL)
+        t->copy.body.hold = *hold;
+}
+
+
+/* Not let in now: a place in the queue, or none. */
+static void
+stay_out(struct transaction *t, const struct axion_limits *limits,
+         struct axion_lease *lease, int *keep,
+         const struct axion_verdict *verdict)
+{
+    struct axion_balance *balance = &t->copy.balance;
+    int waits = t->copy.lease != NO_LEASE;
+
+    /* Longer than anybody may wait: no use in waiting. */
+    *keep = limits->wait_ms != 0 &&
+            verdict->wait_ns <= limits->wait_ms * 1000000ull &&
+            (waits || balance->waiting < limits->queue);
+    if (*keep && !waits)
+        balance->waiting++;
+    if (*keep) {
+        write_body(t, lease, LEASE_WAITING, NULL);
+        return;
+    }
+    balance->waiting -= waits;
+    balance->refused[verdict->kind]++;
+    write_body(t, lease, LEASE_FREE, NULL);
+}
+
+
+static int
+is_overtaking(const struct transaction *t, const struct axion_limits *limits)
+{
+    return limits->wait_ms != 0 && t->copy.lease == NO_LEASE &&
+           t->copy.balance.waiting > 0;
+}
+
+
+int
+axion_balances_admit(struct axion_balances *b, const struct axion_payer *payer,
+                     const struct axion_price *price,
+                     const struct axion_limit_time *now, uint64_t wanted,
+                     unsigned flags, struct axion_lease *lease,
+                     uint64_t *granted, struct axion_verdict *verdict)
+{
+    int force = (flags & AXION_ADMIT_FORCE) != 0, keep = 1;
+    struct axion_balance before;
+    struct axion_hold hold;
+    struct transaction t;
+
+    if (lease->id == 0) {
+        lease->tenant = tenant_of(b, payer, now->wall_s);
+        if (lease->tenant == TENANTS_MAX || !claim(b, lease))
+            return AXION_ERR_NO_MEMORY;
+    }
+    if (!balances_begin(b, &t, lease->tenant, payer->number)) {
+        unclaim(b, lease);
+        return AXION_ERR_NO_MEMORY;
+    }
+    (void)balances_take_lease(b, &t, lease->index, lease->id);
+    t.tenant->used_wall_s = now->wall_s;
+    before = t.copy.balance;
+    axion_limits_admit(&t.copy.balance, payer->limits, price, now, wanted,
+                       force, &hold, verdict);
+    if (verdict->kind == AXION_LIMIT_NONE && !force &&
+        is_overtaking(&t, payer->limits)) {
+        t.copy.balance = before;
+        *verdict = (struct axion_verdict){AXION_LIMIT_CONCURRENCY, 0,
+                                          payer->limits->concurrency, 0};
+    }
+    if (verdict->kind != AXION_LIMIT_NONE && !force) {
+        stay_out(&t, payer->limits, lease, &keep, verdict);
+    } else {
+        if (t.copy.lease != NO_LEASE)
+            t.copy.balance.waiting--;
+        if (verdict->kind != AXION_LIMIT_NONE)
+            t.copy.balance.refused[verdict->kind]++;
+        write_body(&t, lease, LEASE_OPEN, &hold);
+        *granted = hold.granted;
+    }
+    balances_commit(b, &t);
+    if (!keep)
+        unclaim(b, lease);
+    return AXION_OK;
+}
+
+
+void
+axion_balances_leave(struct axion_balances *b, struct axion_lease *lease,
+                     enum axion_limit_kind kind)
+{
+    struct transaction t;
+
+    (void)balances_begin(b, &t, lease->tenant, 0);
+    if (balances_take_lease(b, &t, lease->index, lease->id)) {
+        assert(t.copy.body.state == LEASE_WAITING);
+        t.copy.balance.waiting--;
+        t.copy.balance.refused[kind] += kind != AXION_LIMIT_NONE;
+        t.copy.body.state = LEASE_FREE;
+    }
+    balances_commit(b, &t);
+    unclaim(b, lease);
+}
+
+
+void
+axion_balances_send(struct axion_balances *b, const struct axion_lease *lease,
+                    uint64_t engine)
+{
+    atomic_store(&b->file->leases[lease->index].engine, engine);
+}
+
+
+void
+axion_balances_seen(struct axion_balances *b, const struct axion_lease *lease,
+                    uint32_t prompt_tokens, uint32_t cached_tokens,
+                    uint32_t completion_tokens)
+{
+    struct lease_record *record = &b->file->leases[lease->index];
+
+    atomic_store_explicit(&record->seen_prompt, prompt_tokens,
+                          memory_order_relaxed);
+    atomic_store_explicit(&record->seen_cached, cached_tokens,
+                          memory_order_relaxed);
+    atomic_store_explicit(&record->seen_completion, completion_tokens,
+                          memory_order_relaxed);
+}
+
+
+/* Our own leases are open until we settle them. */
+static void
+begin_own(struct axion_balances *b, struct transaction *t,
+          const struct axion_lease *lease)
+{
+    int found;
+
+    (void)balances_begin(b, t, lease->tenant, 0);
+    found = balances_take_lease(b, t, lease->index, lease->id);
+    assert(found && t->copy.body.state == LEASE_OPEN);
+}
+
+
+void
+axion_balances_grow(struct axion_balances *b, const struct axion_limits *limits,
+                    const struct axion_limit_time *now,
+                    const struct axion_lease *lease, uint32_t prompt_tokens,
+                    uint64_t completion, uint64_t *granted,
+                    struct axion_verdict *verdict)
+{
+    struct transaction t;
+
+    begin_own(b, &t, lease);
+    axion_limits_grow(&t.copy.balance, limits, now, prompt_tokens, completion,
+                      &t.copy.body.hold, verdict);
+    *granted = t.copy.body.hold.granted;
+    t.copy.balance.refused[verdict->kind] += verdict->kind != AXION_LIMIT_NONE;
+    balances_commit(b, &t);
+}
+
+
+void
+axion_balances_know(struct axion_balances *b, const struct axion_limits *limits,
+                    const struct axion_limit_time *now,
+                    const struct axion_lease *lease, uint32_t prompt_tokens)
+{
+    struct transaction t;
+
+    begin_own(b, &t, lease);
+    axion_limits_know(&t.copy.balance, limits, now, prompt_tokens,
+                      &t.copy.body.hold);
+    balances_commit(b, &t);
+}
+
+
+uint64_t
+axion_balances_more(struct axion_balances *b, const struct axion_limits *limits,
+                    const struct axion_limit_time *now,
+                    const struct axion_lease *lease, uint64_t wanted,
+                    struct axion_verdict *verdict)
+{
+    struct transaction t;
+    uint64_t n;
+
+    begin_own(b, &t, lease);
+    n = axion_limits_more(&t.copy.balance, limits, now, wanted,
+                          &t.copy.body.hold, verdict);
+    balances_commit(b, &t);
+    return n;
+}
+
+
+uint64_t
+axion_balances_settle(struct axion_balances *b,
+                      const struct axion_limits *limits,
+                      const struct axion_limit_time *now,
+                      struct axion_lease *lease, uint32_t prompt_tokens,
+                      uint32_t cached_tokens, uint32_t completion_tokens,
+                      enum axion_limit_kind cut)
+{
+    struct transaction t;
+    uint64_t cost;
+
+    begin_own(b, &t, lease);
+    cost = axion_limits_settle(&t.copy.balance, limits, now, prompt_tokens,
+                               cached_tokens, completion_tokens,
+                               &t.copy.body.hold);
+    t.copy.balance.ended[cut] += cut != AXION_LIMIT_NONE;
+    t.copy.body.state = LEASE_FREE;
+    balances_commit(b, &t);
+    unclaim(b, lease);
+    return cost;
+}
+
+
+/* ---- looking ---- */
+
+int
+axion_balances_read(struct axion_balances *b, uint64_t number,
+                    const struct axion_text *name,
+                    struct axion_balance *balance)
+{
+    uint32_t index = find_tenant(b->file, number, name);
+    struct transaction t;
+
+    if (index == TENANTS_MAX || !balances_begin(b, &t, index, number))
+        return 0;
+    *balance = t.copy.balance;
+    balances_rollback(&t);
+    return 1;
+}
