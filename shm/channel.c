@@ -229,6 +229,7 @@ adopt_hello(struct axion_channel *channel, const struct axion_hello *hello,
         .streams = hello->streams,
         .credit = hello->credit,
     };
+    channel->gateway = hello->gateway;
     axion_printable(channel->name, sizeof(channel->name), hello->name,
                     sizeof(hello->name));
     const char *fault = axion_geometry_fault(g, channel->options.streams_max);
@@ -331,20 +332,38 @@ take_hello(struct axion_channel *channel)
 }
 
 
+static int
+take_messages(struct axion_channel *channel)
+{
+    const char *why = "end of file";
+    struct axion_settled message;
+    size_t bytes;
+    int rc;
+
+    do {
+        rc = axion_doorbells_take(channel->fd, &message, sizeof(message),
+                                  &bytes, &why);
+        if (rc != AXION_OK) {
+            return axion_channel_break(channel, rc, why);
+        }
+        if (bytes > 0) {
+            rc = axion_channel_take_settled(channel, &message, bytes);
+        }
+    } while (rc == AXION_OK && bytes > 0);
+    return rc;
+}
+
+
 int
 axion_channel_service(struct axion_channel *channel)
 {
-    const char *why = "end of file";
     int rc = AXION_OK;
 
     if (channel->state == AXION_CHANNEL_HANDSHAKE) {
         rc = take_hello(channel);
     }
     if (rc == AXION_OK && channel->state == AXION_CHANNEL_CONNECTED) {
-        rc = axion_doorbells_take(channel->fd, &why);
-        if (rc != AXION_OK) {
-            axion_channel_break(channel, rc, why);
-        }
+        rc = take_messages(channel);
     }
     if (channel->state == AXION_CHANNEL_BROKEN) {
         channel->error_reported = 1;

@@ -89,6 +89,7 @@ struct axion_command {
     enum axion_sq_op op;
     axion_stream_id id;
     uint64_t lease_tokens;
+    uint64_t lease_id; /* of a SUBMIT; 0: nobody keeps books on it */
     const void *payload;
     size_t payload_bytes;
 };
@@ -165,6 +166,37 @@ void axion_channel_ring(const struct axion_channel *channel);
 
 /* Open streams (sent and unsent), and whether any output waits. */
 uint32_t axion_channel_streams(const struct axion_channel *channel);
+
+/* ---- the journal of DONE (wire.h) ---- */
+
+/* Whose leases this channel's are; 0: it has no journal. */
+uint32_t axion_channel_gateway(const struct axion_channel *channel);
+
+/*
+ * Calls visit() for each stream with a lease whose DONE or ERROR was said and
+ * not passed by the client, in the ring or before it.  Of a broken channel
+ * too: for the owner, before it closes one.  Streams still open are the
+ * owner's to end and to write down: each(), with axion_channel_sent_tokens().
+ */
+void axion_channel_each_unpassed(
+    struct axion_channel *channel,
+    void (*visit)(void *context, const struct axion_journal_record *record),
+    void *context);
+
+/* Token ids of an open stream that were put on the CQ. */
+uint32_t axion_channel_sent_tokens(const struct axion_channel *channel,
+                                   axion_stream_id id);
+
+/*
+ * Sends up to AXION_JOURNAL_RECORDS_MAX records, none only with `complete`.
+ * The channel is connected, has a gateway and nothing unsettled.  AXION_OK;
+ * AXION_AGAIN: its socket is full, nothing was sent.
+ */
+int axion_channel_journal(struct axion_channel *channel,
+                          const struct axion_journal_record *records,
+                          uint32_t n_records, int complete);
+/* Records that were sent and not settled yet; service() takes SETTLED. */
+uint32_t axion_channel_unsettled(const struct axion_channel *channel);
 
 /* ---- load board ---- */
 

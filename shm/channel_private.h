@@ -41,6 +41,7 @@ enum axion_output {
 
 struct axion_channel_stream {
     void *user;
+    uint64_t lease_id;
     uint32_t generation; /* 0: never used */
     uint32_t in_ring;    /* records that the client has not passed */
     uint32_t next;       /* in the ready list */
@@ -94,6 +95,9 @@ struct axion_channel {
     uint32_t ready_first;
     uint32_t ready_last;
 
+    uint32_t gateway;
+    uint32_t journal_sent; /* records in the JOURNAL that is not settled */
+
     pid_t pid;
     uid_t uid;
     char name[AXION_NAME_BYTES];
@@ -108,6 +112,10 @@ int axion_channel_break(struct axion_channel *channel, int error,
 /* The stream of an id, NULL unless it is OPEN with this generation. */
 struct axion_channel_stream *
 axion_channel_find(const struct axion_channel *channel, axion_stream_id id);
+
+/* A message that is no doorbell, after the handshake.  AXION_OK, PROTOCOL. */
+int axion_channel_take_settled(struct axion_channel *channel, const void *data,
+                               size_t bytes);
 
 /* Gives back the credit of what cq_head has passed.  AXION_OK or PROTOCOL. */
 int axion_channel_cq_reclaim(struct axion_channel *channel);

@@ -78,6 +78,7 @@ submit_fault(struct axion_channel *channel, const struct axion_sqe *sqe)
 
     memset(stream, 0, sizeof(*stream));
     stream->generation = sqe->generation;
+    stream->lease_id = sqe->lease_id;
     stream->state = AXION_STREAM_OPEN;
     channel->n_live++;
     axion_copy_out(channel->payload, channel->map.arena + sqe->payload_offset,
@@ -113,6 +114,7 @@ take_record(struct axion_channel *channel, const struct axion_sqe *sqe,
         if (fault != NULL) {
             return axion_channel_break(channel, AXION_ERR_PROTOCOL, fault);
         }
+        command->lease_id = sqe->lease_id;
         command->payload = channel->payload;
         command->payload_bytes = sqe->payload_bytes;
         return AXION_OK;

@@ -73,6 +73,7 @@ send_hello(struct axion_client *client, int memfd, const char *name)
         .arena_bytes = g->arena_bytes,
         .streams = g->streams,
         .credit = g->credit,
+        .gateway = client->gateway,
     };
 
     snprintf(hello.name, sizeof(hello.name), "%s", name != NULL ? name : "");
@@ -130,6 +131,7 @@ axion_client_open_fd(struct axion_client **out, int fd,
     }
     client->fd = fd;
     client->state = AXION_CLIENT_HANDSHAKE;
+    client->gateway = options->gateway;
     choose_geometry(&client->geometry, options);
     if (axion_geometry_fault(&client->geometry, AXION_STREAMS_MAX) != NULL) {
         rc = AXION_ERR_BAD_OPTION;
@@ -362,11 +364,33 @@ take_answer(struct axion_client *client)
 }
 
 
+static int
+take_messages(struct axion_client *client)
+{
+    const char *why = "";
+    struct axion_journal message;
+    size_t bytes;
+    int rc;
+
+    do {
+        rc = axion_doorbells_take(client->fd, &message, sizeof(message), &bytes,
+                                  &why);
+        if (rc == AXION_OK && bytes > 0) {
+            rc = axion_client_take_journal(client, &message, bytes);
+        } else if (rc == AXION_ERR_ENGINE_LOST) {
+            client->state = AXION_CLIENT_LOST;
+            client->error = rc;
+        } else if (rc != AXION_OK) {
+            rc = axion_client_break(client, rc, why);
+        }
+    } while (rc == AXION_OK && bytes > 0);
+    return rc;
+}
+
+
 int
 axion_client_service(struct axion_client *client)
 {
-    const char *why = "";
-
     if (client->state >= AXION_CLIENT_LOST) {
         return client->error;
     }
@@ -376,13 +400,8 @@ axion_client_service(struct axion_client *client)
             return rc;
         }
     }
-    int rc = axion_doorbells_take(client->fd, &why);
-    if (rc == AXION_ERR_ENGINE_LOST) {
-        client->state = AXION_CLIENT_LOST;
-        client->error = rc;
-        return rc;
-    }
-    return rc == AXION_OK ? rc : axion_client_break(client, rc, why);
+    axion_client_send_settled(client);
+    return take_messages(client);
 }
 
 

@@ -55,6 +55,7 @@ struct axion_client_options {
     uint32_t sq_entries;  /* 0: 2 * streams, at least 64 */
     uint32_t cq_entries;  /* 0: the power of two >= streams * credit */
     uint32_t arena_bytes; /* 0: 16 MiB */
+    uint32_t gateway;     /* whose journal this client takes; 0: nobody's */
 };
 
 /* Identifies one stream: (generation << 32) | slot.  0 is never a stream. */
@@ -92,6 +93,31 @@ size_t axion_client_payload_max(const struct axion_client *client);
 int axion_client_submit(struct axion_client *client, const void *payload,
                         size_t bytes, uint64_t lease_tokens, void *user,
                         axion_stream_id *id);
+
+/*
+ * The same for a lease that somebody keeps books on: should this process die
+ * before it has passed the stream's DONE or ERROR, the engine's journal names
+ * what was spent by this number.  0: not journaled.  Needs options.gateway.
+ */
+int axion_client_submit_leased(struct axion_client *client, const void *payload,
+                               size_t bytes, uint64_t lease_tokens,
+                               uint64_t lease_id, void *user,
+                               axion_stream_id *id);
+
+/*
+ * The journal (wire.h): what became of leased streams of this gateway whose
+ * process died.  journal() copies the next record, AXION_AGAIN: there is none
+ * now; the same one comes again until settled().  Call both after service(),
+ * until AXION_AGAIN.  Spent are prompt_tokens + completion_tokens.  Settle by
+ * lease_id, and ignore one that is settled: a record may come twice.
+ * complete() is 1 once the engine has told all that it knew at the handshake:
+ * of dead processes' leases at this engine, what was not named by then it
+ * does not know.
+ */
+int axion_client_journal(const struct axion_client *client,
+                         struct axion_journal_record *record);
+void axion_client_journal_settled(struct axion_client *client);
+int axion_client_journal_complete(const struct axion_client *client);
 
 /*
  * These never fail: without a free record they are remembered on the stream

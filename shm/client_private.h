@@ -69,6 +69,13 @@ struct axion_client {
     uint32_t pending_last;
     uint32_t n_open;
 
+    /* The JOURNAL that is being settled; n_records 0: none. */
+    uint32_t gateway;
+    uint32_t journal_at; /* the record that axion_client_journal() gives */
+    int journal_complete;
+    int settled_due; /* SETTLED found the socket full */
+    struct axion_journal journal;
+
     int has_event;
     uint32_t event_records;
     uint32_t event_slot;
@@ -80,6 +87,12 @@ struct axion_client {
 
 /* Ends the channel for good; returns `error`. */
 int axion_client_break(struct axion_client *client, int error, const char *why);
+
+/* A message that is no doorbell, after the handshake.  AXION_OK, PROTOCOL. */
+int axion_client_take_journal(struct axion_client *client, const void *data,
+                              size_t bytes);
+/* Tries again what settled_due says. */
+void axion_client_send_settled(struct axion_client *client);
 
 /* Takes what sq_head has passed off our books.  0 when the peer's index lies
  * outside what we published: the channel is broken then. */

@@ -306,6 +306,16 @@ axion_client_submit(struct axion_client *client, const void *payload,
                     size_t bytes, uint64_t lease_tokens, void *user,
                     axion_stream_id *id)
 {
+    return axion_client_submit_leased(client, payload, bytes, lease_tokens, 0,
+                                      user, id);
+}
+
+
+int
+axion_client_submit_leased(struct axion_client *client, const void *payload,
+                           size_t bytes, uint64_t lease_tokens,
+                           uint64_t lease_id, void *user, axion_stream_id *id)
+{
     uint32_t skip;
 
     if (client->state == AXION_CLIENT_BROKEN) {
@@ -345,6 +355,7 @@ axion_client_submit(struct axion_client *client, const void *payload,
         .payload_bytes = (uint32_t)bytes,
         .payload_offset = offset,
         .lease_tokens = lease_tokens,
+        .lease_id = lease_id,
     };
     sq_push(client, &sqe, skip + aligned);
     /* The slot's former records must be off the engine's books before it

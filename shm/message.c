@@ -57,13 +57,14 @@ receive(int fd, struct msghdr *message)
 
 
 int
-axion_doorbells_take(int fd, const char **why)
+axion_doorbells_take(int fd, void *message, size_t room, size_t *got,
+                     const char **why)
 {
+    *got = 0;
     for (int i = 0; i < DOORBELLS_MAX; i++) {
-        char bytes[2];
-        struct iovec iov = {bytes, sizeof(bytes)};
-        struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-        ssize_t n = receive(fd, &message);
+        struct iovec iov = {message, room};
+        struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+        ssize_t n = receive(fd, &header);
 
         if (n < 0) {
             int rc = receive_error();
@@ -72,9 +73,13 @@ axion_doorbells_take(int fd, const char **why)
         if (n == 0) {
             return AXION_ERR_ENGINE_LOST;
         }
-        if (n != 1 || (message.msg_flags & MSG_CTRUNC) != 0) {
+        if ((header.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) {
             *why = "message that is no doorbell";
             return AXION_ERR_PROTOCOL;
+        }
+        if (n > 1) {
+            *got = (size_t)n;
+            return AXION_OK;
         }
     }
     *why = "flood of doorbells";

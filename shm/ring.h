@@ -130,10 +130,15 @@ axion_ticket(uint64_t *last, uint32_t bits)
 void axion_wake(int fd, const struct axion_wakeup *need, uint32_t bits,
                 uint64_t *rung);
 
-/* Takes pending doorbells off a connected socket.  AXION_OK; ENGINE_LOST at
- * end of file; PROTOCOL for anything that is not a doorbell, or for more of
- * them than a sleeping peer can be owed. */
-int axion_doorbells_take(int fd, const char **why);
+/*
+ * Takes pending doorbells off a connected socket, up to the first message of
+ * more than one byte, which goes to message[0 .. room) with its length in
+ * *got; *got 0: nothing else is there.  room is at least 2.  AXION_OK;
+ * ENGINE_LOST at end of file; PROTOCOL for a message that is longer than
+ * room, or for more doorbells than a sleeping peer can be owed.
+ */
+int axion_doorbells_take(int fd, void *message, size_t room, size_t *got,
+                         const char **why);
 
 /* ---- geometry and region ---- */
 

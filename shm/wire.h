@@ -8,6 +8,7 @@
  *   client                                   engine
  *     HELLO  + memfd of the region  ─────▶     checks seals, sizes, uid
  *            ◀─────  WELCOME + memfd of the load board   (or REFUSED)
+ *            ◀─────  JOURNAL, with SETTLED as the answer  (with a gateway)
  *     SQ records                    ─────▶
  *            ◀─────  CQ records
  *     one byte (doorbell)           ◀────▶     only to a sleeping peer
@@ -30,6 +31,7 @@
 #ifndef AXION_SHM_WIRE_H
 #define AXION_SHM_WIRE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define AXION_WIRE_MAGIC    0x4e495841u /* "AXIN" */
@@ -111,7 +113,8 @@ struct axion_sqe {
     uint32_t payload_offset; /* SUBMIT: from the arena's start, 64-aligned */
     uint32_t reserved1;
     uint64_t lease_tokens; /* SUBMIT: may spend; TOPUP: more (0 = refused) */
-    uint8_t reserved2[32];
+    uint64_t lease_id;     /* SUBMIT: names the lease in the journal; 0: none */
+    uint8_t reserved2[24];
 };
 
 /* lease_tokens of a request that nobody limits */
@@ -227,6 +230,9 @@ enum axion_message_type {
     AXION_MSG_HELLO = 1,   /* client, with the region's memfd */
     AXION_MSG_WELCOME = 2, /* engine, with the load board's memfd */
     AXION_MSG_REFUSED = 3, /* engine; then it closes */
+    AXION_MSG_JOURNAL =
+        4, /* engine, after WELCOME, to a client with a gateway */
+    AXION_MSG_SETTLED = 5, /* client, for each JOURNAL with records */
 };
 
 /* Any message of one byte is a doorbell; all others start like this. */
@@ -243,7 +249,8 @@ struct axion_hello {
     uint32_t arena_bytes;
     uint32_t streams;
     uint32_t credit; /* CQ records per stream; streams * credit <= cq_entries */
-    uint32_t reserved;
+    uint32_t
+        gateway; /* whose leases these are: the journal's address; 0: none */
     char name[AXION_NAME_BYTES]; /* for the log: "nginx worker 1234" */
 };
 
@@ -259,6 +266,48 @@ struct axion_refused {
     uint32_t reserved;
     char text[128];
 };
+
+/*
+ * The journal of DONE.  What became of a stream whose channel ended before
+ * the client had passed its DONE or ERROR, for streams with a lease_id and
+ * channels with a gateway.  The engine keeps it in memory, by gateway and uid
+ * of the peer, and sends it to a channel of that gateway: one message at a
+ * time, the next one after SETTLED.  What was not settled when its channel
+ * ends is sent again to another, so a record may come twice, and may name a
+ * stream whose DONE the client had read just before its death: who settles
+ * goes by lease_id and ignores what is settled.
+ *
+ * COMPLETE says that the engine has nothing else for this gateway.  It comes
+ * once after WELCOME, with the last records or without any.
+ */
+#define AXION_JOURNAL_RECORDS_MAX 60u
+#define AXION_JOURNAL_COMPLETE    1u
+
+struct axion_journal_record {
+    uint64_t lease_id;
+    uint32_t error; /* enum axion_error of an ERROR; AXION_OK: DONE */
+    uint32_t reserved;
+    /* completion_tokens are those that were put on the CQ; with an error the
+     * times are 0 and the reason, too */
+    struct axion_cq_done done;
+};
+
+struct axion_journal {
+    struct axion_message head;
+    uint32_t n_records; /* that follow, as many as the message holds */
+    uint32_t flags;
+    struct axion_journal_record records[AXION_JOURNAL_RECORDS_MAX];
+};
+
+#define AXION_JOURNAL_HEAD_BYTES offsetof(struct axion_journal, records)
+
+struct axion_settled {
+    struct axion_message head;
+    uint32_t n_records; /* of the JOURNAL that is settled */
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct axion_journal_record) == 64, "journal record");
 
 /* --- load board ----------------------------------------------------------- */
 

@@ -57,6 +57,7 @@ kill_conn(struct ax_server *s, struct conn *c, int error)
     s->n_conns--;
     s->n_greeting -= !c->greeted;
     ax_loop_unwatch(s->loop, axion_channel_fd(c->channel));
+    ax_server_journal_conn(s, c);
     axion_channel_each(c->channel, free_stream, s);
 }
 
@@ -85,10 +86,16 @@ on_channel(struct ax_server *s, struct source *source)
     if (c->dead) {
         return;
     }
+    uint32_t unsettled = axion_channel_unsettled(c->channel);
     int rc = axion_channel_service(c->channel);
+    if (unsettled > 0 && axion_channel_unsettled(c->channel) == 0) {
+        ax_journal_settle(s->journal, c);
+        s->journal_due = true;
+    }
     if (rc == AXION_OK && !c->greeted) {
         c->greeted = true;
         s->n_greeting--;
+        s->journal_due = true;
         ax_log(s->log, AXION_LOG_info, "channel of %s (pid %d, uid %u) opened",
                axion_channel_name(c->channel),
                (int)axion_channel_pid(c->channel),
@@ -211,6 +218,7 @@ ax_server_tend_conns(struct ax_server *s)
     if (s->n_greeting > 0 && now > GREETING_US) {
         close_silent(s, now - GREETING_US, false);
     }
+    ax_server_deliver(s);
 }
 
 
@@ -218,11 +226,14 @@ int64_t
 ax_server_conns_due_us(const struct ax_server *s)
 {
     uint64_t now, due = UINT64_MAX;
-    if (!s->accept_held && s->n_greeting == 0) {
+    if (!s->accept_held && s->n_greeting == 0 && s->journal_retry_us == 0) {
         return -1;
     }
     now = ax_server_now_us();
-    if (s->accept_held) {
+    if (s->journal_retry_us != 0) {
+        due = s->journal_retry_us;
+    }
+    if (s->accept_held && s->accept_retry_us < due) {
         due = s->accept_retry_us;
     }
     for (const struct conn *c = s->n_greeting > 0 ? s->conns : NULL; c != NULL;

@@ -387,6 +387,7 @@ ax_server_submit(struct ax_server *s, struct conn *conn,
     r->payload = payload;
     r->payload_bytes = command->payload_bytes;
     r->lease_tokens = command->lease_tokens;
+    r->lease_id = command->lease_id;
     r->submitted_us = ax_server_now_us();
     r->started_us = r->first_us = r->last_us = 0;
     r->paused = r->lease_refused = r->output_held = false;
@@ -413,8 +414,9 @@ elapsed_us(uint64_t from, uint64_t to)
 }
 
 
-static struct axion_cq_done
-done_of(const struct ax_server *s, const struct request *r, unsigned reason)
+struct axion_cq_done
+ax_server_done_of(const struct ax_server *s, const struct request *r,
+                  unsigned reason)
 {
     struct axion_cq_done done = {
         .reason = reason,
@@ -462,7 +464,7 @@ send_done(struct ax_server *s, struct request *r, unsigned reason)
 {
     static const char *const names[] = {"", "stop", "length", "lease",
                                         "cancelled"};
-    struct axion_cq_done done = done_of(s, r, reason);
+    struct axion_cq_done done = ax_server_done_of(s, r, reason);
     log_end(s, r, names[reason], &done);
     if (r->conn != NULL && !r->conn->dead) {
         axion_channel_done(r->conn->channel, r->id, &done);

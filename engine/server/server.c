@@ -438,7 +438,12 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
     s->listen_fd = s->signal_fd = s->loaded_fd = -1;
     s->allow_uids = s->options.allow_uid.uid;
     ax_server_board_open(s);
-    int rc = ax_loop_open(&s->loop, options->event_loop, err);
+    int rc = ax_journal_open(&s->journal, JOURNAL_RECORDS);
+    if (rc != AXION_OK) {
+        ax_error_set(err, rc, "no memory for the journal");
+        goto failed;
+    }
+    rc = ax_loop_open(&s->loop, options->event_loop, err);
     if (rc != AXION_OK) {
         goto failed;
     }
@@ -489,6 +494,7 @@ ax_server_close(struct ax_server *s)
     ax_server_requests_close(s);
     ax_engine_close(s->engine);
     axion_board_close(s->board_writer);
+    ax_journal_close(s->journal);
     if (s->signal_fd >= 0) {
         close(s->signal_fd);
     }

@@ -3,6 +3,7 @@
  *
  *   server.c    open, close, the loop, loading, signals, drain
  *   channels.c  connections: accept, handshake, commands, death
+ *   deliver.c   the journal of DONE: what goes in, who gets it
  *   requests.c  life of a request: text work, arrival, end
  *   step.c      compose, compute, sample, send
  *   board.c     the load board
@@ -26,6 +27,7 @@
 #include "engine/sched/sched.h"
 #include "engine/server/engine.h"
 #include "engine/server/helper.h"
+#include "engine/server/journal.h"
 #include "engine/server/loop.h"
 #include "engine/server/server.h"
 #include "engine/text/stream.h"
@@ -40,6 +42,8 @@
 #define ACCEPT_RETRY_US     100000
 #define TEXT_BYTES_MAX      (64u << 20) /* payloads waiting for the helper */
 #define STREAM_BUFFER_BYTES (16u << 10) /* what a slow reader may leave */
+#define JOURNAL_RECORDS     8192u
+#define JOURNAL_RETRY_US    100000 /* to a channel whose socket was full */
 
 struct ax_server;
 struct conn;
@@ -53,8 +57,9 @@ struct conn {
     struct source source; /* first: tags point here */
     struct conn *next;
     struct axion_channel *channel;
-    bool dead;    /* not counted; freed at the end of the turn */
-    bool greeted; /* HELLO was good and is logged */
+    bool dead;         /* not counted; freed at the end of the turn */
+    bool greeted;      /* HELLO was good and is logged */
+    bool journal_told; /* it has had a JOURNAL that is COMPLETE */
     uint64_t opened_us;
 };
 
@@ -77,6 +82,7 @@ struct request {
     uint8_t *payload;
     size_t payload_bytes;
     uint64_t lease_tokens;
+    uint64_t lease_id; /* 0: not for the journal */
     uint64_t submitted_us;
     bool paused;        /* PAUSE seen before the scheduler had it */
     bool lease_refused; /* TOPUP of 0 seen before */
@@ -126,6 +132,9 @@ struct ax_server {
     uint64_t refusals_logged_us;
     bool accept_held; /* no descriptor for the next connection: it waits */
     uint64_t accept_retry_us;
+    struct ax_journal *journal;
+    bool journal_due;          /* records, channels or SETTLED came */
+    uint64_t journal_retry_us; /* a socket was full; 0: none */
 
     pthread_t loader;
     bool loader_runs;
@@ -181,12 +190,23 @@ bool ax_server_arm(struct ax_server *s);
 void ax_server_bury_conns(struct ax_server *s);
 void ax_server_close_conns(struct ax_server *s);
 
+/* deliver.c */
+/* Writes down what the client of a dying connection did not take; before its
+ * requests are freed. */
+void ax_server_journal_conn(struct ax_server *s, struct conn *c);
+/* Sends what is due to those that may have it. */
+void ax_server_deliver(struct ax_server *s);
+
 /* requests.c */
 int ax_server_requests_open(struct ax_server *s, struct ax_error *err);
 void ax_server_requests_close(struct ax_server *s);
 void ax_server_submit(struct ax_server *s, struct conn *conn,
                       const struct axion_command *command);
 void ax_server_cancel(struct ax_server *s, struct request *r);
+/* What DONE would say of it now. */
+struct axion_cq_done ax_server_done_of(const struct ax_server *s,
+                                       const struct request *r,
+                                       unsigned reason);
 void ax_server_pause(struct ax_server *s, struct request *r, bool pause);
 void ax_server_topup(struct ax_server *s, struct request *r, uint64_t tokens);
 void ax_server_on_helper(struct ax_server *s, struct source *source);

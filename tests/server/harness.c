@@ -269,11 +269,20 @@ void
 submit(struct axion_client *c, const struct request_options *o,
        struct stream *s)
 {
+    submit_leased(c, o, 0, s);
+}
+
+
+void
+submit_leased(struct axion_client *c, const struct request_options *o,
+              uint64_t lease_id, struct stream *s)
+{
     struct axion_request_writer w;
     memset(s, 0, sizeof(*s));
     encode(&w, o);
-    assert_int_equal(
-        axion_client_submit(c, w.data, w.bytes, o->lease, s, &s->id), AXION_OK);
+    assert_int_equal(axion_client_submit_leased(c, w.data, w.bytes, o->lease,
+                                                lease_id, s, &s->id),
+                     AXION_OK);
     free(w.data);
 }
 

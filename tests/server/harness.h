@@ -97,6 +97,9 @@ struct axion_client *client_open_credit(const struct engine *e,
                                         const char *name, uint32_t credit);
 void submit(struct axion_client *c, const struct request_options *o,
             struct stream *s);
+/* With a number for the journal of DONE; the client has a gateway. */
+void submit_leased(struct axion_client *c, const struct request_options *o,
+                   uint64_t lease_id, struct stream *s);
 /* Takes what has arrived; false: nothing had. */
 bool pump(struct axion_client *c);
 /* Waits until the channel has something, then takes it. */

@@ -4,7 +4,8 @@ SERVER_TESTS := $(patsubst %.c,$(BUILD)/%, \
                   $(wildcard tests/server/test_server_*.c))
 SERVER_PART_TESTS := $(BUILD)/tests/server/test_options \
                      $(BUILD)/tests/server/test_loop \
-                     $(BUILD)/tests/server/test_helper
+                     $(BUILD)/tests/server/test_helper \
+                     $(BUILD)/tests/server/test_journal
 UNIT_TESTS += $(SERVER_TESTS) $(SERVER_PART_TESTS)
 E2E_TESTS  += tests/server/test_tool.sh
 

@@ -7,7 +7,7 @@ SHM_TEST_LIBS := $(BUILD)/tests/shm/stress.o $(BUILD)/tests/shm/pair.o \
 SHM_UNIT_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_%,errors request \
                     text_queue)
 SHM_RING_TESTS := $(patsubst %,$(BUILD)/tests/shm/test_ring_%,bounds credit \
-                    handshake board listen hostile_client hostile_engine \
+                    handshake board journal listen hostile_client hostile_engine \
                     stress threads peer_killed wakeup)
 UNIT_TESTS += $(SHM_UNIT_TESTS)
 RING_TESTS += $(SHM_RING_TESTS)
