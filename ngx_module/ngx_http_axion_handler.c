@@ -365,6 +365,13 @@ ngx_http_axion_start(ngx_http_axion_ctx_t *ctx)
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_axion_write_handler;
 
+    /* a client that left already: its end came with the request's bytes, and
+     * makes no further event */
+
+    if (r->connection->read->ready) {
+        ngx_post_event(r->connection->read, &ngx_posted_events);
+    }
+
     return ngx_handle_read_event(r->connection->read, 0);
 }
 

@@ -14,7 +14,8 @@ add_block_preprocessor(sub {
     axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; }
 _CONF_
     $block->set_value(config => <<'_CONF_') if !defined $block->config;
-    location /v1/ { axion_pass llm; axion_timeout connect=200ms stall=300ms; }
+    location /v1/ { axion_pass llm; axion_timeout connect=200ms stall=1s; }
+    location /patient/v1/ { axion_pass llm; axion_timeout connect=60s; }
     location = /metrics { axion_metrics; }
     location = /status { axion_status; }
 _CONF_
@@ -62,7 +63,7 @@ POST /v1/completions
 --- init
 $main::engine->restart;
 --- request
-POST /v1/completions
+POST /patient/v1/completions
 {"model":"echo","prompt":"abcd"}
 --- error_code: 200
 
@@ -107,7 +108,7 @@ POST /v1/completions
 $main::engine->kill;
 $main::engine->restart;
 --- request
-POST /v1/completions
+POST /patient/v1/completions
 {"model":"echo","prompt":"abcd"}
 --- error_code: 200
 
@@ -116,7 +117,7 @@ POST /v1/completions
 === TEST 9: one stream that waits is no hung engine
 --- request
 POST /v1/completions
-{"model":"echo","prompt":"!first_delay_ms=900 abcd","stream":true}
+{"model":"echo","prompt":"!first_delay_ms=2500 abcd","stream":true}
 --- response_body_like eval
 qr/\[DONE\]\n\n$/
 --- no_error_log

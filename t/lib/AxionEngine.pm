@@ -26,8 +26,8 @@ use Socket qw(SOCK_SEQPACKET);
 use Time::HiRes qw(sleep time);
 
 use constant {
-    START_SECONDS => 30,
-    STOP_SECONDS  => 15,
+    START_SECONDS => 60,
+    STOP_SECONDS  => 30,
     POLL_SECONDS  => 0.01,
     PATH_MAX      => 100, # of a unix socket, with room to spare
 };

@@ -17,7 +17,7 @@ use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
 use constant {
-    START_SECONDS => 30,
+    START_SECONDS => 60,
     QUIT_SECONDS  => 5,
     POLL_SECONDS  => 0.01,
 };

@@ -43,6 +43,7 @@ struct echo_engine echo = {
 };
 
 static struct echo_source timer = {.fd = -1};
+static uint64_t timer_at = ECHO_NEVER; /* what it is armed for */
 static struct echo_source signals = {.fd = -1};
 static FILE *log_file;
 static uint64_t drain_deadline_ns = ECHO_NEVER;
@@ -261,8 +262,11 @@ timer_ready(struct echo_source *source, uint32_t events)
     uint64_t expirations;
 
     (void) events;
-    if (read(source->fd, &expirations, sizeof(expirations)) < 0)
-        return; /* set anew meanwhile */
+    /* Fewer bytes: it was set anew meanwhile.  Once it has rung it is set for
+     * nothing, also when our clock, read on another core, has yet to reach
+     * the very nanosecond that it was set for. */
+    if (read(source->fd, &expirations, sizeof(expirations)) > 0)
+        timer_at = ECHO_NEVER;
 }
 
 
@@ -278,12 +282,11 @@ timer_open(void)
 static void
 timer_set(uint64_t at)
 {
-    static uint64_t set = ECHO_NEVER;
     struct itimerspec spec = {{0, 0}, {0, 0}};
 
-    if (at == set)
+    if (at == timer_at)
         return;
-    set = at;
+    timer_at = at;
     if (at != ECHO_NEVER) {
         spec.it_value.tv_sec = (time_t) (at / NS_PER_SECOND);
         spec.it_value.tv_nsec = (long) (at % NS_PER_SECOND);

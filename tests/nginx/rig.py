@@ -27,6 +27,10 @@ NGINX = os.environ.get("TEST_NGINX_BINARY") or shutil.which(
     "nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 HANG = 120
 
+# What says how things stand when a wait was in vain: functions that return a
+# text.  Each test puts its engine and its nginx here.
+WITNESSES = []
+
 CONF = """
 load_module {module};
 daemon off;
@@ -73,8 +77,23 @@ def wait_until(condition, what):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"hung waiting for {what}")
+            raise AssertionError("\n".join(
+                [f"hung waiting for {what}", *(w() for w in WITNESSES)]))
         time.sleep(0.01)
+
+
+def last_lines(text, n=8):
+    return "".join(f"    {line[:200]}\n" for line in text.splitlines()[-n:])
+
+
+def state_of(process):
+    """How the kernel sees a process: "S (sleeping)", "exit 1"."""
+    if process is None:
+        return "not started"
+    if process.poll() is not None:
+        return f"exit {process.returncode}"
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as f:
+        return re.search(r"State:\s+(.*)", f.read()).group(1)
 
 
 class Echo:
@@ -106,6 +125,10 @@ class Echo:
     def wait(self, pattern, count=1):
         wait_until(lambda: len(re.findall(pattern, self.text())) >= count,
                    f"{count} times {pattern!r} in {self.log}")
+
+    def told(self):
+        return (f"echo engine: {state_of(self.process)}, its log ends:\n"
+                + last_lines(self.text()))
 
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
@@ -165,6 +188,20 @@ class Nginx:
     def wait(self, pattern, count=1):
         wait_until(lambda: len(re.findall(pattern, self.text())) >= count,
                    f"{count} times {pattern!r} in {self.log}")
+
+    def told(self):
+        return (f"nginx: {state_of(self.process)}, its log ends:\n"
+                + last_lines(self.text()) + self.sockets())
+
+    def sockets(self):
+        """Its connections as ss prints them, where it is installed."""
+        try:
+            return subprocess.run(
+                ["ss", "-tinoH", "sport", "=", f":{self.port}"],
+                capture_output=True, text=True, check=False,
+                timeout=HANG).stdout
+        except FileNotFoundError:
+            return ""
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -336,6 +373,7 @@ class Test(unittest.TestCase):
             f"axion_upstream llm {{ engine unix:{self.echo.path}; }}\n"
             + self.HTTP, self.WORKERS, self.LISTEN)
         self.expected = None
+        WITNESSES[:] = [self.nginx.told, self.echo.told]
 
     def start(self):
         self.echo.start()

@@ -187,7 +187,7 @@ sub in_log {
     return index($text, $pattern) >= 0;
 }
 
-sub wait_seconds { return $ENV{TEST_NGINX_LOG_WAIT} // 10 }
+sub wait_seconds { return $ENV{TEST_NGINX_LOG_WAIT} // 60 }
 
 # Calls until it returns true; its last value.
 sub wait_until {

@@ -13,7 +13,7 @@
 #   AxionNginx, AxionHttp  the server and the client
 #
 # One difference in mood: error_log and grep_error_log patterns are waited
-# for (TEST_NGINX_LOG_WAIT, 10 s) instead of being looked for once, so tests
+# for (TEST_NGINX_LOG_WAIT, 60 s) instead of being looked for once, so tests
 # need no sleeps for what happens after the response.
 package Test::Nginx::Socket;
 
@@ -43,7 +43,7 @@ my %setting = (
     master             => 'off',
     worker_connections => 64,
     log_level          => 'debug',
-    timeout            => 3,
+    timeout            => 60,
     root_location      => 1,
     shuffle            => 1,
     server_name        => 'localhost',
@@ -431,7 +431,11 @@ sub block_timeout {
     my $text = section($block, 'timeout') // return $setting{timeout};
     $text =~ /^\s*([\d.]+)\s*(ms|s)?\s*$/
         or bail_out($block->name . " - bad timeout: $text");
-    return ($2 // 's') eq 'ms' ? $1 / 1000 : $1;
+    my $seconds = ($2 // 's') eq 'ms' ? $1 / 1000 : $1;
+    # Only who wants to leave may be in a hurry: a machine may be slow.
+    return $seconds
+        if defined section($block, 'abort') || $seconds > $setting{timeout};
+    return $setting{timeout};
 }
 
 sub run_requests {
