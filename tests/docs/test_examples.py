@@ -30,19 +30,24 @@ NGINX_LINE = re.compile(r"(load_module|events|http|server|location|map|"
 PICTURE = re.compile("[─▶◀│]")
 ENVIRONMENT = re.compile(r"[A-Z_]+=")
 
-# Commands that are not run here: their beginning, and who runs them.
+# Commands that need a machine of their own: their beginning, and the test
+# that has the same command, for another model or in other words.
 ELSEWHERE = {
-    "git clone": "there is no public repository to clone in a test",
-    "useradd ": "needs root on a machine of its own: debian_package.sh has "
-                "the same user from sysusers.conf",
-    "install -d -o axion": "needs that user: test_units.py has the folder "
-                           "from tmpfiles.conf",
-    "dpkg-buildpackage ": "tests/ops/debian_package.sh",
-    "apt-get install ": "tests/ops/debian_package.sh",
-    "systemd-sysusers ": "tests/ops/debian_package.sh, inside_systemd.sh",
-    "systemctl ": "tests/ops/inside_systemd.sh, test_engine_upgrade.py",
-    "kill -": "tests/nginx/test_binary_upgrade.py",
+    "useradd ": ("tests/ops/debian_purge.sh", None),
+    "install -d -o axion": ("tests/ops/debian_purge.sh", None),
+    "dpkg-buildpackage ": ("tests/ops/debian_package.sh", None),
+    "apt-get install ": ("tests/ops/debian_package.sh",
+                         r"apt-get install .* nginx /\*\.deb"),
+    "systemd-sysusers ": ("tests/ops/inside_systemd.sh", None),
+    "systemctl ": ("tests/ops/inside_systemd.sh", None),
+    "kill -USR2": ("tests/nginx/test_binary_upgrade.py",
+                   r"self\.nginx\.signal\(signal\.SIGUSR2\)"),
+    "kill -QUIT": ("tests/nginx/test_binary_upgrade.py",
+                   r"self\.nginx\.signal\(signal\.SIGQUIT\)"),
 }
+# There is no public repository that a test could clone.
+NOWHERE = ["git clone "]
+MODEL_NAME = re.compile(r"smollm2(-[ab])?")
 
 
 def blocks(text):
@@ -318,9 +323,11 @@ class Examples(unittest.TestCase):
         for where, text in self.of_kind("shell"):
             key = None
             for command in commands(text):
-                known = [x for x in ELSEWHERE if command.startswith(x)]
+                known = [x for x in [*ELSEWHERE, *NOWHERE]
+                         if command.startswith(x)]
                 if known:
                     seen |= set(known)
+                    self.check_elsewhere(where, command, known[0])
                 elif command.startswith("make "):
                     self.check_make(where, command)
                 elif command.startswith("curl "):
@@ -337,7 +344,27 @@ class Examples(unittest.TestCase):
                 elif "axiond" not in command.split(" --model")[0]:
                     unclaimed.append(f"{where}: {command}")
         self.assertEqual(unclaimed, [])
-        self.assertEqual(set(ELSEWHERE) - seen, set(), "no page has it")
+        self.assertEqual({*ELSEWHERE, *NOWHERE} - seen, set(),
+                         "no page has it")
+
+    def check_elsewhere(self, where, command, known):
+        """The test that is said to run it has it, as a command."""
+        if known in NOWHERE:
+            return
+        path, pattern = ELSEWHERE[known]
+        if pattern is None:
+            parts = MODEL_NAME.split(command)[::2]
+            pattern = r"\w+".join(re.escape(part) for part in parts) \
+                + r"(?![\w.@-])"
+        with open(path, encoding="utf-8") as file:
+            code = re.sub(r"(?m)^\s*#.*", "", file.read())
+        self.assertRegex(code, pattern, f"{where}: {path} does not run it")
+
+    def test_a_command_that_no_test_runs_is_found(self):
+        self.check_elsewhere("", "systemctl stop axiond@smollm2", "systemctl ")
+        with self.assertRaises(AssertionError):
+            self.check_elsewhere("", "systemctl isolate axiond@smollm2",
+                                 "systemctl ")
 
     def check_make(self, where, command):
         words = command.split("#")[0].split()[1:]

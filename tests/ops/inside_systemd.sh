@@ -48,15 +48,20 @@ server {
     location /held/ { rewrite ^/held(.*) $1 break; axion_pass held; }
 }
 END
-systemctl start axiond@held.socket
+check "users and folders of the manual's install are made again" \
+    "$(systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload
+       echo $?)" 0
+systemctl enable --now axiond@held.socket
 check "a socket starts no engine" "$(property axiond@held ActiveState)" inactive
 systemctl start nginx
 check "nginx runs" "$(property nginx ActiveState)" active
 
-systemctl start axiond@tiny
+systemctl enable --now axiond@tiny
 check "start waits until the model is ready" \
     "$(property axiond@tiny StatusText)" \
     'serving "tiny" on /run/axion/tiny.sock'
+check "status shows it" "$(systemctl status axiond@tiny |
+    grep -c 'Status: "serving "tiny" on ')" 1
 check "the sockets are for nginx's group" \
     "$(stat -c '%n %U:%G %a' /run/axion /run/axion/* | tr '\n' ' ')" \
     "/run/axion axion:axion 755 /run/axion/held.sock axion:www-data 660 \
@@ -71,7 +76,8 @@ check "it has no memory that is writable and code" \
 check "the first connection starts the engine of a held socket" "$(ask held)" 4
 check "it was passed the socket" "$(journalctl -q -u axiond@held |
     grep -c 'held.sock was passed')" 1
-systemctl restart axiond@held axiond@tiny
+systemctl restart axiond@held
+systemctl restart axiond@tiny
 check "after a restart on the held socket" "$(ask held)" 4
 check "after a restart on its own socket" "$(ask tiny)" 4
 systemctl kill -s KILL axiond@tiny
@@ -92,7 +98,9 @@ systemctl start axiond@tiny 2>/dev/null
 check "a wrong option is not tried again" \
     "$(property axiond@tiny ActiveState) $(property axiond@tiny NRestarts)" \
     "failed 0"
-systemctl stop axiond@held.socket axiond@held
+systemctl disable --now axiond@held.socket
+systemctl stop axiond@held
+systemctl disable axiond@tiny
 check "no socket is left" "$(ls /run/axion)" ""
 systemctl stop nginx
 rm -r /etc/axion/* /etc/systemd/system/axiond@tiny.service.d \
