@@ -65,21 +65,6 @@ items_max(const struct ax_exec *e)
 }
 
 
-/* An item is a unit of the pool, which bounds the units of a phase. */
-static int
-check_items(const struct ax_exec *e, struct ax_error *err)
-{
-    if (items_max(e) <= AX_POOL_UNITS_MAX) {
-        return AXION_OK;
-    }
-    return ax_error_set(err, AXION_ERR_BAD_OPTION,
-                        "a batch of %u tokens of %u sequences over %u KV "
-                        "heads is too much for attention",
-                        e->options.batch_tokens_max, e->options.sequences_max,
-                        e->kv_shape.n_head_kv);
-}
-
-
 int
 ax_attention_open(struct ax_exec *e, struct ax_error *err)
 {
@@ -87,10 +72,6 @@ ax_attention_open(struct ax_exec *e, struct ax_error *err)
     uint32_t n_ctx = ax_model_info(e->model)->n_ctx;
     size_t one = partial_floats(e, n_ctx) * sizeof(float);
 
-    int rc = check_items(e, err);
-    if (rc != AXION_OK) {
-        return rc;
-    }
     /* More single queries than this are enough items by themselves. */
     e->splits_max = ITEMS_PER_THREAD * e->options.n_threads;
     size_t bytes = one * e->splits_max;
@@ -136,7 +117,7 @@ describe(const struct ax_exec *e, const struct ax_segment *segment,
         .head_dim = e->kv_shape.head_dim,
         .kv_type = e->kv_shape.type,
         .kv_block_stride = ax_kv_block_bytes(e->kv),
-        .block_table = segment->sequence->blocks,
+        .block_table = segment->blocks,
         .window = window,
     };
 }
@@ -268,12 +249,12 @@ finish_piece(struct ax_exec *e, const struct axk_attention *a,
 }
 
 
-static void
-run_item(struct ax_exec *e, const struct ax_stage *stage,
-         const struct ax_attention_item *item)
+/* All that the kernels need to know; out is where the step's goes. */
+static struct axk_attention
+describe_item(const struct ax_exec *e, const struct ax_stage *stage,
+              const struct ax_segment *segment)
 {
     const struct ax_plan_op *op = stage->attention;
-    const struct ax_segment *segment = &e->segments[item->segment];
     struct axk_attention a = describe(e, segment, op->attention.window);
 
     a.q_stride = e->program.strides[op->a];
@@ -284,6 +265,17 @@ run_item(struct ax_exec *e, const struct ax_stage *stage,
     a.kv_base = ax_kv_layer(e->kv, op->layer);
     a.scale = op->attention.scale;
     a.softcap = op->attention.softcap;
+    return a;
+}
+
+
+static void
+run_item(struct ax_exec *e, const struct ax_stage *stage,
+         const struct ax_attention_item *item)
+{
+    struct axk_attention a =
+        describe_item(e, stage, &e->segments[item->segment]);
+
     if (item->tile1 == 0) {
         e->ops->attention(&a, item->kv_head, item->kv_head + 1, item->q0,
                           item->q1);
@@ -301,7 +293,100 @@ void
 ax_attention_run(struct ax_exec *e, const struct ax_stage *stage,
                  uint32_t begin, uint32_t end)
 {
-    for (uint32_t i = begin; i < end; i++) {
+    uint32_t n = e->n_items[stage->window];
+
+    for (uint32_t i = begin; i < end && i < n; i++) {
         run_item(e, stage, &e->items[stage->window][i]);
+    }
+}
+
+
+size_t
+ax_attention_private_floats(const struct ax_exec *e)
+{
+    size_t whole = (size_t)CHUNK * heads_max(e->plan) * e->kv_shape.head_dim;
+    size_t split = partial_floats(e, ax_model_info(e->model)->n_ctx) /
+                   e->kv_shape.n_head_kv;
+
+    return whole > split ? whole : split;
+}
+
+
+/* Where the partial results of an item's tiles begin, and rows of heads. */
+static size_t
+partial_offset(const struct axk_attention *a,
+               const struct ax_attention_item *item, size_t *head_stride)
+{
+    size_t record = axk_attention_partial_floats(a->head_dim);
+    size_t tiles = a->pos0 / AXK_ATTN_KEYS + 1;
+    uint32_t group = a->n_head / a->n_head_kv;
+
+    *head_stride = tiles * record;
+    return item->kv_head * group * *head_stride + item->tile0 * record;
+}
+
+
+/* What is read before ax_pool_holds() is of this phase; behind it, only
+ * copies and memory that always holds valid numbers. */
+bool
+ax_attention_compute(struct ax_exec *e, const struct ax_stage *stage,
+                     const struct ax_pool_piece *piece)
+{
+    struct ax_attention_item item = e->items[stage->window][piece->begin];
+    struct ax_segment segment = e->segments[item.segment];
+    struct axk_attention a = describe_item(e, stage, &segment);
+    float *out = e->privates[piece->thread];
+    size_t head_stride;
+
+    if (!ax_pool_holds(piece)) {
+        return false;
+    }
+    if (item.tile1 != 0) {
+        size_t offset = partial_offset(&a, &item, &head_stride);
+        e->ops->attention_partial(&a, item.kv_head, 0, item.tile0, item.tile1,
+                                  ax_private_at(out, offset));
+        return true;
+    }
+    /* The queries of the item as a segment of their own. */
+    a.q += item.q0 * a.q_stride;
+    a.n_q = item.q1 - item.q0;
+    a.pos0 += item.q0;
+    a.out = out;
+    a.out_stride = a.n_head * a.head_dim;
+    e->ops->attention(&a, item.kv_head, item.kv_head + 1, 0, a.n_q);
+    return true;
+}
+
+
+void
+ax_attention_commit(struct ax_exec *e, const struct ax_stage *stage,
+                    const struct ax_pool_piece *piece)
+{
+    const struct ax_attention_item *item =
+        &e->items[stage->window][piece->begin];
+    struct axk_attention a =
+        describe_item(e, stage, &e->segments[item->segment]);
+    const float *from = e->privates[piece->thread];
+    uint32_t group = a.n_head / a.n_head_kv;
+
+    if (item->tile1 != 0) {
+        const struct ax_attention_split *split =
+            &e->splits[stage->window][item->split];
+        size_t head_stride;
+        size_t offset = partial_offset(&a, item, &head_stride);
+        size_t n = (item->tile1 - item->tile0) *
+                   axk_attention_partial_floats(a.head_dim);
+        for (uint32_t g = 0; g < group; g++) {
+            memcpy(split->partials + offset + g * head_stride,
+                   from + g * head_stride, n * sizeof(float));
+        }
+        finish_piece(e, &a, item, split);
+        return;
+    }
+    size_t first = (size_t)item->kv_head * group * a.head_dim;
+    for (uint32_t q = item->q0; q < item->q1; q++) {
+        memcpy(a.out + q * a.out_stride + first,
+               from + (q - item->q0) * (size_t)a.n_head * a.head_dim + first,
+               group * a.head_dim * sizeof(float));
     }
 }

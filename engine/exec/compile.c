@@ -161,7 +161,7 @@ find_act(struct ax_compile *c, ax_value x, enum axk_act kind)
 }
 
 
-static int
+static void
 compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
 {
     struct ax_program *p = c->program;
@@ -178,10 +178,6 @@ compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
         new_stage(c, AX_STAGE_MATMUL, selected)->first = p->n_mat_ops;
     }
     struct ax_stage *s = &p->stages[c->current];
-    if (panels > AX_POOL_UNITS_MAX - s->panels) {
-        return ax_error_set(c->err, AXION_ERR_MODEL_UNSUPPORTED,
-                            "matrices of one stage have too many rows");
-    }
     p->mat_ops[p->n_mat_ops++] = (struct ax_mat_op){
         .op = op,
         .act = act,
@@ -192,7 +188,6 @@ compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
     s->n++;
     p->acts[act].last = c->current;
     wrote(c, op->out, c->current);
-    return AXION_OK;
 }
 
 
@@ -246,7 +241,7 @@ compile_ops(struct ax_compile *c)
         const struct ax_plan_op *op = &plan->ops[i];
         c->layer = op->layer;
         if (op->kind == AX_OP_MATMUL) {
-            rc = compile_matmul(c, op);
+            compile_matmul(c, op);
         } else if (op->kind == AX_OP_ATTENTION) {
             rc = compile_attention(c, op);
         } else {

@@ -3,6 +3,7 @@
  */
 #include "engine/exec/internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,9 @@ allocate(struct ax_exec *e, struct ax_error *err)
     size_t phases = 2 * (size_t)e->program.n_stages;
 
     e->units = calloc(phases, sizeof(*e->units));
+    e->piece_max = calloc(phases, sizeof(*e->piece_max));
     e->phase_stage = calloc(phases, sizeof(*e->phase_stage));
+    e->scale = calloc(phases, sizeof(*e->scale));
     e->end_ns = o->counters ? calloc(phases, sizeof(*e->end_ns)) : NULL;
     e->counters = calloc(e->program.n_counters, sizeof(*e->counters));
     e->positions = calloc(o->batch_tokens_max, sizeof(*e->positions));
@@ -55,11 +58,17 @@ allocate(struct ax_exec *e, struct ax_error *err)
     if (e->units == NULL || e->phase_stage == NULL ||
         (o->counters && e->end_ns == NULL) || e->counters == NULL ||
         e->positions == NULL || e->selected == NULL || e->seen == NULL ||
-        e->segments == NULL) {
+        e->segments == NULL || e->piece_max == NULL || e->scale == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     for (uint32_t i = 0; i < e->program.n_counters; i++) {
         e->counters[i].name = e->program.counters[i];
+    }
+    size_t table = ax_kv_blocks_for(ax_model_info(e->model)->n_ctx);
+    table = table * sizeof(uint32_t) + AX_ARENA_ALIGN;
+    if (ax_arena_open(&e->tables, table * o->sequences_max) != AXION_OK) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY,
+                            "no memory for block tables");
     }
     return AXION_OK;
 }
@@ -98,6 +107,9 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
         rc = ax_attention_open(e, err);
     }
     if (rc == AXION_OK) {
+        rc = ax_private_open(e, err);
+    }
+    if (rc == AXION_OK) {
         rc = ax_pool_start(&e->pool, e->options.n_threads,
                            2 * e->program.n_stages, err);
     }
@@ -117,7 +129,9 @@ ax_exec_close(struct ax_exec *e)
         return;
     }
     ax_pool_stop(e->pool);
+    ax_private_close(e);
     ax_attention_close(e);
+    ax_arena_close(&e->tables);
     ax_program_free(&e->program);
     free(e->segments);
     free(e->seen);
@@ -125,7 +139,9 @@ ax_exec_close(struct ax_exec *e)
     free(e->positions);
     free(e->counters);
     free(e->end_ns);
+    free(e->scale);
     free(e->phase_stage);
+    free(e->piece_max);
     free(e->units);
     free(e);
 }
@@ -134,7 +150,8 @@ ax_exec_close(struct ax_exec *e)
 uint64_t
 ax_exec_bytes(const struct ax_exec *e)
 {
-    return e->program.arena.bytes + e->partials.bytes;
+    return e->program.arena.bytes + e->partials.bytes + e->private_arena.bytes +
+           e->tables.bytes;
 }
 
 
@@ -151,6 +168,19 @@ ax_exec_counters(const struct ax_exec *e, struct ax_exec_counter *out,
 }
 
 
+/* The segment's blocks, for threads that may come late; room is for all. */
+static const uint32_t *
+copy_table(struct ax_exec *e, const struct ax_kv_sequence *seq)
+{
+    size_t bytes = ax_kv_blocks_for(seq->n_tokens) * sizeof(uint32_t);
+    uint32_t *table = ax_arena_take(&e->tables, bytes);
+
+    assert(table != NULL);
+    memcpy(table, seq->blocks, bytes);
+    return table;
+}
+
+
 /* A token goes on in the present segment or opens one. */
 static int
 place_token(struct ax_exec *e, uint32_t i)
@@ -164,6 +194,7 @@ place_token(struct ax_exec *e, uint32_t i)
     const struct ax_kv_sequence *seq = step->sequences[t->sequence];
     if (t->position >= seq->n_tokens ||
         seq->n_blocks < ax_kv_blocks_for(seq->n_tokens) ||
+        seq->n_tokens > ax_model_info(e->model)->n_ctx ||
         t->position >= ax_model_info(e->model)->n_ctx) {
         return AXION_ERR_INTERNAL;
     }
@@ -181,6 +212,7 @@ place_token(struct ax_exec *e, uint32_t i)
     e->seen[t->sequence] = e->step_number;
     e->segments[e->n_segments++] = (struct ax_segment){
         .sequence = seq,
+        .blocks = copy_table(e, seq),
         .token0 = i,
         .n = 1,
         .pos0 = t->position,
@@ -232,7 +264,7 @@ check_step(struct ax_exec *e)
 static uint32_t
 stage_units(const struct ax_exec *e, const struct ax_stage *stage)
 {
-    uint32_t rows = stage->selected ? e->n_selected : e->step->n_tokens;
+    uint32_t rows = ax_stage_rows(e, stage);
 
     switch (stage->kind) {
     case AX_STAGE_ROWS:
@@ -242,6 +274,20 @@ stage_units(const struct ax_exec *e, const struct ax_stage *stage)
     default:
         return e->n_items[stage->window];
     }
+}
+
+
+static void
+add_stage(struct ax_exec *e, uint32_t s, uint32_t phase)
+{
+    const struct ax_stage *stage = &e->program.stages[s];
+    uint32_t n = stage_units(e, stage);
+    uint32_t scale = n <= AX_POOL_UNITS_MAX ? 1 : n / AX_POOL_UNITS_MAX + 1;
+
+    e->phase_stage[phase] = s;
+    e->scale[phase] = scale;
+    e->units[phase] = n / scale + (n % scale != 0);
+    e->piece_max[phase] = n == 0 ? 0 : ax_private_piece_max(e, stage, scale);
 }
 
 
@@ -256,8 +302,7 @@ list_phases(struct ax_exec *e)
             e->phase_stage[n] = s;
             e->units[n++] = AX_POOL_GATE;
         }
-        e->phase_stage[n] = s;
-        e->units[n++] = stage_units(e, stage);
+        add_stage(e, s, n++);
     }
     return n;
 }
@@ -292,6 +337,8 @@ int
 ax_exec_step(struct ax_exec *e, const struct ax_step *step)
 {
     e->step = step;
+    e->n_tokens = step->n_tokens;
+    e->tables.used = 0;
     e->n_selected = step->n_logits;
     e->n_segments = 0;
     e->step_number++;
@@ -304,8 +351,11 @@ ax_exec_step(struct ax_exec *e, const struct ax_step *step)
     struct ax_pool_job job = {
         .n_phases = list_phases(e),
         .units = e->units,
+        .piece_max = e->piece_max,
         .context = e,
         .work = ax_exec_work,
+        .compute = ax_exec_compute,
+        .commit = ax_exec_commit,
         .gate = gate,
         .end_ns = e->end_ns,
     };

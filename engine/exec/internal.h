@@ -1,6 +1,10 @@
 /*
  * The open executor, shared by exec.c (life, checks, the step), stages.c (the
- * work of a stage) and attention.c (cutting attention into items).
+ * work of a stage in place), private.c (the same in private, for stages that
+ * the pool may compute twice) and attention.c (cutting attention into items).
+ *
+ * What private work reads of the step lies here and not behind e->step: a
+ * thread may come so late that the caller's memory is gone.
  */
 #ifndef AX_EXEC_INTERNAL_H
 #define AX_EXEC_INTERNAL_H
@@ -14,8 +18,9 @@
 
 /* Consecutive tokens of one sequence. */
 struct ax_segment {
-    const struct ax_kv_sequence *sequence;
-    uint32_t token0; /* index in the step */
+    const struct ax_kv_sequence *sequence; /* while checking */
+    const uint32_t *blocks; /* its block table, a copy of the executor's */
+    uint32_t token0;        /* index in the step */
     uint32_t n;
     uint32_t pos0;
 };
@@ -51,12 +56,15 @@ struct ax_exec {
 
     /* The job's tables: a phase is a stage, or a gate before one. */
     uint32_t *units;
+    uint32_t *piece_max;
     uint32_t *phase_stage;
+    uint32_t *scale;  /* panels or items in a unit */
     uint64_t *end_ns; /* NULL without counters */
     struct ax_exec_counter *counters;
 
     /* The step. */
     const struct ax_step *step;
+    uint32_t n_tokens;
     uint32_t n_selected;
     uint32_t *positions; /* [tokens] */
     uint32_t *selected;  /* [logits]: token index */
@@ -64,6 +72,7 @@ struct ax_exec {
     uint64_t step_number;
     uint32_t n_segments;
     struct ax_segment *segments;
+    struct ax_arena tables; /* block tables of the segments */
 
     /* Attention items, per window of the plan. */
     uint32_t n_items[AX_PROGRAM_WINDOWS_MAX];
@@ -73,12 +82,48 @@ struct ax_exec {
     struct ax_attention_split *splits[AX_PROGRAM_WINDOWS_MAX];
     _Atomic uint32_t *left; /* [splits][n_head_kv] */
     struct ax_arena partials;
+
+    /* A thread's memory for results that are not committed yet. */
+    struct ax_arena private_arena;
+    float **privates; /* [n_threads] */
 };
 
 
-/* Units [begin, end) of a stage; the pool's work function. */
-void ax_exec_work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
-                  uint32_t thread);
+static inline uint32_t
+ax_stage_rows(const struct ax_exec *e, const struct ax_stage *stage)
+{
+    return stage->selected ? e->n_selected : e->n_tokens;
+}
+
+/* A matmul over all rows of the stage, in place; and which rows of its matrix
+ * are in panels [begin, end) of the stage, false if none. */
+struct axk_matmul ax_stage_matmul(const struct ax_exec *e,
+                                  const struct ax_mat_op *mat, uint32_t rows);
+bool ax_stage_part(const struct ax_exec *e, const struct ax_mat_op *mat,
+                   uint32_t begin, uint32_t end, uint32_t *row0,
+                   uint32_t *row1);
+
+/* An address so that index n of it is p[0]; only p's own part is touched. */
+static inline float *
+ax_private_at(float *p, size_t n)
+{
+    return (float *)((uintptr_t)p - n * sizeof(float));
+}
+
+/* The pool's functions: a piece of a stage in place, ... */
+void ax_exec_work(void *context, const struct ax_pool_piece *piece);
+
+/* ... or into the thread's private memory, and from there. */
+bool ax_exec_compute(void *context, const struct ax_pool_piece *piece);
+void ax_exec_commit(void *context, const struct ax_pool_piece *piece);
+
+/* Memory for private work; it goes with ax_private_close(). */
+int ax_private_open(struct ax_exec *e, struct ax_error *err);
+void ax_private_close(struct ax_exec *e);
+
+/* Units of a piece of this stage; 0: it is worked on in place. */
+uint32_t ax_private_piece_max(const struct ax_exec *e,
+                              const struct ax_stage *stage, uint32_t scale);
 
 /* Tables for attention at open; they go with ax_attention_close(). */
 int ax_attention_open(struct ax_exec *e, struct ax_error *err);
@@ -87,7 +132,15 @@ void ax_attention_close(struct ax_exec *e);
 /* Cuts the step's segments into items, for every window. */
 void ax_attention_cut(struct ax_exec *e);
 
+/* Items [begin, end) in place. */
 void ax_attention_run(struct ax_exec *e, const struct ax_stage *stage,
                       uint32_t begin, uint32_t end);
+
+/* One item in private; floats it needs at most. */
+size_t ax_attention_private_floats(const struct ax_exec *e);
+bool ax_attention_compute(struct ax_exec *e, const struct ax_stage *stage,
+                          const struct ax_pool_piece *piece);
+void ax_attention_commit(struct ax_exec *e, const struct ax_stage *stage,
+                         const struct ax_pool_piece *piece);
 
 #endif /* AX_EXEC_INTERNAL_H */

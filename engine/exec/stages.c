@@ -212,19 +212,12 @@ run_row_op(const struct rows *s, const struct ax_row_op *op)
 }
 
 
-static uint32_t
-stage_rows(const struct ax_exec *e, const struct ax_stage *stage)
-{
-    return stage->selected ? e->n_selected : e->step->n_tokens;
-}
-
-
 static void
 run_rows(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
          uint32_t end)
 {
     const struct ax_row_op *ops = &e->program.row_ops[stage->first];
-    struct rows s = {.e = e, .n = stage_rows(e, stage)};
+    struct rows s = {.e = e, .n = ax_stage_rows(e, stage)};
 
     for (uint32_t tile = begin; tile < end; tile++) {
         s.r0 = tile * AXK_TILE;
@@ -236,17 +229,18 @@ run_rows(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
 }
 
 
-static void
-run_panels(struct ax_exec *e, const struct ax_stage *stage,
-           const struct ax_mat_op *mat, uint32_t panel0, uint32_t panel1)
+struct axk_matmul
+ax_stage_matmul(const struct ax_exec *e, const struct ax_mat_op *mat,
+                uint32_t rows)
 {
     const struct ax_plan_op *op = mat->op;
     const struct ax_plan_matrix *m = &e->plan->matrices[op->matrix];
-    struct axk_matmul a = {
+
+    return (struct axk_matmul){
         .format = m->tensor->format,
         .n_rows = m->n_rows,
         .k = m->k,
-        .n_tokens = stage_rows(e, stage),
+        .n_tokens = rows,
         .w = m->packed,
         .act = e->program.acts[mat->act].data,
         .y = e->program.buffers[op->out],
@@ -255,10 +249,25 @@ run_panels(struct ax_exec *e, const struct ax_stage *stage,
             op->vector == AX_NONE ? NULL : e->plan->vectors[op->vector].data,
         .accumulate = op->accumulate,
     };
-    uint32_t row1 = panel1 * AXK_PANEL_ROWS;
+}
 
-    e->ops->matmul(&a, panel0 * AXK_PANEL_ROWS,
-                   row1 < m->n_rows ? row1 : m->n_rows);
+
+bool
+ax_stage_part(const struct ax_exec *e, const struct ax_mat_op *mat,
+              uint32_t begin, uint32_t end, uint32_t *row0, uint32_t *row1)
+{
+    uint32_t n_rows = e->plan->matrices[mat->op->matrix].n_rows;
+    uint32_t lo = begin > mat->panel0 ? begin : mat->panel0;
+    uint32_t hi = mat->panel0 + mat->panels;
+
+    hi = end < hi ? end : hi;
+    if (lo >= hi) {
+        return false;
+    }
+    *row0 = (lo - mat->panel0) * AXK_PANEL_ROWS;
+    *row1 = (hi - mat->panel0) * AXK_PANEL_ROWS;
+    *row1 = *row1 < n_rows ? *row1 : n_rows;
+    return true;
 }
 
 
@@ -266,26 +275,30 @@ static void
 run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
            uint32_t end)
 {
+    uint32_t rows = ax_stage_rows(e, stage);
+    uint32_t row0, row1;
+
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        uint32_t lo = begin > mat->panel0 ? begin : mat->panel0;
-        uint32_t hi = mat->panel0 + mat->panels;
-        hi = end < hi ? end : hi;
-        if (lo < hi) {
-            run_panels(e, stage, mat, lo - mat->panel0, hi - mat->panel0);
+        if (ax_stage_part(e, mat, begin, end, &row0, &row1)) {
+            struct axk_matmul a = ax_stage_matmul(e, mat, rows);
+            e->ops->matmul(&a, row0, row1);
         }
     }
 }
 
 
+/* Panels or items of a piece. */
 void
-ax_exec_work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
-             uint32_t thread)
+ax_exec_work(void *context, const struct ax_pool_piece *piece)
 {
     struct ax_exec *e = context;
-    const struct ax_stage *stage = &e->program.stages[e->phase_stage[phase]];
+    const struct ax_stage *stage =
+        &e->program.stages[e->phase_stage[piece->phase]];
+    uint32_t scale = e->scale[piece->phase];
+    uint32_t begin = piece->begin * scale;
+    uint32_t end = piece->end * scale;
 
-    (void)thread;
     switch (stage->kind) {
     case AX_STAGE_ROWS:
         run_rows(e, stage, begin, end);

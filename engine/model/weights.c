@@ -141,19 +141,17 @@ load_piece(struct load *l, const struct piece *piece, char *buffer,
 
 
 static void
-load_work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
-          uint32_t thread)
+load_work(void *context, const struct ax_pool_piece *piece)
 {
     struct load *l = context;
 
-    (void)phase;
-    for (uint32_t i = begin; i < end; i++) {
+    for (uint32_t i = piece->begin; i < piece->end; i++) {
         struct ax_error err = {0};
         if (atomic_load_explicit(&l->failed, memory_order_relaxed) != 0) {
             return;
         }
-        int rc =
-            load_piece(l, &l->pieces[l->first + i], l->buffers[thread], &err);
+        int rc = load_piece(l, &l->pieces[l->first + i],
+                            l->buffers[piece->thread], &err);
         if (rc != AXION_OK) {
             pthread_mutex_lock(&l->lock);
             if (atomic_load(&l->failed) == 0) {

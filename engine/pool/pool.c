@@ -1,5 +1,6 @@
 /*
- * The compute threads; pool.h has the idea, this is how it is kept safe.
+ * The compute threads; pool.h has the idea, range.h the word that holds a
+ * thread's range, this is how it is kept safe.
  *
  * `published` names the running job: its number and the epoch of its first
  * phase in one word, so that a thread always has both of the same job.  A
@@ -7,15 +8,17 @@
  * writes that job's tables.  Therefore:
  *  - thread 0 closes every range word (gives it an epoch that no unit of an
  *    older phase can have) before it writes the tables, and publishes after;
- *  - the tables are atomics: a late thread may read new numbers, but then its
- *    swap meets a closed word and fails;
- *  - job, the only plain data, is read while units are held.
+ *  - the tables and the job's fields are atomics: a late thread may read new
+ *    ones, but then its swap meets a closed word and fails;
+ *  - units are counted when they are committed, which takes the successful
+ *    swap of a word that says they are held.
+ * A phase is over when the threads' counts, growing for ever, add up to its
+ * target; each is on a line of its own that only its thread writes.
  *
- * Pairs: `range` swaps (acquire, release) hand a range on; `done` (release by
- * who finishes units, acquire by who waits) publishes their results;
- * `published` (release by thread 0, acquire by the others) the job.
- * done/published against sleepers is the store-load pattern, so those four
- * accesses are sequentially consistent.
+ * Pairs: range.h; `finished` (release by who finishes units, acquire by who
+ * waits) publishes their results; `published` (release by thread 0, acquire
+ * by the others) the job.  finished/published against sleepers is the
+ * store-load pattern: a full fence or sequential consistency on both sides.
  */
 #include "engine/pool/pool.h"
 
@@ -34,27 +37,47 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/pool/range.h"
 #include "kernels/axk.h"
 
 
-#define EPOCH_BITS 24u
-#define EPOCH_MASK ((1u << EPOCH_BITS) - 1)
-#define UNIT_BITS  20u
-#define UNIT_MASK  ((1u << UNIT_BITS) - 1)
+/*
+ * ThreadSanitizer.  Where pieces may be computed twice, what compute() reads
+ * can change under a late thread whose result is then dropped: that is no
+ * race.  It does not model fences; those here only order a store before a load
+ * (sleepers) or such reads before ax_pool_holds(), no data hangs on them.
+ */
+#if defined(__SANITIZE_THREAD__)
+#pragma GCC diagnostic ignored "-Wtsan"
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#define TSAN_IGNORE_BEGIN() AnnotateIgnoreReadsBegin(__FILE__, __LINE__)
+#define TSAN_IGNORE_END()   AnnotateIgnoreReadsEnd(__FILE__, __LINE__)
+#else
+#define TSAN_IGNORE_BEGIN() ((void)0)
+#define TSAN_IGNORE_END()   ((void)0)
+#endif
 
 /* Rounds of waiting: pauses first, then yields, then sleep. */
-#define SPIN_ROUNDS       256u
+#define SPIN_ROUNDS       512u
 #define YIELD_ROUNDS_WORK 256u
 #define YIELD_ROUNDS_IDLE 1024u
 
 /* Between looks for something to steal while spinning. */
 #define STEAL_EVERY 32u
 
+/* A piece is not computed again before it was held for this long. */
+#define PATIENCE_NS 5000u
+
+/* Sleep within a job; a wake-up that comes late costs no more. */
+#define NAP_NS 1000000
+
 #define STOPPED UINT64_MAX
 
 
 struct worker {
-    _Alignas(64) _Atomic uint64_t range; /* epoch, begin, end */
+    _Alignas(64) _Atomic uint64_t range;
+    _Alignas(64) _Atomic uint64_t finished; /* units, over all jobs */
     struct ax_pool *pool;
     pthread_t thread;
     uint32_t index;
@@ -66,36 +89,38 @@ struct ax_pool {
     uint32_t n_started; /* threads to join, 0 included */
     uint32_t phases_max;
     struct worker *workers;
-    _Atomic uint32_t *units;   /* [phases_max] */
-    _Atomic uint64_t *targets; /* `done` after each phase */
+    _Atomic uint32_t *units;     /* [phases_max] */
+    _Atomic uint32_t *piece_max; /* [phases_max] */
+    _Atomic uint64_t *targets;   /* sum of `finished` after each phase */
     _Atomic uint32_t n_phases;
-    const struct ax_pool_job *job;
+    _Atomic(const struct ax_pool_job *) job;
     uint32_t job_number;
     uint32_t next_epoch;
 
     _Alignas(64) _Atomic uint64_t published;
-    _Atomic uint32_t wake; /* futex word */
-    _Atomic uint32_t sleepers;
-    _Alignas(64) _Atomic uint64_t done; /* units, over all jobs */
+    _Atomic uint32_t wake;     /* futex word */
+    _Atomic uint32_t sleepers; /* some may sleep, since the last wake-up */
 };
 
 
-static inline uint64_t
-pack(uint32_t epoch, uint32_t begin, uint32_t end)
-{
-    return (uint64_t)(epoch & EPOCH_MASK) << (2 * UNIT_BITS) |
-           (uint64_t)begin << UNIT_BITS | end;
-}
+/* A thread's view of the phase it is in. */
+struct phase {
+    uint32_t index;
+    uint32_t epoch;
+    uint32_t units;     /* or AX_POOL_GATE */
+    uint32_t piece_max; /* 0: in place */
+    uint64_t target;
+    uint64_t job; /* as published */
+    uint64_t start_ns;
+};
 
 
-/* Epoch of a word against another epoch: negative is older. */
-static inline int32_t
-epoch_distance(uint64_t word, uint32_t epoch)
-{
-    uint32_t d = (uint32_t)(word >> (2 * UNIT_BITS)) - epoch;
-
-    return (int32_t)(d << (32 - EPOCH_BITS));
-}
+/* The held piece that a waiting thread looks at. */
+struct watch {
+    uint32_t victim;
+    uint64_t held;
+    uint64_t until_ns;
+};
 
 
 static inline void
@@ -132,73 +157,31 @@ ax_pool_cpus(void)
 }
 
 
-/* What thread t has not begun of a phase: its share, or its word's range. */
-static bool
-open_range(const struct ax_pool *pool, uint64_t word, uint32_t t,
-           uint32_t epoch, uint32_t units, uint32_t *begin, uint32_t *end)
+static struct ax_range_share
+share_of(const struct ax_pool *pool, uint32_t t, const struct phase *p)
 {
-    int32_t distance = epoch_distance(word, epoch);
-
-    if (distance > 0) {
-        return false;
-    }
-    if (distance < 0) {
-        *begin = (uint32_t)((uint64_t)units * t / pool->n_threads);
-        *end = (uint32_t)((uint64_t)units * (t + 1) / pool->n_threads);
-    } else {
-        *begin = (uint32_t)(word >> UNIT_BITS) & UNIT_MASK;
-        *end = (uint32_t)word & UNIT_MASK;
-    }
-    return *begin < *end;
+    return (struct ax_range_share){
+        .epoch = p->epoch,
+        .begin = (uint32_t)((uint64_t)p->units * t / pool->n_threads),
+        .end = (uint32_t)((uint64_t)p->units * (t + 1) / pool->n_threads),
+    };
 }
 
 
-/*
- * The next piece of the own range: a third of it, so that pieces are few but
- * the last ones small.
- */
+/* Something of another thread's becomes t's own range. */
 static bool
-take_own(struct ax_pool *pool, uint32_t t, uint32_t epoch, uint32_t units,
-         uint32_t *begin, uint32_t *end)
-{
-    _Atomic uint64_t *range = &pool->workers[t].range;
-    uint64_t word = atomic_load_explicit(range, memory_order_acquire);
-
-    while (open_range(pool, word, t, epoch, units, begin, end)) {
-        uint32_t n = (*end - *begin + 2) / 3;
-        uint64_t rest = pack(epoch, *begin + n, *end);
-        if (atomic_compare_exchange_weak_explicit(range, &word, rest,
-                                                  memory_order_acq_rel,
-                                                  memory_order_acquire)) {
-            *end = *begin + n;
-            return true;
-        }
-    }
-    return false;
-}
-
-
-/* The upper half of another thread's range becomes t's own, empty, range. */
-static bool
-steal(struct ax_pool *pool, uint32_t t, uint32_t epoch, uint32_t units)
+steal(struct ax_pool *pool, uint32_t t, const struct phase *p)
 {
     for (uint32_t i = 1; i < pool->n_threads; i++) {
         uint32_t victim = (t + i) % pool->n_threads;
-        _Atomic uint64_t *range = &pool->workers[victim].range;
-        uint64_t word = atomic_load_explicit(range, memory_order_acquire);
-        uint32_t begin, end;
-
-        while (open_range(pool, word, victim, epoch, units, &begin, &end)) {
-            uint32_t middle = begin + (end - begin) / 2;
-            if (atomic_compare_exchange_weak_explicit(
-                    range, &word, pack(epoch, begin, middle),
-                    memory_order_acq_rel, memory_order_acquire)) {
-                /* Nobody swaps an empty word, so a store is enough. */
-                atomic_store_explicit(&pool->workers[t].range,
-                                      pack(epoch, middle, end),
-                                      memory_order_release);
-                return true;
-            }
+        struct ax_range_share share = share_of(pool, victim, p);
+        struct ax_range stolen;
+        if (ax_range_steal(&pool->workers[victim].range, &share, &stolen)) {
+            /* Nobody swaps a word without free units or a piece. */
+            atomic_store_explicit(&pool->workers[t].range,
+                                  ax_range_pack(p->epoch, stolen),
+                                  memory_order_release);
+            return true;
         }
     }
     return false;
@@ -212,37 +195,52 @@ futex_wake_all(_Atomic uint32_t *word)
 }
 
 
+/* After what sleepers wait for and a full fence. */
 static void
 wake_sleepers(struct ax_pool *pool)
 {
-    if (atomic_load(&pool->sleepers) != 0) {
+    if (atomic_load(&pool->sleepers) && atomic_exchange(&pool->sleepers, 0)) {
         atomic_fetch_add(&pool->wake, 1);
         futex_wake_all(&pool->wake);
     }
 }
 
 
-static void
-finish_units(struct ax_pool *pool, uint32_t n, uint64_t target)
+static uint64_t
+finished(const struct ax_pool *pool)
 {
-    if (atomic_fetch_add(&pool->done, n) + n == target) {
-        wake_sleepers(pool);
+    uint64_t sum = 0;
+
+    for (uint32_t t = 0; t < pool->n_threads; t++) {
+        sum += atomic_load(&pool->workers[t].finished);
     }
+    return sum;
+}
+
+
+/* Only thread t writes its count. */
+static inline void
+finish_units(struct ax_pool *pool, uint32_t t, uint32_t n)
+{
+    _Atomic uint64_t *count = &pool->workers[t].finished;
+    uint64_t old = atomic_load_explicit(count, memory_order_relaxed);
+
+    atomic_store_explicit(count, old + n, memory_order_release);
 }
 
 
 static inline bool
-phase_over(struct ax_pool *pool, uint64_t target, uint64_t job)
+phase_over(const struct ax_pool *pool, const struct phase *p)
 {
-    return atomic_load(&pool->done) >= target ||
-           atomic_load(&pool->published) != job;
+    return finished(pool) >= p->target ||
+           atomic_load(&pool->published) != p->job;
 }
 
 
-/* One round of waiting; the phase (or the idle time, target 0) may be over. */
+/* One round of waiting; the phase (or the idle time, target never) may end. */
 static void
 wait_round(struct ax_pool *pool, uint32_t round, uint32_t yields,
-           uint64_t target, uint64_t job)
+           const struct phase *p, const struct timespec *nap)
 {
     if (round < SPIN_ROUNDS) {
         pause_cpu();
@@ -252,72 +250,215 @@ wait_round(struct ax_pool *pool, uint32_t round, uint32_t yields,
         sched_yield();
         return;
     }
-    atomic_fetch_add(&pool->sleepers, 1);
+    atomic_store(&pool->sleepers, 1);
     uint32_t seen = atomic_load(&pool->wake);
-    if (!phase_over(pool, target, job)) {
-        syscall(SYS_futex, &pool->wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL,
-                0);
+    if (!phase_over(pool, p)) {
+        syscall(SYS_futex, &pool->wake, FUTEX_WAIT_PRIVATE, seen, nap, NULL, 0);
     }
-    atomic_fetch_sub(&pool->sleepers, 1);
 }
 
 
-/*
- * The thread's range to its end.  The units are counted in one go: a thread
- * between two of its pieces is about to hold the next one anyway.
- */
-static void
-work_phase(struct ax_pool *pool, uint32_t t, uint32_t phase, uint32_t epoch,
-           uint32_t units, uint64_t target)
+bool
+ax_pool_holds(const struct ax_pool_piece *piece)
 {
-    uint32_t begin, end, n = 0;
+    /* Reads before this stay before; pairs with the swap that lets go, which
+     * comes before whatever changes what was read. */
+    atomic_thread_fence(memory_order_acquire);
+    return ax_range_holder(atomic_load_explicit(
+               piece->range, memory_order_relaxed)) == piece->held;
+}
 
-    while (take_own(pool, t, epoch, units, &begin, &end)) {
-        const struct ax_pool_job *job = pool->job;
-        job->work(job->context, phase, begin, end, t);
-        n += end - begin;
+
+/* Computes in private; true if the piece was still there to be committed. */
+static bool
+compute_and_commit(struct ax_pool *pool, const struct ax_pool_job *job,
+                   const struct ax_pool_piece *piece, _Atomic uint64_t *range)
+{
+    TSAN_IGNORE_BEGIN();
+    bool computed = ax_pool_holds(piece) && job->compute(job->context, piece);
+    TSAN_IGNORE_END();
+    if (!computed || !ax_range_let_go(range, piece->held)) {
+        return false;
     }
-    if (n > 0) {
-        finish_units(pool, n, target);
+    job->commit(job->context, piece);
+    finish_units(pool, piece->thread, piece->end - piece->begin);
+    return true;
+}
+
+
+/* The thread's range to its end. */
+static void
+work_range(struct ax_pool *pool, uint32_t t, const struct phase *p)
+{
+    _Atomic uint64_t *range = &pool->workers[t].range;
+    struct ax_range_share share = share_of(pool, t, p);
+    uint32_t max = p->piece_max == 0 ? UINT32_MAX : p->piece_max;
+    struct ax_range r;
+    uint64_t held;
+
+    /* A thread may be so late that epochs have come round: not in this job. */
+    while (atomic_load(&pool->published) == p->job &&
+           ax_range_take(range, &share, max, &r, &held)) {
+        const struct ax_pool_job *job =
+            atomic_load_explicit(&pool->job, memory_order_acquire);
+        struct ax_pool_piece piece = {
+            .phase = p->index,
+            .begin = r.held,
+            .end = r.next,
+            .thread = t,
+            .range = range,
+            .held = held,
+        };
+        if (p->piece_max != 0) {
+            compute_and_commit(pool, job, &piece, range);
+        } else {
+            job->work(job->context, &piece);
+            finish_units(pool, t, r.next - r.held);
+        }
     }
+}
+
+
+/* How long a piece of n units may take, by the phase so far. */
+static uint64_t
+patience_ns(const struct ax_pool *pool, const struct phase *p, uint32_t n,
+            uint64_t now)
+{
+    uint64_t left = p->target - finished(pool);
+    uint64_t done = left < p->units ? p->units - left : 0;
+
+    if (done == 0) {
+        return 4 * PATIENCE_NS;
+    }
+    uint64_t ns = (now - p->start_ns) * pool->n_threads * n / done;
+    return ns > PATIENCE_NS ? ns : PATIENCE_NS;
+}
+
+
+/* A piece that some other thread holds in this phase. */
+static bool
+find_held(const struct ax_pool *pool, uint32_t t, const struct phase *p,
+          struct ax_pool_piece *piece, uint32_t *victim)
+{
+    for (uint32_t i = 1; i < pool->n_threads; i++) {
+        *victim = (t + i) % pool->n_threads;
+        _Atomic uint64_t *range = &pool->workers[*victim].range;
+        uint64_t word = atomic_load_explicit(range, memory_order_acquire);
+        struct ax_range r = ax_range_unpack(word);
+        if (ax_range_distance(word, p->epoch) == 0 && r.held < r.next) {
+            *piece = (struct ax_pool_piece){
+                .phase = p->index,
+                .begin = r.held,
+                .end = r.next,
+                .thread = t,
+                .range = range,
+                .held = ax_range_holder(word),
+            };
+            return true;
+        }
+    }
+    return false;
+}
+
+
+/* Computes again what another thread holds for too long. */
+static bool
+take_back(struct ax_pool *pool, uint32_t t, const struct phase *p,
+          struct watch *watch)
+{
+    struct ax_pool_piece piece;
+    uint32_t victim;
+
+    if (!find_held(pool, t, p, &piece, &victim)) {
+        return false;
+    }
+    uint64_t now = ax_pool_clock_ns();
+    if (victim != watch->victim || piece.held != watch->held) {
+        *watch = (struct watch){
+            .victim = victim,
+            .held = piece.held,
+            .until_ns =
+                now + patience_ns(pool, p, piece.end - piece.begin, now),
+        };
+        return false;
+    }
+    if (now < watch->until_ns) {
+        return false;
+    }
+    const struct ax_pool_job *job =
+        atomic_load_explicit(&pool->job, memory_order_acquire);
+    return compute_and_commit(pool, job, &piece, &pool->workers[victim].range);
+}
+
+
+/* More work after the own range, from whoever has some. */
+static bool
+find_work(struct ax_pool *pool, uint32_t t, const struct phase *p,
+          struct watch *watch)
+{
+    if (p->units == AX_POOL_GATE) {
+        return false;
+    }
+    if (steal(pool, t, p)) {
+        work_range(pool, t, p);
+        return true;
+    }
+    return p->piece_max != 0 && take_back(pool, t, p, watch);
 }
 
 
 /* Works until the phase is over or, for a late thread, the job is. */
 static void
-run_phase(struct ax_pool *pool, uint32_t t, uint32_t phase, uint32_t epoch,
-          uint64_t job)
+run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
 {
-    uint32_t units =
-        atomic_load_explicit(&pool->units[phase], memory_order_acquire);
-    uint64_t target =
-        atomic_load_explicit(&pool->targets[phase], memory_order_acquire);
-    bool gate = units == AX_POOL_GATE;
+    static const struct timespec nap = {0, NAP_NS};
+    struct watch watch = {.victim = UINT32_MAX};
 
-    if (!gate) {
-        work_phase(pool, t, phase, epoch, units, target);
+    if (p->units != AX_POOL_GATE) {
+        p->start_ns = p->piece_max != 0 ? ax_pool_clock_ns() : 0;
+        work_range(pool, t, p);
     }
-    for (uint32_t round = 0; !phase_over(pool, target, job); round++) {
-        if (!gate && round % STEAL_EVERY == 0 && steal(pool, t, epoch, units)) {
-            work_phase(pool, t, phase, epoch, units, target);
+    /* Pairs with the one of a sleeper: it sees the count, or we see it. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (uint32_t round = 0; !phase_over(pool, p); round++) {
+        if (round % STEAL_EVERY == 0 && find_work(pool, t, p, &watch)) {
+            atomic_thread_fence(memory_order_seq_cst);
             round = 0;
             continue;
         }
-        wait_round(pool, round, YIELD_ROUNDS_WORK, target, job);
+        /* Thread 0 wakes who waits at a gate, at the next job if it has
+         * ended this one. */
+        wait_round(pool, round, YIELD_ROUNDS_WORK, p,
+                   p->units == AX_POOL_GATE ? NULL : &nap);
     }
+    wake_sleepers(pool);
+}
+
+
+static struct phase
+phase_of(const struct ax_pool *pool, uint32_t i, uint64_t job)
+{
+    return (struct phase){
+        .index = i,
+        .epoch = ((uint32_t)job + i) & AX_RANGE_EPOCH_MASK,
+        .units = atomic_load_explicit(&pool->units[i], memory_order_acquire),
+        .piece_max =
+            atomic_load_explicit(&pool->piece_max[i], memory_order_acquire),
+        .target = atomic_load_explicit(&pool->targets[i], memory_order_acquire),
+        .job = job,
+    };
 }
 
 
 static void
 worker_job(struct ax_pool *pool, uint32_t t, uint64_t job)
 {
-    uint32_t epoch = (uint32_t)job & EPOCH_MASK;
-
     for (uint32_t i = 0;
          i < atomic_load_explicit(&pool->n_phases, memory_order_acquire) &&
          atomic_load(&pool->published) == job;
          i++) {
-        run_phase(pool, t, i, (epoch + i) & EPOCH_MASK, job);
+        struct phase p = phase_of(pool, i, job);
+        run_phase(pool, t, &p);
     }
 }
 
@@ -331,11 +472,12 @@ worker_main(void *arg)
 
     axk_thread_init();
     for (;;) {
+        /* Counts never reach this target: only a new job ends the wait. */
+        struct phase idle = {.target = UINT64_MAX, .job = last};
         uint64_t job;
         uint32_t round = 0;
         while ((job = atomic_load(&pool->published)) == last) {
-            /* done never reaches this target: only a new job ends the wait. */
-            wait_round(pool, round, YIELD_ROUNDS_IDLE, UINT64_MAX, last);
+            wait_round(pool, round, YIELD_ROUNDS_IDLE, &idle, NULL);
             round++;
         }
         if (job == STOPPED) {
@@ -352,24 +494,27 @@ static uint64_t
 publish(struct ax_pool *pool, const struct ax_pool_job *job)
 {
     uint32_t epoch = pool->next_epoch;
-    uint64_t target = atomic_load(&pool->done);
+    uint64_t target = finished(pool);
 
     assert(job->n_phases <= pool->phases_max);
     for (uint32_t t = 0; t < pool->n_threads; t++) {
-        atomic_store_explicit(&pool->workers[t].range, pack(epoch - 1, 0, 0),
+        atomic_store_explicit(&pool->workers[t].range,
+                              ax_range_pack(epoch - 1, (struct ax_range){0}),
                               memory_order_release);
     }
     for (uint32_t i = 0; i < job->n_phases; i++) {
         uint32_t units = job->units[i];
         assert(units <= AX_POOL_UNITS_MAX || units == AX_POOL_GATE);
         target += units == AX_POOL_GATE ? 1 : units;
+        uint32_t max = job->piece_max != NULL ? job->piece_max[i] : 0;
         atomic_store_explicit(&pool->units[i], units, memory_order_release);
+        atomic_store_explicit(&pool->piece_max[i], max, memory_order_release);
         atomic_store_explicit(&pool->targets[i], target, memory_order_release);
     }
     atomic_store_explicit(&pool->n_phases, job->n_phases, memory_order_release);
-    pool->job = job;
+    atomic_store_explicit(&pool->job, job, memory_order_release);
     pool->job_number++;
-    pool->next_epoch = (epoch + job->n_phases + 1) & EPOCH_MASK;
+    pool->next_epoch = (epoch + job->n_phases + 1) & AX_RANGE_EPOCH_MASK;
     uint64_t word = (uint64_t)pool->job_number << 32 | epoch;
     atomic_store(&pool->published, word);
     wake_sleepers(pool);
@@ -383,9 +528,9 @@ pass_gate(struct ax_pool *pool, const struct ax_pool_job *job, uint32_t phase)
     int rc = job->gate(job->context, phase);
 
     if (rc == 0) {
-        finish_units(
-            pool, 1,
-            atomic_load_explicit(&pool->targets[phase], memory_order_relaxed));
+        finish_units(pool, 0, 1);
+        atomic_thread_fence(memory_order_seq_cst);
+        wake_sleepers(pool);
     }
     return rc;
 }
@@ -396,7 +541,6 @@ ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job)
 {
     axk_thread_init();
     uint64_t word = publish(pool, job);
-    uint32_t epoch = (uint32_t)word & EPOCH_MASK;
 
     for (uint32_t i = 0; i < job->n_phases; i++) {
         if (job->units[i] == AX_POOL_GATE) {
@@ -405,7 +549,8 @@ ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job)
                 return rc;
             }
         } else {
-            run_phase(pool, 0, i, (epoch + i) & EPOCH_MASK, word);
+            struct phase p = phase_of(pool, i, word);
+            run_phase(pool, 0, &p);
         }
         if (job->end_ns != NULL) {
             job->end_ns[i] = ax_pool_clock_ns();
@@ -447,7 +592,7 @@ ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
 {
     *out = NULL;
     if (n_threads == 0 || n_threads > AX_POOL_THREADS_MAX || phases_max == 0 ||
-        phases_max > EPOCH_MASK / 4) {
+        phases_max > AX_RANGE_EPOCH_MASK / 4) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "%u threads; 1 to %u expected", n_threads,
                             AX_POOL_THREADS_MAX);
@@ -464,7 +609,9 @@ ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
     pool->workers = aligned_alloc(64, n_threads * sizeof(*pool->workers));
     pool->units = calloc(phases_max, sizeof(*pool->units));
     pool->targets = calloc(phases_max, sizeof(*pool->targets));
-    if (pool->workers == NULL || pool->units == NULL || pool->targets == NULL) {
+    pool->piece_max = calloc(phases_max, sizeof(*pool->piece_max));
+    if (pool->workers == NULL || pool->units == NULL || pool->targets == NULL ||
+        pool->piece_max == NULL) {
         ax_pool_stop(pool);
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
@@ -495,6 +642,7 @@ ax_pool_stop(struct ax_pool *pool)
         pthread_join(pool->workers[t].thread, NULL);
     }
     free(pool->targets);
+    free(pool->piece_max);
     free(pool->units);
     free(pool->workers);
     free(pool);

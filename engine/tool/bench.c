@@ -28,12 +28,22 @@ struct list {
 };
 
 
+/* -pg: prompt and generation in one test. */
+struct pairs {
+    uint32_t n;
+    struct {
+        uint32_t prompt, gen;
+    } v[LIST_MAX];
+};
+
+
 struct options {
     const char *path;
     const char *isa;
-    struct list prompt, gen, depth, threads, sequences;
-    uint32_t batch;
+    struct list prompt, gen, depth, threads, sequences, batch;
+    struct pairs pairs;
     uint32_t reps;
+    bool no_warmup;
     bool counters;
     enum ax_bench_format format;
 };
@@ -44,12 +54,16 @@ struct bench {
     struct ax_model *model;
     struct ax_kv *kv;
     struct ax_exec *exec;
+    uint32_t n_batch;
     uint32_t n_sequences;
     struct ax_kv_sequence *sequences;
     struct ax_kv_sequence **table;
     struct ax_step_token *tokens;
     float *logits;
     uint64_t random;
+    bool timed; /* steps count */
+    uint32_t n_steps;
+    uint64_t steps_ns[AX_BENCH_STEPS_MAX]; /* the first ones of a test */
     struct ax_error err;
 };
 
@@ -59,14 +73,18 @@ static const char usage[] =
     "  -m, --model FILE       GGUF file\n"
     "  -p, --n-prompt N,...   tokens of prefill (512)\n"
     "  -n, --n-gen N,...      tokens of decode (128)\n"
+    "  -pg P,G                a test of P tokens of prefill, then G of "
+    "decode;\n"
+    "                         may be given several times\n"
     "  -d, --n-depth N,...    tokens in the context before the test (0)\n"
     "  -s, --sequences N,...  sequences at once (1)\n"
-    "  -b, --batch-size N     tokens of one step at most (512)\n"
+    "  -b, --batch-size N,... tokens of one step at most (512)\n"
     "  -t, --threads N,...    compute threads (all CPUs)\n"
     "  -r, --repetitions N    (5)\n"
     "  -o, --output FORMAT    table, csv, json or jsonl (table)\n"
     "      --isa NAME         cap of the instruction set: scalar, avx2, "
     "avx512\n"
+    "      --no-warmup        no repetition ahead of those that count\n"
     "  -v, --verbose          time by kind of work, to stderr\n";
 
 
@@ -100,6 +118,21 @@ parse_one(const char *text, uint32_t max, uint32_t *out)
         return false;
     }
     *out = list.v[0];
+    return true;
+}
+
+
+static bool
+parse_pair(const char *text, struct pairs *out)
+{
+    struct list list;
+
+    if (!parse_list(text, TOKENS_MAX, &list) || list.n != 2 ||
+        list.v[0] + list.v[1] == 0 || out->n == LIST_MAX) {
+        return false;
+    }
+    out->v[out->n].prompt = list.v[0];
+    out->v[out->n++].gen = list.v[1];
     return true;
 }
 
@@ -150,7 +183,13 @@ parse_option(struct options *o, int option, const char *arg)
         return parse_list(arg, SEQUENCES_MAX, &o->sequences) &&
                no_zero(&o->sequences);
     case 'b':
-        return parse_one(arg, AX_EXEC_BATCH_MAX, &o->batch);
+        return parse_list(arg, AX_EXEC_BATCH_MAX, &o->batch) &&
+               no_zero(&o->batch);
+    case 'g':
+        return parse_pair(arg, &o->pairs);
+    case 'w':
+        o->no_warmup = true;
+        return true;
     case 't':
         return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads) &&
                no_zero(&o->threads);
@@ -177,6 +216,8 @@ parse_options(int argc, char **argv, struct options *o)
         {"model", required_argument, NULL, 'm'},
         {"n-prompt", required_argument, NULL, 'p'},
         {"n-gen", required_argument, NULL, 'n'},
+        {"pg", required_argument, NULL, 'g'},
+        {"no-warmup", no_argument, NULL, 'w'},
         {"n-depth", required_argument, NULL, 'd'},
         {"sequences", required_argument, NULL, 's'},
         {"batch-size", required_argument, NULL, 'b'},
@@ -191,8 +232,9 @@ parse_options(int argc, char **argv, struct options *o)
     int option;
 
     optind = 1;
-    while ((option = getopt_long(argc, argv, "m:p:n:d:s:b:t:r:o:vh",
-                                 long_options, NULL)) != -1) {
+    /* llama-bench's -pg is a long option with one hyphen. */
+    while ((option = getopt_long_only(argc, argv, "m:p:n:d:s:b:t:r:o:vh",
+                                      long_options, NULL)) != -1) {
         if (!parse_option(o, option, optarg)) {
             if (option != 'h' && option != '?') {
                 fprintf(stderr, "axion bench: bad value of -%c: %s\n", option,
@@ -232,8 +274,12 @@ run_step(struct bench *b, uint32_t n_tokens, uint32_t n_logits)
         .logits = b->logits,
         .n_logits = n_logits,
     };
+    uint64_t start = ax_pool_clock_ns();
     int rc = ax_exec_step(b->exec, &step);
 
+    if (b->timed && b->n_steps < AX_BENCH_STEPS_MAX) {
+        b->steps_ns[b->n_steps++] = ax_pool_clock_ns() - start;
+    }
     return rc == AXION_OK ? rc
                           : ax_error_set(&b->err, rc, "a step failed: %s",
                                          axion_error_info(rc)->text);
@@ -251,7 +297,7 @@ prefill(struct bench *b, uint32_t sequence, uint32_t n)
     while (seq->n_tokens < end && rc == AXION_OK) {
         uint32_t start = seq->n_tokens;
         uint32_t left = end - start;
-        uint32_t m = left < b->o->batch ? left : b->o->batch;
+        uint32_t m = left < b->n_batch ? left : b->n_batch;
         rc = ax_kv_reserve(b->kv, seq, start + m);
         for (uint32_t i = 0; i < m; i++) {
             b->tokens[i] = (struct ax_step_token){
@@ -302,6 +348,7 @@ decode(struct bench *b)
 }
 
 
+/* One repetition; ns NULL: the one that warms up. */
 static int
 run_once(struct bench *b, const struct ax_bench_result *r, uint64_t *ns)
 {
@@ -311,13 +358,17 @@ run_once(struct bench *b, const struct ax_bench_result *r, uint64_t *ns)
     b->random = 0x9e3779b97f4a7c15u;
     int rc = prefill_all(b, r->n_depth);
     uint64_t start = ax_pool_clock_ns();
+    b->timed = ns != NULL;
     if (rc == AXION_OK) {
         rc = prefill_all(b, r->n_prompt);
     }
     for (uint32_t i = 0; i < r->n_gen && rc == AXION_OK; i++) {
         rc = decode(b);
     }
-    *ns = ax_pool_clock_ns() - start;
+    if (b->timed) {
+        *ns = ax_pool_clock_ns() - start;
+    }
+    b->timed = false;
     return rc;
 }
 
@@ -359,11 +410,12 @@ open_run(struct bench *b, const struct ax_bench_result *r)
     uint32_t blocks = ax_kv_blocks_for((uint32_t)length);
     struct ax_exec_options eo = {
         .n_threads = r->n_threads,
-        .batch_tokens_max = b->o->batch > n ? b->o->batch : n,
+        .batch_tokens_max = r->n_batch > n ? r->n_batch : n,
         .logits_max = n,
         .sequences_max = n,
         .counters = b->o->counters,
     };
+    b->n_batch = r->n_batch;
     b->n_sequences = n;
     b->sequences = calloc(n, sizeof(*b->sequences));
     b->table = calloc(n, sizeof(*b->table));
@@ -391,18 +443,39 @@ open_run(struct bench *b, const struct ax_bench_result *r)
 
 
 static int
+compare_ns(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+
+static void
+find_percentiles(struct bench *b, struct ax_bench_result *r)
+{
+    uint32_t n = b->n_steps;
+
+    qsort(b->steps_ns, n, sizeof(b->steps_ns[0]), compare_ns);
+    r->step_p50_ns = n > 0 ? b->steps_ns[n / 2] : 0;
+    r->step_p99_ns = n > 0 ? b->steps_ns[(uint64_t)n * 99 / 100] : 0;
+}
+
+
+static int
 run_test(struct bench *b, struct ax_bench_result *r)
 {
-    uint64_t warm_up;
     int rc = open_run(b, r);
 
-    if (rc == AXION_OK) {
-        rc = run_once(b, r, &warm_up);
+    b->n_steps = 0;
+    if (rc == AXION_OK && !b->o->no_warmup) {
+        rc = run_once(b, r, NULL);
     }
     for (uint32_t i = 0; i < r->n_reps && rc == AXION_OK; i++) {
         rc = run_once(b, r, &r->samples_ns[i]);
     }
     if (rc == AXION_OK) {
+        find_percentiles(b, r);
         r->n_counters =
             ax_exec_counters(b->exec, r->counters, AX_BENCH_COUNTERS_MAX);
         r->n_counters = r->n_counters < AX_BENCH_COUNTERS_MAX
@@ -450,6 +523,29 @@ run_tests(struct bench *b, struct ax_bench_result *r, uint32_t *index)
             rc = run_and_print(b, r, index);
         }
     }
+    for (uint32_t i = 0; i < o->pairs.n && rc == AXION_OK; i++) {
+        r->n_prompt = o->pairs.v[i].prompt;
+        r->n_gen = o->pairs.v[i].gen;
+        rc = run_and_print(b, r, index);
+    }
+    return rc;
+}
+
+
+/* All tests with these threads at this depth. */
+static int
+run_batches(struct bench *b, struct ax_bench_result *r, uint32_t *index)
+{
+    const struct options *o = b->o;
+    int rc = AXION_OK;
+
+    for (uint32_t i = 0; i < o->batch.n; i++) {
+        for (uint32_t s = 0; s < o->sequences.n && rc == AXION_OK; s++) {
+            r->n_batch = o->batch.v[i];
+            r->n_sequences = o->sequences.v[s];
+            rc = run_tests(b, r, index);
+        }
+    }
     return rc;
 }
 
@@ -462,13 +558,10 @@ run_all(struct bench *b, struct ax_bench_result *r)
     int rc = AXION_OK;
 
     for (uint32_t t = 0; t < o->threads.n; t++) {
-        for (uint32_t d = 0; d < o->depth.n; d++) {
-            for (uint32_t s = 0; s < o->sequences.n && rc == AXION_OK; s++) {
-                r->n_threads = o->threads.v[t];
-                r->n_depth = o->depth.v[d];
-                r->n_sequences = o->sequences.v[s];
-                rc = run_tests(b, r, &index);
-            }
+        for (uint32_t d = 0; d < o->depth.n && rc == AXION_OK; d++) {
+            r->n_threads = o->threads.v[t];
+            r->n_depth = o->depth.v[d];
+            rc = run_batches(b, r, &index);
         }
     }
     return rc;
@@ -484,33 +577,39 @@ ax_tool_bench(int argc, char **argv)
         .depth = {1, {0}},
         .threads = {1, {ax_pool_cpus()}},
         .sequences = {1, {1}},
-        .batch = 512,
+        .batch = {1, {512}},
         .reps = 5,
     };
-    struct bench b = {.o = &o};
 
     if (!parse_options(argc, argv, &o)) {
         fputs(usage, stderr);
         return 2;
     }
     struct ax_bench_result *r = calloc(1, sizeof(*r));
+    struct bench *b = calloc(1, sizeof(*b));
+    if (r == NULL || b == NULL) {
+        fprintf(stderr, "axion bench: no memory\n");
+        free(b);
+        free(r);
+        return 1;
+    }
     struct ax_model_options mo = {.path = o.path, .isa = o.isa};
-    int rc = r == NULL ? ax_error_set(&b.err, AXION_ERR_NO_MEMORY, "no memory")
-                       : ax_model_open(&b.model, &mo, &b.err);
+    b->o = &o;
+    int rc = ax_model_open(&b->model, &mo, &b->err);
     if (rc == AXION_OK) {
-        r->info = ax_model_info(b.model);
+        r->info = ax_model_info(b->model);
         r->n_reps = o.reps;
-        r->n_batch = o.batch;
         ax_bench_print_begin(stdout, o.format);
-        rc = run_all(&b, r);
+        rc = run_all(b, r);
         ax_bench_print_end(stdout, o.format);
     }
     if (rc != AXION_OK) {
         fprintf(stderr, "axion bench: %s\n",
-                b.err.number != AXION_OK ? b.err.text
-                                         : axion_error_info(rc)->text);
+                b->err.number != AXION_OK ? b->err.text
+                                          : axion_error_info(rc)->text);
     }
-    ax_model_close(b.model);
+    ax_model_close(b->model);
+    free(b);
     free(r);
     return rc == AXION_OK ? 0 : 1;
 }

@@ -15,6 +15,7 @@
 
 #define AX_BENCH_REPS_MAX     1000u
 #define AX_BENCH_COUNTERS_MAX 32u
+#define AX_BENCH_STEPS_MAX    65536u
 
 
 enum ax_bench_format {
@@ -36,6 +37,8 @@ struct ax_bench_result {
     uint32_t n_sequences;
     uint32_t n_reps;
     uint64_t samples_ns[AX_BENCH_REPS_MAX];
+    uint64_t step_p50_ns; /* of one executor step */
+    uint64_t step_p99_ns;
     uint32_t n_counters;
     struct ax_exec_counter counters[AX_BENCH_COUNTERS_MAX];
 };

@@ -122,13 +122,14 @@ print_csv_row(FILE *out, const struct ax_bench_result *r)
 
     fprintf(out,
             "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
-            "%.0f,%.0f,%.2f,%.2f\n",
+            "%.0f,%.0f,%.2f,%.2f,%llu,%llu\n",
             AXION_VERSION, r->info->weight_format,
             (unsigned long long)r->info->file_bytes,
             (unsigned long long)r->info->n_params, r->info->architecture,
             r->info->isa, r->n_threads, r->n_batch, r->n_prompt, r->n_gen,
             r->n_depth, r->n_sequences, s.mean_ns, s.deviation_ns, s.mean_rate,
-            s.deviation_rate);
+            s.deviation_rate, (unsigned long long)r->step_p50_ns,
+            (unsigned long long)r->step_p99_ns);
 }
 
 
@@ -158,9 +159,11 @@ print_json(FILE *out, const struct ax_bench_result *r, const char *gap)
     fprintf(out,
             "\"test_time\": \"%s\",%s\"avg_ns\": %.0f,%s"
             "\"stddev_ns\": %.0f,%s\"avg_ts\": %.3f,%s"
-            "\"stddev_ts\": %.3f,%s\"samples_ns\": [",
+            "\"stddev_ts\": %.3f,%s\"step_p50_ns\": %llu,%s"
+            "\"step_p99_ns\": %llu,%s\"samples_ns\": [",
             when, gap, s.mean_ns, gap, s.deviation_ns, gap, s.mean_rate, gap,
-            s.deviation_rate, gap);
+            s.deviation_rate, gap, (unsigned long long)r->step_p50_ns, gap,
+            (unsigned long long)r->step_p99_ns, gap);
     for (uint32_t i = 0; i < r->n_reps; i++) {
         fprintf(out, "%s%llu", i == 0 ? "" : ", ",
                 (unsigned long long)r->samples_ns[i]);
@@ -187,7 +190,7 @@ ax_bench_print_begin(FILE *out, enum ax_bench_format format)
         fprintf(out, "build,weight_format,model_size,model_n_params,"
                      "model_type,isa,n_threads,n_batch,n_prompt,n_gen,"
                      "n_depth,n_sequences,avg_ns,stddev_ns,avg_ts,"
-                     "stddev_ts\n");
+                     "stddev_ts,step_p50_ns,step_p99_ns\n");
     } else if (format == AX_BENCH_JSON) {
         fprintf(out, "[");
     }

@@ -15,6 +15,9 @@ $(BUILD)/tests/engine/test_load_faults: LDLIBS += $(addprefix $(ENGINE_WRAP),\
     malloc calloc realloc aligned_alloc strdup strndup mmap pread \
     pthread_create)
 
+# A thread can be stopped where it asks whether it still holds its piece.
+$(BUILD)/tests/engine/test_exec_threads: LDLIBS += $(ENGINE_WRAP)ax_pool_holds
+
 FUZZ_GGUF := $(BUILD)/tests/engine/fuzz_gguf
 FUZZERS += $(FUZZ_GGUF)
 

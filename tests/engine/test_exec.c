@@ -287,16 +287,49 @@ options_are_checked(void **state)
 }
 
 
-/* 64 KV heads for each of 16384 sequences are more units than a phase has. */
+#define MANY 300u
+
+/* A token of MANY sequences; rows of logits for the first and the last. */
 static void
-attention_beyond_the_pool_is_refused_at_open(void **state)
+run_many(struct ax_exec *e, struct ax_kv *kv, uint32_t n, float *logits)
+{
+    static struct ax_kv_sequence sequences[MANY];
+    static struct ax_kv_sequence *table[MANY];
+    static struct ax_step_token tokens[MANY];
+    static uint32_t blocks[MANY];
+    struct ax_step step = {
+        .tokens = tokens, .n_tokens = n, .n_sequences = n,
+        .sequences = table, .logits = logits, .n_logits = n > 1 ? 2 : 1,
+    };
+
+    for (uint32_t i = 0; i < n; i++) {
+        sequences[i] = (struct ax_kv_sequence) {
+            .blocks_max = 1, .blocks = &blocks[i],
+        };
+        table[i] = &sequences[i];
+        tokens[i] = (struct ax_step_token) {
+            .token = 77, .sequence = i,
+            .logits_row = i == 0 ? 0 : i + 1 == n ? 1 : AX_NO_LOGITS,
+        };
+        assert_int_equal(ax_kv_reserve(kv, &sequences[i], 1), AXION_OK);
+    }
+    assert_int_equal(ax_exec_step(e, &step), AXION_OK);
+    for (uint32_t i = 0; i < n; i++) {
+        ax_kv_release(kv, &sequences[i]);
+    }
+}
+
+
+/* 64 KV heads for each of 300 sequences are more items than a phase of the
+ * pool has units: several are one unit then. */
+static void
+more_items_of_attention_than_units_are_worked_on(void **state)
 {
     const struct tiny_options wide = {
         .n_embd = 256, .n_head = 64, .n_head_kv = 64,
     };
     struct ax_exec_options options = {
-        .n_threads = 1, .batch_tokens_max = AX_EXEC_BATCH_MAX,
-        .logits_max = 1,
+        .n_threads = 2, .batch_tokens_max = MANY, .logits_max = 2,
     };
     struct ax_model_options model_options = { .n_threads = 1 };
     struct ax_model *model;
@@ -314,13 +347,20 @@ attention_beyond_the_pool_is_refused_at_open(void **state)
     assert_int_equal(ax_model_open(&model, &model_options, &err), AXION_OK);
     unlink(path);
     struct ax_kv_shape shape = ax_model_kv_shape(model);
-    assert_int_equal(ax_kv_open(&kv, &shape, 1 << 20, &err), AXION_OK);
-    assert_int_equal(ax_exec_open(&e, model, kv, &options, &err),
-                     AXION_ERR_BAD_OPTION);
-    assert_null(e);
-    assert_non_null(strstr(err.text, "64 KV heads"));
-    options.sequences_max = 64;
+    size_t block = axk_kv_block_bytes(shape.n_head_kv, shape.head_dim);
+    assert_int_equal(ax_kv_open(&kv, &shape, block * shape.n_layer * MANY,
+                                &err), AXION_OK);
     assert_int_equal(ax_exec_open(&e, model, kv, &options, &err), AXION_OK);
+    uint32_t n_vocab = ax_model_info(model)->n_vocab;
+    float *logits = calloc(3 * n_vocab, sizeof(*logits));
+    assert_non_null(logits);
+    run_many(e, kv, 1, logits);
+    run_many(e, kv, MANY, logits + n_vocab);
+    for (uint32_t row = 1; row < 3; row++) {
+        assert_memory_equal(logits, logits + row * n_vocab,
+                            n_vocab * sizeof(float));
+    }
+    free(logits);
     ax_exec_close(e);
     ax_kv_close(kv);
     ax_model_close(model);
@@ -337,7 +377,7 @@ main(void)
         cmocka_unit_test(shared_prefixes_have_the_same_bits),
         cmocka_unit_test(counters_name_the_work),
         cmocka_unit_test(options_are_checked),
-        cmocka_unit_test(attention_beyond_the_pool_is_refused_at_open),
+        cmocka_unit_test(more_items_of_attention_than_units_are_worked_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,10 @@
 /*
  * Threads meet in the executor on a whole tiny model: logits have the same
  * bits with 1, 2, 3 and 5 threads, for prompts, for mixed steps, and for
- * decodes so few and so deep that threads share one query's keys.  Under TSan
- * this shows that the stages of a step are ordered.
+ * decodes so few and so deep that threads share one query's keys.  They have
+ * these bits too when a thread stops in the middle of a piece and goes on,
+ * over inputs that are no longer its own, steps later.  Under TSan this shows
+ * that the stages of a step are ordered.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,9 +12,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/pool/pool.h"
 #include "tests/golden/runner.h"
 
 
@@ -20,6 +26,70 @@
 #define CHUNK    120u
 #define DECODES  6u
 #define ROWS     4u
+
+
+/*
+ * A thread that stops.  Compute functions ask ax_pool_holds() before they
+ * start; here a thread stops for a while ahead of the question, or behind the
+ * answer that it still holds its piece, when it goes on to compute.
+ */
+static struct {
+    atomic_uint  holder;       /* thread; 0: nobody stops */
+    atomic_uint  countdown;    /* questions until then */
+    atomic_bool  behind;
+    atomic_uint  turn;         /* two later the stop ends */
+    atomic_uint  stops;
+} hold;
+
+bool __real_ax_pool_holds(const struct ax_pool_piece *piece);
+bool __wrap_ax_pool_holds(const struct ax_pool_piece *piece);
+
+
+static void
+stop(void)
+{
+    unsigned turn = atomic_load(&hold.turn);
+
+    atomic_fetch_add(&hold.stops, 1);
+    while (atomic_load(&hold.turn) - turn < 2
+           && atomic_load(&hold.holder) != 0)
+    {
+        sched_yield();
+    }
+}
+
+
+bool
+__wrap_ax_pool_holds(const struct ax_pool_piece *piece)
+{
+    bool stops = piece->thread != 0
+                 && piece->thread == atomic_load(&hold.holder)
+                 && atomic_fetch_sub(&hold.countdown, 1) == 1;
+
+    if (stops && !atomic_load(&hold.behind)) {
+        stop();
+    }
+    bool holds = __real_ax_pool_holds(piece);
+    if (stops && atomic_load(&hold.behind)) {
+        stop();
+    }
+    return holds;
+}
+
+
+/* A step in which a thread may stop; it is let go one step later. */
+static void
+step(struct runner *r, const struct ax_step_token *tokens, uint32_t n_tokens,
+     uint32_t n_logits)
+{
+    static uint32_t seed;
+
+    seed = seed * 1664525u + 1013904223u;
+    atomic_store(&hold.behind, seed >> 30 & 1);
+    atomic_store(&hold.countdown, 1 + (seed >> 8) % 12);
+    runner_step(r, tokens, n_tokens, n_logits);
+    atomic_fetch_add(&hold.turn, 1);
+}
 
 
 static struct ax_step_token
@@ -54,13 +124,13 @@ scenario(struct runner *r, float *out)
             t[i] = token(0, at + i, i + 1 == CHUNK ? 0 : AX_NO_LOGITS);
         }
         runner_reserve(r, 0, at + CHUNK);
-        runner_step(r, t, CHUNK, 1);
+        step(r, t, CHUNK, 1);
         keep(&out, r, 1);
     }
     for (uint32_t i = 0; i < DECODES; i++) {
         t[0] = token(0, DEEP + i, 0);
         runner_reserve(r, 0, DEEP + i + 1);
-        runner_step(r, t, 1, 1);
+        step(r, t, 1, 1);
         keep(&out, r, 1);
     }
     t[0] = token(0, DEEP + DECODES, 1);
@@ -69,7 +139,7 @@ scenario(struct runner *r, float *out)
     }
     runner_reserve(r, 0, DEEP + DECODES + 1);
     runner_reserve(r, 1, 37);
-    runner_step(r, t, 38, 2);
+    step(r, t, 38, 2);
     keep(&out, r, 2);
     return (uint32_t) (out - start);
 }
@@ -78,25 +148,31 @@ scenario(struct runner *r, float *out)
 static void
 compare(const char *variant)
 {
+    /* The last two with a thread that stops now and then. */
+    static const uint32_t threads[] = { 1, 2, 3, 5, 2, 3 };
+    static const uint32_t holders[] = { 0, 0, 0, 0, 1, 2 };
     struct runner r;
     uint32_t rows = DEEP / CHUNK + DECODES + 2;
     float *expected = NULL, *found = NULL;
 
-    for (uint32_t threads = 1; threads <= 5; threads += threads < 3 ? 1 : 2) {
-        runner_open(&r, runner_tiny_path(variant), NULL, threads, ROWS);
+    for (uint32_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
+        runner_open(&r, runner_tiny_path(variant), NULL, threads[i], ROWS);
         if (expected == NULL) {
             expected = calloc(rows * r.n_vocab, sizeof(float));
             found = calloc(rows * r.n_vocab, sizeof(float));
             assert_non_null(expected);
             assert_non_null(found);
         }
-        uint32_t n = scenario(&r, threads == 1 ? expected : found);
+        atomic_store(&hold.holder, holders[i]);
+        uint32_t n = scenario(&r, i == 0 ? expected : found);
         assert_int_equal(n, rows * r.n_vocab);
-        if (threads > 1) {
+        if (i > 0) {
             assert_memory_equal(expected, found, n * sizeof(float));
         }
+        atomic_store(&hold.holder, 0);   /* nobody stays stopped */
         runner_close(&r);
     }
+    print_message("%s: %u stops\n", variant, atomic_load(&hold.stops));
     free(expected);
     free(found);
 }

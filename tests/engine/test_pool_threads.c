@@ -1,7 +1,8 @@
 /*
  * The compute threads do every unit of every phase exactly once and in phase
  * order, whatever the number of threads and however late one of them is; a
- * gate ends a job at once; results of a phase are visible in the next one.
+ * gate ends a job at once; results of a phase are visible in the next one; a
+ * piece that a stopped thread holds is computed by another and committed once.
  * Under TSan this is the proof of the pool's ordering.
  */
 #include <stdarg.h>
@@ -37,12 +38,12 @@ struct record {
 
 
 static void
-work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
-     uint32_t thread)
+work(void *context, const struct ax_pool_piece *piece)
 {
     struct record *r = context;
+    uint32_t phase = piece->phase;
 
-    for (uint32_t i = begin; i < end; i++) {
+    for (uint32_t i = piece->begin; i < piece->end; i++) {
         r->done[phase][i]++;
         /* Every unit of the phase before must be visible. */
         for (uint32_t p = phase; p-- > 0;) {
@@ -57,7 +58,7 @@ work(void *context, uint32_t phase, uint32_t begin, uint32_t end,
             break;
         }
     }
-    if (thread == r->late) {
+    if (piece->thread == r->late) {
         sched_yield();
     }
 }
@@ -237,6 +238,183 @@ awake(void)
 }
 
 
+/*
+ * A stopped thread: one of HOLDERS threads stops in compute(), before or
+ * after its work, and goes on only when the caller's job, or a later one, is
+ * over.  All pieces must have been committed without it.
+ */
+#define JOBS 60u
+
+struct held {
+    uint32_t      units[PHASES];
+    uint32_t      piece_max[PHASES];
+    uint32_t      committed[PHASES][UNITS];   /* plain: TSan sees two */
+    uint32_t      holder;                     /* this thread stops */
+    uint32_t      at;                         /* in this phase */
+    bool          before;                     /* its work, or after */
+    atomic_bool   stopped;
+    atomic_uint   out_of_order;
+    atomic_uint   n_committed;
+    atomic_bool   go_on;
+    uint32_t      private[8][UNITS];          /* of a thread */
+};
+
+
+static bool
+compute(void *context, const struct ax_pool_piece *piece)
+{
+    struct held *h = context;
+    uint32_t *out = h->private[piece->thread];
+    bool stop = piece->thread == h->holder && piece->phase >= h->at
+                && !atomic_exchange(&h->stopped, true);
+
+    while (stop && h->before && !atomic_load(&h->go_on)) {
+        sched_yield();
+    }
+    if (!ax_pool_holds(piece)) {
+        return false;
+    }
+    for (uint32_t i = piece->begin; i < piece->end; i++) {
+        out[i - piece->begin] = piece->phase * UNITS + i;
+    }
+    while (stop && !atomic_load(&h->go_on)) {
+        sched_yield();
+    }
+    return true;
+}
+
+
+static void
+commit(void *context, const struct ax_pool_piece *piece)
+{
+    struct held *h = context;
+
+    for (uint32_t i = piece->begin; i < piece->end; i++) {
+        uint32_t found = h->private[piece->thread][i - piece->begin];
+        if (found != piece->phase * UNITS + i) {
+            atomic_fetch_add(&h->out_of_order, 1);
+        }
+        h->committed[piece->phase][i]++;
+        atomic_fetch_add(&h->n_committed, 1);
+        for (uint32_t u = 0; piece->phase > 0
+                             && u < h->units[piece->phase - 1]; u++) {
+            if (h->committed[piece->phase - 1][u] != 1) {
+                atomic_fetch_add(&h->out_of_order, 1);
+            }
+        }
+    }
+}
+
+
+static void
+new_held(struct held *h, uint32_t seed, uint32_t threads)
+{
+    *h = (struct held) {
+        .holder = seed % threads,
+        .at = seed * 7 % PHASES,
+        .before = seed % 2 == 0,
+    };
+    for (uint32_t p = 0; p < PHASES; p++) {
+        h->units[p] = 1 + (seed * 13 + p * 29) % (UNITS - 1);
+        h->piece_max[p] = 1 + (seed + p) % 9;
+    }
+}
+
+
+static void
+run_held(struct ax_pool *pool, struct held *h)
+{
+    struct ax_pool_job job = {
+        .n_phases = PHASES,
+        .units = h->units,
+        .piece_max = h->piece_max,
+        .context = h,
+        .compute = compute,
+        .commit = commit,
+    };
+    assert_int_equal(ax_pool_run(pool, &job), 0);
+    assert_int_equal(atomic_load(&h->out_of_order), 0);
+    for (uint32_t p = 0; p < PHASES; p++) {
+        for (uint32_t u = 0; u < h->units[p]; u++) {
+            assert_int_equal(h->committed[p][u], 1);
+        }
+    }
+}
+
+
+/* The caller itself is never the holder here: it has to come back. */
+static void
+what_a_stopped_thread_holds_is_taken_back(void **state)
+{
+    /* Jobs outlive the test's loop: a stopped thread may come to them late. */
+    static struct held jobs[3][JOBS];
+
+    (void) state;
+    for (uint32_t threads = 2; threads <= 4; threads++) {
+        struct ax_pool *pool;
+        struct held *h = jobs[threads - 2];
+        assert_int_equal(ax_pool_start(&pool, threads, PHASES, NULL),
+                         AXION_OK);
+        for (uint32_t i = 0; i < JOBS; i++) {
+            new_held(&h[i], i, threads);
+            h[i].holder = 1 + i % (threads - 1);
+            run_held(pool, &h[i]);
+            /* Let go of it now, or in the middle of the next job. */
+            if (i % 3 != 0) {
+                atomic_store(&h[i].go_on, true);
+            }
+            if (i > 0) {
+                atomic_store(&h[i - 1].go_on, true);
+            }
+        }
+        atomic_store(&h[JOBS - 1].go_on, true);
+        ax_pool_stop(pool);
+    }
+}
+
+
+/* Ends the stop of thread 0 when the others have done everything. */
+static void *
+let_the_caller_go(void *arg)
+{
+    struct held *h = arg;
+    uint32_t all = 0;
+
+    for (uint32_t p = 0; p < PHASES; p++) {
+        all += h->units[p];
+    }
+    while (atomic_load(&h->n_committed) < all) {
+        sched_yield();
+    }
+    atomic_store(&h->go_on, true);
+    return NULL;
+}
+
+
+static void
+the_caller_may_be_stopped_too(void **state)
+{
+    struct ax_pool *pool;
+    struct held *h = calloc(1, sizeof(*h));
+
+    (void) state;
+    assert_non_null(h);
+    assert_int_equal(ax_pool_start(&pool, 3, PHASES, NULL), AXION_OK);
+    for (uint32_t i = 0; i < JOBS; i++) {
+        pthread_t thread;
+        new_held(h, i, 3);
+        h->holder = 0;
+        h->at = 0;
+        assert_int_equal(pthread_create(&thread, NULL, let_the_caller_go, h),
+                         0);
+        run_held(pool, h);
+        pthread_join(thread, NULL);
+    }
+    ax_pool_stop(pool);
+    free(h);
+}
+
+
 static void
 idle_threads_fall_asleep_and_wake_up(void **state)
 {
@@ -281,6 +459,8 @@ main(void)
         cmocka_unit_test(a_late_thread_holds_nothing_up_and_harms_nothing),
         cmocka_unit_test(a_gate_ends_the_job),
         cmocka_unit_test(end_times_rise),
+        cmocka_unit_test(what_a_stopped_thread_holds_is_taken_back),
+        cmocka_unit_test(the_caller_may_be_stopped_too),
         cmocka_unit_test(idle_threads_fall_asleep_and_wake_up),
         cmocka_unit_test(numbers_out_of_range_are_refused),
     };
