@@ -1,7 +1,8 @@
 /*
  * axiond: the engine process.  Parses the command line, runs the server on
  * this thread, and says in its exit status how that went: 0 ended by a
- * signal, 1 could not start or load, 2 the command line is wrong.
+ * signal, 1 could not start or load, 2 the command line is wrong, in itself,
+ * for this machine (--listen's group) or for this model (--ctx).
  *
  * Of the environment it takes systemd's variables alone: a socket that was
  * passed (LISTEN_PID, LISTEN_FDS) is used instead of --listen's, and
@@ -36,6 +37,15 @@ usage_error(const char *text)
 {
     fprintf(stderr, "axiond: %s\n", text);
     return EXIT_USAGE;
+}
+
+
+static int
+exit_status(int rc)
+{
+    return rc == AXION_OK               ? EXIT_SUCCESS
+           : rc == AXION_ERR_BAD_OPTION ? EXIT_USAGE
+                                        : EXIT_FAILURE;
 }
 
 
@@ -93,11 +103,15 @@ main(int argc, char **argv)
     prepare_signals();
     struct ax_log log = {STDERR_FILENO, ax_log_level(options.log_level)};
     struct ax_server *server;
-    if (ax_server_open(&server, &options, &log, &err) != AXION_OK) {
-        ax_log(&log, AXION_LOG_crit, "%s", err.text);
-        return EXIT_FAILURE;
+    int rc = ax_server_open(&server, &options, &log, &err);
+    if (rc == AXION_ERR_BAD_OPTION) {
+        return usage_error(err.text);
     }
-    int rc = ax_server_run(server);
+    if (rc != AXION_OK) {
+        ax_log(&log, AXION_LOG_crit, "%s", err.text);
+        return exit_status(rc);
+    }
+    rc = ax_server_run(server);
     ax_server_close(server);
-    return rc == AXION_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+    return exit_status(rc);
 }

@@ -7,6 +7,7 @@
  * care what they compute, and runs stay comparable.  Nothing is sampled.
  */
 #include "engine/tool/bench.h"
+#include "engine/tool/tool.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -611,5 +612,5 @@ ax_tool_bench(int argc, char **argv)
     ax_model_close(b->model);
     free(b);
     free(r);
-    return rc == AXION_OK ? 0 : 1;
+    return ax_tool_status(rc);
 }

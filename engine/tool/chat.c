@@ -224,7 +224,7 @@ run(const struct chat_options *o)
     int rc = o->connect != NULL ? ax_chat_remote(&backend, o, &err)
                                 : ax_chat_local(&backend, o, &err);
     if (rc != AXION_OK) {
-        return ax_tool_fail("chat", EXIT_FAILURE, err.text);
+        return ax_tool_fail("chat", ax_tool_status(rc), err.text);
     }
     struct sigaction action = {.sa_handler = on_interrupt,
                                .sa_flags = (int)SA_RESETHAND};
@@ -239,7 +239,7 @@ run(const struct chat_options *o)
     if (o->prompt != NULL) {
         rc = one_turn(&backend, o, &c, choose_seed(o), o->prompt, &err);
         if (rc != AXION_OK) {
-            ax_tool_fail("chat", EXIT_FAILURE, err.text);
+            ax_tool_fail("chat", ax_tool_status(rc), err.text);
         }
     } else {
         converse(&backend, o, &c, choose_seed(o));
@@ -247,7 +247,7 @@ run(const struct chat_options *o)
     forget(&c, 0);
     free(c.answer);
     backend.close(backend.state);
-    return rc == AXION_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+    return ax_tool_status(rc);
 }
 
 

@@ -15,6 +15,16 @@ int ax_tool_chat(int argc, char **argv);
 int ax_tool_inspect(int argc, char **argv);
 int ax_tool_tokenize(int argc, char **argv);
 
+/* The exit status of an error: an option that is wrong, or does not go with
+ * the model, is the user's. */
+static inline int
+ax_tool_status(int error)
+{
+    return error == AXION_OK               ? 0
+           : error == AXION_ERR_BAD_OPTION ? TOOL_USAGE
+                                           : 1;
+}
+
 /* "axion NAME: LINE" on stderr; returns `status`. */
 int ax_tool_fail(const char *name, int status, const char *line);
 

@@ -350,6 +350,35 @@ test_bad_options_exit_2(void **state)
 }
 
 
+/* What only opening the socket, or the model, can tell. */
+static void
+test_options_that_do_not_go_exit_2(void **state)
+{
+    static const char *const sockets[] = {
+        "tcp:80", "unix:", "unix:/tmp/a,mode=9", "unix:/tmp/a,x=1",
+        "unix:/tmp/a,group=no such group"};
+    static const char *const big[] = {"--ctx", "1000000", NULL};
+    (void)state;
+    engine = (struct engine){0};
+    for (size_t i = 0; i < sizeof(sockets) / sizeof(sockets[0]); i++) {
+        engine_start_on(&engine, "x",
+                        (const char *[]){"--listen", sockets[i], NULL});
+        engine_wait_log(&engine, "axiond: --listen: ");
+        assert_int_equal(engine_wait(&engine), 2);
+    }
+    engine = (struct engine){0};
+    strcpy(engine.directory, "/tmp/axion-test-XXXXXX");
+    assert_non_null(mkdtemp(engine.directory));
+    snprintf(engine.model, sizeof(engine.model), "%s/tiny.gguf",
+             engine.directory);
+    assert_int_equal(tiny_model_write(engine.model, tiny_variant_find("q4_0")),
+                     0);
+    engine_start_on(&engine, engine.model, big);
+    engine_wait_log(&engine, "[crit]");
+    assert_int_equal(engine_wait(&engine), 2);
+}
+
+
 /* Its CPU time, as the kernel tells when it is gone, stays below what one
  * core would burn in the time that the parent spends waiting for a second
  * process of the same kind to load, work and end. */
@@ -408,6 +437,7 @@ main(void)
         cmocka_unit_test(test_chat_uses_the_models_template),
         cmocka_unit_test(test_a_bad_file_is_one_line_and_exit_1),
         cmocka_unit_test(test_bad_options_exit_2),
+        cmocka_unit_test(test_options_that_do_not_go_exit_2),
         cmocka_unit_test(test_idle_uses_no_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

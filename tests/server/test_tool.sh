@@ -79,6 +79,8 @@ check "no engine: one line" \
 check "no file: status 1" $? 1
 "$build/axion" chat --temp hot "$model" 2>/dev/null
 check "wrong value: status 2" $? 2
+"$build/axion" chat --ctx 1000000 "$model" --prompt x 2>/dev/null
+check "a context that the model has not: status 2" $? 2
 "$build/axion" nothing 2>/dev/null
 check "unknown command: status 2" $? 2
 
