@@ -4,6 +4,7 @@
  */
 #include "api/key.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -316,7 +317,11 @@ axion_key_split(const struct axion_text *text, struct axion_text *tenant,
 
 
 int
-axion_key_verify(const struct axion_key *key, const char *secret, size_t bytes)
+axion_key_verify(const char *argon2id, const char *secret, size_t bytes)
 {
-    return crypto_pwhash_str_verify(key->argon2id.data, secret, bytes) == 0;
+    /* libsodium tells a mismatch from what went wrong by EINVAL alone. */
+    errno = 0;
+    if (crypto_pwhash_str_verify(argon2id, secret, bytes) == 0)
+        return AXION_OK;
+    return errno == EINVAL ? AXION_ERR_UNAUTHENTICATED : AXION_ERR_NO_MEMORY;
 }

@@ -78,9 +78,9 @@ void axion_key_hash(struct axion_key_hash *hash, const char *key, size_t bytes);
 int axion_key_split(const struct axion_text *text, struct axion_text *tenant,
                     struct axion_text *secret);
 
-/* 1 when `secret` is the one that `key` (of Argon2id) was made from.  Takes
- * as long as the hash says: never on an event loop. */
-int axion_key_verify(const struct axion_key *key, const char *secret,
-                     size_t bytes);
+/* AXION_OK when `argon2id` (of a key, with its NUL) was made from `secret`,
+ * UNAUTHENTICATED when not, NO_MEMORY when it could not be tried.  Takes as
+ * long as the hash says: never on an event loop. */
+int axion_key_verify(const char *argon2id, const char *secret, size_t bytes);
 
 #endif

@@ -87,7 +87,6 @@ set_key(struct axion_tenant_draft *draft, const struct axion_text *words,
     struct axion_tenant *tenant = draft->tenant;
     struct axion_key *key;
     char why[160] = "";
-    size_t i, chosen = 0;
     int error;
 
     if (tenant->n_keys == AXION_TENANT_KEYS_MAX)
@@ -103,9 +102,8 @@ set_key(struct axion_tenant_draft *draft, const struct axion_text *words,
         return no_memory(draft);
     if (error != AXION_OK)
         return axion_tenant_refuse(draft, "invalid key: %s", why);
-    for (i = 0; i <= tenant->n_keys; i++)
-        chosen += tenant->keys[i].argon2id.data != NULL;
-    if (chosen > AXION_TENANT_CHOSEN_MAX)
+    draft->n_chosen += key->argon2id.data != NULL;
+    if (draft->n_chosen > AXION_TENANT_CHOSEN_MAX)
         return axion_tenant_refuse(draft,
                                    "more than %u keys by argon2id: each is "
                                    "tried for a key that is sent",

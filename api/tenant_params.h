@@ -33,6 +33,7 @@ struct axion_tenant_draft {
     size_t keys_room;
     size_t models_room;
     size_t aliases_room;
+    size_t n_chosen; /* keys by Argon2id */
     char why[AXION_TENANT_WHY_BYTES];
 };
 

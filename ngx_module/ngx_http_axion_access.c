@@ -104,12 +104,22 @@ ngx_http_axion_identify(ngx_http_request_t *r)
         ctx->conf = alcf;
         ctx->tenant_known = 1;
         ctx->stranger = NULL;
+        ctx->unverified = 0;
         ngx_memzero(&ctx->who, sizeof(struct axion_identity));
 
         ngx_http_axion_by_key(ctx);
     }
 
     return (ctx->who.tenant != NULL) ? &ctx->who : NULL;
+}
+
+
+/* Tenants of the level, wherever they are written down. */
+const struct axion_tenant *
+ngx_http_axion_find_tenant(ngx_http_axion_ctx_t *ctx, const char *name,
+    size_t bytes)
+{
+    return axion_tenants_find_name(&ctx->conf->level->blocks, name, bytes);
 }
 
 
@@ -131,15 +141,56 @@ ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx)
 
     match = axion_tenants_find_key(&ctx->conf->level->blocks, &hash);
 
-    if (match.tenant == NULL) {
-        return;
-    }
+    if (match.tenant != NULL) {
+        ngx_http_axion_let_in(ctx, match.tenant, match.key);
 
-    ctx->stranger = axion_key_fault(match.key, ngx_time());
+    } else {
+        ngx_http_axion_by_chosen_key(ctx, &key);
+    }
+}
+
+
+/* The key is the tenant's; that it is still good is seen here. */
+void
+ngx_http_axion_let_in(ngx_http_axion_ctx_t *ctx,
+    const struct axion_tenant *tenant, const struct axion_key *key)
+{
+    ctx->stranger = axion_key_fault(key, ngx_time());
 
     if (ctx->stranger == NULL) {
-        ctx->who = axion_identity_of(match.tenant, match.key);
+        ctx->who = axion_identity_of(tenant, key);
     }
+}
+
+
+/* Before limit_req and limit_conn, which may count by $axion_tenant. */
+ngx_int_t
+ngx_http_axion_preaccess_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                   rc;
+    ngx_http_axion_ctx_t       *ctx;
+    ngx_http_axion_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
+
+    if (alcf->upstream == NULL || alcf->level == NULL || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_axion_get_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_axion_wait_for_key(ctx);
+
+    if (rc == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_axion_add_header(r, "Retry-After", "1", 1) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return rc;
 }
 
 

@@ -145,6 +145,9 @@ ngx_http_axion_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_axion_add_zone(cf, amcf) != NGX_OK
+        || ngx_http_axion_add_handler(cf, NGX_HTTP_PREACCESS_PHASE,
+                                      ngx_http_axion_preaccess_handler)
+           != NGX_OK
         || ngx_http_axion_add_handler(cf, NGX_HTTP_ACCESS_PHASE,
                                       ngx_http_axion_access_handler)
            != NGX_OK
@@ -213,6 +216,10 @@ ngx_http_axion_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_axion_zone_start(amcf);
+
+    if (ngx_http_axion_open_chosen(amcf, cycle->pool) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     upstream = amcf->upstreams.elts;
 

@@ -29,6 +29,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "api/cache.h"
 #include "api/error.h"
 #include "api/json.h"
 #include "api/key.h"
@@ -129,6 +130,15 @@ typedef struct {
 } ngx_http_axion_upstream_t;
 
 
+/* Chosen keys as a worker knows them, and jobs that find out (_chosen.c). */
+typedef struct {
+    struct axion_cache           cache;
+    ngx_queue_t                  jobs;
+    ngx_uint_t                   n_jobs;
+    ngx_uint_t                   n_running;
+} ngx_http_axion_known_t;
+
+
 struct ngx_http_axion_main_conf_s {
     ngx_array_t                  upstreams;  /* ngx_http_axion_upstream_t * */
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
@@ -136,11 +146,16 @@ struct ngx_http_axion_main_conf_s {
     ngx_shm_zone_t              *shm_zone;
     ngx_http_axion_zone_t       *zone;
     ngx_uint_t                   open;       /* axion_pass without tenants */
+#if (NGX_THREADS)
+    ngx_thread_pool_t           *thread_pool;
+#endif
     unsigned                     used:1;
+    unsigned                     may_choose:1; /* keys by Argon2id */
 
     /* the worker's own */
     ngx_queue_t                  waiting;    /* ctx->link */
     ngx_queue_t                  dirty;      /* ctx->dirty */
+    ngx_http_axion_known_t       chosen;
 };
 
 
@@ -176,6 +191,14 @@ struct ngx_http_axion_ctx_s {
     ngx_http_axion_loc_conf_t   *conf;
     struct axion_identity        who;        /* who.tenant NULL: nobody */
     const char                  *stranger;   /* why nobody, for the 401 */
+
+    /* a chosen key: the tenant that is claimed and what is to be tried */
+    const struct axion_tenant   *claimed;
+    struct axion_text            secret;
+    struct axion_cache_digest    question;
+    ngx_queue_t                  chosen;     /* if `verifying`, of a job */
+    ngx_uint_t                   verifications;
+
     ngx_http_axion_endpoint_e    endpoint;
     ngx_str_t                    id;         /* of /models/{id} */
 
@@ -217,6 +240,8 @@ struct ngx_http_axion_ctx_s {
     uint32_t                     tokens;     /* seen so far */
 
     unsigned                     tenant_known:1;
+    unsigned                     unverified:1; /* `question` is open */
+    unsigned                     verifying:1;
     unsigned                     own:1;      /* the header is ours */
     unsigned                     header_sent:1; /* of a stream */
     unsigned                     linked:1;   /* waiting, or with an engine */
@@ -317,10 +342,24 @@ void ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx);
 /* _access.c */
 ngx_http_axion_ctx_t *ngx_http_axion_get_ctx(ngx_http_request_t *r);
 struct axion_identity *ngx_http_axion_identify(ngx_http_request_t *r);
+const struct axion_tenant *ngx_http_axion_find_tenant(
+    ngx_http_axion_ctx_t *ctx, const char *name, size_t bytes);
+void ngx_http_axion_let_in(ngx_http_axion_ctx_t *ctx,
+    const struct axion_tenant *tenant, const struct axion_key *key);
+ngx_int_t ngx_http_axion_preaccess_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_axion_access_handler(ngx_http_request_t *r);
 
 struct axion_text ngx_http_axion_find_header(ngx_http_request_t *r,
     const char *lowcase);
+
+/* _chosen.c: keys by Argon2id */
+char *ngx_http_axion_chosen_pool(ngx_conf_t *cf,
+    ngx_http_axion_main_conf_t *amcf);
+ngx_int_t ngx_http_axion_open_chosen(ngx_http_axion_main_conf_t *amcf,
+    ngx_pool_t *pool);
+void ngx_http_axion_by_chosen_key(ngx_http_axion_ctx_t *ctx,
+    const struct axion_text *key);
+ngx_int_t ngx_http_axion_wait_for_key(ngx_http_axion_ctx_t *ctx);
 
 /* _handler.c */
 ngx_int_t ngx_http_axion_handler(ngx_http_request_t *r);

@@ -90,6 +90,15 @@ ngx_http_axion_tenant(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
+
+    if (draft.n_chosen != 0) {
+        rv = ngx_http_axion_chosen_pool(cf, amcf);
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
     level = ngx_http_axion_level(cf, alcf);
     if (level == NULL) {
         return NGX_CONF_ERROR;
@@ -101,8 +110,6 @@ ngx_http_axion_tenant(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     *t = draft.tenant;
-
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
 
     t = ngx_array_push(&amcf->tenants);
     if (t == NULL) {

@@ -2,8 +2,8 @@
  * Variables for access_log, map, limit_req and headers.  One getter reads
  * them all out of the request's context; one that has no value yet is "not
  * found" ("-" in a log), so that a log line tells zero from unknown.
- * $axion_tenant alone works before the content handler: it looks at the
- * headers itself.
+ * $axion_tenant and $axion_key alone work before the content handler: they
+ * look at the headers themselves.
  */
 
 
@@ -12,6 +12,7 @@
 
 enum {
     NGX_HTTP_AXION_VAR_TENANT = 0,
+    NGX_HTTP_AXION_VAR_KEY,
     NGX_HTTP_AXION_VAR_MODEL,
     NGX_HTTP_AXION_VAR_SERVED_MODEL,
     NGX_HTTP_AXION_VAR_PROMPT_TOKENS,
@@ -27,8 +28,8 @@ enum {
 
 static ngx_int_t ngx_http_axion_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_axion_variable_tenant(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v);
+static ngx_int_t ngx_http_axion_variable_who(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_axion_variable_number(ngx_http_axion_ctx_t *ctx,
     ngx_http_variable_value_t *v, uint64_t number);
 static ngx_int_t ngx_http_axion_variable_seconds(ngx_http_axion_ctx_t *ctx,
@@ -41,6 +42,9 @@ static ngx_http_variable_t  ngx_http_axion_variables[] = {
 
     { ngx_string("axion_tenant"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_TENANT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_key"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_KEY, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("axion_model"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_MODEL, NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -105,8 +109,8 @@ ngx_http_axion_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     v->not_found = 1;
 
-    if (data == NGX_HTTP_AXION_VAR_TENANT) {
-        return ngx_http_axion_variable_tenant(r, v);
+    if (data == NGX_HTTP_AXION_VAR_TENANT || data == NGX_HTTP_AXION_VAR_KEY) {
+        return ngx_http_axion_variable_who(r, v, data);
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
@@ -213,8 +217,8 @@ ngx_http_axion_variable_set(ngx_http_variable_value_t *v, const char *data,
 
 
 static ngx_int_t
-ngx_http_axion_variable_tenant(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v)
+ngx_http_axion_variable_who(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
 {
     struct axion_identity  *who;
 
@@ -224,8 +228,15 @@ ngx_http_axion_variable_tenant(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    return ngx_http_axion_variable_set(v, who->tenant->name.data,
-                                       who->tenant->name.bytes);
+    if (data == NGX_HTTP_AXION_VAR_TENANT) {
+        return ngx_http_axion_variable_set(v, who->tenant->name.data,
+                                           who->tenant->name.bytes);
+    }
+
+    return (who->key != NULL && who->key->name.data != NULL)
+               ? ngx_http_axion_variable_set(v, who->key->name.data,
+                                             who->key->name.bytes)
+               : NGX_OK;
 }
 
 

@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"chat", ax_tool_chat, "talk to a model in the terminal"},
     {"inspect", ax_tool_inspect, "metadata and tensors of a model file"},
     {"tokenize", ax_tool_tokenize, "token ids and pieces of a text"},
+    {"keygen", ax_tool_keygen, "an API key and the line that lets it in"},
     {"bench", ax_tool_bench, "prefill and decode rates of a model"},
     {NULL, NULL, NULL},
 };

@@ -8,4 +8,4 @@ $(BUILD)/axion: $(TOOL_OBJS) $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_sample.a $(BUILD)/libaxion_model.a \
     $(BUILD)/libaxion_text.a $(BUILD)/libaxion_kernels.a \
     $(BUILD)/libaxion_shm.a
-$(BUILD)/axion: LDLIBS = $(SERVER_LDLIBS)
+$(BUILD)/axion: LDLIBS = $(SERVER_LDLIBS) -lsodium

@@ -1,7 +1,7 @@
 # Unit tests and the fuzzer of api/.
 
 API_TESTS := $(patsubst %,$(BUILD)/tests/api/test_api_%,request \
-               request_refused response tenant text limits balances)
+               request_refused response tenant cache text limits balances)
 UNIT_TESTS += $(API_TESTS)
 API_TEST_LIBS := $(BUILD)/libaxion_api.a $(BUILD)/libaxion_shm.a
 

@@ -28,7 +28,7 @@ class Frames:
                           + bytes((kind, flags))
                           + struct.pack(">I", stream) + payload)
 
-    def ask(self, stream, prompt):
+    def ask(self, stream, prompt, headers=()):
         body = rig.json.dumps({
             "model": "echo", "stream": True,
             "messages": [{"role": "user", "content": prompt}]}).encode()
@@ -37,7 +37,8 @@ class Frames:
                             (b":path", b"/v1/chat/completions"),
                             (b":authority", b"localhost"),
                             (b"content-type", b"application/json"),
-                            (b"content-length", b"%d" % len(body))):
+                            (b"content-length", b"%d" % len(body)),
+                            *headers):
             block += b"\0" + bytes((len(name),)) + name \
                 + bytes((len(value),)) + value
         self.data[stream] = b""
