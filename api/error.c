@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "api/json.h"
-#include "api/utf8.h"
+#include "shm/utf8.h"
 
 
 /* Ends text[0..bytes) at a character's border, so that a cut never leaves

@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <string.h>
 #include "api/models.h"
-#include "api/utf8.h"
+#include "shm/utf8.h"
 
 #define ONES  0x0101010101010101ull
 #define HIGHS 0x8080808080808080ull

@@ -9,7 +9,7 @@
 #include <string.h>
 #include "api/json.h"
 #include "api/models.h"
-#include "api/utf8.h"
+#include "shm/utf8.h"
 
 #define LABELS_MAX 8u
 

@@ -14,9 +14,10 @@ all: $(NGINX_MODULE)
 
 NGINX_CC_OPT  := $(strip $(CPPFLAGS) $(CFLAGS) $(SANFLAGS))
 NGINX_LD_OPT  := $(strip $(LDFLAGS) $(SANFLAGS))
-NGINX_INPUTS  := $(NGINX_SOURCES) $(NGINX_SRC) $(NGINX_CC_OPT) $(NGINX_LD_OPT)
+NGINX_INPUTS  := $(NGINX_SOURCES) $(NGINX_HEADERS) $(NGINX_SRC) \
+                 $(NGINX_CC_OPT) $(NGINX_LD_OPT)
 
-# Changes only when a source file is added or removed, or with the builder's
+# Changes only when a source file or header is added or removed, or with the builder's
 # flags: then configure anew.
 $(NGINX_BUILD)/sources: FORCE
 	@mkdir -p $(@D)

@@ -2,27 +2,15 @@
  * closed in the reverse one, half-open engines included. */
 #include "engine/server/engine.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "engine/pool/pool.h"
 #include "shm/request.h"
 
 #define KV_BYTES_MAX_DEFAULT (1ull << 30)
-
-
-uint32_t
-ax_engine_cpus(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-        return (uint32_t)CPU_COUNT(&set);
-    }
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
-}
 
 
 static uint64_t
@@ -166,7 +154,7 @@ ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
     if (e == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
-    e->threads = options->threads != 0 ? options->threads : ax_engine_cpus();
+    e->threads = options->threads != 0 ? options->threads : ax_pool_cpus();
     e->batch_tokens = options->batch_tokens;
     e->sequences = options->sequences < options->batch_tokens
                        ? options->sequences

@@ -65,15 +65,12 @@ int ax_engine_open(struct ax_engine **out,
                    struct ax_error *err);
 void ax_engine_close(struct ax_engine *engine); /* NULL is fine */
 
-/* The ids under which clients may ask for a model; known before it loads. */
 /* A name that a request can give and a log can show: 1 to 63 bytes of UTF-8
  * without controls. */
 bool ax_engine_alias_valid(const char *alias);
+/* The ids under which clients may ask for a model; known before it loads. */
 void ax_engine_names(const char *path, const char *alias,
                      char file_id[AX_ENGINE_ID_BYTES],
                      char id[AX_ENGINE_ID_BYTES]);
-
-/* CPUs that this process may run on. */
-uint32_t ax_engine_cpus(void);
 
 #endif

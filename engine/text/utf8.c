@@ -1,44 +1,11 @@
 /*
  * UTF-8 decoding and encoding.  Pure functions on caller's memory; used by
- * the tokenizer, the templates and the output stage.  The table of allowed
- * second bytes is table 3-7 of the Unicode standard.
+ * the tokenizer, the templates and the output stage.
  */
 #include "engine/text/utf8.h"
 
 #include <string.h>
-
-
-/* Length and the range of the second byte for a lead byte; 0: never leads. */
-static size_t
-lead_length(uint8_t lead, uint8_t *low, uint8_t *high)
-{
-    *low = 0x80;
-    *high = 0xbf;
-
-    if (lead < 0x80) {
-        return 1;
-    }
-    if (lead >= 0xc2 && lead <= 0xdf) {
-        return 2;
-    }
-    if (lead >= 0xe0 && lead <= 0xef) {
-        if (lead == 0xe0) {
-            *low = 0xa0;
-        } else if (lead == 0xed) {
-            *high = 0x9f;
-        }
-        return 3;
-    }
-    if (lead >= 0xf0 && lead <= 0xf4) {
-        if (lead == 0xf0) {
-            *low = 0x90;
-        } else if (lead == 0xf4) {
-            *high = 0x8f;
-        }
-        return 4;
-    }
-    return 0;
-}
+#include "shm/utf8.h"
 
 
 enum ax_utf8_status
@@ -46,7 +13,7 @@ ax_utf8_decode(const char *p, size_t n, uint32_t *cp, size_t *len)
 {
     const uint8_t *b = (const uint8_t *)p;
     uint8_t low, high;
-    size_t need = lead_length(b[0], &low, &high);
+    size_t need = axion_utf8_lead(b[0], &low, &high);
 
     *len = 1;
     if (need == 0) {
