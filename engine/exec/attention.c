@@ -335,7 +335,7 @@ ax_attention_compute(struct ax_exec *e, const struct ax_stage *stage,
     struct ax_attention_item item = e->items[stage->window][piece->begin];
     struct ax_segment segment = e->segments[item.segment];
     struct axk_attention a = describe_item(e, stage, &segment);
-    float *out = e->privates[piece->thread];
+    float *out = e->privates[piece->thread].results;
     size_t head_stride;
 
     if (!ax_pool_holds(piece)) {
@@ -366,7 +366,7 @@ ax_attention_commit(struct ax_exec *e, const struct ax_stage *stage,
         &e->items[stage->window][piece->begin];
     struct axk_attention a =
         describe_item(e, stage, &e->segments[item->segment]);
-    const float *from = e->privates[piece->thread];
+    const float *from = e->privates[piece->thread].results;
     uint32_t group = a.n_head / a.n_head_kv;
 
     if (item->tile1 != 0) {

@@ -24,6 +24,7 @@ new_stage(struct ax_compile *c, enum ax_stage_kind kind, bool selected)
         .kind = kind,
         .layer = c->layer,
         .selected = selected,
+        .prologue = AX_NONE,
         .layer_start = p->n_stages == 0 || c->layer > c->layer_begun,
     };
     c->layer_begun = c->layer;
@@ -283,6 +284,66 @@ sort_row_ops(struct ax_compile *c)
 }
 
 
+static size_t
+aligned(size_t bytes)
+{
+    return (bytes + AX_ARENA_ALIGN - 1) & ~(size_t)(AX_ARENA_ALIGN - 1);
+}
+
+
+/* Bytes of a stage's results for a tile; 0: somebody else reads them. */
+static size_t
+prologue_bytes(const struct ax_compile *c, uint32_t s)
+{
+    const struct ax_program *p = c->program;
+    const struct ax_stage *stage = &p->stages[s];
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < stage->n; i++) {
+        const struct ax_row_op *op = &p->row_ops[stage->first + i];
+        if (op->kind == AX_ROW_QUANTIZE) {
+            const struct ax_act *act = &p->acts[op->act];
+            if (act->last != s + 1) {
+                return 0;
+            }
+            bytes += aligned(axk_act_bytes(act->kind, AXK_TILE, act->k));
+            continue;
+        }
+        if ((op->kind != AX_ROW_RMSNORM && op->kind != AX_ROW_GATED) ||
+            c->lives[op->op->out].first != s ||
+            c->lives[op->op->out].last != s) {
+            return 0;
+        }
+        bytes += aligned(AXK_TILE * sizeof(float) * p->strides[op->op->out]);
+    }
+    return bytes;
+}
+
+
+/* Behind ax_program_place(), which knows the strides. */
+static void
+find_prologues(struct ax_compile *c)
+{
+    struct ax_program *p = c->program;
+
+    for (uint32_t s = 0; s + 1 < p->n_stages; s++) {
+        struct ax_stage *next = &p->stages[s + 1];
+        if (p->stages[s].kind != AX_STAGE_ROWS ||
+            next->kind != AX_STAGE_MATMUL || next->layer_start ||
+            next->selected != p->stages[s].selected) {
+            continue;
+        }
+        size_t bytes = prologue_bytes(c, s);
+        if (bytes > 0) {
+            next->prologue = s;
+        }
+        if (bytes > p->prologue_bytes) {
+            p->prologue_bytes = bytes;
+        }
+    }
+}
+
+
 static const char *const row_names[] = {
     [AX_ROW_ROPE_TABLE] = "rope_table",
     [AX_ROW_EMBED] = "embed",
@@ -405,6 +466,9 @@ ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
     if (rc == AXION_OK) {
         name_counters(p);
         rc = ax_program_place(&c);
+    }
+    if (rc == AXION_OK) {
+        find_prologues(&c);
     }
     free(c.version);
     free(c.written);

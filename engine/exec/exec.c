@@ -49,6 +49,7 @@ allocate(struct ax_exec *e, struct ax_error *err)
     e->piece_max = calloc(phases, sizeof(*e->piece_max));
     e->phase_stage = calloc(phases, sizeof(*e->phase_stage));
     e->scale = calloc(phases, sizeof(*e->scale));
+    e->prologue = calloc(phases, sizeof(*e->prologue));
     e->end_ns = o->counters ? calloc(phases, sizeof(*e->end_ns)) : NULL;
     e->counters = calloc(e->program.n_counters, sizeof(*e->counters));
     e->positions = calloc(o->batch_tokens_max, sizeof(*e->positions));
@@ -58,7 +59,8 @@ allocate(struct ax_exec *e, struct ax_error *err)
     if (e->units == NULL || e->phase_stage == NULL ||
         (o->counters && e->end_ns == NULL) || e->counters == NULL ||
         e->positions == NULL || e->selected == NULL || e->seen == NULL ||
-        e->segments == NULL || e->piece_max == NULL || e->scale == NULL) {
+        e->segments == NULL || e->piece_max == NULL || e->scale == NULL ||
+        e->prologue == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     for (uint32_t i = 0; i < e->program.n_counters; i++) {
@@ -139,6 +141,7 @@ ax_exec_close(struct ax_exec *e)
     free(e->positions);
     free(e->counters);
     free(e->end_ns);
+    free(e->prologue);
     free(e->scale);
     free(e->phase_stage);
     free(e->piece_max);
@@ -277,6 +280,15 @@ stage_units(const struct ax_exec *e, const struct ax_stage *stage)
 }
 
 
+/* Whether the stage's prologue is done by every thread for itself. */
+static bool
+with_prologue(const struct ax_exec *e, const struct ax_stage *stage)
+{
+    return e->privates != NULL && stage->prologue != AX_NONE &&
+           axk_act_tiles(ax_stage_rows(e, stage)) == 1;
+}
+
+
 static void
 add_stage(struct ax_exec *e, uint32_t s, uint32_t phase)
 {
@@ -288,21 +300,26 @@ add_stage(struct ax_exec *e, uint32_t s, uint32_t phase)
     e->scale[phase] = scale;
     e->units[phase] = n / scale + (n % scale != 0);
     e->piece_max[phase] = n == 0 ? 0 : ax_private_piece_max(e, stage, scale);
+    e->prologue[phase] = with_prologue(e, stage);
 }
 
 
 static uint32_t
 list_phases(struct ax_exec *e)
 {
+    const struct ax_program *p = &e->program;
     uint32_t n = 0;
 
-    for (uint32_t s = 0; s < e->program.n_stages; s++) {
-        const struct ax_stage *stage = &e->program.stages[s];
+    for (uint32_t s = 0; s < p->n_stages; s++) {
+        const struct ax_stage *stage = &p->stages[s];
         if (stage->layer_start && e->step->at_layer != NULL) {
             e->phase_stage[n] = s;
             e->units[n++] = AX_POOL_GATE;
         }
-        add_stage(e, s, n++);
+        if (s + 1 == p->n_stages || stage[1].prologue != s ||
+            !with_prologue(e, &stage[1])) {
+            add_stage(e, s, n++);
+        }
     }
     return n;
 }

@@ -44,6 +44,26 @@ struct ax_attention_split {
 };
 
 
+/* What a thread computes with, its own memory. */
+struct ax_private {
+    _Alignas(64) float *results; /* that are not committed yet */
+    float **buffers; /* the program's, but for results of prologues */
+    void **acts;     /* of prologues */
+    uint64_t step;   /* of the last prologue that it did */
+    uint32_t phase;
+};
+
+
+/* Row-local ops over rows [r0, r1) of n; see ax_stage_rows_run(). */
+struct ax_rows {
+    struct ax_exec *e;
+    uint32_t r0, r1;
+    uint32_t n;
+    float *const *buffers;
+    void *const *acts; /* NULL: the program's */
+};
+
+
 struct ax_exec {
     const struct ax_model *model;
     const struct ax_plan *plan;
@@ -59,6 +79,7 @@ struct ax_exec {
     uint32_t *piece_max;
     uint32_t *phase_stage;
     uint32_t *scale;  /* panels or items in a unit */
+    bool *prologue;   /* the phase begins with its stage's prologue */
     uint64_t *end_ns; /* NULL without counters */
     struct ax_exec_counter *counters;
 
@@ -83,9 +104,8 @@ struct ax_exec {
     _Atomic uint32_t *left; /* [splits][n_head_kv] */
     struct ax_arena partials;
 
-    /* A thread's memory for results that are not committed yet. */
     struct ax_arena private_arena;
-    float **privates; /* [n_threads] */
+    struct ax_private *privates; /* [n_threads], NULL with one thread */
 };
 
 
@@ -102,6 +122,9 @@ struct axk_matmul ax_stage_matmul(const struct ax_exec *e,
 bool ax_stage_part(const struct ax_exec *e, const struct ax_mat_op *mat,
                    uint32_t begin, uint32_t end, uint32_t *row0,
                    uint32_t *row1);
+
+/* All ops of a ROWS stage. */
+void ax_stage_rows_run(const struct ax_rows *s, const struct ax_stage *stage);
 
 /* An address so that index n of it is p[0]; only p's own part is touched. */
 static inline float *

@@ -8,6 +8,9 @@
  * for a token and many kilobytes of weights.  Row-local stages work in place:
  * they are short, and many of them change what they read.
  *
+ * A prologue (program.h) goes into the thread's memory as well, ahead of its
+ * first piece of the matmul; nobody else ever sees it.
+ *
  * With one thread there is nobody to wait for, and all is in place.
  */
 #include "engine/exec/internal.h"
@@ -20,36 +23,98 @@
 #define MATMUL_FLOATS 16384u
 
 
+static size_t
+aligned(size_t bytes)
+{
+    return (bytes + AX_ARENA_ALIGN - 1) & ~(size_t)(AX_ARENA_ALIGN - 1);
+}
+
+
+/* Results of all prologues go to the same place, one after the other. */
+static void
+place_prologues(const struct ax_exec *e, struct ax_private *private,
+                char *memory)
+{
+    const struct ax_program *p = &e->program;
+
+    for (uint32_t s = 0; s < p->n_stages; s++) {
+        if (p->stages[s].prologue == AX_NONE) {
+            continue;
+        }
+        const struct ax_stage *stage = &p->stages[p->stages[s].prologue];
+        char *at = memory;
+        for (uint32_t i = 0; i < stage->n; i++) {
+            const struct ax_row_op *op = &p->row_ops[stage->first + i];
+            if (op->kind == AX_ROW_QUANTIZE) {
+                const struct ax_act *act = &p->acts[op->act];
+                private->acts[op->act] = at;
+                at += aligned(axk_act_bytes(act->kind, AXK_TILE, act->k));
+            } else {
+                private->buffers[op->op->out] = (float *)(void *)at;
+                at +=
+                    aligned(AXK_TILE * sizeof(float) * p->strides[op->op->out]);
+            }
+        }
+    }
+}
+
+
+static int
+open_thread(struct ax_exec *e, struct ax_private *private, size_t results)
+{
+    const struct ax_program *p = &e->program;
+    uint32_t n_values = e->plan->n_values;
+
+    private->results = ax_arena_take(&e->private_arena, results);
+    char *memory = ax_arena_take(&e->private_arena, p->prologue_bytes);
+    private->buffers = calloc(n_values + 1, sizeof(*private->buffers));
+    private->acts = calloc(p->n_acts + 1, sizeof(*private->acts));
+    if (private->buffers == NULL || private->acts == NULL) {
+        return AXION_ERR_NO_MEMORY;
+    }
+    memcpy(private->buffers, p->buffers, n_values * sizeof(*p->buffers));
+    place_prologues(e, private, memory);
+    return AXION_OK;
+}
+
+
 int
 ax_private_open(struct ax_exec *e, struct ax_error *err)
 {
-    uint32_t n_threads = e->options.n_threads;
+    uint32_t n = e->options.n_threads;
     size_t floats = ax_attention_private_floats(e);
+    int rc = AXION_OK;
 
-    if (n_threads == 1) {
+    if (n == 1) {
         return AXION_OK;
     }
     floats = floats > MATMUL_FLOATS ? floats : MATMUL_FLOATS;
-    size_t bytes = (floats * sizeof(float) + AX_ARENA_ALIGN - 1) &
-                   ~(size_t)(AX_ARENA_ALIGN - 1);
-    e->privates = calloc(n_threads, sizeof(*e->privates));
-    if (e->privates == NULL ||
-        ax_arena_open(&e->private_arena, bytes * n_threads) != AXION_OK) {
-        return ax_error_set(err, AXION_ERR_NO_MEMORY,
-                            "no memory for the threads' results");
+    size_t results = aligned(floats * sizeof(float));
+    size_t bytes = results + aligned(e->program.prologue_bytes);
+    e->privates = aligned_alloc(64, n * sizeof(*e->privates));
+    if (e->privates != NULL) {
+        memset(e->privates, 0, n * sizeof(*e->privates));
+        rc = ax_arena_open(&e->private_arena, bytes * n);
     }
-    for (uint32_t t = 0; t < n_threads; t++) {
-        e->privates[t] = ax_arena_take(&e->private_arena, bytes);
+    for (uint32_t t = 0; t < n && e->privates != NULL && rc == AXION_OK; t++) {
+        rc = open_thread(e, &e->privates[t], results);
     }
-    return AXION_OK;
+    return e->privates != NULL && rc == AXION_OK
+               ? AXION_OK
+               : ax_error_set(err, AXION_ERR_NO_MEMORY,
+                              "no memory for the threads' results");
 }
 
 
 void
 ax_private_close(struct ax_exec *e)
 {
-    ax_arena_close(&e->private_arena);
+    for (uint32_t t = 0; t < e->options.n_threads && e->privates != NULL; t++) {
+        free(e->privates[t].acts);
+        free(e->privates[t].buffers);
+    }
     free(e->privates);
+    ax_arena_close(&e->private_arena);
 }
 
 
@@ -67,23 +132,49 @@ ax_private_piece_max(const struct ax_exec *e, const struct ax_stage *stage,
 }
 
 
+/* Once per thread and phase, for all rows of the step: a tile at most. */
+static void
+run_prologue(struct ax_exec *e, const struct ax_stage *stage, uint32_t rows,
+             struct ax_private *private)
+{
+    struct ax_rows s = {
+        .e = e,
+        .r1 = rows,
+        .n = rows,
+        .buffers = private->buffers,
+        .acts = private->acts,
+    };
+
+    ax_stage_rows_run(&s, &e->program.stages[stage->prologue]);
+}
+
+
 static bool
 compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
                const struct ax_pool_piece *piece)
 {
+    struct ax_private *private = &e->privates[piece->thread];
     uint32_t scale = e->scale[piece->phase];
     uint32_t rows = ax_stage_rows(e, stage);
-    float *out = e->privates[piece->thread];
+    bool prologue = e->prologue[piece->phase];
+    uint64_t step = e->step_number;
+    float *out = private->results;
     uint32_t row0, row1;
 
     if (!ax_pool_holds(piece)) {
         return false;
+    }
+    if (prologue && (private->step != step || private->phase != piece->phase)) {
+        run_prologue(e, stage, rows, private);
+        private->step = step;
+        private->phase = piece->phase;
     }
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
         if (ax_stage_part(e, mat, piece->begin * scale, piece->end * scale,
                           &row0, &row1)) {
             struct axk_matmul a = ax_stage_matmul(e, mat, rows);
+            a.act = prologue ? private->acts[mat->act] : a.act;
             a.y = ax_private_at(out, row0);
             a.y_stride = row1 - row0;
             a.accumulate = false;
@@ -101,7 +192,7 @@ commit_matmul(struct ax_exec *e, const struct ax_stage *stage,
 {
     uint32_t scale = e->scale[piece->phase];
     uint32_t rows = ax_stage_rows(e, stage);
-    const float *from = e->privates[piece->thread];
+    const float *from = e->privates[piece->thread].results;
     uint32_t row0, row1;
 
     for (uint32_t i = 0; i < stage->n; i++) {

@@ -10,6 +10,10 @@
  * the stage before do, and an activation is quantized once for all matrices
  * that read it.
  *
+ * A ROWS stage whose results only the MATMUL behind it reads (norm and
+ * quantize, as a rule) can be a prologue: for a tile or less every thread does
+ * it for itself, in its own memory, and they meet once less.
+ *
  * Values and quantized activations get memory by lifetime: two share a slot
  * when one is last read in an earlier stage than the other is first written.
  *
@@ -75,7 +79,8 @@ struct ax_stage {
     uint32_t n;
     uint32_t panels; /* MATMUL: all together */
     const struct ax_plan_op *attention;
-    uint32_t window; /* ATTENTION: index in windows */
+    uint32_t window;   /* ATTENTION: index in windows */
+    uint32_t prologue; /* MATMUL: its stage, or AX_NONE */
     uint32_t counter;
 };
 
@@ -109,6 +114,7 @@ struct ax_program {
     float **rope_tables; /* [plan->n_ropes], [rows][n_rot] */
     uint32_t n_windows;
     uint32_t windows[AX_PROGRAM_WINDOWS_MAX];
+    size_t prologue_bytes; /* results of the largest one, for a tile */
     uint32_t n_counters;
     char (*counters)[AX_COUNTER_NAME];
     struct ax_arena arena;

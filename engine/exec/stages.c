@@ -7,29 +7,21 @@
 #include <assert.h>
 
 
-/* One row-local op over rows [r0, r1), which are whole tiles. */
-struct rows {
-    struct ax_exec *e;
-    uint32_t r0, r1;
-    uint32_t n; /* rows of the stage */
-};
-
-
 static inline float *
-row(const struct ax_exec *e, ax_value v, uint32_t r)
+row(const struct ax_rows *s, ax_value v, uint32_t r)
 {
-    return e->program.buffers[v] + r * e->program.strides[v];
+    return s->buffers[v] + r * s->e->program.strides[v];
 }
 
 
 static void
-run_embed(const struct rows *s, const struct ax_plan_op *op)
+run_embed(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     const struct ax_plan_matrix *m = &e->plan->matrices[op->matrix];
 
     for (uint32_t r = s->r0; r < s->r1; r++) {
-        float *out = row(e, op->out, r);
+        float *out = row(s, op->out, r);
         axk_unpack_row(m->tensor->format, m->packed, m->n_rows, m->k,
                        (uint32_t)e->step->tokens[r].token, out);
         if (op->scale != 1.0f) {
@@ -40,20 +32,20 @@ run_embed(const struct rows *s, const struct ax_plan_op *op)
 
 
 static void
-run_select(const struct rows *s, const struct ax_plan_op *op)
+run_select(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     uint32_t width = e->plan->values[op->out].width;
 
     for (uint32_t r = s->r0; r < s->r1; r++) {
-        e->ops->scale(row(e, op->out, r), row(e, op->a, e->selected[r]), 1.0f,
+        e->ops->scale(row(s, op->out, r), row(s, op->a, e->selected[r]), 1.0f,
                       width);
     }
 }
 
 
 static void
-run_rmsnorm(const struct rows *s, const struct ax_plan_op *op)
+run_rmsnorm(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     const float *weight =
@@ -61,25 +53,25 @@ run_rmsnorm(const struct rows *s, const struct ax_plan_op *op)
     uint32_t heads = e->plan->values[op->out].width / op->head_dim;
 
     if (heads == 1) {
-        e->ops->rmsnorm(row(e, op->out, s->r0), e->program.strides[op->out],
-                        row(e, op->a, s->r0), e->program.strides[op->a],
+        e->ops->rmsnorm(row(s, op->out, s->r0), e->program.strides[op->out],
+                        row(s, op->a, s->r0), e->program.strides[op->a],
                         s->r1 - s->r0, op->head_dim, weight, op->scale);
         return;
     }
     for (uint32_t r = s->r0; r < s->r1; r++) {
-        e->ops->rmsnorm(row(e, op->out, r), op->head_dim, row(e, op->a, r),
+        e->ops->rmsnorm(row(s, op->out, r), op->head_dim, row(s, op->a, r),
                         op->head_dim, heads, op->head_dim, weight, op->scale);
     }
 }
 
 
 static void
-run_rope(const struct rows *s, const struct ax_plan_op *op)
+run_rope(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     const struct ax_plan_rope *config = &e->plan->ropes[op->rope];
     struct axk_rope a = {
-        .x = e->program.buffers[op->out],
+        .x = s->buffers[op->out],
         .x_stride = e->program.strides[op->out],
         .n_heads = e->plan->values[op->out].width / op->head_dim,
         .head_dim = op->head_dim,
@@ -93,7 +85,7 @@ run_rope(const struct rows *s, const struct ax_plan_op *op)
 
 
 static void
-run_rope_table(const struct rows *s, ax_rope rope)
+run_rope_table(const struct ax_rows *s, ax_rope rope)
 {
     const struct ax_exec *e = s->e;
     const struct ax_plan_rope *config = &e->plan->ropes[rope];
@@ -106,7 +98,7 @@ run_rope_table(const struct rows *s, ax_rope rope)
 
 
 static void
-run_kv_write(const struct rows *s, const struct ax_plan_op *op)
+run_kv_write(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     char *layer = ax_kv_layer(e->kv, op->layer);
@@ -118,36 +110,36 @@ run_kv_write(const struct rows *s, const struct ax_plan_op *op)
         uint32_t block = seq->blocks[t->position / AX_KV_BLOCK_TOKENS];
         assert(ax_kv_block_refs(e->kv, block) == 1);
         e->ops->kv_write(e->kv_shape.type, layer + block * block_bytes,
-                         t->position % AX_KV_BLOCK_TOKENS, row(e, op->b, r),
-                         row(e, op->c, r), e->kv_shape.n_head_kv,
+                         t->position % AX_KV_BLOCK_TOKENS, row(s, op->b, r),
+                         row(s, op->c, r), e->kv_shape.n_head_kv,
                          e->kv_shape.head_dim);
     }
 }
 
 
 static void
-run_gated(const struct rows *s, const struct ax_plan_op *op)
+run_gated(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     const size_t *strides = e->program.strides;
 
     (op->activation == AX_SILU ? e->ops->silu_mul : e->ops->gelu_mul)(
-        row(e, op->out, s->r0), strides[op->out], row(e, op->a, s->r0),
-        strides[op->a], row(e, op->b, s->r0), strides[op->b], s->r1 - s->r0,
+        row(s, op->out, s->r0), strides[op->out], row(s, op->a, s->r0),
+        strides[op->a], row(s, op->b, s->r0), strides[op->b], s->r1 - s->r0,
         e->plan->values[op->out].width);
 }
 
 
 static void
-run_elementwise(const struct rows *s, const struct ax_row_op *row_op)
+run_elementwise(const struct ax_rows *s, const struct ax_row_op *row_op)
 {
     const struct ax_exec *e = s->e;
     const struct ax_plan_op *op = row_op->op;
     uint32_t n = e->plan->values[op->out].width;
 
     for (uint32_t r = s->r0; r < s->r1; r++) {
-        float *out = row(e, op->out, r);
-        const float *in = row(e, op->a, r);
+        float *out = row(s, op->out, r);
+        const float *in = row(s, op->a, r);
         switch (row_op->kind) {
         case AX_ROW_ADD:
             e->ops->add(out, out, in, n);
@@ -164,19 +156,20 @@ run_elementwise(const struct rows *s, const struct ax_row_op *row_op)
 
 
 static void
-run_quantize(const struct rows *s, uint32_t act)
+run_quantize(const struct ax_rows *s, uint32_t act)
 {
     const struct ax_exec *e = s->e;
     const struct ax_act *a = &e->program.acts[act];
 
-    e->ops->quantize(a->kind, e->program.buffers[a->value],
+    e->ops->quantize(a->kind, s->buffers[a->value],
                      e->program.strides[a->value], s->n, a->k, s->r0 / AXK_TILE,
-                     axk_act_tiles(s->r1), a->data);
+                     axk_act_tiles(s->r1),
+                     s->acts != NULL ? s->acts[act] : a->data);
 }
 
 
 static void
-run_row_op(const struct rows *s, const struct ax_row_op *op)
+run_row_op(const struct ax_rows *s, const struct ax_row_op *op)
 {
     switch (op->kind) {
     case AX_ROW_ROPE_TABLE:
@@ -212,19 +205,31 @@ run_row_op(const struct rows *s, const struct ax_row_op *op)
 }
 
 
+void
+ax_stage_rows_run(const struct ax_rows *s, const struct ax_stage *stage)
+{
+    const struct ax_row_op *ops = &s->e->program.row_ops[stage->first];
+
+    for (uint32_t i = 0; i < stage->n; i++) {
+        run_row_op(s, &ops[i]);
+    }
+}
+
+
 static void
 run_rows(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
          uint32_t end)
 {
-    const struct ax_row_op *ops = &e->program.row_ops[stage->first];
-    struct rows s = {.e = e, .n = ax_stage_rows(e, stage)};
+    struct ax_rows s = {
+        .e = e,
+        .n = ax_stage_rows(e, stage),
+        .buffers = e->program.buffers,
+    };
 
     for (uint32_t tile = begin; tile < end; tile++) {
         s.r0 = tile * AXK_TILE;
         s.r1 = s.n - s.r0 < AXK_TILE ? s.n : s.r0 + AXK_TILE;
-        for (uint32_t i = 0; i < stage->n; i++) {
-            run_row_op(&s, &ops[i]);
-        }
+        ax_stage_rows_run(&s, stage);
     }
 }
 

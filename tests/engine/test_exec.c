@@ -347,7 +347,8 @@ more_items_of_attention_than_units_are_worked_on(void **state)
     assert_int_equal(ax_model_open(&model, &model_options, &err), AXION_OK);
     unlink(path);
     struct ax_kv_shape shape = ax_model_kv_shape(model);
-    size_t block = axk_kv_block_bytes(shape.n_head_kv, shape.head_dim);
+    size_t block = axk_kv_block_bytes(shape.type, shape.n_head_kv,
+                                      shape.head_dim);
     assert_int_equal(ax_kv_open(&kv, &shape, block * shape.n_layer * MANY,
                                 &err), AXION_OK);
     assert_int_equal(ax_exec_open(&e, model, kv, &options, &err), AXION_OK);

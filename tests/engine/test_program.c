@@ -44,7 +44,7 @@ a_layer_costs_ten_stages(void **state)
 {
     struct ax_program p;
     struct ax_model *m = open_model("q4_1", &p);
-    uint32_t matmuls[5] = { 0 };
+    uint32_t matmuls[5] = { 0 }, prologues = 0;
 
     (void) state;
     /* Rows and logits at the end; embedding joins the first layer's norm. */
@@ -55,10 +55,17 @@ a_layer_costs_ten_stages(void **state)
             assert_true(p.stages[s].n <= 3);
             matmuls[p.stages[s].n]++;
         }
+        if (p.stages[s].prologue != AX_NONE) {
+            assert_int_equal(p.stages[s].prologue, s - 1);
+            prologues++;
+        }
     }
     assert_int_equal(matmuls[3], 2);       /* Q, K, V */
     assert_int_equal(matmuls[2], 2);       /* gate, up */
     assert_int_equal(matmuls[1], 2 * 2 + 1);
+    /* Threads need not meet for four of them in a layer, but where the residual
+     * stream changes as well: behind the embedding and the selected rows. */
+    assert_int_equal(prologues, 2 * 4 + 1 - 2);
     /* One quantization each for Q/K/V, attention, gate/up, down; logits. */
     assert_int_equal(p.n_acts, 2 * 4 + 1);
     ax_program_free(&p);
