@@ -2,30 +2,17 @@
  * The block pool and sequences over it; see kv.h for the rules.
  *
  * Free blocks form a stack of indexes, so that a block that was just given
- * back, and may still be in a cache, is taken first.  refs[b] is 0 exactly
- * for the blocks on the stack.  Everything here is the engine's own state:
- * what does not fit together is a bug and stops at an assertion.
+ * back, and may still be in a cache, is taken first.  refs is 0 exactly for
+ * the blocks on the stack and those that the prefix cache keeps.  Everything
+ * here is the engine's own state: what does not fit together is a bug and
+ * stops at an assertion.
  */
-#include "engine/kv/kv.h"
+#include "engine/kv/internal.h"
 
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "engine/pool/arena.h"
-
-
-struct ax_kv {
-    struct ax_kv_shape shape;
-    size_t layer_bytes; /* one block of one layer */
-    size_t block_bytes; /* one block of all layers */
-    uint32_t n_blocks;
-    uint32_t n_free;
-    uint32_t *free; /* [n_blocks], a stack */
-    uint32_t *refs; /* [n_blocks] */
-    struct ax_arena memory;
-};
 
 
 static int
@@ -73,8 +60,8 @@ ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape, uint64_t bytes,
     }
     kv->n_blocks = (uint32_t)n;
     kv->free = calloc(kv->n_blocks, sizeof(*kv->free));
-    kv->refs = calloc(kv->n_blocks, sizeof(*kv->refs));
-    if (kv->free == NULL || kv->refs == NULL ||
+    kv->blocks = calloc(kv->n_blocks, sizeof(*kv->blocks));
+    if (kv->free == NULL || kv->blocks == NULL || cache_open(kv) != AXION_OK ||
         ax_arena_open(&kv->memory, n * kv->block_bytes) != AXION_OK) {
         rc = ax_error_set(err, AXION_ERR_NO_MEMORY,
                           "no memory for %u KV blocks of %zu bytes",
@@ -101,7 +88,8 @@ ax_kv_close(struct ax_kv *kv)
         return;
     }
     ax_arena_close(&kv->memory);
-    free(kv->refs);
+    cache_close(kv);
+    free(kv->blocks);
     free(kv->free);
     free(kv);
 }
@@ -117,14 +105,14 @@ ax_kv_blocks_total(const struct ax_kv *kv)
 uint32_t
 ax_kv_blocks_used(const struct ax_kv *kv)
 {
-    return kv->n_blocks - kv->n_free;
+    return kv->n_blocks - ax_kv_blocks_free(kv);
 }
 
 
 uint32_t
 ax_kv_blocks_free(const struct ax_kv *kv)
 {
-    return kv->n_free;
+    return kv->n_free + kv->n_cached;
 }
 
 
@@ -150,13 +138,14 @@ ax_kv_layer(const struct ax_kv *kv, uint32_t layer)
 }
 
 
-static uint32_t
-take_block(struct ax_kv *kv)
+uint32_t
+kv_take_block(struct ax_kv *kv)
 {
-    assert(kv->n_free > 0);
-    uint32_t b = kv->free[--kv->n_free];
-    assert(b < kv->n_blocks && kv->refs[b] == 0);
-    kv->refs[b] = 1;
+    uint32_t b = kv->n_free > 0 ? kv->free[--kv->n_free] : cache_evict(kv);
+    assert(b < kv->n_blocks && kv->blocks[b].refs == 0 &&
+           kv->blocks[b].n_tokens == 0);
+    kv->blocks[b].refs = 1;
+    kv->taken++;
     return b;
 }
 
@@ -164,17 +153,17 @@ take_block(struct ax_kv *kv)
 void
 ax_kv_block_ref(struct ax_kv *kv, uint32_t block)
 {
-    assert(block < kv->n_blocks && kv->refs[block] > 0);
-    assert(kv->refs[block] < UINT32_MAX);
-    kv->refs[block]++;
+    assert(block < kv->n_blocks && kv->blocks[block].refs > 0);
+    assert(kv->blocks[block].refs < UINT32_MAX);
+    kv->blocks[block].refs++;
 }
 
 
 void
 ax_kv_block_unref(struct ax_kv *kv, uint32_t block)
 {
-    assert(block < kv->n_blocks && kv->refs[block] > 0);
-    if (--kv->refs[block] == 0) {
+    assert(block < kv->n_blocks && kv->blocks[block].refs > 0);
+    if (--kv->blocks[block].refs == 0 && !cache_keep(kv, block)) {
         assert(kv->n_free < kv->n_blocks);
         kv->free[kv->n_free++] = block;
     }
@@ -185,7 +174,7 @@ uint32_t
 ax_kv_block_refs(const struct ax_kv *kv, uint32_t block)
 {
     assert(block < kv->n_blocks);
-    return kv->refs[block];
+    return kv->blocks[block].refs;
 }
 
 
@@ -194,6 +183,23 @@ check_sequence(const struct ax_kv_sequence *seq)
 {
     assert(seq->n_blocks <= seq->blocks_max);
     assert(seq->n_blocks == ax_kv_blocks_for(seq->n_tokens));
+    assert(seq->n_named <= seq->n_blocks);
+}
+
+
+static void
+copy_last(struct ax_kv *kv, struct ax_kv_sequence *seq)
+{
+    uint32_t old = seq->blocks[seq->n_blocks - 1];
+    uint32_t b = kv_take_block(kv);
+    char *base = kv->memory.base;
+    memcpy(base + b * kv->block_bytes, base + old * kv->block_bytes,
+           kv->block_bytes);
+    ax_kv_block_unref(kv, old);
+    seq->blocks[seq->n_blocks - 1] = b;
+    if (seq->n_named == seq->n_blocks) {
+        seq->n_named--;
+    }
 }
 
 
@@ -207,23 +213,17 @@ ax_kv_reserve(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t n_tokens)
     uint32_t n_blocks = ax_kv_blocks_for(n_tokens);
     /* The block that the sequence ends in will be written: own it alone. */
     bool copy = seq->n_tokens % AX_KV_BLOCK_TOKENS != 0 &&
-                kv->refs[seq->blocks[seq->n_blocks - 1]] > 1;
+                !kv_owns(kv, seq->blocks[seq->n_blocks - 1]);
     uint32_t missing = n_blocks - seq->n_blocks + (copy ? 1 : 0);
 
-    if (n_blocks > seq->blocks_max || missing > kv->n_free) {
+    if (n_blocks > seq->blocks_max || missing > ax_kv_blocks_free(kv)) {
         return AXION_ERR_KV_EXHAUSTED;
     }
     if (copy) {
-        uint32_t old = seq->blocks[seq->n_blocks - 1];
-        uint32_t b = take_block(kv);
-        char *base = kv->memory.base;
-        memcpy(base + b * kv->block_bytes, base + old * kv->block_bytes,
-               kv->block_bytes);
-        ax_kv_block_unref(kv, old);
-        seq->blocks[seq->n_blocks - 1] = b;
+        copy_last(kv, seq);
     }
     while (seq->n_blocks < n_blocks) {
-        seq->blocks[seq->n_blocks++] = take_block(kv);
+        seq->blocks[seq->n_blocks++] = kv_take_block(kv);
     }
     seq->n_tokens = n_tokens;
     return AXION_OK;
@@ -242,6 +242,9 @@ ax_kv_truncate(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t n_tokens)
         ax_kv_block_unref(kv, seq->blocks[--seq->n_blocks]);
     }
     seq->n_tokens = n_tokens;
+    if (seq->n_named > seq->n_blocks) {
+        seq->n_named = seq->n_blocks;
+    }
 }
 
 

@@ -10,9 +10,10 @@
  * One thread at a time: the engine's thread 0 between steps.  The compute
  * threads only read block tables and write into blocks during a step.
  *
- * A block is written only by a sequence that alone holds it.  Reserving room
- * behind a length that ends inside a shared block copies that block first, so
- * shared prefixes (the next issue's hash chain) need no other care.
+ * A block is written only by a sequence that alone holds it, and never once
+ * it has a name (cache.h).  Reserving room behind a length that ends inside
+ * a shared or named block copies that block first, so shared prefixes need no
+ * other care.
  */
 #ifndef AX_KV_H
 #define AX_KV_H
@@ -43,6 +44,7 @@ struct ax_kv_sequence {
     uint32_t n_blocks;   /* used entries of blocks */
     uint32_t blocks_max; /* room of blocks, set by the caller */
     uint32_t *blocks;    /* the block table, the caller's memory */
+    uint32_t n_named;    /* the first blocks, that have names (cache.h) */
 };
 
 
@@ -58,6 +60,7 @@ int ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape,
 void ax_kv_close(struct ax_kv *kv); /* NULL is fine */
 
 uint32_t ax_kv_blocks_total(const struct ax_kv *kv);
+/* Held by sequences; all others are free, the cached ones included. */
 uint32_t ax_kv_blocks_used(const struct ax_kv *kv);
 uint32_t ax_kv_blocks_free(const struct ax_kv *kv);
 uint64_t ax_kv_block_bytes(const struct ax_kv *kv); /* all layers */

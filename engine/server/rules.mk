@@ -10,7 +10,7 @@ SERVER_LIBS = $(BUILD)/libaxion_server.a $(BUILD)/libaxion_sched.a \
               $(BUILD)/libaxion_sample.a $(BUILD)/libaxion_text.a \
               $(BUILD)/libaxion_model.a $(BUILD)/libaxion_kernels.a \
               $(BUILD)/libaxion_shm.a
-SERVER_LDLIBS = -luring $(TEXT_LDLIBS) -lm
+SERVER_LDLIBS = -luring -lsodium $(TEXT_LDLIBS) -lm
 
 PROGRAMS += $(BUILD)/axiond
 

@@ -1,14 +1,14 @@
 # Unit tests of gguf, kv, pool, model and exec, and the GGUF fuzzer.
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
-                  kv model_refused load_faults pool_threads program exec \
+                  kv kv_cache model_refused load_faults pool_threads program exec \
                   exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 
 $(ENGINE_TESTS): %: %.o $(BUILD)/tests/engine/bytes.o \
                  $(BUILD)/libaxion_golden.a $(BUILD)/libaxion_tiny.a \
                  $(MODEL_LIBS)
-$(ENGINE_TESTS): LDLIBS = -lcmocka -lm
+$(ENGINE_TESTS): LDLIBS = -lcmocka -lsodium -lm
 
 ENGINE_WRAP := -Wl,--wrap=
 $(BUILD)/tests/engine/test_load_faults: LDLIBS += $(addprefix $(ENGINE_WRAP),\
