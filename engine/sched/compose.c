@@ -1,253 +1,156 @@
 /*
- * The next step: expire, admit, then one entry per sequence.
+ * The next step: expire, give decodes their KV, share the rest of the step
+ * between prompts, then one entry per sequence.
  *
- * Every call walks the running list (at most a few times running_max, plus
- * what is parked) and, while there is a place for one more, the waiting list.
- * KV for a whole prompt is taken at admission, so a prefill never stops half
- * way; a decode takes a block when it crosses into one.
+ * Prompts that wait and prompts that are half way are one queue (order.c):
+ * the best one gets the next chunk, and one that waits is let in when its
+ * turn has come, not before (admit.c).  So KV is not held by those who could
+ * not be computed yet, and a short prompt need not wait for the long ones
+ * that came before it.
+ *
+ * The chunk budget keeps a step with prompts within the time that decodes may
+ * wait for it (costs.c).
+ *
+ * A prompt whose next block is just being computed for another one, which
+ * happens when many arrive with one beginning, sits the step out and takes
+ * that block over in the next.
  */
 #include "engine/sched/internal.h"
 
 #include <assert.h>
 
 
-static uint32_t
-class_of(const struct ax_sched *s, const struct sequence *q)
-{
-    return q->preemptions >= s->options.preemptions_max ? CLASS_ABOVE
-                                                        : q->priority;
-}
+/* ---- decodes ---- */
 
-
-/* Rank among running sequences: who may take KV from whom. */
 static bool
-ranks_before(const struct ax_sched *s, const struct sequence *a,
-             const struct sequence *b)
+decodes(const struct sequence *q)
 {
-    uint32_t class_a = class_of(s, a), class_b = class_of(s, b);
-    return class_a > class_b || (class_a == class_b && a->arrival < b->arrival);
+    return q->holds == 0 && q->n_tokens - q->n_computed == 1;
 }
 
 
-/* ---- waiting ---- */
-
+/*
+ * KV for their next position, from others if need be, before prompts take
+ * any: the best sequence always gets on.  The order is that of ranks, and a
+ * victim is further back in the list.
+ */
 static void
-expire(struct ax_sched *s, uint64_t now_us)
+ready_decodes(struct ax_sched *s)
 {
-    uint32_t slot = s->waiting.first;
-    while (slot != NONE) {
-        struct sequence *q = &s->sequences[slot];
-        uint32_t next = q->link.next;
-        if (!q->started && q->deadline_us != 0 && now_us >= q->deadline_us) {
-            sched_drop(s, slot);
-            sched_raise(s, slot, AX_SCHED_DEADLINE);
-        }
-        slot = next;
-    }
-}
-
-
-static uint64_t
-effective_class(const struct ax_sched *s, const struct sequence *q,
-                uint64_t now_us)
-{
-    uint64_t waited = now_us > q->arrived_us ? now_us - q->arrived_us : 0;
-    uint64_t raised = class_of(s, q) + waited / s->options.ageing_us;
-    /* Who waited through all classes is ahead of every fresh request. */
-    return raised < CLASS_ABOVE ? raised : CLASS_ABOVE;
-}
-
-
-static uint32_t
-best_waiting(const struct ax_sched *s, uint64_t now_us)
-{
-    uint32_t best = NONE;
-    uint64_t best_class = 0, best_served = 0;
-    for (uint32_t i = s->waiting.first; i != NONE;
+    s->n_ready = 0;
+    for (uint32_t i = s->running.first;
+         i != NONE && s->n_ready < s->options.running_max;
          i = s->sequences[i].link.next) {
-        const struct sequence *q = &s->sequences[i];
-        if (q->holds != 0) {
-            continue;
-        }
-        uint64_t class = effective_class(s, q, now_us);
-        /* At the top arrival alone counts, or tenants could starve it. */
-        uint64_t served =
-            class == CLASS_ABOVE ? 0 : s->tenants[q->tenant].served;
-        if (best == NONE || class > best_class ||
-            (class == best_class && served < best_served)) {
-            best = i;
-            best_class = class;
-            best_served = served;
-        }
+        struct sequence *q = &s->sequences[i];
+        q->ready = decodes(q) && sched_grow(s, i, q->n_tokens);
+        s->n_ready += q->ready;
     }
-    return best;
 }
 
 
-/* ---- preemption ---- */
+/* ---- prompts ---- */
 
-/* Back among the waiting, at the place of its arrival. */
-static void
-preempt(struct ax_sched *s, uint32_t slot)
-{
-    struct sequence *q = &s->sequences[slot];
-    assert(q->state == RUNNING && q->in_step == 0);
-    sched_list_remove(s, &s->running, slot);
-    s->options.kv.release(s->options.kv.context, slot);
-    q->state = WAITING;
-    q->n_computed = 0;
-    q->preemptions++;
-    s->preemptions++;
-    uint32_t before = s->waiting.first;
-    while (before != NONE && s->sequences[before].arrival < q->arrival) {
-        before = s->sequences[before].link.next;
-    }
-    sched_list_insert(s, &s->waiting, slot, before);
-    sched_raise(s, slot, AX_SCHED_PREEMPTED);
-}
-
-
-/* The worst sequence that q may take KV from: a held one, whatever its rank,
- * else one that ranks after q; with classes, only of a lower class. */
-static uint32_t
-victim_for(const struct ax_sched *s, const struct sequence *q, bool classes)
-{
-    for (uint32_t i = s->running.last; i != NONE;
-         i = s->sequences[i].link.prev) {
-        const struct sequence *v = &s->sequences[i];
-        if (v != q && v->holds != 0 && v->in_step == 0) {
-            return i;
-        }
-    }
-    uint32_t last = s->running.last;
-    while (last != NONE && s->sequences[last].holds != 0) {
-        last = s->sequences[last].link.prev; /* in_step or q itself */
-    }
-    if (last == NONE || &s->sequences[last] == q ||
-        s->sequences[last].in_step > 0) {
-        return NONE;
-    }
-    const struct sequence *v = &s->sequences[last];
-    bool worse =
-        classes ? class_of(s, v) < class_of(s, q) : ranks_before(s, q, v);
-    return worse ? last : NONE;
-}
-
-
-/* KV for the next n positions of a running sequence, from others if need
- * be. */
+/* Whether the block that q goes on with is in this step already. */
 static bool
-grow(struct ax_sched *s, uint32_t slot, uint32_t n_tokens)
+computed_elsewhere(const struct ax_sched *s, uint32_t slot, uint32_t position)
 {
-    struct sequence *q = &s->sequences[slot];
     const struct ax_sched_kv *kv = &s->options.kv;
-    while (kv->reserve(kv->context, slot, n_tokens) != AXION_OK) {
-        uint32_t victim = victim_for(s, q, false);
-        if (victim == NONE) {
-            return false;
-        }
-        preempt(s, victim);
-    }
-    return true;
-}
-
-
-/* ---- admission ---- */
-
-static void
-insert_running(struct ax_sched *s, uint32_t slot)
-{
-    struct sequence *q = &s->sequences[slot];
-    uint32_t before = s->running.first;
-    while (before != NONE && ranks_before(s, &s->sequences[before], q)) {
-        before = s->sequences[before].link.next;
-    }
-    sched_list_insert(s, &s->running, slot, before);
-}
-
-
-/* What victims of a lower class and held ones could give, at least: a decode
- * has not taken the block of its newest token yet. */
-static bool
-could_fit(const struct ax_sched *s, const struct sequence *q, uint32_t blocks)
-{
-    uint64_t could = s->options.kv.blocks_free(s->options.kv.context);
-    for (uint32_t i = s->running.first; i != NONE;
-         i = s->sequences[i].link.next) {
-        const struct sequence *v = &s->sequences[i];
-        if (v->holds != 0 || class_of(s, v) < class_of(s, q)) {
-            could += sched_blocks(s, v->n_tokens - 1);
-        }
-    }
-    return could >= blocks;
-}
-
-
-/* Takes the KV of everything pending, and one block more for each running
- * sequence that will want one soon, or nothing. */
-static bool
-take_kv(struct ax_sched *s, uint32_t slot, uint32_t n_running)
-{
-    struct sequence *q = &s->sequences[slot];
-    const struct ax_sched_kv *kv = &s->options.kv;
-    uint32_t blocks = sched_blocks(s, q->n_tokens) + n_running;
-    if (n_running > 0 && !could_fit(s, q, blocks)) {
+    if (s->n_picks == 0 || kv->name == NULL ||
+        position % s->options.kv_block_tokens != 0) {
         return false;
     }
-    while (kv->blocks_free(kv->context) < blocks ||
-           kv->reserve(kv->context, slot, q->n_tokens) != AXION_OK) {
-        uint32_t victim = victim_for(s, q, true);
-        if (victim == NONE) {
+    uint64_t name = kv->name(kv->context, slot, position);
+    for (uint32_t i = 0; name != 0 && i < s->n_picks; i++) {
+        if (s->picks[i].name == name) {
+            return true;
+        }
+    }
+    return false;
+}
+
+
+/* What the cache has learnt since: the rest need not be computed again. */
+static void
+catch_up(struct ax_sched *s, uint32_t slot)
+{
+    struct sequence *q = &s->sequences[slot];
+    const struct ax_sched_kv *kv = &s->options.kv;
+    if (kv->attach != NULL && q->n_computed % s->options.kv_block_tokens == 0) {
+        uint32_t n =
+            kv->attach(kv->context, slot, q->n_computed, q->n_tokens - 1);
+        sched_note_cached(s, slot, n);
+    }
+}
+
+
+/* A chunk ends with a block when it can, so that others find the block. */
+static uint32_t
+chunk_of(const struct ax_sched *s, const struct sequence *q, uint32_t room)
+{
+    uint32_t pending = q->n_tokens - q->n_computed;
+    if (pending <= room) {
+        return pending;
+    }
+    uint32_t over = (q->n_computed + room) % s->options.kv_block_tokens;
+    return room > over ? room - over : room;
+}
+
+
+static void
+pick(struct ax_sched *s, uint32_t slot, uint32_t room)
+{
+    struct sequence *q = &s->sequences[slot];
+    const struct ax_sched_kv *kv = &s->options.kv;
+    uint64_t name = 0;
+    if (kv->name != NULL && q->n_computed % s->options.kv_block_tokens == 0) {
+        name = kv->name(kv->context, slot, q->n_computed);
+    }
+    q->in_step = chunk_of(s, q, room);
+    sched_charge_prompt(s, slot, q->n_computed + q->in_step);
+    s->picks[s->n_picks++] = (struct pick){slot, name};
+}
+
+
+/* Takes a waiting one in, or says that it must wait on. */
+static bool
+let_in(struct ax_sched *s, uint32_t slot)
+{
+    const struct sequence *q = &s->sequences[slot];
+    const struct ax_sched_kv *kv = &s->options.kv;
+    if (s->n_picks > 0 && kv->known != NULL) {
+        uint32_t n = kv->known(kv->context, slot, q->n_tokens - 1);
+        if (computed_elsewhere(s, slot, n)) {
             return false;
         }
-        preempt(s, victim);
+    }
+    if (!sched_admit(s, slot)) {
+        s->blocked = true; /* first come: those behind it wait as well */
+        return false;
     }
     return true;
 }
 
 
 static void
-start(struct ax_sched *s, uint32_t slot)
+pick_prompts(struct ax_sched *s, uint64_t now_us)
 {
-    struct sequence *q = &s->sequences[slot];
-    sched_list_remove(s, &s->waiting, slot);
-    q->state = RUNNING;
-    insert_running(s, slot);
-    if (!q->started) {
-        q->started = true;
-        s->waiting_new--;
-        s->waiting_tokens -= q->n_prompt;
-        sched_tenant_charge(s, q->tenant, q->n_prompt);
-        sched_raise(s, slot, AX_SCHED_STARTED);
-        sched_lease_check(s, slot);
-    }
-}
-
-
-/* Lets in the waiting while there is a place, and work of the step left for
- * them: who could not be computed yet had better keep waiting. */
-static void
-admit(struct ax_sched *s, uint64_t now_us)
-{
-    uint32_t n_running = 0;
-    uint64_t pending = 0;
-    for (uint32_t i = s->running.first; i != NONE;
-         i = s->sequences[i].link.next) {
-        const struct sequence *q = &s->sequences[i];
-        if (q->holds == 0) {
-            n_running++;
-            pending += q->n_tokens - q->n_computed;
+    uint32_t room = sched_chunk_budget(s, s->n_ready);
+    uint32_t slot;
+    s->n_picks = 0;
+    s->blocked = false;
+    s->turn++;
+    while (room > 0 && (slot = sched_best_prompt(s, now_us)) != NONE) {
+        struct sequence *q = &s->sequences[slot];
+        q->looked_at = s->turn;
+        if ((q->state == WAITING && !let_in(s, slot)) ||
+            s->n_ready + s->n_picks >= s->options.running_max) {
+            continue;
         }
-    }
-    while (n_running < s->options.running_max &&
-           pending < s->options.batch_tokens_max) {
-        uint32_t slot = best_waiting(s, now_us);
-        if (slot == NONE || !take_kv(s, slot, n_running)) {
-            return;
+        catch_up(s, slot);
+        if (!computed_elsewhere(s, slot, q->n_computed)) {
+            pick(s, slot, room);
+            room -= q->in_step;
         }
-        start(s, slot);
-        n_running++;
-        pending += s->sequences[slot].n_tokens;
     }
 }
 
@@ -272,24 +175,13 @@ add_entry(struct ax_sched *s, uint32_t slot, uint32_t n_tokens)
 }
 
 
-static bool
-step_has_room(const struct ax_sched *s)
-{
-    return s->step.n_entries < s->options.running_max &&
-           s->step.n_tokens < s->options.batch_tokens_max;
-}
-
-
-/* A block for a decode may come from a sequence further back in the list, so
- * `next` is read after it was taken. */
 static void
 add_decodes(struct ax_sched *s)
 {
-    for (uint32_t i = s->running.first; i != NONE && step_has_room(s);
+    for (uint32_t i = s->running.first; i != NONE;
          i = s->sequences[i].link.next) {
-        const struct sequence *q = &s->sequences[i];
-        if (q->holds == 0 && q->n_tokens - q->n_computed == 1 &&
-            grow(s, i, q->n_tokens)) {
+        if (s->sequences[i].ready) {
+            s->sequences[i].ready = false;
             add_entry(s, i, 1);
         }
     }
@@ -297,16 +189,11 @@ add_decodes(struct ax_sched *s)
 
 
 static void
-add_prefills(struct ax_sched *s)
+add_prompts(struct ax_sched *s)
 {
-    for (uint32_t i = s->running.first; i != NONE && step_has_room(s);
-         i = s->sequences[i].link.next) {
-        const struct sequence *q = &s->sequences[i];
-        uint32_t pending = q->n_tokens - q->n_computed;
-        uint32_t room = s->options.batch_tokens_max - s->step.n_tokens;
-        if (q->holds == 0 && q->in_step == 0 && pending > 1) {
-            add_entry(s, i, pending < room ? pending : room);
-        }
+    for (uint32_t i = 0; i < s->n_picks; i++) {
+        uint32_t slot = s->picks[i].slot;
+        add_entry(s, slot, s->sequences[slot].in_step);
     }
 }
 
@@ -318,10 +205,13 @@ ax_sched_next(struct ax_sched *s, uint64_t now_us)
     s->step.n_entries = 0;
     s->step.n_tokens = 0;
     s->step.n_samples = 0;
-    expire(s, now_us);
-    admit(s, now_us);
+    sched_expire(s, now_us);
+    ready_decodes(s);
+    pick_prompts(s, now_us);
     add_decodes(s);
-    add_prefills(s);
+    add_prompts(s);
+    assert(s->step.n_entries <= s->options.running_max &&
+           s->step.n_tokens <= s->options.batch_tokens_max);
     s->stepping = s->step.n_entries > 0;
     return &s->step;
 }

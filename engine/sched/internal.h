@@ -1,7 +1,8 @@
 /*
- * The scheduler's insides, shared by its three files: sched.c (life of a
- * sequence, leases, events), compose.c (admission, preemption, the next
- * step) and tenants.c (virtual token counters).
+ * The scheduler's insides, shared by its files: sched.c (life of a sequence,
+ * leases, events), compose.c (the next step), order.c (whose prompt is next,
+ * deadlines), admit.c (places, KV, preemption), costs.c (what a step costs)
+ * and tenants.c (virtual token counters).
  *
  * Lists are doubly linked by slot number.  `waiting` is in order of arrival;
  * `running` is in order of rank, the best first, so that victims of
@@ -52,9 +53,15 @@ struct sequence {
     uint32_t tokens_max; /* n_tokens at which it ends */
     uint32_t n_computed; /* positions whose KV is there */
     uint32_t in_step;    /* tokens of it in the running step */
+    uint32_t n_known;    /* of the prompt, cached when it arrived */
+    uint32_t n_cached;   /* of the prompt, never computed for it */
+    uint32_t n_charged;  /* of the prompt, to its tenant */
+    uint64_t due_us;     /* order within its tenant */
+    uint64_t looked_at;  /* the turn that has decided about it */
     uint32_t holds;
     bool started;
     bool cancelled;
+    bool ready;     /* a decode with KV for the step that is composed */
     bool to_sample; /* its entry of the last step sampled */
     enum lease_state lease_state;
     uint64_t lease_tokens;
@@ -62,9 +69,20 @@ struct sequence {
 
 struct tenant {
     uint64_t id;
-    uint64_t served; /* virtual tokens */
+    uint64_t served; /* virtual tokens, see tenants.c for the unit */
+    uint32_t weight; /* its share beside others' */
     uint32_t live;   /* sequences */
+    uint32_t running;
+    uint32_t places;         /* of these, not held; when last counted */
+    uint64_t kv_tokens;      /* of its running sequences */
+    uint64_t promised;       /* of these, while a fit is tried */
+    uint64_t waiting_tokens; /* not started yet: prompt tokens */
     bool known;
+};
+
+struct pick {
+    uint32_t slot;
+    uint64_t name; /* of the first block that it computes; 0: none */
 };
 
 struct ax_sched {
@@ -76,10 +94,19 @@ struct ax_sched {
     uint32_t waiting_new;    /* not started yet */
     struct tenant *tenants;  /* [slots_max + 1] */
     uint32_t n_tenants;
+    uint32_t tenants_live;          /* with a sequence */
     struct ax_sched_entry *entries; /* [running_max] */
     struct ax_sched_step step;
+    struct pick *picks; /* [running_max] prompts of the step */
+    uint32_t n_picks;
+    uint32_t n_ready; /* decodes of the step */
+    uint64_t turn;    /* counts next() */
+    bool blocked;     /* the first of the waiting does not fit */
     bool stepping;
     uint64_t preemptions;
+    struct ax_sched_cost costs[AX_SCHED_COSTS_MAX];
+    uint32_t n_costs;
+    double slower;    /* than measured, of late */
     double token_us;  /* of a step with prefill, per token; 0: unknown */
     double finish_us; /* between two ends of requests; 0: unknown */
     uint64_t finished_at_us;
@@ -92,8 +119,14 @@ void sched_list_remove(struct ax_sched *s, struct list *l, uint32_t slot);
 void sched_raise(struct ax_sched *s, uint32_t slot,
                  enum ax_sched_event_kind kind);
 
+/* ---- sched.c ---- */
+
 /* From WAITING or RUNNING to nowhere: lists, KV, tenant; not its events. */
 void sched_drop(struct ax_sched *s, uint32_t slot);
+/* Out of `running`: its KV and what its tenant holds. */
+void sched_stop_running(struct ax_sched *s, uint32_t slot);
+/* Out of the figures of the queue: it starts, or ends unstarted. */
+void sched_leave_queue(struct ax_sched *s, const struct sequence *q);
 void sched_lease_check(struct ax_sched *s, uint32_t slot);
 static inline uint32_t
 sched_blocks(const struct ax_sched *s, uint32_t n_tokens)
@@ -102,10 +135,41 @@ sched_blocks(const struct ax_sched *s, uint32_t n_tokens)
     return n_tokens / size + (n_tokens % size != 0);
 }
 
+/* ---- order.c ---- */
+
+/* Its priority, or above all when it was preempted often enough. */
+uint32_t sched_class(const struct ax_sched *s, const struct sequence *q);
+/* When a prompt of n tokens that have to be computed is late. */
+uint64_t sched_due_us(const struct ax_sched *s, uint64_t now_us,
+                      uint32_t n_tokens);
+/* The next to get a chunk, running or waiting, or NONE. */
+uint32_t sched_best_prompt(const struct ax_sched *s, uint64_t now_us);
+void sched_expire(struct ax_sched *s, uint64_t now_us);
+
+/* ---- admit.c ---- */
+
+/* From waiting to running, with KV for all its tokens; false: it waits on. */
+bool sched_admit(struct ax_sched *s, uint32_t slot);
+/* KV for the first n positions of a running one, from others if need be. */
+bool sched_grow(struct ax_sched *s, uint32_t slot, uint32_t n_tokens);
+
+/* ---- costs.c ---- */
+
+/* How many prompt tokens a step with so many decodes may have. */
+uint32_t sched_chunk_budget(const struct ax_sched *s, uint32_t n_decodes);
+/* What n prompt tokens take, by what is known. */
+double sched_prompt_us(const struct ax_sched *s, uint32_t n_tokens);
+void sched_learn_cost(struct ax_sched *s, uint64_t cost_us);
+
+/* ---- tenants.c ---- */
+
 /* Index of a tenant, with one more live sequence. */
-uint32_t sched_tenant_join(struct ax_sched *s, uint64_t id);
+uint32_t sched_tenant_join(struct ax_sched *s, uint64_t id, uint32_t weight);
 void sched_tenant_leave(struct ax_sched *s, uint32_t tenant);
-void sched_tenant_charge(struct ax_sched *s, uint32_t tenant,
-                         uint64_t virtual_tokens);
+/* The prompt's first n positions are computed, or about to be. */
+void sched_charge_prompt(struct ax_sched *s, uint32_t slot, uint32_t n);
+/* The first n positions are there, thanks to the cache. */
+void sched_note_cached(struct ax_sched *s, uint32_t slot, uint32_t n);
+void sched_charge_answer(struct ax_sched *s, uint32_t slot, uint32_t n_tokens);
 
 #endif

@@ -113,8 +113,11 @@ ax_sched_open(struct ax_sched **out, const struct ax_sched_options *options)
     s->sequences = calloc(options->slots_max, sizeof(*s->sequences));
     s->tenants = calloc(s->n_tenants, sizeof(*s->tenants));
     s->entries = calloc(options->running_max, sizeof(*s->entries));
+    s->picks = calloc(options->running_max, sizeof(*s->picks));
+    s->slower = 1;
     s->step.entries = s->entries;
-    if (s->sequences == NULL || s->tenants == NULL || s->entries == NULL) {
+    if (s->sequences == NULL || s->tenants == NULL || s->entries == NULL ||
+        s->picks == NULL) {
         ax_sched_close(s);
         return AXION_ERR_NO_MEMORY;
     }
@@ -132,6 +135,7 @@ ax_sched_close(struct ax_sched *s)
     free(s->sequences);
     free(s->tenants);
     free(s->entries);
+    free(s->picks);
     free(s);
 }
 
@@ -216,10 +220,40 @@ ax_sched_event(struct ax_sched *s, struct ax_sched_event *event)
 
 /* ---- arrival ---- */
 
+/* What is ahead of one more prompt of this tenant: at most the queue, and by
+ * the tenants' turns no more than so many times its own part of it. */
+static double
+predicted_us(const struct ax_sched *s, const struct tenant *t,
+             uint32_t prompt_tokens)
+{
+    double ahead = (double)s->waiting_tokens;
+    if (t != NULL || s->tenants_live > 0) {
+        double own = t != NULL ? (double)t->waiting_tokens : 0;
+        double others = s->tenants_live + (t == NULL || t->live == 0);
+        double turns = (own + prompt_tokens) * others - prompt_tokens;
+        ahead = turns < ahead ? turns : ahead;
+    }
+    return sched_prompt_us(s, 1) * (ahead + prompt_tokens);
+}
+
+
+static const struct tenant *
+find_tenant(const struct ax_sched *s, uint64_t id)
+{
+    for (uint32_t i = 0; i < s->n_tenants; i++) {
+        if (s->tenants[i].known && s->tenants[i].id == id) {
+            return &s->tenants[i];
+        }
+    }
+    return NULL;
+}
+
+
 uint32_t
 ax_sched_retry_after_ms(const struct ax_sched *s, uint32_t prompt_tokens)
 {
-    double us = s->token_us * ((double)s->waiting_tokens + prompt_tokens);
+    double us =
+        sched_prompt_us(s, 1) * ((double)s->waiting_tokens + prompt_tokens);
     double ends = s->finish_us * s->waiting_new;
     double ms = (us > ends ? us : ends) / 1000;
     return ms < RETRY_MS_MIN   ? RETRY_MS_MIN
@@ -234,7 +268,8 @@ refuse(const struct ax_sched *s, const struct ax_sched_request *r,
 {
     const struct ax_sched_options *o = &s->options;
     if (r->prompt_tokens == 0 || r->max_tokens == 0 ||
-        r->max_tokens >= UINT32_MAX - r->prompt_tokens) {
+        r->max_tokens >= UINT32_MAX - r->prompt_tokens ||
+        r->cached_tokens >= r->prompt_tokens) {
         return AXION_ERR_INVALID_REQUEST;
     }
     if (r->lease_tokens <= r->prompt_tokens) {
@@ -251,8 +286,8 @@ refuse(const struct ax_sched *s, const struct ax_sched_request *r,
          s->waiting_tokens + r->prompt_tokens > o->queue_tokens_max)) {
         return AXION_ERR_QUEUE_FULL;
     }
-    double wait_us =
-        s->token_us * ((double)s->waiting_tokens + r->prompt_tokens);
+    uint32_t uncached = r->prompt_tokens - r->cached_tokens;
+    double wait_us = predicted_us(s, find_tenant(s, r->tenant), uncached);
     if (r->deadline_us != 0 &&
         (double)now_us + wait_us >= (double)r->deadline_us) {
         return AXION_ERR_DEADLINE;
@@ -279,7 +314,9 @@ ax_sched_arrive(struct ax_sched *s, uint32_t slot,
         .arrival = s->next_arrival++,
         .arrived_us = now_us,
         .deadline_us = r->deadline_us,
-        .tenant = sched_tenant_join(s, r->tenant),
+        .due_us = sched_due_us(s, now_us, r->prompt_tokens - r->cached_tokens),
+        .n_known = r->cached_tokens,
+        .tenant = sched_tenant_join(s, r->tenant, r->weight ? r->weight : 1),
         .priority = r->priority < CLASSES ? r->priority : CLASSES - 1,
         .n_prompt = r->prompt_tokens,
         .n_tokens = r->prompt_tokens,
@@ -291,6 +328,7 @@ ax_sched_arrive(struct ax_sched *s, uint32_t slot,
     sched_list_append(s, &s->waiting, slot);
     s->waiting_new++;
     s->waiting_tokens += r->prompt_tokens;
+    s->tenants[q->tenant].waiting_tokens += r->prompt_tokens;
     return AXION_OK;
 }
 
@@ -298,18 +336,38 @@ ax_sched_arrive(struct ax_sched *s, uint32_t slot,
 /* ---- end ---- */
 
 void
+sched_leave_queue(struct ax_sched *s, const struct sequence *q)
+{
+    s->waiting_new--;
+    s->waiting_tokens -= q->n_prompt;
+    s->tenants[q->tenant].waiting_tokens -= q->n_prompt;
+}
+
+
+void
+sched_stop_running(struct ax_sched *s, uint32_t slot)
+{
+    struct sequence *q = &s->sequences[slot];
+    struct tenant *t = &s->tenants[q->tenant];
+    sched_list_remove(s, &s->running, slot);
+    s->options.kv.release(s->options.kv.context, slot, q->n_computed);
+    assert(t->running > 0 && t->kv_tokens >= q->n_tokens);
+    t->running--;
+    t->kv_tokens -= q->n_tokens;
+}
+
+
+void
 sched_drop(struct ax_sched *s, uint32_t slot)
 {
     struct sequence *q = &s->sequences[slot];
-    if (q->state == WAITING) {
+    if (q->state == RUNNING) {
+        sched_stop_running(s, slot);
+    } else {
         sched_list_remove(s, &s->waiting, slot);
         if (!q->started) {
-            s->waiting_new--;
-            s->waiting_tokens -= q->n_prompt;
+            sched_leave_queue(s, q);
         }
-    } else {
-        sched_list_remove(s, &s->running, slot);
-        s->options.kv.release(s->options.kv.context, slot);
     }
     sched_tenant_leave(s, q->tenant);
     q->state = FREE;
@@ -363,25 +421,13 @@ ax_sched_abandoned(const struct ax_sched *s)
 }
 
 
-static void
-learn_cost(struct ax_sched *s, uint64_t cost_us)
-{
-    if (s->step.n_tokens <= s->step.n_entries) {
-        return; /* decodes alone: a token costs much more there */
-    }
-    double token_us = (double)cost_us / s->step.n_tokens;
-    s->token_us = s->token_us == 0 ? token_us
-                                   : s->token_us + (token_us - s->token_us) / 4;
-}
-
-
 void
 ax_sched_stepped(struct ax_sched *s, uint64_t cost_us, bool computed)
 {
     assert(s->stepping);
     s->stepping = false;
     if (computed) {
-        learn_cost(s, cost_us);
+        sched_learn_cost(s, cost_us);
     }
     for (uint32_t i = 0; i < s->step.n_entries; i++) {
         uint32_t slot = s->entries[i].slot;
@@ -454,7 +500,8 @@ ax_sched_sampled(struct ax_sched *s, uint32_t slot)
     assert(!s->stepping && q->state == RUNNING && q->to_sample);
     q->to_sample = false;
     q->n_tokens++;
-    sched_tenant_charge(s, q->tenant, 2);
+    s->tenants[q->tenant].kv_tokens++;
+    sched_charge_answer(s, slot, 1);
     if (q->n_tokens == q->tokens_max) {
         return AXION_FINISH_LENGTH;
     }
@@ -542,4 +589,12 @@ ax_sched_preemptions(const struct ax_sched *s, uint32_t slot)
 {
     assert(slot < s->options.slots_max);
     return s->sequences[slot].preemptions;
+}
+
+
+uint32_t
+ax_sched_cached(const struct ax_sched *s, uint32_t slot)
+{
+    assert(slot < s->options.slots_max);
+    return s->sequences[slot].n_cached;
 }

@@ -21,17 +21,21 @@
  * nobody needs it.
  *
  * Order
- *   steps     decodes first, then prefill chunks, under batch_tokens_max
- *   waiting   effective class (priority, one more for every ageing_us
- *             waited), then the tenant that was served least (virtual token
- *             counter: prompt tokens + 2 x answer tokens, lifted to the
- *             least busy tenant's on return), then arrival.  The first one
- *             blocks those behind it until it fits: large ones do not starve
+ *   steps     every decode, then prompt chunks, under batch_tokens_max and
+ *             within what decodes may wait (costs.c)
+ *   prompts   waiting and half way alike: effective class (priority, one more
+ *             for every ageing_us since arrival), then the tenant that was
+ *             served least (virtual token counters, tenants.c), then the one
+ *             that is late first in proportion to its own length (order.c).
+ *             The first waiting one that does not fit blocks those behind it:
+ *             large ones do not starve
  *   KV        a running sequence that needs a block takes it from the worst
  *             one: held first, then lowest class, then latest arrival, never
- *             from a better one.  The victim's KV is computed again later
- *             (recompute).  After preemptions_max it is in a class above all,
- *             so the best sequence always ends and everyone becomes it
+ *             from a better one; one that comes in, from held ones, lower
+ *             classes and tenants that have more.  The victim's KV is computed
+ *             again later, what the prefix cache has lost of it.  After
+ *             preemptions_max it is in a class above all, so the best sequence
+ *             always ends and everyone becomes it (admit.c)
  *   lease     prompt and answer tokens are debited as they are made; more is
  *             asked for (LEASE_LOW) before it runs out; at the last token it
  *             waits for the answer, or ends (LEASE_END) if that was no
@@ -63,8 +67,32 @@ struct ax_sched_kv {
     /* KV for the first n_tokens positions: AXION_OK, or KV_EXHAUSTED and
      * nothing was taken. */
     int (*reserve)(void *context, uint32_t slot, uint32_t n_tokens);
-    void (*release)(void *context, uint32_t slot);
+    /* Its first n_computed positions may be kept for others. */
+    void (*release)(void *context, uint32_t slot, uint32_t n_computed);
     uint32_t (*blocks_free)(void *context);
+    /*
+     * A prefix cache, all four or none (NULL).  attach: extends the first
+     * n_computed positions by what is known of the first n_max, returns how
+     * many are computed then.  known: how many of the first n_max are, whole
+     * blocks only.  name: of the block at this position of the prompt, 0 when
+     * it has none; equal names have equal KV.  alone: blocks that releasing
+     * the slot would free.
+     */
+    uint32_t (*attach)(void *context, uint32_t slot, uint32_t n_computed,
+                       uint32_t n_max);
+    uint32_t (*known)(void *context, uint32_t slot, uint32_t n_max);
+    uint64_t (*name)(void *context, uint32_t slot, uint32_t position);
+    uint32_t (*alone)(void *context, uint32_t slot);
+};
+
+#define AX_SCHED_COSTS_MAX 32u
+/* ax_sched_served() of one computed prompt token at weight 1. */
+#define AX_SCHED_SERVED_TOKEN 1024u
+
+/* A point of T(m): a step of so many tokens takes so long. */
+struct ax_sched_cost {
+    uint32_t n_tokens;
+    uint32_t us;
 };
 
 /* Every field must be set, but for those with a default. */
@@ -80,6 +108,7 @@ struct ax_sched_options {
     uint32_t lease_low_tokens; /* 0: 32 */
     uint32_t lease_ask_tokens; /* 0: 256, the most asked for at once */
     uint64_t ageing_us;        /* 0: 10 s */
+    uint64_t tpot_us;          /* 0: twice a step of the decodes alone */
     struct ax_sched_kv kv;
 };
 
@@ -88,8 +117,10 @@ struct ax_sched_request {
     uint32_t priority;      /* 0 low, 1 normal, 2 high */
     uint32_t prompt_tokens; /* > 0 */
     uint32_t max_tokens;    /* > 0 */
+    uint32_t cached_tokens; /* of the prompt, as far as is known; fewer */
+    uint32_t weight;        /* of the tenant beside others; 0: 1 */
     uint64_t lease_tokens;  /* AXION_LEASE_UNLIMITED */
-    uint64_t deadline_us;   /* to be started by then; 0: none */
+    uint64_t deadline_us;   /* for its first token; 0: none */
 };
 
 struct ax_sched_entry {
@@ -133,6 +164,13 @@ struct ax_sched_counts {
 int ax_sched_open(struct ax_sched **out,
                   const struct ax_sched_options *options);
 void ax_sched_close(struct ax_sched *sched);
+
+/* T(m) as measured, in ascending order; none: no bound but batch_tokens_max.
+ * BAD_OPTION: too many, or not in order. */
+int ax_sched_set_costs(struct ax_sched *sched,
+                       const struct ax_sched_cost *costs, uint32_t n);
+/* What a step of n tokens is expected to take; 0: unknown. */
+double ax_sched_step_us(const struct ax_sched *sched, uint32_t n_tokens);
 
 struct ax_sched_arrival {
     uint32_t queue_position; /* 0: next */
@@ -185,9 +223,13 @@ uint64_t ax_sched_wakeup_us(const struct ax_sched *sched);
 void ax_sched_counts(const struct ax_sched *sched,
                      struct ax_sched_counts *counts);
 
-/* Of one sequence: prompt and answer tokens so far, times preempted. */
+/* Of one tenant: its virtual token counter. */
+uint64_t ax_sched_served(const struct ax_sched *sched, uint64_t tenant);
+/* Of one sequence: prompt and answer tokens so far, times preempted, prompt
+ * tokens that were never computed for it. */
 uint32_t ax_sched_tokens(const struct ax_sched *sched, uint32_t slot);
 uint32_t ax_sched_preemptions(const struct ax_sched *sched, uint32_t slot);
+uint32_t ax_sched_cached(const struct ax_sched *sched, uint32_t slot);
 /* How long one more request of n prompt tokens would wait, by the rates seen
  * so far. */
 uint32_t ax_sched_retry_after_ms(const struct ax_sched *sched,

@@ -2,12 +2,14 @@
  * Fairness between tenants by a virtual token counter (Sheng et al.,
  * "Fairness in Serving Large Language Models", OSDI 2024).
  *
- * Each tenant's counter grows by what it was served; admission prefers the
- * smallest.  A tenant that comes back after a time without requests is lifted
- * to the smallest counter of those that are there: it may not spend a credit
- * that it saved up while away.  The table has one place more than there can
- * be live sequences, so there is always one to give away; a tenant forgotten
- * so starts at the smallest counter again.
+ * Each tenant's counter grows by what it was served, divided by its weight;
+ * the next prompt chunk goes to the smallest.  A prompt's token counts when it
+ * is computed, a cached one a quarter of that, an answer's token double; what
+ * is computed again after a preemption was paid for.  A tenant that comes back
+ * after a time without requests is lifted to the smallest counter of those that
+ * are there: it may not spend a credit that it saved up while away.  The table
+ * has one place more than there can be live sequences, so there is always one
+ * to give away; a tenant forgotten so starts at the smallest counter again.
  */
 #include "engine/sched/internal.h"
 
@@ -54,16 +56,18 @@ place_of(const struct ax_sched *s, uint64_t id)
 
 
 uint32_t
-sched_tenant_join(struct ax_sched *s, uint64_t id)
+sched_tenant_join(struct ax_sched *s, uint64_t id, uint32_t weight)
 {
     uint32_t i = place_of(s, id);
     struct tenant *t = &s->tenants[i];
     if (!t->known || t->id != id) {
         *t = (struct tenant){.id = id, .known = true};
     }
+    t->weight = weight;
     if (t->live == 0) {
         uint64_t floor = smallest_live(s);
         t->served = t->served < floor ? floor : t->served;
+        s->tenants_live++;
     }
     t->live++;
     return i;
@@ -74,13 +78,71 @@ void
 sched_tenant_leave(struct ax_sched *s, uint32_t tenant)
 {
     assert(s->tenants[tenant].live > 0);
-    s->tenants[tenant].live--;
+    if (--s->tenants[tenant].live == 0) {
+        s->tenants_live--;
+    }
+}
+
+
+/* ---- charges ---- */
+
+#define CACHED_TOKEN 1u
+#define PROMPT_TOKEN 4u
+#define ANSWER_TOKEN 8u
+
+
+static void
+charge(struct ax_sched *s, uint32_t tenant, uint64_t units)
+{
+    struct tenant *t = &s->tenants[tenant];
+    t->served += units * AX_SCHED_SERVED_TOKEN / PROMPT_TOKEN / t->weight;
+}
+
+
+static uint32_t
+newly_charged(struct sequence *q, uint32_t n)
+{
+    uint32_t end = n < q->n_prompt ? n : q->n_prompt;
+    uint32_t more = end > q->n_charged ? end - q->n_charged : 0;
+    q->n_charged += more;
+    return more;
 }
 
 
 void
-sched_tenant_charge(struct ax_sched *s, uint32_t tenant,
-                    uint64_t virtual_tokens)
+sched_charge_prompt(struct ax_sched *s, uint32_t slot, uint32_t n)
 {
-    s->tenants[tenant].served += virtual_tokens;
+    struct sequence *q = &s->sequences[slot];
+    charge(s, q->tenant, (uint64_t)PROMPT_TOKEN * newly_charged(q, n));
+}
+
+
+void
+sched_note_cached(struct ax_sched *s, uint32_t slot, uint32_t n)
+{
+    struct sequence *q = &s->sequences[slot];
+    assert(n >= q->n_computed && n < q->n_tokens);
+    uint32_t more = newly_charged(q, n);
+    q->n_computed = n;
+    q->n_cached += more;
+    charge(s, q->tenant, (uint64_t)CACHED_TOKEN * more);
+}
+
+
+void
+sched_charge_answer(struct ax_sched *s, uint32_t slot, uint32_t n_tokens)
+{
+    charge(s, s->sequences[slot].tenant, (uint64_t)ANSWER_TOKEN * n_tokens);
+}
+
+
+uint64_t
+ax_sched_served(const struct ax_sched *s, uint64_t tenant)
+{
+    for (uint32_t i = 0; i < s->n_tenants; i++) {
+        if (s->tenants[i].known && s->tenants[i].id == tenant) {
+            return s->tenants[i].served;
+        }
+    }
+    return 0;
 }

@@ -38,8 +38,9 @@ fake_reserve(void *context, uint32_t slot, uint32_t n_tokens)
 }
 
 static inline void
-fake_release(void *context, uint32_t slot)
+fake_release(void *context, uint32_t slot, uint32_t n_computed)
 {
+    (void)n_computed;
     struct fake_kv *kv = context;
     kv->used -= kv->held[slot];
     kv->held[slot] = 0;
@@ -55,7 +56,10 @@ fake_free(void *context)
 static inline struct ax_sched_kv
 fake_kv_of(struct fake_kv *kv)
 {
-    return (struct ax_sched_kv){kv, fake_reserve, fake_release, fake_free};
+    return (struct ax_sched_kv){.context = kv,
+                                .reserve = fake_reserve,
+                                .release = fake_release,
+                                .blocks_free = fake_free};
 }
 
 #endif

@@ -1,0 +1,122 @@
+/*
+ * Whose prompt is next, among those that wait and those that are half way:
+ *
+ *   1. the class, one more for every ageing_us since arrival; who has come
+ *      above all classes so is served by arrival alone, so nobody starves
+ *   2. the tenant that was served least (tenants.c)
+ *   3. within a tenant, the earliest of arrival + STRETCH x the time that its
+ *      own prompt takes: a short one goes before a long one, but only so far
+ *      as the long one may be delayed in proportion to its length.  What the
+ *      prefix cache holds costs nothing, so known prefixes go first by the
+ *      same measure, and cold ones still come in time
+ *   4. arrival
+ */
+#include "engine/sched/internal.h"
+
+
+/* A prompt is late when it took this many times its own time. */
+#define STRETCH 4.0
+
+
+struct key {
+    uint64_t class, served, due_us, arrival;
+};
+
+
+uint32_t
+sched_class(const struct ax_sched *s, const struct sequence *q)
+{
+    return q->preemptions >= s->options.preemptions_max ? CLASS_ABOVE
+                                                        : q->priority;
+}
+
+
+uint64_t
+sched_due_us(const struct ax_sched *s, uint64_t now_us, uint32_t n_tokens)
+{
+    return now_us + (uint64_t)(STRETCH * sched_prompt_us(s, n_tokens));
+}
+
+
+static struct key
+key_of(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
+{
+    uint64_t waited = now_us > q->arrived_us ? now_us - q->arrived_us : 0;
+    uint64_t class = sched_class(s, q) + waited / s->options.ageing_us;
+    if (class >= CLASS_ABOVE) {
+        return (struct key){CLASS_ABOVE, 0, 0, q->arrival};
+    }
+    return (struct key){class, s->tenants[q->tenant].served, q->due_us,
+                        q->arrival};
+}
+
+
+static bool
+before(const struct key *a, const struct key *b)
+{
+    if (a->class != b->class) {
+        return a->class > b->class;
+    }
+    if (a->served != b->served) {
+        return a->served < b->served;
+    }
+    return a->due_us != b->due_us ? a->due_us < b->due_us
+                                  : a->arrival < b->arrival;
+}
+
+
+static uint32_t
+best_of(const struct ax_sched *s, const struct list *l, uint64_t now_us,
+        uint32_t best, struct key *best_key)
+{
+    for (uint32_t i = l->first; i != NONE; i = s->sequences[i].link.next) {
+        const struct sequence *q = &s->sequences[i];
+        if (q->holds != 0 || q->looked_at == s->turn ||
+            (l == &s->running && q->n_tokens - q->n_computed < 2)) {
+            continue; /* held, had its turn, or a decode */
+        }
+        struct key key = key_of(s, q, now_us);
+        if (best == NONE || before(&key, best_key)) {
+            best = i;
+            *best_key = key;
+        }
+    }
+    return best;
+}
+
+
+uint32_t
+sched_best_prompt(const struct ax_sched *s, uint64_t now_us)
+{
+    struct key key = {0};
+    uint32_t best = best_of(s, &s->running, now_us, NONE, &key);
+    return s->blocked ? best : best_of(s, &s->waiting, now_us, best, &key);
+}
+
+
+/* ---- deadlines ---- */
+
+/* By its own prompt alone: what cannot be in time is not begun. */
+static bool
+too_late(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
+{
+    double own_us = sched_prompt_us(s, q->n_tokens - q->n_known);
+    return q->deadline_us != 0 &&
+           (double)now_us + own_us >= (double)q->deadline_us;
+}
+
+
+void
+sched_expire(struct ax_sched *s, uint64_t now_us)
+{
+    uint32_t slot = s->waiting.first;
+    while (slot != NONE) {
+        struct sequence *q = &s->sequences[slot];
+        uint32_t next = q->link.next;
+        if (!q->started && too_late(s, q, now_us)) {
+            sched_drop(s, slot);
+            sched_raise(s, slot, AX_SCHED_DEADLINE);
+        }
+        slot = next;
+    }
+}
