@@ -83,6 +83,7 @@ ax_server_publish(struct ax_server *s)
         b->parked = counts.parked;
         b->preemptions_total = counts.preemptions;
         b->kv_blocks_used = ax_kv_blocks_used(s->engine->kv);
+        b->kv_blocks_cached = ax_kv_blocks_cached(s->engine->kv);
     } else {
         b->load_permille = atomic_load(&s->load_permille);
     }

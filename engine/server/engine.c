@@ -175,7 +175,10 @@ ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
     }
     e->info = ax_model_info(e->model);
     if ((rc = open_text(e, err)) != AXION_OK ||
-        (rc = open_compute(e, options, err)) != AXION_OK) {
+        (rc = open_compute(e, options, err)) != AXION_OK ||
+        (options->shared_prefix != NULL &&
+         (rc = ax_shared_prefix_open(&e->shared_prefix, options->shared_prefix,
+                                     &e->prompts, e->ctx, err)) != AXION_OK)) {
         goto failed;
     }
     *out = e;
@@ -193,6 +196,7 @@ ax_engine_close(struct ax_engine *e)
     if (e == NULL) {
         return;
     }
+    ax_shared_prefix_close(e->shared_prefix);
     free(e->logits);
     ax_sampler_close(e->sampler);
     ax_exec_close(e->exec);

@@ -21,6 +21,7 @@
 #include "engine/model/model.h"
 #include "engine/sample/sample.h"
 #include "engine/server/prompt.h"
+#include "engine/server/shared_prefix.h"
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
@@ -28,13 +29,14 @@
 
 struct ax_engine_options {
     const char *path;
-    const char *isa;       /* NULL: the best */
-    const char *alias;     /* NULL: the file's name */
-    uint32_t threads;      /* 0: CPUs that this process may use */
-    uint32_t ctx;          /* 0: the model's, as far as KV reaches */
-    uint64_t kv_bytes;     /* 0: a quarter of memory, at most 1 GiB */
-    uint32_t batch_tokens; /* tokens of one step */
-    uint32_t sequences;    /* of one step; cut to batch_tokens */
+    const char *isa;           /* NULL: the best */
+    const char *alias;         /* NULL: the file's name */
+    uint32_t threads;          /* 0: CPUs that this process may use */
+    uint32_t ctx;              /* 0: the model's, as far as KV reaches */
+    uint64_t kv_bytes;         /* 0: a quarter of memory, at most 1 GiB */
+    const char *shared_prefix; /* a file; NULL: none */
+    uint32_t batch_tokens;     /* tokens of one step */
+    uint32_t sequences;        /* of one step; cut to batch_tokens */
     void (*progress)(void *context, uint32_t permille);
     void *context;
 };
@@ -45,6 +47,7 @@ struct ax_engine {
     struct ax_tokenizer *tokenizer;
     struct ax_template *chat_template; /* NULL: the model has none */
     struct ax_kv *kv;
+    struct ax_shared_prefix *shared_prefix; /* NULL: none declared */
     struct ax_exec *exec;
     struct ax_sampler *sampler;
     float *logits; /* [sequences][n_vocab] */

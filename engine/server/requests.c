@@ -40,11 +40,54 @@ kv_reserve(void *context, uint32_t slot, uint32_t n_tokens)
 }
 
 
+/* Its names reach as far as its computed blocks do. */
 static void
-kv_release(void *context, uint32_t slot)
+kv_release(void *context, uint32_t slot, uint32_t n_computed)
 {
     struct ax_server *s = context;
-    ax_kv_release(s->engine->kv, &s->requests[slot].kv);
+    struct request *r = &s->requests[slot];
+    ax_kv_chain_extend(&r->chain, r->tokens, n_computed);
+    ax_kv_retire(s->engine->kv, &r->kv, &r->chain, r->tokens, n_computed);
+}
+
+
+static uint32_t
+kv_attach(void *context, uint32_t slot, uint32_t n_computed, uint32_t n_max)
+{
+    struct ax_server *s = context;
+    struct request *r = &s->requests[slot];
+    ax_kv_chain_extend(&r->chain, r->tokens, n_max);
+    return ax_kv_attach(s->engine->kv, &r->kv, &r->chain, r->tokens, n_computed,
+                        n_max);
+}
+
+
+static uint32_t
+kv_known(void *context, uint32_t slot, uint32_t n_max)
+{
+    struct ax_server *s = context;
+    struct request *r = &s->requests[slot];
+    return ax_kv_known(s->engine->kv, &r->chain, r->tokens, n_max);
+}
+
+
+/* Names are random: half of one, never 0, is enough to tell two apart in one
+ * step, and a mistake would cost a step, not a wrong block. */
+static uint64_t
+kv_name(void *context, uint32_t slot, uint32_t position)
+{
+    struct ax_server *s = context;
+    const struct ax_kv_chain *chain = &s->requests[slot].chain;
+    uint32_t block = position / AX_KV_BLOCK_TOKENS;
+    return block < chain->n ? chain->names[block].word[0] | 1 : 0;
+}
+
+
+static uint32_t
+kv_alone(void *context, uint32_t slot)
+{
+    struct ax_server *s = context;
+    return ax_kv_alone(s->engine->kv, &s->requests[slot].kv);
 }
 
 
@@ -86,7 +129,8 @@ reserve_slots(struct ax_server *s)
     size_t blocks = (size_t)blocks_max * sizeof(uint32_t);
     size_t bias = AXION_LOGIT_BIAS_MAX * sizeof(struct ax_sampling_bias);
     size_t text = text_memory_bytes();
-    size_t slot = tokens + blocks + bias + text + 4 * 64;
+    size_t names = (size_t)blocks_max * sizeof(struct ax_kv_name);
+    size_t slot = tokens + blocks + names + bias + text + 5 * 64;
     s->slots_memory_bytes = slot * s->n_requests;
     char *at = mmap(NULL, s->slots_memory_bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -102,6 +146,7 @@ reserve_slots(struct ax_server *s)
         r->tokens = cut(&at, tokens);
         r->kv.blocks = cut(&at, blocks);
         r->kv.blocks_max = blocks_max;
+        r->chain.names = cut(&at, names);
         r->bias = cut(&at, bias);
         r->text_memory = cut(&at, text);
         r->next_free = s->free_requests;
@@ -124,7 +169,15 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
         .kv_block_tokens = AX_KV_BLOCK_TOKENS,
         .queue_max = s->options.max_queue,
         .queue_tokens_max = s->options.max_queue_tokens,
-        .kv = {s, kv_reserve, kv_release, kv_free},
+        .tpot_us = s->options.tpot_target_ms * 1000,
+        .kv = {.context = s,
+               .reserve = kv_reserve,
+               .release = kv_release,
+               .blocks_free = kv_free,
+               .attach = kv_attach,
+               .known = kv_known,
+               .name = kv_name,
+               .alone = kv_alone},
     };
     int rc = ax_sched_open(&s->sched, &options);
     s->step_tokens = calloc(e->batch_tokens, sizeof(*s->step_tokens));
@@ -137,6 +190,7 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
     if (rc != AXION_OK || s->step_tokens == NULL || s->step_sequences == NULL ||
         s->step_entries == NULL || s->text_out == NULL ||
         reserve_slots(s) != AXION_OK ||
+        ax_kv_key_draw(&s->kv_key) != AXION_OK ||
         getrandom(&s->next_seed, sizeof(s->next_seed), 0) !=
             sizeof(s->next_seed)) {
         return ax_error_set(err, rc != AXION_OK ? rc : AXION_ERR_NO_MEMORY,
@@ -169,6 +223,9 @@ free_request(struct ax_server *s, struct request *r)
 {
     assert(r->state != REQUEST_FREE && r->payload == NULL &&
            r->kv.n_blocks == 0);
+    if (r->state == REQUEST_SCHED) {
+        s->board.cached_tokens_total += ax_sched_cached(s->sched, r->slot);
+    }
     for (struct request **at = &s->held; r->in_held_list && *at != NULL;
          at = &(*at)->next_held) {
         if (*at == r) {
@@ -283,6 +340,18 @@ check_room(struct request *r, bool counted)
 }
 
 
+static void
+name_blocks(struct request *r)
+{
+    struct ax_server *s = r->server;
+    uint32_t shared = ax_shared_prefix_match(s->engine->shared_prefix,
+                                             r->tokens, r->n_prompt);
+    ax_kv_chain_begin(&r->chain, &s->kv_key, r->head.cache_salt, r->head.tenant,
+                      shared / AX_KV_BLOCK_TOKENS);
+    ax_kv_chain_extend(&r->chain, r->tokens, r->n_prompt);
+}
+
+
 static int
 prepare(struct request *r)
 {
@@ -307,7 +376,10 @@ prepare(struct request *r)
             AXION_OK) {
         return rc;
     }
-    return check_room(r, view.has_tokens);
+    if ((rc = check_room(r, view.has_tokens)) == AXION_OK) {
+        name_blocks(r);
+    }
+    return rc;
 }
 
 
@@ -428,6 +500,7 @@ ax_server_done_of(const struct ax_server *s, const struct request *r,
     if (r->state == REQUEST_SCHED) {
         done.prompt_tokens = r->n_prompt;
         done.completion_tokens = r->n_tokens - r->n_prompt;
+        done.cached_tokens = ax_sched_cached(s->sched, r->slot);
         done.preemptions = ax_sched_preemptions(s->sched, r->slot);
     }
     return done;
@@ -439,12 +512,13 @@ log_end(const struct ax_server *s, const struct request *r, const char *how,
         const struct axion_cq_done *done)
 {
     ax_log(s->log, AXION_LOG_info,
-           "request %" PRIu64 " of %s: %s, %u+%u tokens, queue %u us, "
-           "prefill %u us, decode %u us, preempted %u times",
+           "request %" PRIu64 " of %s: %s, %u+%u tokens, %u cached, queue %u "
+           "us, prefill %u us, decode %u us, preempted %u times",
            r->id,
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
-           how, done->prompt_tokens, done->completion_tokens, done->queue_us,
-           done->prefill_us, done->decode_us, done->preemptions);
+           how, done->prompt_tokens, done->completion_tokens,
+           done->cached_tokens, done->queue_us, done->prefill_us,
+           done->decode_us, done->preemptions);
 }
 
 
@@ -644,11 +718,14 @@ arrive(struct ax_server *s, struct request *r)
                         ? r->head.max_tokens
                         : room;
     r->n_tokens = r->n_prompt;
+    uint32_t cached =
+        ax_kv_known(s->engine->kv, &r->chain, r->tokens, r->n_prompt - 1);
     struct ax_sched_request request = {
         .tenant = r->head.tenant,
         .priority = r->head.priority,
         .prompt_tokens = r->n_prompt,
         .max_tokens = r->max_tokens,
+        .cached_tokens = cached,
         .lease_tokens = r->lease_tokens,
         .deadline_us = r->head.deadline_ms != 0
                            ? r->submitted_us + r->head.deadline_ms * 1000ull
@@ -664,6 +741,7 @@ arrive(struct ax_server *s, struct request *r)
     r->state = REQUEST_SCHED;
     struct axion_cq_accepted accepted = {
         .prompt_tokens = r->n_prompt,
+        .cached_tokens = cached,
         .context_tokens = r->max_context,
         .queue_position = arrival.queue_position,
     };

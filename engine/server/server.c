@@ -85,6 +85,7 @@ start_loading(struct ax_server *s, struct ax_error *err)
         .threads = o->threads,
         .ctx = o->ctx,
         .kv_bytes = o->kv_memory,
+        .shared_prefix = o->shared_prefix,
         .batch_tokens = o->max_batch,
         .sequences = o->max_sequences,
         .progress = note_progress,
@@ -118,6 +119,14 @@ log_engine(const struct ax_server *s)
            (double)ax_kv_block_bytes(e->kv) * ax_kv_blocks_total(e->kv) / 1e6,
            ax_kv_blocks_total(e->kv), AX_KV_BLOCK_TOKENS, e->batch_tokens,
            e->sequences);
+    if (e->shared_prefix != NULL) {
+        ax_log(s->log, AXION_LOG_notice,
+               "%s: all tenants share its first %u tokens in chats, %u in "
+               "completions",
+               s->options.shared_prefix,
+               ax_shared_prefix_chat_tokens(e->shared_prefix),
+               ax_shared_prefix_text_tokens(e->shared_prefix));
+    }
     if (e->chat_template == NULL) {
         ax_log(s->log, AXION_LOG_warn, "chat requests will be refused: %s",
                e->template_note);

@@ -24,6 +24,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include "engine/kv/names.h"
 #include "engine/sched/sched.h"
 #include "engine/server/engine.h"
 #include "engine/server/helper.h"
@@ -100,6 +101,7 @@ struct request {
     uint32_t n_tokens;
     uint32_t max_tokens;
     struct ax_kv_sequence kv;
+    struct ax_kv_chain chain; /* the helper's until it is taken back */
     bool output_held;
     bool in_held_list;
     struct request *next_held;
@@ -146,6 +148,7 @@ struct ax_server {
     struct ax_engine *engine; /* NULL while loading */
     struct ax_helper *helper;
     struct ax_sched *sched;
+    struct ax_kv_key kv_key;
     struct request *requests;
     uint32_t n_requests;
     struct request *free_requests;

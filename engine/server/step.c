@@ -127,6 +127,22 @@ report_progress(struct request *r, const struct ax_sched_entry *entry)
 }
 
 
+/* What others may take over from now on. */
+static void
+publish(struct ax_server *s, uint32_t n_entries)
+{
+    for (uint32_t i = 0; i < n_entries; i++) {
+        const struct ax_sched_entry *entry = &s->step_entries[i];
+        struct request *r = &s->requests[entry->slot];
+        uint32_t n = entry->position + entry->n_tokens;
+        if (r->state == REQUEST_SCHED) {
+            ax_kv_chain_extend(&r->chain, r->tokens, n);
+            ax_kv_publish(s->engine->kv, &r->kv, &r->chain, r->tokens, n);
+        }
+    }
+}
+
+
 static void
 sample_all(struct ax_server *s, uint32_t n_entries)
 {
@@ -198,6 +214,7 @@ ax_server_step(struct ax_server *s)
     ax_server_take_events(s);
     if (rc == AXION_OK) {
         s->prefilled_total += step.n_tokens - step.n_logits;
+        publish(s, n_entries);
         sample_all(s, n_entries);
         ax_server_take_events(s);
     } else if (rc != AXION_AGAIN) {

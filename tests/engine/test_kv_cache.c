@@ -17,7 +17,7 @@
 #define BLOCKS     64u
 #define TOKENS_MAX (BLOCKS * AX_KV_BLOCK_TOKENS)
 
-static const struct ax_kv_shape shape = {2, 1, 32};
+static const struct ax_kv_shape shape = {2, 1, 32, AXK_KV_F16};
 static struct ax_kv *kv;
 static struct ax_kv_key key;
 
@@ -35,7 +35,7 @@ static int
 open_pool(void **state)
 {
     (void)state;
-    size_t bytes = axk_kv_block_bytes(1, 32) * 2 * BLOCKS;
+    size_t bytes = axk_kv_block_bytes(AXK_KV_F16, 1, 32) * 2 * BLOCKS;
     assert_int_equal(ax_kv_open(&kv, &shape, bytes, NULL), AXION_OK);
     assert_int_equal(ax_kv_blocks_total(kv), BLOCKS);
     assert_int_equal(ax_kv_key_draw(&key), AXION_OK);

@@ -17,7 +17,7 @@ $(AXIOND_FAULTS): $(BUILD)/engine/axiond.o $(FAULT_OBJS) \
     $(BUILD)/libaxion_text.a $(BUILD)/libaxion_kernels.a \
     $(BUILD)/libaxion_shm.a
 $(AXIOND_FAULTS): LDLIBS = $(FAULT_WRAP) -l:liburing.a -l:libpcre2-8.a \
-                           -l:libutf8proc.a -lm
+                           -l:libutf8proc.a -lsodium -lm
 
 FAULT_SERVER_TESTS := $(BUILD)/tests/faults/test_faults_axiond \
                       $(BUILD)/tests/faults/test_exhaustion
