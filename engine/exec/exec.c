@@ -124,6 +124,13 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
 }
 
 
+struct ax_pool *
+ax_exec_pool(const struct ax_exec *e)
+{
+    return e->pool;
+}
+
+
 void
 ax_exec_close(struct ax_exec *e)
 {

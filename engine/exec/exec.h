@@ -79,6 +79,7 @@ struct ax_exec_counter {
 
 
 struct ax_exec;
+struct ax_pool;
 
 
 /*
@@ -89,6 +90,10 @@ int ax_exec_open(struct ax_exec **out, const struct ax_model *model,
                  struct ax_kv *kv, const struct ax_exec_options *options,
                  struct ax_error *err);
 void ax_exec_close(struct ax_exec *e); /* NULL is fine */
+
+/* Its compute threads, for other work between steps; thread 0 is the caller
+ * of ax_exec_step(). */
+struct ax_pool *ax_exec_pool(const struct ax_exec *e);
 
 /*
  * AXION_OK; AXION_ERR_INVALID_TOKEN (id outside the vocabulary);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "engine/pool/pool.h"
 #include "shm/request.h"
 
 #define KV_BYTES_MAX_DEFAULT (1ull << 30)
@@ -132,7 +131,8 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     if (rc != AXION_OK) {
         return rc;
     }
-    rc = ax_sampler_open(&e->sampler, e->info->n_vocab, ax_model_ops(e->model));
+    rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->info->n_vocab,
+                        ax_model_ops(e->model));
     e->logits = aligned_alloc(
         64, ((size_t)e->sequences * e->info->n_vocab * sizeof(float) + 63) /
                 64 * 64);
@@ -198,7 +198,7 @@ ax_engine_close(struct ax_engine *e)
     }
     ax_shared_prefix_close(e->shared_prefix);
     free(e->logits);
-    ax_sampler_close(e->sampler);
+    ax_drawer_close(e->drawer);
     ax_exec_close(e->exec);
     ax_kv_close(e->kv);
     ax_template_close(e->chat_template);

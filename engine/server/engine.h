@@ -19,7 +19,7 @@
 #include "engine/exec/exec.h"
 #include "engine/kv/kv.h"
 #include "engine/model/model.h"
-#include "engine/sample/sample.h"
+#include "engine/server/draw.h"
 #include "engine/server/prompt.h"
 #include "engine/server/shared_prefix.h"
 #include "engine/text/template.h"
@@ -49,7 +49,7 @@ struct ax_engine {
     struct ax_kv *kv;
     struct ax_shared_prefix *shared_prefix; /* NULL: none declared */
     struct ax_exec *exec;
-    struct ax_sampler *sampler;
+    struct ax_drawer *drawer;
     float *logits; /* [sequences][n_vocab] */
     struct ax_prompt_maker prompts;
     uint32_t threads;

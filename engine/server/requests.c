@@ -183,13 +183,14 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
     s->step_tokens = calloc(e->batch_tokens, sizeof(*s->step_tokens));
     s->step_sequences = calloc(e->sequences, sizeof(*s->step_sequences));
     s->step_entries = calloc(e->sequences, sizeof(*s->step_entries));
+    s->step_draws = calloc(e->sequences, sizeof(*s->step_draws));
     /* The longest token, each byte at worst a U+FFFD, behind held text. */
     s->text_out_bytes =
         3 * ((size_t)e->token_bytes_max + 2 * AXION_STOP_BYTES_MAX);
     s->text_out = malloc(s->text_out_bytes);
     if (rc != AXION_OK || s->step_tokens == NULL || s->step_sequences == NULL ||
-        s->step_entries == NULL || s->text_out == NULL ||
-        reserve_slots(s) != AXION_OK ||
+        s->step_entries == NULL || s->step_draws == NULL ||
+        s->text_out == NULL || reserve_slots(s) != AXION_OK ||
         ax_kv_key_draw(&s->kv_key) != AXION_OK ||
         getrandom(&s->next_seed, sizeof(s->next_seed), 0) !=
             sizeof(s->next_seed)) {
@@ -210,6 +211,7 @@ ax_server_requests_close(struct ax_server *s)
     free(s->step_tokens);
     free(s->step_sequences);
     free(s->step_entries);
+    free(s->step_draws);
     free(s->text_out);
     free(s->requests);
     if (s->slots_memory != NULL) {

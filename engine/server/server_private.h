@@ -161,6 +161,7 @@ struct ax_server {
     struct ax_step_token *step_tokens; /* [batch_tokens] */
     struct ax_kv_sequence **step_sequences;
     struct ax_sched_entry *step_entries; /* a copy for after the step */
+    struct ax_draw *step_draws;          /* [sequences] */
     bool stepping;
     char *text_out;
     size_t text_out_bytes;

@@ -143,17 +143,39 @@ publish(struct ax_server *s, uint32_t n_entries)
 }
 
 
+/* All tokens of the step, on all compute threads; nothing else touches the
+ * requests meanwhile.  Who was cancelled during the step gets none. */
 static void
-sample_all(struct ax_server *s, uint32_t n_entries)
+draw_all(struct ax_server *s, uint32_t n_entries)
 {
-    uint32_t row = 0;
-    uint64_t now_us = ax_server_now_us();
+    uint32_t row = 0, n = 0;
     for (uint32_t i = 0; i < n_entries; i++) {
         const struct ax_sched_entry *entry = &s->step_entries[i];
-        struct request *r = &s->requests[entry->slot];
+        const struct request *r = &s->requests[entry->slot];
         const float *logits =
             s->engine->logits + (size_t)row * s->engine->info->n_vocab;
         row += entry->samples;
+        if (entry->samples && r->state == REQUEST_SCHED) {
+            s->step_draws[n++] = (struct ax_draw){
+                .sampling = &r->sampling,
+                .history = {r->tokens, r->n_prompt, r->n_tokens},
+                .logits = logits,
+            };
+        }
+    }
+    ax_drawer_run(s->engine->drawer, s->step_draws, n);
+}
+
+
+static void
+sample_all(struct ax_server *s, uint32_t n_entries)
+{
+    const struct ax_draw *next = s->step_draws;
+    uint64_t now_us = ax_server_now_us();
+    draw_all(s, n_entries);
+    for (uint32_t i = 0; i < n_entries; i++) {
+        const struct ax_sched_entry *entry = &s->step_entries[i];
+        struct request *r = &s->requests[entry->slot];
         if (r->state != REQUEST_SCHED) {
             continue; /* cancelled during the step */
         }
@@ -161,19 +183,16 @@ sample_all(struct ax_server *s, uint32_t n_entries)
             report_progress(r, entry);
             continue;
         }
-        struct ax_sample_history history = {r->tokens, r->n_prompt,
-                                            r->n_tokens};
-        int32_t token;
-        int rc = ax_sample(s->engine->sampler, &r->sampling, &history, logits,
-                           &token);
-        if (rc != AXION_OK) {
-            ax_server_fail(s, r, rc, 0,
-                           rc == AXION_ERR_INVALID_VALUE
+        const struct ax_draw *draw = next++;
+        assert(draw->history.tokens == r->tokens);
+        if (draw->error != AXION_OK) {
+            ax_server_fail(s, r, draw->error, 0,
+                           draw->error == AXION_ERR_INVALID_VALUE
                                ? "logit_bias bans every token"
                                : NULL);
             continue;
         }
-        answer(s, r, token, now_us);
+        answer(s, r, draw->token, now_us);
     }
 }
 

@@ -139,12 +139,14 @@ generate(struct local *l, const struct chat_options *o,
     double first = 0;
     uint32_t n = n_prompt;
     while (n < e->ctx && n - n_prompt < o->max_tokens && !ax_chat_interrupted) {
-        struct ax_sample_history history = {l->tokens, n_prompt, n};
-        int32_t token;
-        int rc = ax_sample(e->sampler, &sampling, &history, e->logits, &token);
+        struct ax_draw draw = {
+            &sampling, {l->tokens, n_prompt, n}, e->logits, 0, 0};
+        ax_drawer_run(e->drawer, &draw, 1);
+        int rc = draw.error;
         if (rc != AXION_OK) {
             return rc;
         }
+        int32_t token = draw.token;
         l->tokens[n++] = token;
         usage->answer_tokens++;
         first = first == 0 ? ax_chat_now() : first;

@@ -18,6 +18,14 @@ $(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
 $(SERVER_PART_TESTS): LDLIBS = -luring -lcmocka
 
+DRAW_TEST := $(BUILD)/tests/server/test_draw_threads
+UNIT_TESTS += $(DRAW_TEST)
+
+$(DRAW_TEST): %: %.o $(BUILD)/libaxion_server.a $(BUILD)/libaxion_sample.a \
+    $(BUILD)/libaxion_model.a $(BUILD)/libaxion_kernels.a \
+    $(BUILD)/libaxion_shm.a
+$(DRAW_TEST): LDLIBS = -lcmocka -lm
+
 # --listen's parser without a socket: see the fuzzer.
 FUZZ_OPTIONS := $(BUILD)/tests/server/fuzz_options
 FUZZERS += $(FUZZ_OPTIONS)
