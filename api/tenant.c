@@ -162,7 +162,9 @@ add_tenant(struct set_builder *b, const struct axion_tenant *tenant)
     size_t k;
 
     for (k = 0; error == AXION_OK && k < tenant->n_keys; k++) {
-        if (tenant->keys[k].argon2id.data == NULL)
+        if (tenant->keys[k].argon2id.data != NULL)
+            b->set->n_chosen++;
+        else
             error = add_key(b, tenant, &tenant->keys[k]);
     }
     return error;

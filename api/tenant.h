@@ -102,6 +102,7 @@ struct axion_tenants {
     size_t n_tenants;
     uint64_t generation; /* of what it was read from; whoever reads counts */
     size_t n_keys;
+    size_t n_chosen; /* of these by Argon2id */
 
     /* internal */
     size_t n_buckets;

@@ -12,6 +12,7 @@
 #include "ngx_module/ngx_http_axion_module.h"
 
 
+static ngx_int_t ngx_http_axion_hold(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_challenge(ngx_http_request_t *r);
 
@@ -107,10 +108,32 @@ ngx_http_axion_identify(ngx_http_request_t *r)
         ctx->unverified = 0;
         ngx_memzero(&ctx->who, sizeof(struct axion_identity));
 
+        if (ngx_http_axion_hold(ctx) != NGX_OK) {
+            return NULL;
+        }
+
         ngx_http_axion_by_key(ctx);
     }
 
     return (ctx->who.tenant != NULL) ? &ctx->who : NULL;
+}
+
+
+/* The tenants file's generation of now, for as long as the request lives. */
+static ngx_int_t
+ngx_http_axion_hold(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_http_axion_tenants_file_t  *file;
+
+    file = ctx->conf->level->file;
+    ctx->held = NULL;
+
+    if (file != NULL) {
+        ctx->held = ngx_http_axion_hold_tenants(ctx->request, file);
+        return (ctx->held != NULL) ? NGX_OK : NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -119,7 +142,15 @@ const struct axion_tenant *
 ngx_http_axion_find_tenant(ngx_http_axion_ctx_t *ctx, const char *name,
     size_t bytes)
 {
-    return axion_tenants_find_name(&ctx->conf->level->blocks, name, bytes);
+    const struct axion_tenant  *tenant;
+
+    tenant = axion_tenants_find_name(&ctx->conf->level->blocks, name, bytes);
+
+    if (tenant == NULL && ctx->held != NULL) {
+        tenant = axion_tenants_find_name(&ctx->held->set, name, bytes);
+    }
+
+    return tenant;
 }
 
 
@@ -140,6 +171,10 @@ ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx)
     axion_key_hash(&hash, key.data, key.bytes);
 
     match = axion_tenants_find_key(&ctx->conf->level->blocks, &hash);
+
+    if (match.tenant == NULL && ctx->held != NULL) {
+        match = axion_tenants_find_key(&ctx->held->set, &hash);
+    }
 
     if (match.tenant != NULL) {
         ngx_http_axion_let_in(ctx, match.tenant, match.key);

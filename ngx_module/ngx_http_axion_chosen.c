@@ -195,6 +195,17 @@ ngx_http_axion_open_chosen(ngx_http_axion_main_conf_t *amcf, ngx_pool_t *pool)
 }
 
 
+/* For tenants that have changed: what is remembered cannot be wrong, but
+ * should not outlive a key that is gone. */
+void
+ngx_http_axion_forget_chosen(ngx_http_axion_main_conf_t *amcf)
+{
+    if (amcf->chosen.cache.entries != NULL) {
+        axion_cache_clear(&amcf->chosen.cache);
+    }
+}
+
+
 #if (NGX_THREADS)
 
 /* The pool that the operator made for this, `thread_pool axion`, or nginx's

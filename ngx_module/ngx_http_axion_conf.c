@@ -39,6 +39,9 @@ ngx_http_axion_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&amcf->engines, cf->pool, 4,
                           sizeof(ngx_http_axion_engine_t *))
            != NGX_OK
+        || ngx_array_init(&amcf->tenants_files, cf->pool, 2,
+                          sizeof(ngx_http_axion_tenants_file_t *))
+           != NGX_OK
         || ngx_array_init(&amcf->tenants, cf->pool, 4,
                           sizeof(struct axion_tenant *))
            != NGX_OK)
@@ -75,7 +78,7 @@ ngx_http_axion_init_main_conf(ngx_conf_t *cf, void *conf)
         }
     }
 
-    return NGX_CONF_OK;
+    return ngx_http_axion_init_tenants_files(cf, amcf);
 }
 
 

@@ -43,6 +43,13 @@ static ngx_command_t  ngx_http_axion_commands[] = {
       0,
       NULL },
 
+    { ngx_string("axion_tenants"),
+      NGX_HTTP_AXION_ANYWHERE|NGX_CONF_TAKE12,
+      ngx_http_axion_tenants,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("axion_pass"),
       NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_TAKE1,
       ngx_http_axion_pass,
@@ -220,6 +227,8 @@ ngx_http_axion_init_process(ngx_cycle_t *cycle)
     if (ngx_http_axion_open_chosen(amcf, cycle->pool) != NGX_OK) {
         return NGX_ERROR;
     }
+
+    ngx_http_axion_watch_tenants(amcf, cycle->log);
 
     upstream = amcf->upstreams.elts;
 

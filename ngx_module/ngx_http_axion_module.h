@@ -40,6 +40,7 @@
 #include "api/response.h"
 #include "api/tenant.h"
 #include "api/tenant_params.h"
+#include "api/tenants_file.h"
 #include "shm/client.h"
 #include "shm/errors.h"
 
@@ -55,6 +56,7 @@ typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
 typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
 typedef struct ngx_http_axion_model_s     ngx_http_axion_model_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
+typedef struct ngx_http_axion_tenants_file_s ngx_http_axion_tenants_file_t;
 typedef struct ngx_http_axion_zone_s      ngx_http_axion_zone_t;
 
 
@@ -143,6 +145,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_array_t                  upstreams;  /* ngx_http_axion_upstream_t * */
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
     ngx_array_t                  tenants;    /* struct axion_tenant *, all */
+    ngx_array_t                  tenants_files; /* their objects, all */
     ngx_shm_zone_t              *shm_zone;
     ngx_http_axion_zone_t       *zone;
     ngx_uint_t                   open;       /* axion_pass without tenants */
@@ -159,10 +162,19 @@ struct ngx_http_axion_main_conf_s {
 };
 
 
+/* A generation of a tenants file. */
+typedef struct {
+    struct axion_tenants         set;
+    ngx_pool_t                  *pool;
+    ngx_uint_t                   refs;
+} ngx_http_axion_tenants_t;
+
+
 /* What one level of the configuration says of tenants; inherited whole. */
 typedef struct {
     ngx_array_t                  list;       /* struct axion_tenant * */
     struct axion_tenants         blocks;     /* the set of `list` */
+    ngx_http_axion_tenants_file_t *file;     /* NULL: none */
     unsigned                     built:1;
 } ngx_http_axion_level_t;
 
@@ -190,6 +202,7 @@ struct ngx_http_axion_ctx_s {
     ngx_http_axion_main_conf_t  *main;
     ngx_http_axion_loc_conf_t   *conf;
     struct axion_identity        who;        /* who.tenant NULL: nobody */
+    ngx_http_axion_tenants_t    *held;       /* that was asked for `who` */
     const char                  *stranger;   /* why nobody, for the 401 */
 
     /* a chosen key: the tenant that is claimed and what is to be tried */
@@ -293,6 +306,8 @@ char *ngx_http_axion_parse_block(ngx_conf_t *cf,
 
 /* _tenants.c */
 char *ngx_http_axion_tenant(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_http_axion_level_t *ngx_http_axion_level(ngx_conf_t *cf,
+    ngx_http_axion_loc_conf_t *alcf);
 ngx_int_t ngx_http_axion_build_level(ngx_conf_t *cf,
     ngx_http_axion_level_t *level);
 
@@ -303,6 +318,8 @@ void ngx_http_axion_realm(ngx_http_axion_ctx_t *ctx, u_char *salt);
 void ngx_http_axion_zone_start(ngx_http_axion_main_conf_t *amcf);
 ngx_http_axion_stats_t *ngx_http_axion_stats(
     ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_count_tenants(ngx_http_axion_main_conf_t *amcf,
+    ngx_uint_t good);
 void ngx_http_axion_count_error(ngx_http_axion_main_conf_t *amcf, int error);
 void ngx_http_axion_count_stream(ngx_http_axion_ctx_t *ctx, ngx_int_t by);
 
@@ -352,7 +369,17 @@ ngx_int_t ngx_http_axion_access_handler(ngx_http_request_t *r);
 struct axion_text ngx_http_axion_find_header(ngx_http_request_t *r,
     const char *lowcase);
 
+/* _tenants_file.c */
+char *ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_axion_init_tenants_files(ngx_conf_t *cf,
+    ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_watch_tenants(ngx_http_axion_main_conf_t *amcf,
+    ngx_log_t *log);
+ngx_http_axion_tenants_t *ngx_http_axion_hold_tenants(ngx_http_request_t *r,
+    ngx_http_axion_tenants_file_t *file);
+
 /* _chosen.c: keys by Argon2id */
+void ngx_http_axion_forget_chosen(ngx_http_axion_main_conf_t *amcf);
 char *ngx_http_axion_chosen_pool(ngx_conf_t *cf,
     ngx_http_axion_main_conf_t *amcf);
 ngx_int_t ngx_http_axion_open_chosen(ngx_http_axion_main_conf_t *amcf,

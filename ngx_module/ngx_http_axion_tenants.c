@@ -15,12 +15,10 @@
 
 static char *ngx_http_axion_tenant_line(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
-static ngx_http_axion_level_t *ngx_http_axion_level(ngx_conf_t *cf,
-    ngx_http_axion_loc_conf_t *alcf);
 
 
 /* What this level itself says of tenants; NULL: out of memory. */
-static ngx_http_axion_level_t *
+ngx_http_axion_level_t *
 ngx_http_axion_level(ngx_conf_t *cf, ngx_http_axion_loc_conf_t *alcf)
 {
     ngx_http_axion_level_t  *level;

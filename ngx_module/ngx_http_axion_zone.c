@@ -168,6 +168,19 @@ ngx_http_axion_stats(ngx_http_axion_main_conf_t *amcf)
 
 
 void
+ngx_http_axion_count_tenants(ngx_http_axion_main_conf_t *amcf,
+    ngx_uint_t good)
+{
+    ngx_http_axion_stats_t  *stats;
+
+    stats = &amcf->zone->stats;
+
+    (void) ngx_atomic_fetch_add(good ? &stats->tenants_read
+                                     : &stats->tenants_refused, 1);
+}
+
+
+void
 ngx_http_axion_count_error(ngx_http_axion_main_conf_t *amcf, int error)
 {
     unsigned                        i;

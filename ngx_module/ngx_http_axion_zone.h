@@ -34,6 +34,8 @@ struct ngx_http_axion_stats_s {
     ngx_atomic_t   cancels;
     ngx_atomic_t   pauses;
     ngx_atomic_t   retries;
+    ngx_atomic_t   tenants_read;     /* of files, by workers */
+    ngx_atomic_t   tenants_refused;
     ngx_atomic_t   ttft[NGX_HTTP_AXION_TTFT_BOUNDS + 1];
     ngx_atomic_t   ttft_sum_us;
 };
