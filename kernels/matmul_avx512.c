@@ -8,6 +8,7 @@
 #include <assert.h>
 
 #include "kernels/tiles_avx512.h"
+#include "kernels/decoded_avx512.h"
 
 
 /* Bias, residual, store; only the rows that exist. */
@@ -45,13 +46,20 @@ store_tile(const struct axk_matmul *a, uint32_t row, uint32_t m, const int n,
 }
 
 
+INLINE enum axk_act
+act_kind(const uint32_t format)
+{
+    return is_float_format(format) ? AXK_ACT_F32
+           : is_k_format(format)   ? AXK_ACT_Q8_K
+                                   : AXK_ACT_Q8;
+}
+
+
 INLINE void
 run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
          const uint8_t *panel, uint32_t tile, const int n)
 {
-    const enum axk_act kind = is_float_format(format) ? AXK_ACT_F32
-                              : is_k_format(format)   ? AXK_ACT_Q8_K
-                                                      : AXK_ACT_Q8;
+    const enum axk_act kind = act_kind(format);
     const uint32_t *act =
         (const uint32_t *)a->act + tile * act_tile_words(kind, a->k);
     __m512 acc[2][AXK_TILE];
@@ -71,27 +79,128 @@ run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 }
 
 
+/* Blocks [b0, b0 + n_blocks) of a panel whose codes are decoded, for the
+ * tokens of a tile; sofar: their results, between the first blocks and the
+ * last. */
+INLINE void
+run_decoded_tile(const uint32_t format, const struct axk_matmul *a,
+                 uint32_t row, const uint8_t *w, const uint8_t *codes,
+                 uint32_t b0, uint32_t n_blocks, uint32_t tile, const int n,
+                 float *sofar)
+{
+    const enum axk_act kind = act_kind(format);
+    const uint32_t elems = kind == AXK_ACT_Q8_K ? AXK_QK_K : AXK_QK;
+    const uint32_t words =
+        kind == AXK_ACT_Q8_K ? AXK_ACT_K_WORDS : AXK_ACT_WORDS;
+    const uint32_t *act = (const uint32_t *)a->act +
+                          tile * act_tile_words(kind, a->k) +
+                          (size_t)b0 * words * (uint32_t)n;
+    __m512 acc[2][AXK_TILE];
+
+    for (int t = 0; t < n; t++) {
+        acc[0][t] = _mm512_setzero_ps();
+        acc[1][t] = _mm512_setzero_ps();
+        if (b0 != 0) {
+            acc[0][t] = _mm512_loadu_ps(sofar + 32 * t);
+            acc[1][t] = _mm512_loadu_ps(sofar + 32 * t + 16);
+        }
+    }
+    if (kind == AXK_ACT_Q8_K) {
+        decoded_blocks_256(format, w, codes, act, n_blocks, n, acc);
+    } else {
+        decoded_blocks_32(format, w, codes, act, n_blocks, n, acc);
+    }
+    if ((b0 + n_blocks) * elems == a->k) {
+        store_tile(a, row, tile * AXK_TILE, n, acc);
+        return;
+    }
+    for (int t = 0; t < n; t++) {
+        _mm512_storeu_ps(sofar + 32 * t, acc[0][t]);
+        _mm512_storeu_ps(sofar + 32 * t + 16, acc[1][t]);
+    }
+}
+
+
+/* Tiles [tile0, tile1) of a panel, the codes decoded once for all of them. */
+INLINE void
+run_decoded(const uint32_t format, const struct axk_matmul *a, uint32_t row,
+            const uint8_t *panel, uint32_t tile0, uint32_t tile1)
+{
+    const uint32_t elems = is_k_format(format) ? AXK_QK_K : AXK_QK;
+    const uint32_t chunk = DECODED_K / elems;
+    uint32_t n_blocks = a->k / elems;
+    uint8_t codes[DECODED_K * AXK_PANEL_ROWS] __attribute__((aligned(64)));
+    float sofar[DECODED_TOKENS / AXK_TILE][AXK_TILE * AXK_PANEL_ROWS]
+        __attribute__((aligned(64)));
+
+    for (uint32_t b = 0; b < n_blocks; b += chunk) {
+        uint32_t n = n_blocks - b < chunk ? n_blocks - b : chunk;
+        const uint8_t *w = panel + b * panel_block_bytes(format);
+
+        decode(format, w, n, codes);
+        for (uint32_t tile = tile0; tile < tile1; tile++) {
+            float *acc = sofar[tile - tile0];
+
+            switch (tile_tokens(a->n_tokens, tile)) {
+            case 1:
+                run_decoded_tile(format, a, row, w, codes, b, n, tile, 1, acc);
+                break;
+            case 2:
+                run_decoded_tile(format, a, row, w, codes, b, n, tile, 2, acc);
+                break;
+            case 3:
+                run_decoded_tile(format, a, row, w, codes, b, n, tile, 3, acc);
+                break;
+            default:
+                run_decoded_tile(format, a, row, w, codes, b, n, tile, 4, acc);
+                break;
+            }
+        }
+    }
+}
+
+
+/* Tiles from which decoding first is faster, as measured; 0: never, since
+ * the plain loops are at their ceiling already. */
+INLINE uint32_t
+decoded_from(const uint32_t format)
+{
+    if (is_two_bit(format)) {
+        return 4;
+    }
+    return high_bits(format) ? 12 : 0;
+}
+
+
 INLINE void
 run_panel(const uint32_t format, const struct axk_matmul *a, uint32_t row,
           const uint8_t *panel)
 {
-    uint32_t n_full = a->n_tokens / AXK_TILE;
+    uint32_t n_tiles = axk_act_tiles(a->n_tokens);
+    uint32_t step = DECODED_TOKENS / AXK_TILE;
 
-    for (uint32_t tile = 0; tile < n_full; tile++) {
-        run_tile(format, a, row, panel, tile, AXK_TILE);
+    if (decoded_from(format) != 0 && n_tiles >= decoded_from(format)) {
+        for (uint32_t tile = 0; tile < n_tiles; tile += step) {
+            uint32_t end = n_tiles - tile < step ? n_tiles : tile + step;
+            run_decoded(format, a, row, panel, tile, end);
+        }
+        return;
     }
-    switch (a->n_tokens % AXK_TILE) {
-    case 1:
-        run_tile(format, a, row, panel, n_full, 1);
-        break;
-    case 2:
-        run_tile(format, a, row, panel, n_full, 2);
-        break;
-    case 3:
-        run_tile(format, a, row, panel, n_full, 3);
-        break;
-    default:
-        break;
+    for (uint32_t tile = 0; tile < n_tiles; tile++) {
+        switch (tile_tokens(a->n_tokens, tile)) {
+        case 1:
+            run_tile(format, a, row, panel, tile, 1);
+            break;
+        case 2:
+            run_tile(format, a, row, panel, tile, 2);
+            break;
+        case 3:
+            run_tile(format, a, row, panel, tile, 3);
+            break;
+        default:
+            run_tile(format, a, row, panel, tile, AXK_TILE);
+            break;
+        }
     }
 }
 

@@ -87,67 +87,94 @@ table_of(const uint32_t format)
 }
 
 
-/*
- * k-steps of nibbles, 8 k each: low nibbles first.  high: the 128 bytes of
- * high bits of these steps, if the format has them.
- */
-INLINE void
-dot_nibbles(const uint32_t format, const uint8_t *w, const uint8_t *high,
-            const int n_steps, const uint32_t *a, const int n, sums sum)
+/* What reading nibbles needs beside them: a table, and what is left of the
+ * high bits, as the format has them. */
+struct nibbles {
+    __m512i table;
+    __m512i high[2];
+};
+
+/* The codes of one k-step of nibbles, 8 k of two row vectors: lo first, hi
+ * four k later. */
+struct codes {
+    __m512i lo[2];
+    __m512i hi[2];
+};
+
+
+/* high: the 128 bytes of high bits of the steps to come. */
+INLINE struct nibbles
+start_nibbles(const uint32_t format, const uint8_t *high)
+{
+    struct nibbles s = {{0}, {{0}, {0}}};
+
+    if (has_table(format)) {
+        s.table = table_of(format);
+    }
+    if (high_bits(format)) {
+        s.high[0] = _mm512_loadu_si512(high);
+        s.high[1] = _mm512_loadu_si512(high + 64);
+    }
+    return s;
+}
+
+
+INLINE struct codes
+read_nibbles(const uint32_t format, const uint8_t *w, struct nibbles *s)
 {
     const __m512i mask = _mm512_set1_epi8(15);
     const __m512i high_mask =
         _mm512_set1_epi8(high_bits(format) == 2 ? 0x30 : 0x10);
-    __m512i table = mask;
-    __m512i h0 = mask;
-    __m512i h1 = mask;
+    const int up = high_bits(format) == 2 ? 2 : 3;
+    struct codes c;
 
-    if (has_table(format)) {
-        table = table_of(format);
-    }
-    if (high_bits(format)) {
-        h0 = _mm512_loadu_si512(high);
-        h1 = _mm512_loadu_si512(high + 64);
-    }
-#pragma GCC unroll 1
-    for (int i = 0; i < n_steps; i++) {
-        __m512i w0 = _mm512_loadu_si512(w);
-        __m512i w1 = _mm512_loadu_si512(w + 64);
-        __m512i lo0 = _mm512_and_si512(w0, mask);
-        __m512i lo1 = _mm512_and_si512(w1, mask);
-        __m512i hi0 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), mask);
-        __m512i hi1 = _mm512_and_si512(_mm512_srli_epi16(w1, 4), mask);
+    for (int i = 0; i < 2; i++) {
+        __m512i q = _mm512_loadu_si512(w + 64 * i);
 
+        c.lo[i] = _mm512_and_si512(q, mask);
+        c.hi[i] = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
         if (high_bits(format)) {
-            const int up = high_bits(format) == 2 ? 2 : 3;
+            __m512i h = s->high[i];
 
-            lo0 = or_masked(lo0, _mm512_slli_epi16(h0, 4), high_mask);
-            lo1 = or_masked(lo1, _mm512_slli_epi16(h1, 4), high_mask);
-            hi0 = or_masked(hi0, _mm512_slli_epi16(h0, up), high_mask);
-            hi1 = or_masked(hi1, _mm512_slli_epi16(h1, up), high_mask);
-            h0 = _mm512_srli_epi16(h0, 2 * high_bits(format));
-            h1 = _mm512_srli_epi16(h1, 2 * high_bits(format));
+            c.lo[i] = or_masked(c.lo[i], _mm512_slli_epi16(h, 4), high_mask);
+            c.hi[i] = or_masked(c.hi[i], _mm512_slli_epi16(h, up), high_mask);
+            s->high[i] = _mm512_srli_epi16(h, 2 * high_bits(format));
         }
         if (has_table(format)) {
-            lo0 = _mm512_shuffle_epi8(table, lo0);
-            lo1 = _mm512_shuffle_epi8(table, lo1);
-            hi0 = _mm512_shuffle_epi8(table, hi0);
-            hi1 = _mm512_shuffle_epi8(table, hi1);
+            c.lo[i] = _mm512_shuffle_epi8(s->table, c.lo[i]);
+            c.hi[i] = _mm512_shuffle_epi8(s->table, c.hi[i]);
         }
-        dot_4(lo0, lo1, a, n, sum);
-        dot_4(hi0, hi1, a + n, n, sum);
+    }
+    return c;
+}
+
+
+/* k-steps of nibbles. */
+INLINE void
+dot_nibbles(const uint32_t format, const uint8_t *w, const uint8_t *high,
+            const int n_steps, const uint32_t *a, const int n, sums sum)
+{
+    struct nibbles s = start_nibbles(format, high);
+
+#pragma GCC unroll 1
+    for (int i = 0; i < n_steps; i++) {
+        struct codes c = read_nibbles(format, w, &s);
+
+        dot_4(c.lo[0], c.lo[1], a, n, sum);
+        dot_4(c.hi[0], c.hi[1], a + n, n, sum);
         w += 128;
         a += 2 * n;
     }
 }
 
 
-/* The 32 k of a Q8_0 block. */
+/* Steps of whole bytes, 4 k each. */
 INLINE void
-dot_bytes(const uint8_t *w, const uint32_t *a, const int n, sums sum)
+dot_bytes(const uint8_t *w, const int n_steps, const uint32_t *a, const int n,
+          sums sum)
 {
 #pragma GCC unroll 1
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < n_steps; i++) {
         dot_4(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), a, n, sum);
         w += 128;
         a += n;
@@ -220,6 +247,20 @@ add_scaled(sums sum, __m512 d0, __m512 d1, const uint32_t *d_a, const int n,
 }
 
 
+/* acc += m * s_a */
+INLINE void
+add_minima(__m512 m0, __m512 m1, const uint32_t *s_a, const int n,
+           __m512 acc[2][AXK_TILE])
+{
+    for (int t = 0; t < n; t++) {
+        __m512 s = word_f32(s_a + t);
+
+        acc[0][t] = _mm512_fmadd_ps(m0, s, acc[0][t]);
+        acc[1][t] = _mm512_fmadd_ps(m1, s, acc[1][t]);
+    }
+}
+
+
 /* All blocks of 32 of a panel times the n tokens of a tile. */
 INLINE void
 tile_blocks_32(const uint32_t format, const uint8_t *w, const uint32_t *act,
@@ -239,18 +280,13 @@ tile_blocks_32(const uint32_t format, const uint8_t *w, const uint32_t *act,
         }
         start_block_32(format, act, n, sum);
         if (format == AXK_Q8_0) {
-            dot_bytes(steps, act, n, sum);
+            dot_bytes(steps, 8, act, n, sum);
         } else {
             dot_nibbles(format, steps, steps - 128, 4, act, n, sum);
         }
         add_scaled(sum, d0, d1, act + AXK_ACT_D * n, n, acc);
         if (has_min(format)) {
-            for (int t = 0; t < n; t++) {
-                __m512 s = word_f32(act + AXK_ACT_S * n + t);
-
-                acc[0][t] = _mm512_fmadd_ps(m0, s, acc[0][t]);
-                acc[1][t] = _mm512_fmadd_ps(m1, s, acc[1][t]);
-            }
+            add_minima(m0, m1, act + AXK_ACT_S * n, n, acc);
         }
         w += panel_block_bytes(format);
         act += AXK_ACT_WORDS * n;
@@ -291,6 +327,19 @@ sub_scales(const uint32_t format, const uint8_t *p)
 }
 
 
+/* total += sum * sub-scale */
+INLINE void
+add_part(sums sum, __m512i s0, __m512i s1, const int n, sums total)
+{
+    for (int t = 0; t < n; t++) {
+        total[0][t] =
+            _mm512_add_epi32(total[0][t], _mm512_mullo_epi32(sum[0][t], s0));
+        total[1][t] =
+            _mm512_add_epi32(total[1][t], _mm512_mullo_epi32(sum[1][t], s1));
+    }
+}
+
+
 /* One line: two parts, each its dot times its scale into total. */
 INLINE void
 add_line(const uint32_t format, const uint8_t *line, const uint32_t *a,
@@ -319,12 +368,7 @@ add_line(const uint32_t format, const uint8_t *line, const uint32_t *a,
             dot_nibbles(format, high_bits(format) ? p + 128 : p, p,
                         (int)part_elems(format) / 8, a, n, sum);
         }
-        for (int t = 0; t < n; t++) {
-            total[0][t] = _mm512_add_epi32(total[0][t],
-                                           _mm512_mullo_epi32(sum[0][t], s0));
-            total[1][t] = _mm512_add_epi32(total[1][t],
-                                           _mm512_mullo_epi32(sum[1][t], s1));
-        }
+        add_part(sum, s0, s1, n, total);
         a += part_elems(format) / 4 * (uint32_t)n;
         minus += part_elems(format) / 16 * (uint32_t)n;
     }

@@ -137,7 +137,8 @@ test_matmul_equals_reference(void **state)
         uint32_t k;
     } shapes[] = { { 32, 32 }, { 1, 32 }, { 31, 64 }, { 33, 96 },
                    { 47, 32 }, { 80, 576 }, { 96, 256 } };
-    static const uint32_t tokens[] = { 1, 2, 3, 4, 5, 7, 8, 13, 17 };
+    /* 18 and 51: enough tiles that codes are decoded first */
+    static const uint32_t tokens[] = { 1, 2, 3, 4, 5, 7, 8, 13, 18, 51 };
 
     for (size_t f = 0; f < check_n_formats; f++) {
         for (size_t s = 0; s < N_ELEMS(shapes); s++) {
@@ -155,6 +156,9 @@ test_matmul_equals_reference(void **state)
                 make_matrix(&w, check_formats[f], shapes[s].n, shapes[s].k,
                             kind);
                 for (size_t t = 0; t < N_ELEMS(tokens); t++) {
+                    if (tokens[t] > 20 && shapes[s].k < 100) {
+                        continue;
+                    }
                     compare(&w, tokens[t], kind);
                     if (t % 4 == 3) {
                         check_free_all(state);
@@ -310,10 +314,10 @@ static void
 test_matmul_batch_and_split_invariant(void **state)
 {
     const uint32_t n = 96;
-    const uint32_t many = check_tiny ? 37 : 512;
+    const uint32_t many = check_tiny ? 55 : 523; /* two groups, a tail of 3 */
 
     for (size_t f = 0; f < check_n_formats; f++) {
-        const uint32_t k = check_k(check_formats[f], 128);
+        const uint32_t k = check_k(check_formats[f], 640);
 
         for (int i = 0; check_isas[i] != NULL; i++) {
             const struct axk_ops *ops = check_isas[i];
