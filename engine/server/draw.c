@@ -1,22 +1,45 @@
 /*
- * See draw.h.  A job of the pool has one phase, whose units are rows and are
- * computed in place: a row takes some ten microseconds to some hundred.
+ * See draw.h.  A job of the pool has one phase, whose units are rows, computed
+ * in private and committed (pool.h): a thread that is put aside with a row
+ * makes nobody wait.  It may wake up much later, so what it reads is the
+ * drawer's own and outlives the pool: a copy of the row's parameters, weighed
+ * only while the row was still its to draw, and logits, whatever they are then.
+ *
+ * Rows that edit logits by their history (penalties) or by a list (logit_bias)
+ * read the request's memory, which changes; thread 0 draws them.
  */
 #include "engine/server/draw.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+
+struct row {
+    struct ax_sampling sampling; /* without bias */
+    const float *logits;
+    uint32_t n_tokens;
+    uint32_t draw; /* index of the caller's */
+};
+
+struct result {
+    int32_t token;
+    int error;
+    char apart[56]; /* cache lines of their own */
+};
 
 struct ax_drawer {
     struct ax_pool *pool;
     uint32_t n_samplers;
+    uint32_t rows_max;
     struct ax_sampler **samplers; /* [threads of the pool] */
+    struct result *results;       /* [threads of the pool] */
+    struct row *rows;             /* [rows_max] */
     struct ax_draw *draws;        /* of the job that runs */
 };
 
 
 int
-ax_drawer_open(struct ax_drawer **out, struct ax_pool *pool, uint32_t n_vocab,
-               const struct axk_ops *ops)
+ax_drawer_open(struct ax_drawer **out, struct ax_pool *pool, uint32_t rows_max,
+               uint32_t n_vocab, const struct axk_ops *ops)
 {
     *out = NULL;
     struct ax_drawer *d = calloc(1, sizeof(*d));
@@ -25,8 +48,13 @@ ax_drawer_open(struct ax_drawer **out, struct ax_pool *pool, uint32_t n_vocab,
     }
     d->pool = pool;
     d->n_samplers = ax_pool_threads(pool);
+    d->rows_max = rows_max < AX_POOL_UNITS_MAX ? rows_max : AX_POOL_UNITS_MAX;
     d->samplers = calloc(d->n_samplers, sizeof(struct ax_sampler *));
-    int rc = d->samplers != NULL ? AXION_OK : AXION_ERR_NO_MEMORY;
+    d->results = calloc(d->n_samplers, sizeof(*d->results));
+    d->rows = calloc(d->rows_max, sizeof(*d->rows));
+    int rc = d->samplers != NULL && d->results != NULL && d->rows != NULL
+                 ? AXION_OK
+                 : AXION_ERR_NO_MEMORY;
     for (uint32_t i = 0; rc == AXION_OK && i < d->n_samplers; i++) {
         rc = ax_sampler_open(&d->samplers[i], n_vocab, ops);
     }
@@ -49,42 +77,92 @@ ax_drawer_close(struct ax_drawer *d)
         ax_sampler_close(d->samplers[i]);
     }
     free(d->samplers);
+    free(d->results);
+    free(d->rows);
     free(d);
 }
 
 
-static void
-draw_rows(struct ax_drawer *d, uint32_t thread, uint32_t begin, uint32_t end)
+static bool
+edits_logits(const struct ax_sampling *p)
 {
-    for (uint32_t i = begin; i < end; i++) {
-        struct ax_draw *draw = &d->draws[i];
-        draw->error = ax_sample(d->samplers[thread], draw->sampling,
-                                &draw->history, draw->logits, &draw->token);
+    return p->n_bias > 0 || p->repetition_penalty != 1 ||
+           p->presence_penalty != 0 || p->frequency_penalty != 0;
+}
+
+
+static bool
+compute(void *context, const struct ax_pool_piece *piece)
+{
+    struct ax_drawer *d = context;
+    struct result *result = &d->results[piece->thread];
+    struct row row = d->rows[piece->begin];
+    if (!ax_pool_holds(piece)) {
+        return false;
     }
+    struct ax_sample_history history = {NULL, 0, row.n_tokens};
+    result->error = ax_sample(d->samplers[piece->thread], &row.sampling,
+                              &history, row.logits, &result->token);
+    return true;
 }
 
 
 static void
-work(void *context, const struct ax_pool_piece *piece)
+commit(void *context, const struct ax_pool_piece *piece)
 {
-    draw_rows(context, piece->thread, piece->begin, piece->end);
+    struct ax_drawer *d = context;
+    struct ax_draw *draw = &d->draws[d->rows[piece->begin].draw];
+    draw->token = d->results[piece->thread].token;
+    draw->error = d->results[piece->thread].error;
+}
+
+
+static void
+draw_alone(struct ax_drawer *d, struct ax_draw *draw)
+{
+    draw->error = ax_sample(d->samplers[0], draw->sampling, &draw->history,
+                            draw->logits, &draw->token);
+}
+
+
+static void
+draw_together(struct ax_drawer *d, uint32_t n)
+{
+    static const uint32_t one = 1;
+    struct ax_pool_job job = {
+        .n_phases = 1,
+        .units = &n,
+        .piece_max = &one,
+        .context = d,
+        .compute = compute,
+        .commit = commit,
+    };
+    if (n >= AX_DRAW_SPREAD_MIN) {
+        (void)ax_pool_run(d->pool, &job); /* fails at gates alone */
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        draw_alone(d, &d->draws[d->rows[i].draw]);
+    }
 }
 
 
 void
 ax_drawer_run(struct ax_drawer *d, struct ax_draw *draws, uint32_t n_draws)
 {
-    while (n_draws > 0) {
-        uint32_t n = n_draws < AX_POOL_UNITS_MAX ? n_draws : AX_POOL_UNITS_MAX;
-        struct ax_pool_job job = {
-            .n_phases = 1, .units = &n, .context = d, .work = work};
-        d->draws = draws;
-        if (n < AX_DRAW_SPREAD_MIN) {
-            draw_rows(d, 0, 0, n);
-        } else {
-            (void)ax_pool_run(d->pool, &job); /* fails at gates alone */
+    uint32_t n = 0;
+    d->draws = draws;
+    for (uint32_t i = 0; i < n_draws; i++) {
+        if (edits_logits(draws[i].sampling)) {
+            draw_alone(d, &draws[i]);
+            continue;
         }
-        draws += n;
-        n_draws -= n;
+        d->rows[n++] = (struct row){*draws[i].sampling, draws[i].logits,
+                                    draws[i].history.n_tokens, i};
+        if (n == d->rows_max) {
+            draw_together(d, n);
+            n = 0;
+        }
     }
+    draw_together(d, n);
 }

@@ -4,7 +4,8 @@
  *
  * ax_sample() is a pure function of a row's parameters, history and logits, so
  * what is drawn does not depend on who draws it nor on the other rows.  A few
- * rows are not worth waking anybody: thread 0 draws those.
+ * rows are not worth waking anybody, and those with penalties or logit_bias
+ * read what only thread 0 may: it draws those.
  *
  * Rows of one sequence (a token and the drafts behind it) may be drawn at the
  * same time: the history of each is what stands before it, drafts included.
@@ -30,9 +31,12 @@ struct ax_draw {
 
 struct ax_drawer;
 
-/* NO_MEMORY.  The pool must outlive it. */
+/* For up to rows_max rows in one go (more are several).  NO_MEMORY. */
 int ax_drawer_open(struct ax_drawer **out, struct ax_pool *pool,
-                   uint32_t n_vocab, const struct axk_ops *ops);
+                   uint32_t rows_max, uint32_t n_vocab,
+                   const struct axk_ops *ops);
+/* After the pool has stopped, as the logits are freed: a late thread of it may
+ * still draw what nobody waits for. */
 void ax_drawer_close(struct ax_drawer *drawer); /* NULL is fine */
 
 /* Draws them all; on the pool's thread 0, between its jobs. */

@@ -131,8 +131,8 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     if (rc != AXION_OK) {
         return rc;
     }
-    rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->info->n_vocab,
-                        ax_model_ops(e->model));
+    rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->sequences,
+                        e->info->n_vocab, ax_model_ops(e->model));
     e->logits = aligned_alloc(
         64, ((size_t)e->sequences * e->info->n_vocab * sizeof(float) + 63) /
                 64 * 64);
@@ -197,9 +197,9 @@ ax_engine_close(struct ax_engine *e)
         return;
     }
     ax_shared_prefix_close(e->shared_prefix);
-    free(e->logits);
+    ax_exec_close(e->exec); /* its threads first, they read the next two */
     ax_drawer_close(e->drawer);
-    ax_exec_close(e->exec);
+    free(e->logits);
     ax_kv_close(e->kv);
     ax_template_close(e->chat_template);
     ax_tokenizer_close(e->tokenizer);

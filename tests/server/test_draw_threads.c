@@ -102,7 +102,7 @@ test_rows_equal_each_alone(void **state)
         struct ax_pool *pool;
         struct ax_drawer *drawer;
         assert_int_equal(ax_pool_start(&pool, threads, 1, &err), 0);
-        assert_int_equal(ax_drawer_open(&drawer, pool, N_VOCAB, ops), 0);
+        assert_int_equal(ax_drawer_open(&drawer, pool, 50, N_VOCAB, ops), 0);
         for (uint32_t n = 0; n <= ROWS; n += n < 6 ? 1 : 13) {
             fill(together);
             ax_drawer_run(drawer, together, n);
@@ -116,8 +116,8 @@ test_rows_equal_each_alone(void **state)
                 assert_int_equal(together[i].error, -1);
             }
         }
-        ax_drawer_close(drawer);
         ax_pool_stop(pool);
+        ax_drawer_close(drawer);
     }
     ax_sampler_close(sampler);
 }
