@@ -8,10 +8,8 @@
  * engine that were not yet accepted start over the same way, a bounded number
  * of times, so that a request that kills engines cannot kill them for ever.
  *
- * A request is in one queue at most: main->waiting or engine->streams.  Those
- * who wait for an engine's room stand in engine->starving besides, in the
- * order of their coming, and only the first may try: a small request that
- * would fit does not overtake a large one.
+ * A request is in one queue at most: main->waiting or engine->streams; _wait.c
+ * has those who wait.
  */
 
 
@@ -25,15 +23,7 @@ static int ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
 static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
-static void ngx_http_axion_starve(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
-
-
-/* How often is looked whether room came back, or an engine is ready: neither
- * makes an event. */
-#define NGX_HTTP_AXION_POLL_ROOM   5
-#define NGX_HTTP_AXION_POLL_READY  30
 
 
 /* May end the request: ctx is not to be touched afterwards. */
@@ -44,13 +34,15 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
     ngx_int_t                 rc;
     ngx_http_axion_engine_t  *engine;
 
+    (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.dispatches, 1);
+
     if (ctx->endpoint == NGX_HTTP_AXION_MODELS
         || ctx->endpoint == NGX_HTTP_AXION_MODEL)
     {
         rc = ngx_http_axion_send_models(ctx);
 
         if (rc == NGX_AGAIN && !ctx->own) {
-            ngx_http_axion_wait(ctx, AXION_ERR_ENGINE_UNAVAILABLE);
+            ngx_http_axion_wait(ctx, AXION_ERR_ENGINE_UNAVAILABLE, 0);
             return;
         }
 
@@ -67,7 +59,7 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
     }
 
     if (error != AXION_ERR_MODEL_NOT_FOUND) {
-        ngx_http_axion_wait(ctx, error);
+        ngx_http_axion_wait(ctx, error, 0);
         return;
     }
 
@@ -200,7 +192,7 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     }
 
     if (rc == AXION_ERR_NO_STREAM_SLOT || rc == AXION_ERR_ENGINE_UNAVAILABLE) {
-        ngx_http_axion_wait(ctx, AXION_ERR_NO_STREAM_SLOT);
+        ngx_http_axion_wait(ctx, AXION_ERR_NO_STREAM_SLOT, 0);
         return;
     }
 
@@ -233,148 +225,6 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "axion: submitted to \"%V\" as %uL", &engine->name,
                    ctx->stream);
-}
-
-
-/* Lines up for the engine's room, once; NULL: for nobody's any more. */
-static void
-ngx_http_axion_starve(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_engine_t *engine)
-{
-    if (ctx->starves_for == engine) {
-        return;
-    }
-
-    if (ctx->starves_for != NULL) {
-        ngx_queue_remove(&ctx->room);
-    }
-
-    ctx->starves_for = engine;
-
-    if (engine != NULL) {
-        ngx_queue_insert_tail(&engine->starving, &ctx->room);
-    }
-}
-
-
-/*
- * `waits_for` is the error that the client gets if it waits in vain.  The
- * time runs from the first wait, until a lost engine gives it anew.  May
- * end the request.
- */
-void
-ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for)
-{
-    ctx->waits_for = waits_for;
-
-    if (waits_for != AXION_ERR_NO_STREAM_SLOT) {
-        ngx_http_axion_starve(ctx, NULL);
-    }
-
-    switch (waits_for) {
-
-    case AXION_ERR_NO_STREAM_SLOT:
-        ctx->poll = NGX_HTTP_AXION_POLL_ROOM;
-        break;
-
-    case AXION_ERR_ENGINE_LOADING:
-    case AXION_ERR_ENGINE_DRAINING:
-        ctx->poll = NGX_HTTP_AXION_POLL_READY;
-        break;
-
-    default:
-        ctx->poll = 0;
-        break;
-    }
-
-    ctx->state = NGX_HTTP_AXION_WAITING;
-
-    if (!ctx->waited) {
-        ctx->waited = 1;
-        ctx->deadline = ngx_current_msec + ctx->conf->connect_timeout;
-
-    } else if ((ngx_msec_int_t) (ngx_current_msec - ctx->deadline) >= 0) {
-        ngx_http_axion_wait_expired(ctx);
-        return;
-    }
-
-    if (!ctx->linked) {
-        ngx_queue_insert_tail(&ctx->main->waiting, &ctx->link);
-        ctx->linked = 1;
-    }
-
-    ngx_http_axion_set_timer(ctx);
-}
-
-
-void
-ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx)
-{
-    int                         error;
-    ngx_uint_t                  i;
-    ngx_http_axion_engine_t   **engine;
-
-    error = ctx->waits_for;
-    engine = ctx->conf->upstream->engines.elts;
-
-    /* why the engines are away, if that says more than that they are */
-
-    for (i = 0; i < ctx->conf->upstream->engines.nelts; i++) {
-
-        if (error == AXION_ERR_ENGINE_UNAVAILABLE
-            && engine[i]->link != NGX_HTTP_AXION_UP
-            && engine[i]->error != AXION_ERR_ENGINE_LOST)
-        {
-            error = engine[i]->error;
-        }
-    }
-
-    axion_failure_set(&ctx->failure, error, NULL, NULL);
-    ngx_http_axion_fail(ctx);
-}
-
-
-/* An engine came up, or room came back. */
-void
-ngx_http_axion_dispatch_waiting(ngx_http_axion_main_conf_t *amcf)
-{
-    ngx_uint_t             n;
-    ngx_queue_t           *q;
-    ngx_connection_t      *c;
-    ngx_http_axion_ctx_t  *ctx;
-
-    n = 0;
-
-    for (q = ngx_queue_head(&amcf->waiting);
-         q != ngx_queue_sentinel(&amcf->waiting);
-         q = ngx_queue_next(q))
-    {
-        n++;
-    }
-
-    /* each once: those that go on waiting line up at the end again */
-
-    while (n-- != 0 && !ngx_queue_empty(&amcf->waiting)) {
-
-        q = ngx_queue_head(&amcf->waiting);
-        ctx = ngx_queue_data(q, ngx_http_axion_ctx_t, link);
-
-        /* one that was told to come back later does so by its own timer */
-
-        if (ctx->poll == NGX_HTTP_AXION_POLL_READY) {
-            ngx_queue_remove(q);
-            ngx_queue_insert_tail(&amcf->waiting, q);
-            continue;
-        }
-
-        ngx_http_axion_unlink(ctx);
-
-        c = ctx->request->connection;
-        ngx_http_set_log_request(c->log, ctx->request);
-
-        ngx_http_axion_dispatch(ctx);
-        ngx_http_run_posted_requests(c);
-    }
 }
 
 
@@ -485,6 +335,10 @@ ngx_http_axion_engine_lost(ngx_http_axion_engine_t *engine, int error)
         ngx_http_axion_lose(ctx, error);
         ngx_http_run_posted_requests(c);
     }
+
+    /* there is no room to be had any more: each looks elsewhere, once */
+
+    ngx_http_axion_dispatch_starving(engine);
 }
 
 

@@ -3,7 +3,8 @@
  *
  *   _access.c    ACCESS phase: who asks (no tenant: 401)
  *   _handler.c   method and path, the body, parsing, refusals
- *   _dispatch.c  which engine, submit, wait for one that is away, retry
+ *   _dispatch.c  which engine, submit, start over when one is lost
+ *   _wait.c      requests that wait for an engine, or for its room
  *   _upstream.c  one channel per worker and engine: connect, drain, lose
  *   _stream.c    events of the ring → output chains, back-pressure, timers
  *   _output.c    the chains themselves, recycled; what the client takes
@@ -118,6 +119,7 @@ typedef struct {
     unsigned                       seen:1;
     unsigned                       reported:1;
     unsigned                       broken:1; /* to be given up */
+    unsigned                       came_ready:1; /* those who wait must know */
 } ngx_http_axion_engine_t;
 
 
@@ -159,6 +161,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_queue_t                  waiting;    /* ctx->link */
     ngx_queue_t                  dirty;      /* ctx->dirty */
     ngx_http_axion_known_t       chosen;
+    ngx_event_t                  look;       /* at boards of who loads */
 };
 
 
@@ -349,12 +352,19 @@ ngx_int_t ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine);
 
 /* _dispatch.c */
 void ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx);
-void ngx_http_axion_dispatch_waiting(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_engine_lost(ngx_http_axion_engine_t *engine, int error);
-void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for);
-void ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_unlink(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx);
+
+/* _wait.c */
+void ngx_http_axion_starve(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine);
+void ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for,
+    ngx_uint_t retry);
+void ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_dispatch_waiting(ngx_http_axion_engine_t *engine);
+void ngx_http_axion_dispatch_starving(ngx_http_axion_engine_t *engine);
+void ngx_http_axion_look_later(ngx_http_axion_main_conf_t *amcf);
 
 /* _access.c */
 ngx_http_axion_ctx_t *ngx_http_axion_get_ctx(ngx_http_request_t *r);

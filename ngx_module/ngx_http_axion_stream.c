@@ -210,7 +210,7 @@ ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx)
 {
     if (ctx->retry) {
         ctx->retry = 0;
-        ngx_http_axion_wait(ctx, ctx->waits_for);
+        ngx_http_axion_wait(ctx, ctx->waits_for, 1);
         return;
     }
 

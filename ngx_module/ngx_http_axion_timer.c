@@ -24,16 +24,26 @@ static ngx_msec_t ngx_http_axion_until(ngx_msec_t time, ngx_msec_t wait);
 void
 ngx_http_axion_timer(ngx_event_t *ev)
 {
-    ngx_connection_t      *c;
-    ngx_http_axion_ctx_t  *ctx;
+    ngx_queue_t              *first;
+    ngx_connection_t         *c;
+    ngx_http_axion_ctx_t     *ctx;
+    ngx_http_axion_engine_t  *engine;
 
     ctx = ev->data;
     c = ctx->request->connection;
+    engine = ctx->starves_for;
+    first = (engine != NULL) ? ngx_queue_head(&engine->starving) : NULL;
 
     ngx_http_set_log_request(c->log, ctx->request);
 
     ngx_http_axion_timer_expired(ctx);
     ngx_http_run_posted_requests(c);
+
+    /* where the first got in, the next may */
+
+    if (engine != NULL && ngx_queue_head(&engine->starving) != first) {
+        ngx_http_axion_dispatch_starving(engine);
+    }
 }
 
 

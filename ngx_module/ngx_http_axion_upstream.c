@@ -230,7 +230,11 @@ ngx_http_axion_engine_up(ngx_http_axion_engine_t *engine)
     ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
                   "axion: connected to engine \"%V\"", &engine->name);
 
-    ngx_http_axion_dispatch_waiting(engine->main);
+    if (!engine->seen) {
+        ngx_http_axion_look_later(engine->main);
+    }
+
+    ngx_http_axion_dispatch_waiting(engine);
 }
 
 
@@ -243,6 +247,12 @@ ngx_http_axion_engine_read_board(ngx_http_axion_engine_t *engine)
     rc = axion_client_board(engine->client, &board);
 
     if (rc == AXION_OK) {
+        if (board.state == AXION_ENGINE_READY
+            && (!engine->seen || engine->board.state != board.state))
+        {
+            engine->came_ready = 1;
+        }
+
         engine->board = board;
         engine->seen = 1;
     }
@@ -462,9 +472,7 @@ ngx_http_axion_engine_read(ngx_event_t *rev)
         return;
     }
 
-    if (!ngx_queue_empty(&engine->main->waiting)) {
-        ngx_http_axion_dispatch_waiting(engine->main);
-    }
+    ngx_http_axion_dispatch_starving(engine);
 }
 
 

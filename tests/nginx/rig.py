@@ -38,7 +38,7 @@ user {user};
 worker_processes {workers};
 pid {dir}/nginx.pid;
 error_log {dir}/error.log info;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log {dir}/access.log;
     client_body_temp_path {dir}/body;
@@ -144,14 +144,15 @@ class Echo:
 
 
 class Nginx:
-    def __init__(self, folder, server, http="", workers=1, listen=""):
+    def __init__(self, folder, server, http="", workers=1, listen="",
+                 connections=1024):
         self.dir = folder
         self.port = free_port()
         self.conf = os.path.join(folder, "nginx.conf")
         self.log = os.path.join(folder, "error.log")
         self.process = None
         self.settings = {"workers": workers, "listen": listen, "http": http,
-                         "server": server}
+                         "server": server, "connections": connections}
         self.write()
 
     def write(self, **settings):
@@ -357,6 +358,7 @@ class Test(unittest.TestCase):
     WORKERS = 1
     HTTP = ""
     LISTEN = ""
+    CONNECTIONS = 1024
     SERVER = """
         location /v1/ { axion_pass llm; }
         location = /metrics { axion_metrics; }
@@ -371,7 +373,7 @@ class Test(unittest.TestCase):
         self.nginx = Nginx(
             self.dir, self.SERVER,
             f"axion_upstream llm {{ engine unix:{self.echo.path}; }}\n"
-            + self.HTTP, self.WORKERS, self.LISTEN)
+            + self.HTTP, self.WORKERS, self.LISTEN, self.CONNECTIONS)
         self.expected = None
         WITNESSES[:] = [self.nginx.told, self.echo.told]
 

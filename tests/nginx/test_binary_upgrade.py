@@ -146,6 +146,10 @@ class Upgrade(rig.Test):
         self.assert_serves()
         self.assert_served_by(self.nginx.process.pid)
         self.assert_whole(clients)
+        # The old master takes its pid file back when the new one has ended;
+        # until then that one could vanish under clean-up's feet.
+        rig.wait_until(lambda: self.nginx.read_pid() == self.nginx.process.pid,
+                       "the new master's end")
 
     def test_new_one_that_cannot_start_harms_nobody(self):
         self.expected = "no_such_directive"
