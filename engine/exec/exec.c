@@ -51,7 +51,7 @@ allocate(struct ax_exec *e, struct ax_error *err)
     e->scale = calloc(phases, sizeof(*e->scale));
     e->prologue = calloc(phases, sizeof(*e->prologue));
     e->end_ns = o->counters ? calloc(phases, sizeof(*e->end_ns)) : NULL;
-    e->counters = calloc(e->program.n_counters, sizeof(*e->counters));
+    e->counters = calloc(e->program.n_stages, sizeof(*e->counters));
     e->positions = calloc(o->batch_tokens_max, sizeof(*e->positions));
     e->selected = calloc(o->logits_max, sizeof(*e->selected));
     e->seen = calloc(o->sequences_max, sizeof(*e->seen));
@@ -63,9 +63,7 @@ allocate(struct ax_exec *e, struct ax_error *err)
         e->prologue == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
-    for (uint32_t i = 0; i < e->program.n_counters; i++) {
-        e->counters[i].name = e->program.counters[i];
-    }
+    ax_counters_name(e);
     size_t table = ax_kv_blocks_for(ax_model_info(e->model)->n_ctx);
     table = table * sizeof(uint32_t) + AX_ARENA_ALIGN;
     if (ax_arena_open(&e->tables, table * o->sequences_max) != AXION_OK) {
@@ -162,19 +160,6 @@ ax_exec_bytes(const struct ax_exec *e)
 {
     return e->program.arena.bytes + e->partials.bytes + e->private_arena.bytes +
            e->tables.bytes;
-}
-
-
-uint32_t
-ax_exec_counters(const struct ax_exec *e, struct ax_exec_counter *out,
-                 uint32_t max)
-{
-    uint32_t n = e->end_ns != NULL ? e->program.n_counters : 0;
-
-    for (uint32_t i = 0; i < n && i < max; i++) {
-        out[i] = e->counters[i];
-    }
-    return n;
 }
 
 
@@ -342,21 +327,6 @@ gate(void *context, uint32_t phase)
 }
 
 
-static void
-count(struct ax_exec *e, uint32_t n_phases, uint64_t start_ns)
-{
-    for (uint32_t i = 0; i < n_phases; i++) {
-        uint32_t s = e->phase_stage[i];
-        struct ax_exec_counter *c = &e->counters[e->program.stages[s].counter];
-        if (e->units[i] != AX_POOL_GATE) {
-            c->calls++;
-            c->ns += e->end_ns[i] - start_ns;
-        }
-        start_ns = e->end_ns[i];
-    }
-}
-
-
 int
 ax_exec_step(struct ax_exec *e, const struct ax_step *step)
 {
@@ -386,7 +356,7 @@ ax_exec_step(struct ax_exec *e, const struct ax_step *step)
     uint64_t start_ns = e->end_ns != NULL ? ax_pool_clock_ns() : 0;
     rc = ax_pool_run(e->pool, &job);
     if (rc == AXION_OK && e->end_ns != NULL) {
-        count(e, job.n_phases, start_ns);
+        ax_counters_count(e, job.n_phases, start_ns);
     }
     return rc;
 }

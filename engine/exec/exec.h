@@ -70,11 +70,27 @@ struct ax_exec_options {
 };
 
 
-/* Time of all steps so far in one kind of work, as thread 0 saw it. */
+/*
+ * All steps so far in one stage of one layer, as thread 0 saw it.  bytes is
+ * what has to come from memory (packed weights, keys and values), operations
+ * are multiplications and additions, 0 for work on rows alone.
+ */
 struct ax_exec_counter {
-    const char *name; /* "matmul qkv", "attention", ... */
+    const char *name; /* "ffn_gate+ffn_up"; the same pointer in all layers */
+    uint32_t layer;
+    bool floats; /* the operations are f32, not int8 */
     uint64_t calls;
     uint64_t ns;
+    uint64_t bytes;
+    uint64_t operations;
+};
+
+
+/* The same by kind of work. */
+struct ax_exec_times {
+    uint64_t matmul_ns;
+    uint64_t attention_ns;
+    uint64_t rows_ns;
 };
 
 
@@ -104,8 +120,14 @@ int ax_exec_step(struct ax_exec *e, const struct ax_step *step);
 /* Bytes of scratch memory, for the log. */
 uint64_t ax_exec_bytes(const struct ax_exec *e);
 
-/* Writes up to max counters, returns how many there are (0 without them). */
-uint32_t ax_exec_counters(const struct ax_exec *e, struct ax_exec_counter *out,
-                          uint32_t max);
+/* How many counters there are (0 without them), and counter i of them. */
+uint32_t ax_exec_counters(const struct ax_exec *e);
+struct ax_exec_counter ax_exec_counter(const struct ax_exec *e, uint32_t i);
+
+/* Counts from here on. */
+void ax_exec_counters_clear(struct ax_exec *e);
+
+/* All zero without counters. */
+struct ax_exec_times ax_exec_times(const struct ax_exec *e);
 
 #endif /* AX_EXEC_H */

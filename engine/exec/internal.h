@@ -81,7 +81,7 @@ struct ax_exec {
     uint32_t *scale;  /* panels or items in a unit */
     bool *prologue;   /* the phase begins with its stage's prologue */
     uint64_t *end_ns; /* NULL without counters */
-    struct ax_exec_counter *counters;
+    struct ax_exec_counter *counters; /* [stages] */
 
     /* The step. */
     const struct ax_step *step;
@@ -165,5 +165,9 @@ bool ax_attention_compute(struct ax_exec *e, const struct ax_stage *stage,
                           const struct ax_pool_piece *piece);
 void ax_attention_commit(struct ax_exec *e, const struct ax_stage *stage,
                          const struct ax_pool_piece *piece);
+
+/* Names at open; a step's times, from its phases' end_ns. */
+void ax_counters_name(struct ax_exec *e);
+void ax_counters_count(struct ax_exec *e, uint32_t n_phases, uint64_t start_ns);
 
 #endif /* AX_EXEC_INTERNAL_H */

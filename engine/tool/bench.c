@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/exec/profile.h"
 #include "engine/pool/pool.h"
 
 
@@ -46,6 +47,8 @@ struct options {
     uint32_t reps;
     bool no_warmup;
     bool counters;
+    const char *profile;
+    uint32_t kv_type;
     enum ax_bench_format format;
 };
 
@@ -55,6 +58,8 @@ struct bench {
     struct ax_model *model;
     struct ax_kv *kv;
     struct ax_exec *exec;
+    FILE *profile;
+    struct ax_peaks peaks;
     uint32_t n_batch;
     uint32_t n_sequences;
     struct ax_kv_sequence *sequences;
@@ -86,6 +91,12 @@ static const char usage[] =
     "      --isa NAME         cap of the instruction set: scalar, avx2, "
     "avx512\n"
     "      --no-warmup        no repetition ahead of those that count\n"
+    "      --profile FILE     time, bytes and operations by layer and kind of "
+    "work,\n"
+    "                         as CSV\n"
+    "      --kv-type NAME     how keys and values are kept: f16 or q8_0 "
+    "(f16);\n"
+    "                         also -ctk\n"
     "  -v, --verbose          time by kind of work, to stderr\n";
 
 
@@ -188,6 +199,12 @@ parse_option(struct options *o, int option, const char *arg)
                no_zero(&o->batch);
     case 'g':
         return parse_pair(arg, &o->pairs);
+    case 'P':
+        o->profile = arg;
+        return true;
+    case 'k':
+        o->kv_type = axk_kv_type_of(arg);
+        return o->kv_type != AXK_KV_TYPE_END;
     case 'w':
         o->no_warmup = true;
         return true;
@@ -218,6 +235,9 @@ parse_options(int argc, char **argv, struct options *o)
         {"n-prompt", required_argument, NULL, 'p'},
         {"n-gen", required_argument, NULL, 'n'},
         {"pg", required_argument, NULL, 'g'},
+        {"profile", required_argument, NULL, 'P'},
+        {"kv-type", required_argument, NULL, 'k'},
+        {"ctk", required_argument, NULL, 'k'},
         {"no-warmup", no_argument, NULL, 'w'},
         {"n-depth", required_argument, NULL, 'd'},
         {"sequences", required_argument, NULL, 's'},
@@ -403,6 +423,7 @@ open_run(struct bench *b, const struct ax_bench_result *r)
     struct ax_kv_shape shape = ax_model_kv_shape(b->model);
     uint32_t n = r->n_sequences;
 
+    shape.type = (enum axk_kv_type)b->o->kv_type;
     if (length > info->n_ctx) {
         return ax_error_set(&b->err, AXION_ERR_BAD_OPTION,
                             "%llu tokens of context; the model has %u",
@@ -414,7 +435,7 @@ open_run(struct bench *b, const struct ax_bench_result *r)
         .batch_tokens_max = r->n_batch > n ? r->n_batch : n,
         .logits_max = n,
         .sequences_max = n,
-        .counters = b->o->counters,
+        .counters = b->o->counters || b->profile != NULL,
     };
     b->n_batch = r->n_batch;
     b->n_sequences = n;
@@ -471,19 +492,61 @@ run_test(struct bench *b, struct ax_bench_result *r)
     b->n_steps = 0;
     if (rc == AXION_OK && !b->o->no_warmup) {
         rc = run_once(b, r, NULL);
+        ax_exec_counters_clear(b->exec);
     }
     for (uint32_t i = 0; i < r->n_reps && rc == AXION_OK; i++) {
         rc = run_once(b, r, &r->samples_ns[i]);
     }
     if (rc == AXION_OK) {
         find_percentiles(b, r);
-        r->n_counters =
-            ax_exec_counters(b->exec, r->counters, AX_BENCH_COUNTERS_MAX);
-        r->n_counters = r->n_counters < AX_BENCH_COUNTERS_MAX
-                            ? r->n_counters
-                            : AX_BENCH_COUNTERS_MAX;
     }
     return rc;
+}
+
+
+static int
+write_profile(struct bench *b, const struct ax_bench_result *r)
+{
+    char test[48];
+
+    if (b->profile == NULL) {
+        return AXION_OK;
+    }
+    int rc = ax_peaks_measure(r->n_threads, &b->peaks, &b->err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    ax_bench_test_name(r, test, sizeof(test));
+    return ax_profile_write(b->profile, b->exec, test, &b->peaks) == 0
+               ? AXION_OK
+               : ax_error_set(&b->err, AXION_ERR_SYSTEM, "cannot write %s",
+                              b->o->profile);
+}
+
+
+static int
+open_profile(struct bench *b)
+{
+    if (b->o->profile == NULL) {
+        return AXION_OK;
+    }
+    b->profile = fopen(b->o->profile, "we");
+    if (b->profile == NULL) {
+        return ax_error_set(&b->err, AXION_ERR_BAD_OPTION, "%s: %s",
+                            b->o->profile, strerror(errno));
+    }
+    fputs(AX_PROFILE_HEAD, b->profile);
+    return AXION_OK;
+}
+
+
+static int
+close_profile(struct bench *b)
+{
+    return b->profile == NULL || fclose(b->profile) == 0
+               ? AXION_OK
+               : ax_error_set(&b->err, AXION_ERR_SYSTEM, "cannot write %s",
+                              b->o->profile);
 }
 
 
@@ -496,8 +559,9 @@ run_and_print(struct bench *b, struct ax_bench_result *r, uint32_t *index)
     if (rc == AXION_OK) {
         ax_bench_print(stdout, b->o->format, r, (*index)++);
         if (b->o->counters) {
-            ax_bench_print_counters(stderr, r);
+            ax_bench_print_counters(stderr, b->exec);
         }
+        rc = write_profile(b, r);
     }
     close_run(b);
     return rc;
@@ -596,14 +660,20 @@ ax_tool_bench(int argc, char **argv)
     }
     struct ax_model_options mo = {.path = o.path, .isa = o.isa};
     b->o = &o;
-    int rc = ax_model_open(&b->model, &mo, &b->err);
+    int rc = open_profile(b);
+    if (rc == AXION_OK) {
+        rc = ax_model_open(&b->model, &mo, &b->err);
+    }
     if (rc == AXION_OK) {
         r->info = ax_model_info(b->model);
         r->n_reps = o.reps;
+        r->kv_type = axk_kv_type_name(o.kv_type);
         ax_bench_print_begin(stdout, o.format);
         rc = run_all(b, r);
         ax_bench_print_end(stdout, o.format);
     }
+    int closed = close_profile(b);
+    rc = rc == AXION_OK ? closed : rc;
     if (rc != AXION_OK) {
         fprintf(stderr, "axion bench: %s\n",
                 b->err.number != AXION_OK ? b->err.text

@@ -13,9 +13,8 @@
 #include "engine/model/model.h"
 
 
-#define AX_BENCH_REPS_MAX     1000u
-#define AX_BENCH_COUNTERS_MAX 32u
-#define AX_BENCH_STEPS_MAX    65536u
+#define AX_BENCH_REPS_MAX  1000u
+#define AX_BENCH_STEPS_MAX 65536u
 
 
 enum ax_bench_format {
@@ -29,6 +28,7 @@ enum ax_bench_format {
 /* One line of the result. */
 struct ax_bench_result {
     const struct ax_model_info *info;
+    const char *kv_type;
     uint32_t n_threads;
     uint32_t n_batch;
     uint32_t n_prompt;
@@ -39,8 +39,6 @@ struct ax_bench_result {
     uint64_t samples_ns[AX_BENCH_REPS_MAX];
     uint64_t step_p50_ns; /* of one executor step */
     uint64_t step_p99_ns;
-    uint32_t n_counters;
-    struct ax_exec_counter counters[AX_BENCH_COUNTERS_MAX];
 };
 
 
@@ -53,7 +51,11 @@ void ax_bench_print(FILE *out, enum ax_bench_format format,
                     const struct ax_bench_result *result, uint32_t index);
 void ax_bench_print_end(FILE *out, enum ax_bench_format format);
 
+/* "pp512+tg128 @ d2048 x 4", as the table shows it. */
+void ax_bench_test_name(const struct ax_bench_result *r, char *out,
+                        size_t size);
+
 /* Where the time went, by kind of stage; for -v. */
-void ax_bench_print_counters(FILE *out, const struct ax_bench_result *result);
+void ax_bench_print_counters(FILE *out, const struct ax_exec *exec);
 
 #endif /* AX_TOOL_BENCH_H */

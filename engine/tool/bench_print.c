@@ -5,6 +5,7 @@
 #include "engine/tool/bench.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <time.h>
 
 
@@ -58,8 +59,8 @@ statistics(const struct ax_bench_result *r)
 }
 
 
-static void
-test_name(const struct ax_bench_result *r, char *out, size_t size)
+void
+ax_bench_test_name(const struct ax_bench_result *r, char *out, size_t size)
 {
     int used;
 
@@ -105,7 +106,7 @@ print_table_row(FILE *out, const struct ax_bench_result *r)
 
     snprintf(name, sizeof(name), "%s %s", r->info->architecture,
              r->info->weight_format);
-    test_name(r, test, sizeof(test));
+    ax_bench_test_name(r, test, sizeof(test));
     fprintf(out,
             "| %-22s | %8.2f MiB | %8.2f M | %-7s | %7u | %18s | "
             "%10.2f ± %.2f |\n",
@@ -121,14 +122,14 @@ print_csv_row(FILE *out, const struct ax_bench_result *r)
     struct statistics s = statistics(r);
 
     fprintf(out,
-            "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
+            "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
             "%.0f,%.0f,%.2f,%.2f,%llu,%llu\n",
             AXION_VERSION, r->info->weight_format,
             (unsigned long long)r->info->file_bytes,
             (unsigned long long)r->info->n_params, r->info->architecture,
-            r->info->isa, r->n_threads, r->n_batch, r->n_prompt, r->n_gen,
-            r->n_depth, r->n_sequences, s.mean_ns, s.deviation_ns, s.mean_rate,
-            s.deviation_rate, (unsigned long long)r->step_p50_ns,
+            r->info->isa, r->kv_type, r->n_threads, r->n_batch, r->n_prompt,
+            r->n_gen, r->n_depth, r->n_sequences, s.mean_ns, s.deviation_ns,
+            s.mean_rate, s.deviation_rate, (unsigned long long)r->step_p50_ns,
             (unsigned long long)r->step_p99_ns);
 }
 
@@ -149,13 +150,14 @@ print_json(FILE *out, const struct ax_bench_result *r, const char *gap)
     fprintf(out,
             ",%s\"model_type\": \"%s %s\",%s\"model_size\": %llu,%s"
             "\"model_n_params\": %llu,%s\"isa\": \"%s\",%s"
+            "\"type_k\": \"%s\",%s"
             "\"n_threads\": %u,%s\"n_batch\": %u,%s\"n_prompt\": %u,%s"
             "\"n_gen\": %u,%s\"n_depth\": %u,%s\"n_sequences\": %u,%s",
             gap, r->info->architecture, r->info->weight_format, gap,
             (unsigned long long)r->info->file_bytes, gap,
             (unsigned long long)r->info->n_params, gap, r->info->isa, gap,
-            r->n_threads, gap, r->n_batch, gap, r->n_prompt, gap, r->n_gen, gap,
-            r->n_depth, gap, r->n_sequences, gap);
+            r->kv_type, gap, r->n_threads, gap, r->n_batch, gap, r->n_prompt,
+            gap, r->n_gen, gap, r->n_depth, gap, r->n_sequences, gap);
     fprintf(out,
             "\"test_time\": \"%s\",%s\"avg_ns\": %.0f,%s"
             "\"stddev_ns\": %.0f,%s\"avg_ts\": %.3f,%s"
@@ -188,7 +190,7 @@ ax_bench_print_begin(FILE *out, enum ax_bench_format format)
                      " -----------------: |\n");
     } else if (format == AX_BENCH_CSV) {
         fprintf(out, "build,weight_format,model_size,model_n_params,"
-                     "model_type,isa,n_threads,n_batch,n_prompt,n_gen,"
+                     "model_type,isa,type_k,n_threads,n_batch,n_prompt,n_gen,"
                      "n_depth,n_sequences,avg_ns,stddev_ns,avg_ts,"
                      "stddev_ts,step_p50_ns,step_p99_ns\n");
     } else if (format == AX_BENCH_JSON) {
@@ -230,21 +232,40 @@ ax_bench_print_end(FILE *out, enum ax_bench_format format)
 }
 
 
-void
-ax_bench_print_counters(FILE *out, const struct ax_bench_result *result)
+/* All layers of the stages that are named like stage i, if it is the first. */
+static bool
+sum_layers(const struct ax_exec *exec, uint32_t i, struct ax_exec_counter *sum)
 {
-    uint64_t total = 0;
-
-    for (uint32_t i = 0; i < result->n_counters; i++) {
-        total += result->counters[i].ns;
+    *sum = ax_exec_counter(exec, i);
+    for (uint32_t j = 0; j < i; j++) {
+        if (ax_exec_counter(exec, j).name == sum->name) {
+            return false;
+        }
     }
-    for (uint32_t i = 0; i < result->n_counters; i++) {
-        const struct ax_exec_counter *c = &result->counters[i];
-        if (c->calls != 0) {
+    for (uint32_t j = i + 1; j < ax_exec_counters(exec); j++) {
+        struct ax_exec_counter c = ax_exec_counter(exec, j);
+        if (c.name == sum->name) {
+            sum->calls += c.calls;
+            sum->ns += c.ns;
+        }
+    }
+    return sum->calls != 0;
+}
+
+
+void
+ax_bench_print_counters(FILE *out, const struct ax_exec *exec)
+{
+    struct ax_exec_times t = ax_exec_times(exec);
+    double total = (double)(t.matmul_ns + t.attention_ns + t.rows_ns);
+
+    for (uint32_t i = 0; i < ax_exec_counters(exec); i++) {
+        struct ax_exec_counter c;
+        if (sum_layers(exec, i, &c)) {
             fprintf(out, "    %-44s %8llu calls %10.2f us each %5.1f %%\n",
-                    c->name, (unsigned long long)c->calls,
-                    (double)c->ns / (double)c->calls / 1e3,
-                    100.0 * (double)c->ns / (double)(total ? total : 1));
+                    c.name, (unsigned long long)c.calls,
+                    (double)c.ns / (double)c.calls / 1e3,
+                    100.0 * (double)c.ns / (total > 0 ? total : 1));
         }
     }
 }

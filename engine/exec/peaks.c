@@ -1,0 +1,164 @@
+/*
+ * The machine's peaks: memory read in order by all threads, each its own
+ * part, and loops of independent dot products (VNNI) and fma in registers.
+ * The best of some rounds counts, since other processes can only disturb.
+ */
+#include "engine/exec/peaks.h"
+
+#include <string.h>
+
+#include "engine/pool/arena.h"
+#include "engine/pool/pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+
+#define READ_BYTES ((size_t)192 << 20) /* more than last-level caches hold */
+#define ROUNDS     4u
+#define LOOPS      200000u
+
+
+struct probe {
+    const uint64_t *memory;
+    uint32_t n_threads;
+    double sink[AX_POOL_THREADS_MAX]; /* so that nothing is optimized away */
+};
+
+
+static void
+read_part(void *context, const struct ax_pool_piece *piece)
+{
+    struct probe *p = context;
+    size_t words = READ_BYTES / sizeof(uint64_t) / p->n_threads & ~(size_t)7;
+
+    for (uint32_t u = piece->begin; u < piece->end; u++) {
+        const uint64_t *at = p->memory + u * words;
+        uint64_t sum[8] = {0};
+        for (size_t i = 0; i < words; i += 8) {
+            for (uint32_t j = 0; j < 8; j++) {
+                sum[j] += at[i + j];
+            }
+        }
+        for (uint32_t j = 0; j < 8; j++) {
+            p->sink[u] += (double)sum[j];
+        }
+    }
+}
+
+
+#if defined(__x86_64__)
+
+__attribute__((target("avx512f,avx512vnni"))) static void
+int8_part(void *context, const struct ax_pool_piece *piece)
+{
+    struct probe *p = context;
+    __m512i x = _mm512_set1_epi32(0x01010101);
+    __m512i acc[16];
+
+    for (uint32_t i = 0; i < 16; i++) {
+        acc[i] = x;
+    }
+    for (uint32_t n = 0; n < LOOPS * (piece->end - piece->begin); n++) {
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < 16; i++) {
+            acc[i] = _mm512_dpbusd_epi32(acc[i], x, x);
+        }
+    }
+    for (uint32_t i = 1; i < 16; i++) {
+        acc[0] = _mm512_xor_si512(acc[0], acc[i]);
+    }
+    p->sink[piece->begin] += _mm512_reduce_add_epi32(acc[0]);
+}
+
+
+__attribute__((target("avx2,fma"))) static void
+f32_part(void *context, const struct ax_pool_piece *piece)
+{
+    struct probe *p = context;
+    __m256 x = _mm256_set1_ps(1e-3f);
+    __m256 acc[12];
+
+    for (uint32_t i = 0; i < 12; i++) {
+        acc[i] = x;
+    }
+    for (uint32_t n = 0; n < LOOPS * (piece->end - piece->begin); n++) {
+#pragma GCC unroll 12
+        for (uint32_t i = 0; i < 12; i++) {
+            acc[i] = _mm256_fmadd_ps(acc[i], x, x);
+        }
+    }
+    for (uint32_t i = 1; i < 12; i++) {
+        acc[0] = _mm256_add_ps(acc[0], acc[i]);
+    }
+    p->sink[piece->begin] += (double)_mm256_cvtss_f32(acc[0]);
+}
+
+#endif
+
+
+/* Seconds of the best round of one unit per thread. */
+static double
+measure(struct ax_pool *pool, struct probe *p,
+        void (*work)(void *context, const struct ax_pool_piece *piece))
+{
+    struct ax_pool_job job = {
+        .n_phases = 1,
+        .units = &p->n_threads,
+        .context = p,
+        .work = work,
+    };
+    uint64_t best = UINT64_MAX;
+
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        uint64_t start = ax_pool_clock_ns();
+        ax_pool_run(pool, &job);
+        uint64_t ns = ax_pool_clock_ns() - start;
+        best = ns < best ? ns : best;
+    }
+    return (double)(best > 0 ? best : 1) * 1e-9;
+}
+
+
+static void
+measure_all(struct ax_pool *pool, struct probe *p, struct ax_peaks *out)
+{
+    out->read_bytes = (double)READ_BYTES / measure(pool, p, read_part);
+#if defined(__x86_64__)
+    double loops = (double)LOOPS * p->n_threads;
+    if (__builtin_cpu_supports("avx512vnni")) {
+        out->int8_ops = loops * 16 * 64 * 2 / measure(pool, p, int8_part);
+    }
+    if (__builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2")) {
+        out->f32_ops = loops * 12 * 8 * 2 / measure(pool, p, f32_part);
+    }
+#endif
+}
+
+
+int
+ax_peaks_measure(uint32_t n_threads, struct ax_peaks *out, struct ax_error *err)
+{
+    struct probe p = {.n_threads = n_threads};
+    struct ax_arena arena;
+    struct ax_pool *pool;
+
+    *out = (struct ax_peaks){0};
+    int rc = ax_pool_start(&pool, n_threads, 1, err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    if (ax_arena_open(&arena, READ_BYTES) != AXION_OK) {
+        ax_pool_stop(pool);
+        return ax_error_set(err, AXION_ERR_NO_MEMORY,
+                            "no memory to measure its bandwidth");
+    }
+    void *memory = ax_arena_take(&arena, READ_BYTES);
+    memset(memory, 1, READ_BYTES);
+    p.memory = memory;
+    measure_all(pool, &p, out);
+    ax_arena_close(&arena);
+    ax_pool_stop(pool);
+    return AXION_OK;
+}
