@@ -368,7 +368,10 @@ struct axion_board {
     uint64_t step_us_total;
     uint64_t channels_open;
     uint64_t channels_lost_protocol;
-    uint64_t reserved[16];
+    uint64_t matmul_us_total; /* these three with a profile alone */
+    uint64_t attention_us_total;
+    uint64_t rows_us_total;
+    uint64_t reserved[13];
     struct axion_board_model models[AXION_MODELS_MAX];
 };
 

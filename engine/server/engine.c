@@ -114,6 +114,9 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
              struct ax_error *err)
 {
     struct ax_kv_shape shape = ax_model_kv_shape(e->model);
+    if (options->kv_type != NULL) {
+        shape.type = (enum axk_kv_type)axk_kv_type_of(options->kv_type);
+    }
     uint64_t bytes =
         options->kv_bytes != 0 ? options->kv_bytes : kv_bytes_default();
     int rc = ax_kv_open(&e->kv, &shape, bytes, err);
@@ -126,7 +129,8 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     struct ax_exec_options exec = {.n_threads = e->threads,
                                    .batch_tokens_max = e->batch_tokens,
                                    .logits_max = e->sequences,
-                                   .sequences_max = e->sequences};
+                                   .sequences_max = e->sequences,
+                                   .counters = options->counters};
     rc = ax_exec_open(&e->exec, e->model, e->kv, &exec, err);
     if (rc != AXION_OK) {
         return rc;

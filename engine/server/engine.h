@@ -34,6 +34,8 @@ struct ax_engine_options {
     uint32_t threads;          /* 0: CPUs that this process may use */
     uint32_t ctx;              /* 0: the model's, as far as KV reaches */
     uint64_t kv_bytes;         /* 0: a quarter of memory, at most 1 GiB */
+    const char *kv_type;       /* NULL: f16 */
+    bool counters;             /* of the executor, for a profile */
     const char *shared_prefix; /* a file; NULL: none */
     uint32_t batch_tokens;     /* tokens of one step */
     uint32_t sequences;        /* of one step; cut to batch_tokens */

@@ -85,6 +85,8 @@ start_loading(struct ax_server *s, struct ax_error *err)
         .threads = o->threads,
         .ctx = o->ctx,
         .kv_bytes = o->kv_memory,
+        .kv_type = o->kv_type,
+        .counters = s->profile != NULL,
         .shared_prefix = o->shared_prefix,
         .batch_tokens = o->max_batch,
         .sequences = o->max_sequences,
@@ -113,12 +115,12 @@ log_engine(const struct ax_server *s)
            e->info->weight_format, e->info->n_layer, e->info->n_vocab,
            (double)e->info->weight_bytes / 1e6);
     ax_log(s->log, AXION_LOG_notice,
-           "%u threads, %s; context %u of %u, KV %.0f MB in %u blocks of %u "
-           "tokens, %u tokens and %u sequences a step",
+           "%u threads, %s; context %u of %u, KV %.0f MB (%s) in %u blocks of "
+           "%u tokens, %u tokens and %u sequences a step",
            e->threads, e->info->isa_reason, e->ctx, e->info->n_ctx_train,
            (double)ax_kv_block_bytes(e->kv) * ax_kv_blocks_total(e->kv) / 1e6,
-           ax_kv_blocks_total(e->kv), AX_KV_BLOCK_TOKENS, e->batch_tokens,
-           e->sequences);
+           axk_kv_type_name(ax_kv_shape(e->kv).type), ax_kv_blocks_total(e->kv),
+           AX_KV_BLOCK_TOKENS, e->batch_tokens, e->sequences);
     if (e->shared_prefix != NULL) {
         ax_log(s->log, AXION_LOG_notice,
                "%s: all tenants share its first %u tokens in chats, %u in "
@@ -447,7 +449,11 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
     s->listen_fd = s->signal_fd = s->loaded_fd = -1;
     s->allow_uids = s->options.allow_uid.uid;
     ax_server_board_open(s);
-    int rc = ax_journal_open(&s->journal, JOURNAL_RECORDS);
+    int rc = ax_server_profile_open(s, err);
+    if (rc != AXION_OK) {
+        goto failed;
+    }
+    rc = ax_journal_open(&s->journal, JOURNAL_RECORDS);
     if (rc != AXION_OK) {
         ax_error_set(err, rc, "no memory for the journal");
         goto failed;
@@ -501,6 +507,7 @@ ax_server_close(struct ax_server *s)
         return; /* as above: it keeps what it works on */
     }
     ax_server_requests_close(s);
+    ax_server_profile_close(s);
     ax_engine_close(s->engine);
     axion_board_close(s->board_writer);
     ax_journal_close(s->journal);

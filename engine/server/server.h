@@ -28,6 +28,8 @@ struct ax_server_options {
     const char *listen; /* as axion_listen() takes it */
     const char *alias;
     const char *isa;
+    const char *kv_type;
+    const char *profile; /* FILE.csv at the end; NULL: none */
     const char *event_loop;
     const char *log_level;
     const char *notify; /* $NOTIFY_SOCKET, or NULL */

@@ -7,6 +7,7 @@
  *   requests.c  life of a request: text work, arrival, end
  *   step.c      compose, compute, sample, send
  *   board.c     the load board
+ *   profile.c   what the steps have cost, into a file at the end
  *
  * All of it runs on thread 0, but for the loader thread (load_main) and the
  * text work of a request (text_run), which touch only what their comments
@@ -24,6 +25,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include "engine/kv/names.h"
 #include "engine/sched/sched.h"
 #include "engine/server/engine.h"
@@ -173,6 +175,7 @@ struct ax_server {
     uint64_t rate_since_us, rate_prompt, rate_answer;
     uint64_t prefilled_total;
     uint64_t next_seed;
+    FILE *profile; /* NULL: none is asked for */
 };
 
 uint64_t ax_server_now_us(void);
@@ -233,5 +236,9 @@ bool ax_server_step(struct ax_server *s);
 void ax_server_board_open(struct ax_server *s);
 void ax_server_board_model(struct ax_server *s);
 void ax_server_publish(struct ax_server *s);
+
+/* profile.c: FILE of --profile, checked at the start, written at the end. */
+int ax_server_profile_open(struct ax_server *s, struct ax_error *err);
+void ax_server_profile_close(struct ax_server *s);
 
 #endif

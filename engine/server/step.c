@@ -229,6 +229,10 @@ ax_server_step(struct ax_server *s)
     uint64_t us = ax_server_now_us() - start_us;
     s->board.steps++;
     s->board.step_us_total += us;
+    struct ax_exec_times times = ax_exec_times(s->engine->exec);
+    s->board.matmul_us_total = times.matmul_ns / 1000;
+    s->board.attention_us_total = times.attention_ns / 1000;
+    s->board.rows_us_total = times.rows_ns / 1000;
     ax_sched_stepped(s->sched, us, rc == AXION_OK);
     ax_server_take_events(s);
     if (rc == AXION_OK) {
