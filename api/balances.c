@@ -527,3 +527,29 @@ axion_balances_read(struct axion_balances *b, uint64_t number,
     balances_rollback(&t);
     return 1;
 }
+
+
+void
+axion_balances_each(struct axion_balances *b,
+                    void (*visit)(void *context, const struct axion_text *name,
+                                  const struct axion_balance *balance),
+                    void *context)
+{
+    char name[AXION_TENANT_NAME_MAX];
+    struct axion_text text = {name, 0};
+    struct transaction t;
+    uint32_t i;
+
+    for (i = 0; i < TENANTS_MAX; i++) {
+        struct tenant_record *record = &b->file->tenants[i];
+
+        if (record->number == 0)
+            continue;
+        (void)balances_begin(b, &t, i, 0);
+        text.bytes = record->name_bytes;
+        memcpy(name, record->name, sizeof(name));
+        balances_rollback(&t);
+        if (text.bytes > 0 && text.bytes <= sizeof(name))
+            visit(context, &text, &t.copy.balance);
+    }
+}

@@ -165,6 +165,13 @@ int axion_balances_read(struct axion_balances *balances, uint64_t number,
                         const struct axion_text *name,
                         struct axion_balance *balance);
 
+/* Calls visit() with every tenant that there is a balance of. */
+void axion_balances_each(struct axion_balances *balances,
+                         void (*visit)(void *context,
+                                       const struct axion_text *name,
+                                       const struct axion_balance *balance),
+                         void *context);
+
 struct axion_balances_figures {
     uint32_t tenants;
     uint32_t leases;

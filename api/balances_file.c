@@ -141,6 +141,7 @@ repair_leases(struct file *file)
             continue;
         current->balance.active = current->balance.waiting = 0;
     }
+    file->header.orphans = 0;
     for (i = 0; i < LEASES_MAX; i++) {
         struct lease_record *record = &file->leases[i];
 
@@ -152,6 +153,7 @@ repair_leases(struct file *file)
             continue;
         }
         record->owner = OWNER_ORPHAN;
+        file->header.orphans++;
         record->orphan_ns = now_ns;
         balances_current(&file->tenants[record->body.tenant])->balance.active++;
     }

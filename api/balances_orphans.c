@@ -74,6 +74,7 @@ bury_lease(struct axion_balances *b, uint32_t index,
     }
     if (t.copy.body.state == LEASE_OPEN && record->engine != 0) {
         balances_rollback(&t);
+        atomic_fetch_add(&b->file->header.orphans, 1);
         atomic_store(&record->orphan_ns, now->ns);
         atomic_store(&record->owner, OWNER_ORPHAN);
         return 1;
@@ -176,6 +177,7 @@ close_orphan(struct axion_balances *b, uint32_t index, uint64_t id,
     t.copy.body.state = LEASE_FREE;
     balances_commit(b, &t);
     give_back(record);
+    atomic_fetch_sub(&b->file->header.orphans, 1);
     return 1;
 }
 
@@ -203,6 +205,8 @@ axion_balances_forfeit(struct axion_balances *b, uint64_t engine,
     unsigned n = 0;
     uint32_t i;
 
+    if (b->file->header.orphans == 0)
+        return 0;
     for (i = 0; i < LEASES_MAX; i++) {
         struct lease_record *record = &b->file->leases[i];
 

@@ -80,7 +80,8 @@ struct header {
     _Atomic uint64_t serial; /* of lease ids */
     _Atomic uint64_t recovered;
     _Atomic uint64_t forfeited;
-    pthread_mutex_t mutex; /* of names in the table of tenants */
+    _Atomic uint64_t orphans; /* there are, or a few less */
+    pthread_mutex_t mutex;    /* of names in the table of tenants */
 };
 
 struct file {

@@ -146,7 +146,7 @@ axion_retry_after_seconds(const struct axion_failure *failure)
 {
     uint32_t ms = failure->retry_after_ms;
 
-    if (!axion_error_info(failure->error)->retry)
+    if (!axion_error_info(failure->error)->retry || ms == AXION_RETRY_NEVER)
         return 0;
     return ms == 0 ? 1 : ms / 1000 + (ms % 1000 != 0);
 }

@@ -23,9 +23,11 @@
 #define AXION_PARAM_BYTES   128u
 #define AXION_MESSAGE_BYTES 512u
 
+#define AXION_RETRY_NEVER UINT32_MAX
+
 struct axion_failure {
     int error;                         /* enum axion_error; AXION_OK: none */
-    uint32_t retry_after_ms;           /* 0: not known */
+    uint32_t retry_after_ms;           /* 0: not known; AXION_RETRY_NEVER */
     char param[AXION_PARAM_BYTES];     /* "": null */
     char message[AXION_MESSAGE_BYTES]; /* "": the table's text */
 };
@@ -56,8 +58,8 @@ void axion_failure_sse(struct axion_out *out,
                        const struct axion_failure *failure);
 
 /*
- * Seconds for Retry-After: 0 when the error's kind cannot succeed on a
- * retry (send no header), else retry_after_ms rounded up, at least 1.
+ * Seconds for Retry-After: 0 when a retry cannot succeed (send no header),
+ * else retry_after_ms rounded up, at least 1.
  */
 uint32_t axion_retry_after_seconds(const struct axion_failure *failure);
 

@@ -232,11 +232,21 @@ put_timings(struct axion_out *out, const struct axion_cq_done *done)
 
 
 static void
-put_reason(struct axion_out *out, uint32_t reason)
+put_reason(const struct axion_response *response, struct axion_out *out,
+           uint32_t reason)
 {
+    const struct axion_failure *why = response->incomplete;
+
     axion_out_text(out, "\"");
     axion_out_text(out, axion_finish_reason_text(reason));
     axion_out_text(out, "\"}]");
+    if (why == NULL)
+        return;
+    axion_out_text(out, ",\"incomplete_details\":{\"reason\":\"");
+    axion_out_text(out, axion_error_info(why->error)->code);
+    axion_out_text(out, "\",\"message\":");
+    axion_json_quote(out, why->message, strlen(why->message));
+    axion_out_text(out, "}");
 }
 
 
@@ -246,7 +256,7 @@ end_stream(struct axion_response *response, struct axion_out *out,
 {
     put_prefix(response, out);
     axion_out_text(out, response_shape(response)->last);
-    put_reason(out, done->reason);
+    put_reason(response, out, done->reason);
     if (response->options.include_usage) {
         put_chunk_tail(response, out);
         put_prefix(response, out);
@@ -268,7 +278,7 @@ axion_response_end(struct axion_response *response, struct axion_out *out,
         return;
     }
     axion_out_text(out, response_shape(response)->close);
-    put_reason(out, done->reason);
+    put_reason(response, out, done->reason);
     put_usage(out, done);
     put_timings(out, done);
     axion_out_text(out, "}\n");
@@ -280,6 +290,8 @@ axion_response_bytes_max(const struct axion_response *response, size_t bytes)
 {
     size_t fixed = 2 * (size_t)response->prefix.bytes + FIXED_BYTES_MAX;
 
+    if (response->incomplete != NULL)
+        fixed += AXION_MESSAGE_BYTES * AXION_JSON_ESCAPE_MAX;
     if (bytes > (SIZE_MAX - fixed) / AXION_JSON_ESCAPE_MAX)
         return SIZE_MAX;
     return fixed + bytes * AXION_JSON_ESCAPE_MAX;

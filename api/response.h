@@ -23,6 +23,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "api/error.h"
 #include "api/memory.h"
 #include "shm/request.h"
 #include "shm/wire.h"
@@ -43,6 +44,9 @@ struct axion_response {
     struct axion_response_options options;
     char id[AXION_RESPONSE_ID_BYTES];
     struct axion_text prefix; /* of every event, up to "choices": */
+    /* Why end() ends it early, told as "incomplete_details"; NULL: it does
+     * not.  ("error" in a chunk would make SDKs throw the answer away.) */
+    const struct axion_failure *incomplete;
     unsigned begun : 1;
 };
 

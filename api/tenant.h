@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "api/key.h"
+#include "api/limits.h"
 #include "api/memory.h"
 #include "shm/request.h"
 
@@ -70,6 +71,7 @@ struct axion_tenant {
     uint32_t max_output;  /* tokens; 0: no bound but the context */
     uint32_t cache_scope; /* enum axion_cache_scope */
     struct axion_text cache_group; /* of AXION_CACHE_GROUP */
+    struct axion_limits limits;
     uint32_t disabled;
     uint32_t line; /* where its block begins */
     struct axion_text file;

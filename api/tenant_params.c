@@ -305,8 +305,8 @@ struct param {
     const char *name;
     size_t words_min; /* behind the name */
     size_t words_max;
-    int many;                   /* it may come more than once */
-    axion_tenant_param handler; /* NULL: designed, not enforced yet */
+    int many; /* it may come more than once */
+    axion_tenant_param handler;
 };
 
 static const struct param params[] = {
@@ -318,13 +318,6 @@ static const struct param params[] = {
     {"max_output", 1, 1, 0, set_max_output},
     {"cache", 1, 2, 0, set_cache},
     {"disabled", 0, 0, 0, set_disabled},
-    {"requests", 0, WORDS_MAX, 0, NULL},
-    {"tokens", 0, WORDS_MAX, 0, NULL},
-    {"prompt_tokens", 0, WORDS_MAX, 0, NULL},
-    {"completion_tokens", 0, WORDS_MAX, 0, NULL},
-    {"budget", 0, WORDS_MAX, 0, NULL},
-    {"concurrency", 0, WORDS_MAX, 0, NULL},
-    {"queue", 0, WORDS_MAX, 0, NULL},
 };
 
 #define N_PARAMS (sizeof(params) / sizeof(params[0]))
@@ -367,6 +360,7 @@ axion_tenant_set(struct axion_tenant_draft *draft,
                  const struct axion_text *words, size_t n)
 {
     const struct param *p;
+    int rc = AXION_AGAIN;
 
     assert(n >= 1);
     for (p = params; p < params + N_PARAMS; p++) {
@@ -374,12 +368,14 @@ axion_tenant_set(struct axion_tenant_draft *draft,
             break;
     }
     if (p == params + N_PARAMS)
+        rc = axion_limits_set(&draft->tenant->limits, words, n, draft->why,
+                              sizeof(draft->why));
+    if (p == params + N_PARAMS && rc != AXION_AGAIN)
+        return rc;
+    if (p == params + N_PARAMS)
         return axion_tenant_refuse(
             draft, "unknown parameter \"%.*s\" in axion_tenant",
             (int)(words[0].bytes > 64 ? 64 : words[0].bytes), words[0].data);
-    if (p->handler == NULL)
-        return axion_tenant_refuse(
-            draft, "\"%s\" of axion_tenant is not enforced yet", p->name);
     if (n - 1 < p->words_min || n - 1 > p->words_max)
         return axion_tenant_refuse(
             draft, "invalid number of parameters of \"%s\"", p->name);

@@ -10,7 +10,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 static char *ngx_http_axion_set_handler(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -44,10 +44,15 @@ ngx_http_axion_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&amcf->tenants, cf->pool, 4,
                           sizeof(struct axion_tenant *))
+           != NGX_OK
+        || ngx_array_init(&amcf->prices, cf->pool, 4,
+                          sizeof(ngx_http_axion_price_t))
            != NGX_OK)
     {
         return NULL;
     }
+
+    amcf->cycle = cf->cycle;
 
     ngx_queue_init(&amcf->waiting);
     ngx_queue_init(&amcf->dirty);
@@ -99,6 +104,7 @@ ngx_http_axion_create_loc_conf(ngx_conf_t *cf)
     alcf->idle_timeout = NGX_CONF_UNSET_MSEC;
     alcf->keepalive_ping = NGX_CONF_UNSET_MSEC;
     alcf->buffer = NGX_CONF_UNSET_SIZE;
+    alcf->limit_dry_run = NGX_CONF_UNSET;
 
     return alcf;
 }
@@ -131,6 +137,7 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->keepalive_ping, prev->keepalive_ping,
                               15000);
     ngx_conf_merge_size_value(conf->buffer, prev->buffer, 64 * 1024);
+    ngx_conf_merge_value(conf->limit_dry_run, prev->limit_dry_run, 0);
 
     /* if{} and limit_except{} are parts of their location */
 
@@ -149,6 +156,10 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
+
+    if (conf->level != NULL) {
+        amcf->has_tenants = 1;
+    }
 
     if (conf->upstream != NULL && conf->level == NULL && amcf->open++ == 0) {
         ngx_log_error(NGX_LOG_WARN, cf->log, 0,
@@ -357,6 +368,30 @@ ngx_http_axion_timeout_value(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "unknown parameter \"%V\"", arg);
 
     return NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_axion_limit_state(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_axion_main_conf_t  *amcf = conf;
+
+    ngx_str_t  *value;
+
+    if (amcf->limit_state.len != 0) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "needs the path of a file";
+    }
+
+    amcf->limit_state = value[1];
+
+    return (ngx_conf_full_name(cf->cycle, &amcf->limit_state, 0) == NGX_OK)
+               ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

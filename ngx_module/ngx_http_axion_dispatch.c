@@ -13,6 +13,7 @@
  */
 
 
+#include "ngx_module/ngx_http_axion_limits.h"
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
@@ -186,9 +187,10 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
         rc = AXION_ERR_NO_STREAM_SLOT;
 
     } else {
-        rc = axion_client_submit(engine->client, ctx->parsed.payload,
-                                 ctx->parsed.payload_bytes,
-                                 AXION_LEASE_UNLIMITED, ctx, &ctx->stream);
+        rc = axion_client_submit_leased(engine->client, ctx->parsed.payload,
+                                        ctx->parsed.payload_bytes,
+                                        ngx_http_axion_lease_send(ctx, engine),
+                                        ctx->lease.id, ctx, &ctx->stream);
     }
 
     if (rc == AXION_ERR_NO_STREAM_SLOT || rc == AXION_ERR_ENGINE_UNAVAILABLE) {
@@ -254,7 +256,8 @@ void
 ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
 {
     if (ctx->failure.error == AXION_OK
-        && (ctx->state == NGX_HTTP_AXION_WAITING
+        && (ctx->state == NGX_HTTP_AXION_QUEUED
+            || ctx->state == NGX_HTTP_AXION_WAITING
             || ctx->state == NGX_HTTP_AXION_SUBMITTED
             || ctx->state == NGX_HTTP_AXION_ACCEPTED))
     {
@@ -263,6 +266,8 @@ ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
         ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                        "axion: client is gone, cancel %uL", ctx->stream);
     }
+
+    ngx_http_axion_lease_detach(ctx);
 
     if (ctx->engine != NULL) {
         axion_client_cancel(ctx->engine->client, ctx->stream);

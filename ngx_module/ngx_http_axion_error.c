@@ -8,7 +8,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 #define NGX_HTTP_AXION_FAILURE_MAX  (64 * 1024)
@@ -173,9 +173,6 @@ ngx_http_axion_note_failure(ngx_http_axion_ctx_t *ctx, const char *where)
 ngx_int_t
 ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx)
 {
-    u_char                *p;
-    u_char                 seconds[NGX_INT_T_LEN];
-    uint32_t               retry_after;
     struct axion_out       out;
     ngx_http_request_t    *r;
     struct axion_failure  *failure;
@@ -185,17 +182,8 @@ ngx_http_axion_send_failure(ngx_http_axion_ctx_t *ctx)
 
     ngx_http_axion_note_failure(ctx, "");
 
-    retry_after = axion_retry_after_seconds(failure);
-
-    if (retry_after != 0) {
-        p = ngx_sprintf(seconds, "%uD", retry_after);
-
-        if (ngx_http_axion_add_header(r, "Retry-After", (char *) seconds,
-                                      p - seconds)
-            != NGX_OK)
-        {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
+    if (ngx_http_axion_retry_headers(ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     axion_out_grow(&out, &ctx->memory, 512, NGX_HTTP_AXION_FAILURE_MAX);

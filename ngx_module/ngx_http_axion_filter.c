@@ -17,7 +17,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 static ngx_int_t ngx_http_axion_header_filter(ngx_http_request_t *r);
@@ -68,6 +68,10 @@ ngx_http_axion_header_filter(ngx_http_request_t *r)
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
+
+    if (ctx != NULL && ngx_http_axion_limits_headers(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     if (ctx != NULL && ctx->header_sent
         && ngx_http_axion_stream_defaults(r) != NGX_OK)

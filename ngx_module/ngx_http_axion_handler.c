@@ -13,7 +13,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 #include <sodium.h>
@@ -323,6 +323,14 @@ ngx_http_axion_body_handler(ngx_http_request_t *r)
 
     if (rc == NGX_OK) {
         rc = ngx_http_axion_open_response(ctx);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_axion_limits_admit(ctx);
+    }
+
+    if (rc == NGX_AGAIN) {
+        return;
     }
 
     if (rc == NGX_OK) {

@@ -6,6 +6,7 @@
  */
 
 
+#include "ngx_module/ngx_http_axion_limits.h"
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
@@ -47,6 +48,7 @@ ngx_http_axion_log_handler(ngx_http_request_t *r)
     if (ctx != NULL && ctx->accepted) {
         ngx_http_axion_log_answer(stats, ctx);
         ngx_http_axion_observe_left(ctx);
+        ngx_http_axion_limits_log(ctx);
     }
 
     return NGX_OK;

@@ -6,6 +6,7 @@
  */
 
 
+#include "ngx_module/ngx_http_axion_limits.h"
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
@@ -58,6 +59,7 @@ ngx_http_axion_metrics_handler(ngx_http_request_t *r)
     ngx_http_axion_metrics_ttft(&out, &amcf->zone->stats);
     ngx_http_axion_metrics_links(&out, amcf);
     ngx_http_axion_metrics_engines(&out, amcf);
+    ngx_http_axion_limits_metrics(&out, r->pool, amcf);
 
     if (alcf->vllm_compat) {
         ngx_http_axion_metrics_vllm(&out, amcf);

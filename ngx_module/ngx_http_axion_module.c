@@ -10,7 +10,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 static ngx_int_t ngx_http_axion_preconfiguration(ngx_conf_t *cf);
@@ -76,6 +76,27 @@ static ngx_command_t  ngx_http_axion_commands[] = {
       ngx_http_axion_buffer,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
+      NULL },
+
+    { ngx_string("axion_price"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_axion_price,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("axion_limit_state"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_axion_limit_state,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("axion_limit_dry_run"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_axion_loc_conf_t, limit_dry_run),
       NULL },
 
     { ngx_string("axion_metrics"),
@@ -223,6 +244,7 @@ ngx_http_axion_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_axion_zone_start(amcf);
+    ngx_http_axion_limits_start(amcf);
 
     if (ngx_http_axion_open_chosen(amcf, cycle->pool) != NGX_OK) {
         return NGX_ERROR;
@@ -260,6 +282,8 @@ ngx_http_axion_exit_process(ngx_cycle_t *cycle)
     if (amcf == NULL) {
         return;
     }
+
+    ngx_http_axion_limits_stop(amcf);
 
     engine = amcf->engines.elts;
 

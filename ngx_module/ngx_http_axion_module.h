@@ -30,6 +30,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "api/balances.h"
 #include "api/cache.h"
 #include "api/error.h"
 #include "api/json.h"
@@ -51,11 +52,15 @@
 #define NGX_HTTP_AXION_BODY_MAX      (32 * 1024 * 1024)
 #define NGX_HTTP_AXION_ANSWER_MAX    (16 * 1024 * 1024)
 #define NGX_HTTP_AXION_TRIES_MAX     3
+#define NGX_HTTP_AXION_STREAMS       1024
+#define NGX_HTTP_AXION_GAPS          112
 
 
 typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
+typedef struct ngx_http_axion_left_s      ngx_http_axion_left_t;
 typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
 typedef struct ngx_http_axion_model_s     ngx_http_axion_model_t;
+typedef struct ngx_http_axion_shared_s    ngx_http_axion_shared_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
 typedef struct ngx_http_axion_tenants_file_s ngx_http_axion_tenants_file_t;
 typedef struct ngx_http_axion_zone_s      ngx_http_axion_zone_t;
@@ -73,6 +78,7 @@ typedef enum {
 
 typedef enum {
     NGX_HTTP_AXION_READING = 0,  /* nothing is asked of an engine yet */
+    NGX_HTTP_AXION_QUEUED,       /* for a limit of its tenant */
     NGX_HTTP_AXION_WAITING,      /* for an engine, in amcf->waiting */
     NGX_HTTP_AXION_SUBMITTED,    /* ACCEPTED or ERROR is outstanding */
     NGX_HTTP_AXION_ACCEPTED,     /* tokens come */
@@ -109,6 +115,9 @@ typedef struct {
     ngx_event_t                    timer;    /* reconnect, handshake, watch */
     ngx_queue_t                    streams;  /* ctx->link */
     ngx_queue_t                    starving; /* ctx->room */
+    ngx_http_axion_left_t         *left;     /* by slot of the stream */
+    uint64_t                       number;   /* of its name, in leases */
+    uint64_t                       up_ns;    /* when the channel came up */
     ngx_msec_t                     backoff;
     ngx_msec_t                     silent;   /* work pending, no progress */
     ngx_msec_t                     watched;  /* when it was last looked at */
@@ -154,14 +163,22 @@ struct ngx_http_axion_main_conf_s {
 #if (NGX_THREADS)
     ngx_thread_pool_t           *thread_pool;
 #endif
+    ngx_cycle_t                 *cycle;
+    ngx_array_t                  prices;     /* ngx_http_axion_price_t */
+    ngx_str_t                    limit_state; /* path */
+    ngx_http_axion_shared_t     *shared;     /* between configurations */
+    struct axion_balances       *balances;   /* NULL: no tenants */
     unsigned                     used:1;
     unsigned                     may_choose:1; /* keys by Argon2id */
+    unsigned                     has_tenants:1;
 
     /* the worker's own */
     ngx_queue_t                  waiting;    /* ctx->link */
     ngx_queue_t                  dirty;      /* ctx->dirty */
     ngx_http_axion_known_t       chosen;
     ngx_event_t                  look;       /* at boards of who loads */
+    ngx_event_t                  burial;     /* of processes that died */
+    unsigned                     limits_closed:1; /* refuse tenants */
 };
 
 
@@ -193,6 +210,7 @@ typedef struct {
     ngx_msec_t                   idle_timeout;
     ngx_msec_t                   keepalive_ping;  /* 0: off */
     size_t                       buffer;
+    ngx_flag_t                   limit_dry_run;
     ngx_uint_t                   line;
     u_char                      *file_name;
     unsigned                     timeout_set:1;
@@ -254,10 +272,27 @@ struct ngx_http_axion_ctx_s {
     uint64_t                     first_us;
     uint64_t                     last_us;
     uint32_t                     tokens;     /* seen so far */
+    uint16_t                     gaps[NGX_HTTP_AXION_GAPS]; /* _latency.c */
+
+    /* limits: _limits.c, _lease.c */
+    struct axion_lease           lease;      /* id 0: none */
+    uint64_t                     granted;    /* tokens of it */
+    uint64_t                     wanted;     /* what the engine asked for */
+    uint64_t                     cost;       /* once settled */
+    struct axion_verdict         verdict;    /* the last one */
+    ngx_msec_t                   limit_deadline; /* of waiting for a limit */
+    uint32_t                     need_prompt; /* tokens, the engine says */
+    ngx_uint_t                   regrown;
+    enum axion_limit_kind        cut;        /* what ends the stream */
 
     unsigned                     tenant_known:1;
     unsigned                     unverified:1; /* `question` is open */
     unsigned                     verifying:1;
+    unsigned                     limit_waited:1;  /* deadline is set */
+    unsigned                     limit_refused:1;
+    unsigned                     parked:1;   /* waits for a top-up */
+    unsigned                     regrow:1;   /* need_prompt is new */
+    unsigned                     settled:1;  /* cost is valid */
     unsigned                     own:1;      /* the header is ours */
     unsigned                     header_sent:1; /* of a stream */
     unsigned                     linked:1;   /* waiting, or with an engine */
@@ -334,6 +369,10 @@ void ngx_http_axion_observe_tokens(ngx_http_axion_ctx_t *ctx,
     uint64_t previous_us, uint32_t n_tokens);
 void ngx_http_axion_observe_done(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_observe_left(ngx_http_axion_ctx_t *ctx);
+
+/* _latency.c */
+void ngx_http_axion_note_gap(ngx_http_axion_ctx_t *ctx, uint64_t us);
+uint64_t ngx_http_axion_gap_p99(ngx_http_axion_ctx_t *ctx);
 
 /* _vllm.c: axion_metrics vllm_compat */
 void ngx_http_axion_metrics_vllm(struct axion_out *out,

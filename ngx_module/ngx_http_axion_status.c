@@ -10,7 +10,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 #define NGX_HTTP_AXION_STATUS_MAX  (4 * 1024 * 1024)
@@ -133,6 +133,7 @@ ngx_http_axion_status_body(struct axion_out *out,
     }
 
     axion_json_close(&json);
+    ngx_http_axion_limits_status(&json, amcf);
     axion_json_close(&json);
     axion_out_text(out, "\n");
 }

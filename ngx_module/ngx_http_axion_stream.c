@@ -11,7 +11,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 /* Message and parameter with every byte escaped, and the frame around. */
@@ -29,6 +29,8 @@ static ngx_uint_t ngx_http_axion_event_retry(ngx_http_axion_ctx_t *ctx,
 static void ngx_http_axion_mark_dirty(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_end_stream(ngx_http_axion_ctx_t *ctx);
+static void ngx_http_axion_note_cut(ngx_http_axion_ctx_t *ctx,
+    struct axion_failure *cut);
 static void ngx_http_axion_send_answer(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_fail_stream(ngx_http_axion_ctx_t *ctx);
 
@@ -51,17 +53,14 @@ ngx_http_axion_event(ngx_http_axion_ctx_t *ctx,
         return;
 
     case AXION_CQ_LEASE_LOW:
-
-        /* no request has a limit yet; unanswered, it would be parked */
-
-        axion_client_topup(ctx->engine->client, ctx->stream,
-                           AXION_LEASE_UNLIMITED);
+        ngx_http_axion_lease_low(ctx, event->lease_low.wanted_tokens);
         return;
 
     case AXION_CQ_DONE:
         ctx->usage = event->done;
         ctx->accepted = 1;
         ctx->finished = 1;
+        ngx_http_axion_lease_end(ctx);
         ngx_http_axion_observe_done(ctx);
         ngx_http_axion_event_end(ctx);
         return;
@@ -70,6 +69,14 @@ ngx_http_axion_event(ngx_http_axion_ctx_t *ctx,
         if (ngx_http_axion_event_retry(ctx, event->error.error)) {
             return;
         }
+
+        if (ngx_http_axion_lease_too_small(ctx, event)) {
+            ngx_http_axion_unlink(ctx);
+            ngx_http_axion_mark_dirty(ctx);
+            return;
+        }
+
+        ngx_http_axion_lease_end(ctx);
 
         axion_failure_event(&ctx->failure, event->error.error,
                             event->error.retry_after_ms, event->error.text,
@@ -88,6 +95,7 @@ ngx_http_axion_event_accepted(ngx_http_axion_ctx_t *ctx,
     ctx->usage.cached_tokens = accepted->cached_tokens;
     ctx->accepted = 1;
     ngx_http_axion_observe_accepted(ctx);
+    ngx_http_axion_lease_accepted(ctx);
 
     if (ctx->state == NGX_HTTP_AXION_SUBMITTED) {
         ctx->state = NGX_HTTP_AXION_ACCEPTED;
@@ -121,8 +129,13 @@ ngx_http_axion_event_tokens(ngx_http_axion_ctx_t *ctx,
         ctx->first_us = ctx->last_us;
     }
 
+    if (previous_us != 0) {
+        ngx_http_axion_note_gap(ctx, ctx->last_us - previous_us);
+    }
+
     ctx->tokens += event->tokens.n_tokens;
     ngx_http_axion_observe_tokens(ctx, previous_us, event->tokens.n_tokens);
+    ngx_http_axion_lease_tokens(ctx);
 
     if (event->tokens.text_bytes != 0) {
         ngx_http_axion_text_out(ctx, event->tokens.text,
@@ -214,6 +227,12 @@ ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
+    if (ctx->regrow) {
+        ctx->regrow = 0;
+        ngx_http_axion_limits_regrow(ctx);
+        return;
+    }
+
     if (ctx->failure.error != AXION_OK) {
         ngx_http_axion_fail(ctx);
         return;
@@ -249,10 +268,12 @@ ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx)
 static void
 ngx_http_axion_end_stream(ngx_http_axion_ctx_t *ctx)
 {
-    ngx_buf_t         *b;
-    struct axion_out   out;
+    ngx_buf_t             *b;
+    struct axion_out       out;
+    struct axion_failure   cut;
 
     b = NULL;
+    ngx_http_axion_note_cut(ctx, &cut);
 
     if (ngx_http_axion_begin(ctx) == NGX_OK) {
         b = ngx_http_axion_room(ctx,
@@ -272,9 +293,23 @@ ngx_http_axion_end_stream(ngx_http_axion_ctx_t *ctx)
 }
 
 
+/* A stream that ends at its tenant's last token says so. */
+static void
+ngx_http_axion_note_cut(ngx_http_axion_ctx_t *ctx, struct axion_failure *cut)
+{
+    if (ctx->cut != AXION_LIMIT_NONE) {
+        ngx_http_axion_limits_explain(ctx, cut);
+        ctx->response.incomplete = cut;
+    }
+}
+
+
 static void
 ngx_http_axion_send_answer(ngx_http_axion_ctx_t *ctx)
 {
+    struct axion_failure  cut;
+
+    ngx_http_axion_note_cut(ctx, &cut);
     (void) ngx_http_axion_begin(ctx);
 
     axion_response_end(&ctx->response, &ctx->answer, &ctx->usage);

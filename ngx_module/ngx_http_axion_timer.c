@@ -3,6 +3,7 @@
  * missing: an exiting worker waits for timers only, so it is what lets
  * streams outlive a reload.  What it is for changes with the state:
  *
+ *   waiting for a limit        it asks again, until the queue's wait is over
  *   waiting for an engine      `axion_timeout connect=` is over
  *   streamed, not accepted     after `accept=` 200 and a comment are sent
  *   streamed, silent           `axion_keepalive_ping` sends a comment
@@ -10,7 +11,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 #define NGX_HTTP_AXION_HOLD  60000
@@ -70,7 +71,10 @@ ngx_http_axion_set_timer(ngx_http_axion_ctx_t *ctx)
 
     wait = NGX_HTTP_AXION_HOLD;
 
-    if (ctx->state == NGX_HTTP_AXION_WAITING) {
+    if (ctx->state == NGX_HTTP_AXION_QUEUED || ctx->parked) {
+        wait = ngx_http_axion_limits_until(ctx, wait);
+
+    } else if (ctx->state == NGX_HTTP_AXION_WAITING) {
         wait = ngx_http_axion_until(ctx->deadline, wait);
 
         if (ctx->poll != 0) {
@@ -138,6 +142,15 @@ ngx_http_axion_timer_expired(ngx_http_axion_ctx_t *ctx)
                 return;
             }
         }
+    }
+
+    if (ctx->state == NGX_HTTP_AXION_QUEUED) {
+        ngx_http_axion_limits_retry(ctx);
+        return;
+    }
+
+    if (ctx->parked && ctx->engine != NULL) {
+        ngx_http_axion_lease_low(ctx, 0);
     }
 
     if (ctx->state == NGX_HTTP_AXION_WAITING && ctx->poll != 0) {

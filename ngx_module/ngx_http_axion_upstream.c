@@ -17,7 +17,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 #define NGX_HTTP_AXION_BACKOFF_MIN  50
@@ -25,7 +25,6 @@
 #define NGX_HTTP_AXION_HANDSHAKE    5000
 #define NGX_HTTP_AXION_WATCH_MAX    1000
 #define NGX_HTTP_AXION_DRAIN_MAX    256
-#define NGX_HTTP_AXION_STREAMS      1024
 #define NGX_HTTP_AXION_CREDIT       16
 
 
@@ -87,6 +86,10 @@ ngx_http_axion_engine_connect(ngx_http_axion_engine_t *engine)
     options.name = (char *) name;
     options.streams = NGX_HTTP_AXION_STREAMS;
     options.credit = NGX_HTTP_AXION_CREDIT;
+
+    if (engine->main->balances != NULL) {
+        options.gateway = axion_balances_gateway(engine->main->balances);
+    }
 
     rc = axion_client_open(&engine->client, &options);
 
@@ -160,6 +163,8 @@ ngx_http_axion_engine_close(ngx_http_axion_engine_t *engine)
         ngx_close_connection(c);
     }
 
+    ngx_http_axion_lease_lost(engine);
+
     axion_client_close(engine->client);
     engine->client = NULL;
     engine->link = NGX_HTTP_AXION_DOWN;
@@ -217,6 +222,7 @@ static void
 ngx_http_axion_engine_up(ngx_http_axion_engine_t *engine)
 {
     engine->link = NGX_HTTP_AXION_UP;
+    engine->up_ns = axion_limit_now().ns;
     engine->backoff = NGX_HTTP_AXION_BACKOFF_MIN;
     engine->error = AXION_ERR_ENGINE_UNAVAILABLE;
     engine->reported = 0;
@@ -452,6 +458,8 @@ ngx_http_axion_engine_read(ngx_event_t *rev)
         ngx_http_axion_engine_up(engine);
     }
 
+    ngx_http_axion_lease_journal(engine);
+
     /* what a dying engine still said counts: DONE may be among it */
 
     drained = ngx_http_axion_engine_drain(engine, &more);
@@ -514,6 +522,9 @@ ngx_http_axion_engine_drain(ngx_http_axion_engine_t *engine, ngx_uint_t *more)
 
         if (event.user != NULL) {
             ngx_http_axion_event(event.user, &event);
+
+        } else {
+            ngx_http_axion_lease_late(engine, &event);
         }
 
         axion_client_advance(engine->client);

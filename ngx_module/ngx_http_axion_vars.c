@@ -22,7 +22,14 @@ enum {
     NGX_HTTP_AXION_VAR_TPOT,
     NGX_HTTP_AXION_VAR_FINISH_REASON,
     NGX_HTTP_AXION_VAR_ENGINE,
-    NGX_HTTP_AXION_VAR_QUEUE_TIME
+    NGX_HTTP_AXION_VAR_QUEUE_TIME,
+    NGX_HTTP_AXION_VAR_PREFILL_TIME,
+    NGX_HTTP_AXION_VAR_ITL_P99,
+    NGX_HTTP_AXION_VAR_DRAFTED_TOKENS,
+    NGX_HTTP_AXION_VAR_ACCEPTED_TOKENS,
+    NGX_HTTP_AXION_VAR_PREEMPTIONS,
+    NGX_HTTP_AXION_VAR_COST,
+    NGX_HTTP_AXION_VAR_LIMIT_STATE
 };
 
 
@@ -32,6 +39,12 @@ static ngx_int_t ngx_http_axion_variable_who(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_axion_variable_number(ngx_http_axion_ctx_t *ctx,
     ngx_http_variable_value_t *v, uint64_t number);
+static ngx_int_t ngx_http_axion_variable_count(ngx_http_axion_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_axion_variable_cost(ngx_http_axion_ctx_t *ctx,
+    ngx_http_variable_value_t *v);
+static ngx_int_t ngx_http_axion_variable_limit(ngx_http_axion_ctx_t *ctx,
+    ngx_http_variable_value_t *v);
 static ngx_int_t ngx_http_axion_variable_seconds(ngx_http_axion_ctx_t *ctx,
     ngx_http_variable_value_t *v, uint64_t us);
 static ngx_int_t ngx_http_axion_variable_set(ngx_http_variable_value_t *v,
@@ -75,6 +88,27 @@ static ngx_http_variable_t  ngx_http_axion_variables[] = {
 
     { ngx_string("axion_queue_time"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_QUEUE_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_prefill_time"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_PREFILL_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_itl_p99"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_ITL_P99, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_drafted_tokens"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_DRAFTED_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_accepted_tokens"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_ACCEPTED_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_preemptions"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_PREEMPTIONS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_cost"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_COST, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_limit_state"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_LIMIT_STATE, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
 };
@@ -177,6 +211,33 @@ ngx_http_axion_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
                                              / (ctx->tokens - 1))
                    : NGX_OK;
 
+    case NGX_HTTP_AXION_VAR_ITL_P99:
+        return (ctx->first_us != ctx->last_us)
+                   ? ngx_http_axion_variable_seconds(ctx, v,
+                                                 ngx_http_axion_gap_p99(ctx))
+                   : NGX_OK;
+
+    case NGX_HTTP_AXION_VAR_PREFILL_TIME:
+        return ctx->finished
+                   ? ngx_http_axion_variable_seconds(ctx, v,
+                                                     ctx->usage.prefill_us)
+                   : NGX_OK;
+
+    case NGX_HTTP_AXION_VAR_DRAFTED_TOKENS:
+    case NGX_HTTP_AXION_VAR_ACCEPTED_TOKENS:
+    case NGX_HTTP_AXION_VAR_PREEMPTIONS:
+        return ctx->finished
+                   ? ngx_http_axion_variable_count(ctx, v, data)
+                   : NGX_OK;
+
+    case NGX_HTTP_AXION_VAR_COST:
+        return ctx->settled
+                   ? ngx_http_axion_variable_cost(ctx, v)
+                   : NGX_OK;
+
+    case NGX_HTTP_AXION_VAR_LIMIT_STATE:
+        return ngx_http_axion_variable_limit(ctx, v);
+
     case NGX_HTTP_AXION_VAR_QUEUE_TIME:
         return ctx->finished
                    ? ngx_http_axion_variable_seconds(ctx, v,
@@ -271,5 +332,94 @@ ngx_http_axion_variable_seconds(ngx_http_axion_ctx_t *ctx,
     return ngx_http_axion_variable_set(v, (char *) p,
                                        ngx_sprintf(p, "%uL.%06uL",
                                                    us / 1000000, us % 1000000)
+                                       - p);
+}
+
+
+static ngx_int_t
+ngx_http_axion_variable_count(ngx_http_axion_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    uint64_t  n;
+
+    switch (data) {
+
+    case NGX_HTTP_AXION_VAR_DRAFTED_TOKENS:
+        n = ctx->usage.drafted_tokens;
+        break;
+
+    case NGX_HTTP_AXION_VAR_ACCEPTED_TOKENS:
+        n = ctx->usage.accepted_tokens;
+        break;
+
+    default: /* NGX_HTTP_AXION_VAR_PREEMPTIONS */
+        n = ctx->usage.preemptions;
+    }
+
+    return ngx_http_axion_variable_number(ctx, v, n);
+}
+
+
+static ngx_int_t
+ngx_http_axion_variable_cost(ngx_http_axion_ctx_t *ctx,
+    ngx_http_variable_value_t *v)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(ctx->request->pool, NGX_INT64_LEN + 10);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_axion_variable_set(v, (char *) p,
+                                       ngx_sprintf(p, "%uL.%09uL",
+                                                   ctx->cost / AXION_COST_UNIT,
+                                                   ctx->cost % AXION_COST_UNIT)
+                                       - p);
+}
+
+
+/* What limits made of the request: "ok", "waited", and with the name of the
+ * limit "refused:", "cut:", "dry_run:". */
+static ngx_int_t
+ngx_http_axion_variable_limit(ngx_http_axion_ctx_t *ctx,
+    ngx_http_variable_value_t *v)
+{
+    u_char      *p;
+    const char  *state, *name;
+
+    if (ctx->who.tenant == NULL) {
+        return NGX_OK;
+    }
+
+    name = axion_limit_name(ctx->verdict.kind);
+
+    if (ctx->limit_refused) {
+        state = "refused";
+
+    } else if (ctx->cut != AXION_LIMIT_NONE) {
+        state = "cut";
+        name = axion_limit_name(ctx->cut);
+
+    } else if (ctx->conf->limit_dry_run
+               && ctx->verdict.kind != AXION_LIMIT_NONE)
+    {
+        state = "dry_run";
+
+    } else if (ctx->limit_waited) {
+        return ngx_http_axion_variable_set(v, "waited", 6);
+
+    } else {
+        return ngx_http_axion_variable_set(v, "ok", 2);
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, 32);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_axion_variable_set(v, (char *) p,
+                                       ngx_snprintf(p, 32, "%s:%s", state,
+                                                    name)
                                        - p);
 }

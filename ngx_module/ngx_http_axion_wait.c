@@ -18,7 +18,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 #define NGX_HTTP_AXION_POLL_ROOM  5
@@ -94,6 +94,8 @@ ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for,
 {
     ctx->waits_for = waits_for;
     ctx->poll = retry ? NGX_HTTP_AXION_LOOK : 0;
+
+    (void) ngx_http_axion_lease_send(ctx, NULL);
 
     if (waits_for != AXION_ERR_NO_STREAM_SLOT) {
         ngx_http_axion_starve(ctx, NULL);

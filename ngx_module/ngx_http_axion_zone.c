@@ -8,6 +8,7 @@
  */
 
 
+#include "ngx_module/ngx_http_axion_limits.h"
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
@@ -80,7 +81,7 @@ ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
     ngx_http_axion_zone_engines(amcf);
 
-    return NGX_OK;
+    return ngx_http_axion_limits_open(amcf, old, shm_zone->shm.log);
 }
 
 

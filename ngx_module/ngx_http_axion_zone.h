@@ -22,6 +22,7 @@
 #define NGX_HTTP_AXION_TTFT_BOUNDS  14
 #define NGX_HTTP_AXION_MODELS_MAX   64
 #define NGX_HTTP_AXION_BOUNDS_MAX   22
+#define NGX_HTTP_AXION_USAGE_MAX    512
 
 
 struct ngx_http_axion_stats_s {
@@ -77,10 +78,25 @@ struct ngx_http_axion_model_s {
 };
 
 
+/* What was used by one tenant, key and model. */
+typedef struct {
+    u_char                         names[3][AXION_NAME_BYTES + 1];
+    uint32_t                       hash;     /* of the names */
+    ngx_atomic_t                   requests;
+    ngx_atomic_t                   prompt_tokens;
+    ngx_atomic_t                   cached_tokens;
+    ngx_atomic_t                   completion_tokens;
+    ngx_atomic_t                   cost;     /* billionths */
+} ngx_http_axion_usage_t;
+
+
 struct ngx_http_axion_zone_s {
     ngx_http_axion_stats_t         stats;
     ngx_atomic_t                   n_models;
     ngx_http_axion_model_t         models[NGX_HTTP_AXION_MODELS_MAX];
+    ngx_atomic_t                   n_usage;
+    ngx_http_axion_usage_t         usage[NGX_HTTP_AXION_USAGE_MAX];
+    ngx_http_axion_usage_t         other_usage;
     ngx_atomic_t                   streams[NGX_MAX_PROCESSES];
     u_char                         secret[AXION_REALM_SECRET_BYTES];
     ngx_http_axion_engine_stats_t  engines[NGX_HTTP_AXION_ENGINES_MAX];

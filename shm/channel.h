@@ -149,6 +149,11 @@ void axion_channel_error(struct axion_channel *channel, axion_stream_id id,
                          int error, uint32_t retry_after_ms,
                          const char *detail);
 
+/* axion_channel_error() with LEASE_TOO_SMALL and what the prompt has, so that
+ * the client can come back with a lease that is enough. */
+void axion_channel_lease_too_small(struct axion_channel *channel,
+                                   axion_stream_id id, uint32_t prompt_tokens);
+
 /* 1 when one more token with up to `bytes` of text would be taken, and that
  * in two calls too: the token with some of its text, and the rest without an
  * id, as a stream ends that held text back. */

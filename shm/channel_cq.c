@@ -223,6 +223,15 @@ axion_channel_error(struct axion_channel *channel, axion_stream_id id,
 }
 
 
+void
+axion_channel_lease_too_small(struct axion_channel *channel, axion_stream_id id,
+                              uint32_t prompt_tokens)
+{
+    must_find(channel, id)->refused_tokens = prompt_tokens;
+    axion_channel_error(channel, id, AXION_ERR_LEASE_TOO_SMALL, 0, NULL);
+}
+
+
 /* ---- what goes into the ring ---- */
 
 int
@@ -378,6 +387,7 @@ put_final(struct axion_channel *channel, struct axion_channel_stream *stream)
 
         cqe.error.error = stream->error;
         cqe.error.retry_after_ms = stream->retry_after_ms;
+        cqe.error.prompt_tokens = stream->refused_tokens;
         cqe.error.text_bytes = bytes;
         put_event(channel, stream, &cqe, (const uint8_t *)stream->detail, bytes,
                   AXION_ERROR_INLINE);

@@ -59,6 +59,7 @@ struct axion_channel_stream {
     struct axion_cq_done done;
     uint32_t error;
     uint32_t retry_after_ms;
+    uint32_t refused_tokens; /* of a prompt whose lease was too small */
     uint32_t detail_bytes;
     char detail[AXION_DETAIL_BYTES];
 };

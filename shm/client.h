@@ -160,7 +160,8 @@ struct axion_event {
         struct {
             int error;
             uint32_t retry_after_ms;
-            const char *text; /* detail, may be empty */
+            uint32_t prompt_tokens; /* of LEASE_TOO_SMALL; 0: not said */
+            const char *text;       /* detail, may be empty */
             uint32_t text_bytes;
         } error;
     };

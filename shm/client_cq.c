@@ -84,6 +84,7 @@ error_fault(struct axion_client *client, const struct axion_cqe *cqe,
     copy_event(client, cqe, AXION_ERROR_INLINE);
     event->error.error = axion_error_info((int)e->error)->number;
     event->error.retry_after_ms = e->retry_after_ms;
+    event->error.prompt_tokens = e->prompt_tokens;
     event->error.text = (const char *)client->payload;
     event->error.text_bytes = e->text_bytes;
     if (!axion_utf8_valid(event->error.text, e->text_bytes)) {

@@ -197,8 +197,8 @@ struct axion_cq_done {
 struct axion_cq_error {
     uint32_t error; /* enum axion_error */
     uint32_t retry_after_ms;
-    uint32_t text_bytes; /* detail, UTF-8; cut to the stream's credit */
-    uint32_t reserved;
+    uint32_t text_bytes;    /* detail, UTF-8; cut to the stream's credit */
+    uint32_t prompt_tokens; /* LEASE_TOO_SMALL: what the prompt has; else 0 */
     uint8_t payload[AXION_ERROR_INLINE];
 };
 

@@ -265,39 +265,39 @@ invalid number of parameters of "models"
 
 
 
-=== TEST 27: requests are not limited yet, by name
+=== TEST 27: requests without a time
 --- config
-    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; requests 600r/m; }
+    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; requests 600; }
 --- must_die
 --- error_log
-"requests" of axion_tenant is not enforced yet
+invalid rate, it must be like 100k/m, of s m h d: "600"
 
 
 
-=== TEST 28: tokens
+=== TEST 28: tokens with a burst that is none
 --- config
-    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; tokens 100k/m burst=200k; }
+    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; tokens 100k/m burst=-1; }
 --- must_die
 --- error_log
-"tokens" of axion_tenant is not enforced yet
+invalid parameter "burst=-1"
 
 
 
-=== TEST 29: budget
+=== TEST 29: a budget for an hour
 --- config
-    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; budget 10M/d; }
+    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; budget 10M/h; }
 --- must_die
 --- error_log
-"budget" of axion_tenant is not enforced yet
+invalid budget, it must be like 10M/d 200M/mo: "10M/h"
 
 
 
-=== TEST 30: concurrency
+=== TEST 30: concurrency twice
 --- config
-    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; concurrency 32; }
+    axion_tenant a { key sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; concurrency 32; concurrency 33; }
 --- must_die
 --- error_log
-"concurrency" of axion_tenant is not enforced yet
+duplicate "concurrency"
 
 
 

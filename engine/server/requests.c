@@ -589,10 +589,15 @@ send_error(struct ax_server *s, struct request *r, int error, uint32_t retry_ms,
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
            axion_error_info(error)->name, shown > 0 ? ": " : "", (int)shown,
            shown > 0 ? detail : "");
-    if (r->conn != NULL) {
-        axion_channel_error(r->conn->channel, r->id, error, retry_ms, detail);
-        let_go(r);
+    if (r->conn == NULL) {
+        return;
     }
+    if (error == AXION_ERR_LEASE_TOO_SMALL) {
+        axion_channel_lease_too_small(r->conn->channel, r->id, r->n_prompt);
+    } else {
+        axion_channel_error(r->conn->channel, r->id, error, retry_ms, detail);
+    }
+    let_go(r);
 }
 
 

@@ -85,7 +85,12 @@ static void
 ring_error(struct echo_stream *s, int error, uint32_t retry_after_ms,
            const char *detail)
 {
-    axion_channel_error(channel_of(s), s->id, error, retry_after_ms, detail);
+    if (error == AXION_ERR_LEASE_TOO_SMALL)
+        axion_channel_lease_too_small(channel_of(s), s->id,
+                                      s->answer.prompt_tokens);
+    else
+        axion_channel_error(channel_of(s), s->id, error, retry_after_ms,
+                            detail);
 }
 
 
@@ -207,6 +212,9 @@ channel_ready(struct echo_source *source, uint32_t events)
                  (int) axion_channel_pid(c->channel),
                  (unsigned) axion_channel_uid(c->channel),
                  axion_channel_name(c->channel));
+        /* No journal is kept here: what dies is charged in full. */
+        if (axion_channel_gateway(c->channel) != 0)
+            (void) axion_channel_journal(c->channel, NULL, 0, 1);
     }
     if (error == AXION_OK)
         error = channel_drain(c);

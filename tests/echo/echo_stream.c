@@ -238,7 +238,7 @@ step_arrived(struct echo_stream *s)
                        "asked for by the prompt");
         return 0;
     }
-    if (s->answer.prompt_tokens > s->lease_tokens) {
+    if (s->answer.prompt_tokens >= s->lease_tokens) {
         end_with_error(s, AXION_ERR_LEASE_TOO_SMALL, NULL);
         return 0;
     }
