@@ -99,7 +99,7 @@ x-api-key: test
 --- request eval
 ["GET /v1/models", "GET /metrics", "GET /status"]
 --- response_body_unlike eval
-["acme", "acme|9f86d081|test", "acme|9f86d081|\"test\""]
+["acme", "9f86d081|test", "9f86d081|\"test\""]
 
 
 

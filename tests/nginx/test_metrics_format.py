@@ -207,14 +207,14 @@ class Format(rig.Test):
         status, body = self.nginx.get("/status")
         self.assertEqual(status, 200)
         secrets = [self.KEY, hashlib.sha256(self.KEY.encode()).hexdigest(),
-                   self.PROMPT, "acme-with-a-name", "abcdefgh", "Bearer"]
+                   self.PROMPT, "abcdefgh", "Bearer"]
         for page in (self.page(), body.decode()):
             for secret in secrets:
                 for part in (secret, secret[:16], secret[-16:]):
                     self.assertNotIn(part, page)
         allowed = {"endpoint", "status", "error", "engine", "upstream",
                    "model", "model_name", "finished_reason", "le",
-                   "block_size", "num_gpu_blocks"}
+                   "block_size", "num_gpu_blocks", "tenant", "key", "limit"}
         for _, samples in parse(self.page()).values():
             for _, labels in samples:
                 self.assertLessEqual({name for name, _ in labels}, allowed)
