@@ -182,6 +182,8 @@ add_decodes(struct ax_sched *s)
          i = s->sequences[i].link.next) {
         if (s->sequences[i].ready) {
             s->sequences[i].ready = false;
+            /* The last token of a prompt may come alone as well. */
+            sched_charge_prompt(s, i, s->sequences[i].n_computed + 1);
             add_entry(s, i, 1);
         }
     }

@@ -17,9 +17,13 @@
 #define CHUNK_MIN 16u
 
 /* tpot_us of 0: a step with prompts takes at most so many times as long as
- * the decodes alone, and need not be shorter than this. */
-#define TPOT_STRETCH  2.0
-#define TPOT_FLOOR_US 30000.0
+ * the decodes alone, and need not be shorter than the floor.  With every few
+ * prompts that wait it may take a floor longer, up to the ceiling: small
+ * chunks cost throughput, and by then waiting is what hurts. */
+#define TPOT_STRETCH    2.0
+#define TPOT_FLOOR_US   30000.0
+#define TPOT_CEILING_US 80000.0
+#define TPOT_CROWD      4u
 
 #define SLOWER_MIN 0.25
 #define SLOWER_MAX 16.0
@@ -129,7 +133,9 @@ sched_chunk_budget(const struct ax_sched *s, uint32_t n_decodes)
     double target = (double)s->options.tpot_us;
     if (target == 0) {
         target = TPOT_STRETCH * ax_sched_step_us(s, n_decodes);
-        target = target < TPOT_FLOOR_US ? TPOT_FLOOR_US : target;
+        double floor = TPOT_FLOOR_US * (1 + s->waiting.n / TPOT_CROWD);
+        floor = floor < TPOT_CEILING_US ? floor : TPOT_CEILING_US;
+        target = target < floor ? floor : target;
     }
     uint32_t low = 0, high = most;
     while (low < high) { /* the largest chunk within the target */

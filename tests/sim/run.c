@@ -1,0 +1,68 @@
+/* One seed from its first request to its last answer; see sim.h. */
+#include "tests/sim/sim.h"
+
+#define TURNS       160u
+#define DRAIN_TURNS 20000u
+
+
+/* Worlds differ: little memory or much, one at a time or many. */
+static struct sim_options
+options_of(uint64_t seed)
+{
+    struct sim_chance c = {seed * 0xd6e8feb86659fd93u | 1};
+    static const uint32_t blocks[] = {12, 16, 24, 48, 400};
+    static const uint32_t running[] = {1, 2, 4, 8, 24};
+    static const uint32_t batch[] = {24, 32, 64, 256};
+    (void)sim_any(&c, 2);
+    return (struct sim_options){.blocks = blocks[sim_any(&c, 5)],
+                                .running = running[sim_any(&c, 5)],
+                                .batch = batch[sim_any(&c, 4)],
+                                .queue = 4 + sim_any(&c, 28),
+                                .queue_tokens = 400 + sim_any(&c, 4000),
+                                .tpot_us = sim_one_in(&c, 2) ? 2000 : 0,
+                                .costs = !sim_one_in(&c, 4)};
+}
+
+
+static void
+drain(struct sim_world *w)
+{
+    w->draining = true;
+    for (uint32_t turn = 0; !sim_world_idle(w); turn++) {
+        assert_true(turn < DRAIN_TURNS); /* somebody starved */
+        sim_world_drain(w);
+        sim_engine_turn(&w->engine);
+        if (turn % 8 == 0) {
+            sim_engine_check(&w->engine);
+        }
+    }
+}
+
+
+void
+sim_run(uint64_t seed, struct sim_totals *totals)
+{
+    static struct sim_world w;
+    struct sim_options o = options_of(seed);
+    sim_world_open(&w, &o, seed);
+    for (uint32_t turn = 0; turn < TURNS; turn++) {
+        for (uint32_t i = sim_any(&w.chance, 4); i > 0; i--) {
+            sim_world_act(&w);
+        }
+        sim_engine_turn(&w.engine);
+        sim_engine_check(&w.engine);
+        sim_world_drain(&w);
+    }
+    drain(&w);
+    sim_engine_check(&w.engine);
+    assert_int_equal(ax_kv_blocks_used(w.engine.kv), 0);
+    totals->steps += w.engine.steps;
+    totals->preempted += w.engine.preempted;
+    totals->deaths += w.deaths;
+    totals->cached += w.engine.cached;
+    totals->computed += w.engine.computed;
+    if (w.engine.waited_max_us > totals->waited_max_us) {
+        totals->waited_max_us = w.engine.waited_max_us;
+    }
+    sim_world_close(&w);
+}

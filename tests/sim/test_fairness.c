@@ -1,0 +1,315 @@
+/*
+ * Shows what tenants get of each other on a virtual clock: those that always
+ * want more get parts by their weights, within the bound of virtual token
+ * counters; one that comes back is owed nothing; a flood of long prompts,
+ * another's or one's own, does not keep a short one waiting; decodes do not
+ * wait longer for a long prompt than they are promised.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "tests/sched/fake_kv.h"
+
+#define SLOTS   96u
+#define TENANTS 3u
+
+static struct fake_kv kv;
+static struct ax_sched *sched;
+static uint64_t now, chance;
+static struct {
+    bool live;
+    uint64_t tenant, arrived, first;
+} slots[SLOTS];
+static uint64_t step_us_max; /* of steps with a decode in them */
+
+
+static uint32_t
+any(uint32_t below)
+{
+    chance ^= chance << 13;
+    chance ^= chance >> 7;
+    chance ^= chance << 17;
+    return (uint32_t)((chance >> 11) % below);
+}
+
+
+/* A step of SmolLM2's order on two cores. */
+static uint64_t
+cost_us(uint32_t n_tokens)
+{
+    return 5000 + 700ull * n_tokens;
+}
+
+
+static void
+open_sched(uint32_t blocks, uint32_t running, uint64_t tpot_us)
+{
+    kv = (struct fake_kv){.total = blocks, .block_tokens = 32};
+    struct ax_sched_options o = {.slots_max = SLOTS,
+                                 .running_max = running,
+                                 .batch_tokens_max = 256,
+                                 .kv_blocks_total = blocks,
+                                 .kv_block_tokens = 32,
+                                 .queue_max = SLOTS,
+                                 .queue_tokens_max = 1u << 30,
+                                 .ageing_us = 1u << 30,
+                                 .tpot_us = tpot_us,
+                                 .kv = fake_kv_of(&kv)};
+    struct ax_sched_cost costs[9];
+    assert_int_equal(ax_sched_open(&sched, &o), AXION_OK);
+    for (uint32_t i = 0; i < 9; i++) {
+        costs[i] = (struct ax_sched_cost){1u << i, (uint32_t)cost_us(1u << i)};
+    }
+    assert_int_equal(ax_sched_set_costs(sched, costs, 9), AXION_OK);
+    memset(slots, 0, sizeof(slots));
+    now = 1;
+    step_us_max = 0;
+}
+
+
+static uint32_t
+ask(uint64_t tenant, uint32_t weight, uint32_t prompt, uint32_t answer)
+{
+    struct ax_sched_arrival arrival;
+    struct ax_sched_request r = {.tenant = tenant,
+                                 .weight = weight,
+                                 .priority = 1,
+                                 .prompt_tokens = prompt,
+                                 .max_tokens = answer,
+                                 .lease_tokens = AXION_LEASE_UNLIMITED};
+    uint32_t slot = 0;
+    while (slots[slot].live) {
+        slot++;
+        assert_true(slot < SLOTS);
+    }
+    assert_int_equal(ax_sched_arrive(sched, slot, &r, now, &arrival), AXION_OK);
+    slots[slot].live = true;
+    slots[slot].tenant = tenant;
+    slots[slot].arrived = now;
+    slots[slot].first = 0;
+    return slot;
+}
+
+
+static void
+run_step(void)
+{
+    struct ax_sched_entry entries[SLOTS];
+    struct ax_sched_event event;
+    const struct ax_sched_step *step = ax_sched_next(sched, now);
+    uint32_t n = step->n_entries;
+    assert_true(n > 0);
+    memcpy(entries, step->entries, n * sizeof(*entries));
+    uint64_t us = cost_us(step->n_tokens);
+    bool decodes = false;
+    for (uint32_t i = 0; i < n; i++) {
+        decodes |= slots[entries[i].slot].first != 0;
+    }
+    step_us_max = decodes && us > step_us_max ? us : step_us_max;
+    now += us;
+    ax_sched_stepped(sched, us, true);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = entries[i].slot;
+        if (!entries[i].samples) {
+            continue;
+        }
+        slots[slot].first = slots[slot].first ? slots[slot].first : now;
+        if (ax_sched_sampled(sched, slot) != 0) {
+            ax_sched_finish(sched, slot, now);
+            slots[slot].live = false;
+        }
+    }
+    while (ax_sched_event(sched, &event) == AXION_OK) {
+    }
+}
+
+
+static uint32_t
+live_of(uint64_t tenant)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        n += slots[i].live && slots[i].tenant == tenant;
+    }
+    return n;
+}
+
+
+/* Sheng et al., theorem 4.4: 2 max(w_p L_input, w_q M), M the tokens that KV
+ * can hold; here w_p 1, w_q 2. */
+static void
+counters_stay_within_the_bound(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        uint64_t gap_max = 0;
+        chance = seed * 0x9e3779b97f4a7c15u;
+        open_sched(128, 12, 0);
+        for (uint32_t step = 0; step < 3000; step++) {
+            for (uint64_t t = 1; t <= TENANTS; t++) {
+                while (live_of(t) < 24) { /* more than there are places */
+                    ask(t, (uint32_t)t, 1 + any(t == 1 ? 600 : 100),
+                        1 + any(40));
+                }
+            }
+            run_step();
+            uint64_t low = UINT64_MAX, high = 0;
+            for (uint64_t t = 1; t <= TENANTS; t++) {
+                uint64_t served = ax_sched_served(sched, t);
+                low = served < low ? served : low;
+                high = served > high ? served : high;
+            }
+            gap_max = high - low > gap_max ? high - low : gap_max;
+        }
+        uint64_t bound = 2 * (2 * 128 * 32) * AX_SCHED_SERVED_TOKEN;
+        assert_true(gap_max <= bound);
+        /* Everyone got much more than the gap may be. */
+        assert_true(ax_sched_served(sched, 1) > 2 * gap_max);
+        ax_sched_close(sched);
+    }
+}
+
+
+static void
+who_comes_back_is_owed_nothing(void **state)
+{
+    (void)state;
+    chance = 7;
+    open_sched(1000, 8, 0);
+    ask(1, 1, 10, 1);
+    for (uint32_t i = 0; i < 300; i++) {
+        while (live_of(2) < 12) {
+            ask(2, 1, 50, 20);
+        }
+        run_step();
+    }
+    ask(1, 1, 10, 1);
+    uint64_t a = ax_sched_served(sched, 1), b = ax_sched_served(sched, 2);
+    assert_true(a >= b);
+    ax_sched_close(sched);
+}
+
+
+static uint64_t
+wait_of_short(uint32_t flood, uint64_t flooder)
+{
+    open_sched(4000, 64, 0);
+    for (uint32_t i = 0; i < flood; i++) {
+        ask(flooder, 1, 8000, 20);
+    }
+    for (uint32_t i = 0; flood > 0 && i < 20; i++) {
+        run_step();
+    }
+    uint32_t slot = ask(1, 1, 200, 4);
+    uint64_t began = now;
+    while (slots[slot].first == 0) {
+        run_step();
+    }
+    uint64_t waited = slots[slot].first - began;
+    ax_sched_close(sched);
+    return waited;
+}
+
+
+static void
+a_short_prompt_passes_long_ones(void **state)
+{
+    (void)state;
+    uint64_t alone = wait_of_short(0, 1);
+    /* The step that runs, then its own; never the 45 s of eight long ones. */
+    assert_true(wait_of_short(8, 2) <= 3 * alone);
+    assert_true(wait_of_short(8, 1) <= 3 * alone);
+    assert_true(wait_of_short(60, 2) <= 3 * alone);
+    printf("a prompt of 200 tokens: %llu us alone, %llu behind its own flood, "
+           "%llu behind another's\n",
+           (unsigned long long)alone, (unsigned long long)wait_of_short(8, 1),
+           (unsigned long long)wait_of_short(60, 2));
+}
+
+
+/* Short ones without end: the long one still comes, within its stretch. */
+static void
+a_long_prompt_is_not_starved_by_short_ones(void **state)
+{
+    (void)state;
+    chance = 3;
+    open_sched(4000, 64, 0);
+    uint32_t slot = ask(1, 1, 4000, 1);
+    while (slots[slot].first == 0) {
+        while (live_of(1) < 40) {
+            ask(1, 1, 300, 1);
+        }
+        run_step();
+    }
+    uint64_t own = 4000 / 256 * cost_us(256);
+    assert_true(slots[slot].first - slots[slot].arrived < 12 * own);
+    ax_sched_close(sched);
+}
+
+
+static void
+a_full_house_of_one_tenant_has_a_place_for_another(void **state)
+{
+    (void)state;
+    open_sched(4000, 16, 0);
+    for (uint32_t i = 0; i < 40; i++) {
+        ask(2, 1, 20, 400);
+    }
+    for (uint32_t i = 0; i < 30; i++) {
+        run_step();
+    }
+    uint32_t slot = ask(1, 1, 20, 4);
+    uint64_t began = now;
+    while (slots[slot].first == 0) {
+        run_step();
+    }
+    assert_true(slots[slot].first - began <= 3 * cost_us(40));
+    ax_sched_close(sched);
+}
+
+
+static void
+decodes_wait_no_longer_than_promised(void **state)
+{
+    static const uint64_t targets[] = {0, 25000, 60000};
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        open_sched(4000, 64, targets[i]);
+        for (uint32_t k = 0; k < 16; k++) {
+            ask(1, 1, 4, 500);
+        }
+        run_step();
+        run_step();
+        step_us_max = 0;
+        uint32_t slot = ask(2, 1, 2000, 1);
+        while (slots[slot].first == 0) {
+            run_step();
+        }
+        uint64_t promised = targets[i] ? targets[i] : 2 * cost_us(16);
+        assert_true(step_us_max <= (promised < 30000 && !targets[i] ? 30000
+                                    : promised > cost_us(32)        ? promised
+                                                             : cost_us(32)));
+        assert_true(step_us_max > promised / 2); /* and it is used */
+        ax_sched_close(sched);
+    }
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counters_stay_within_the_bound),
+        cmocka_unit_test(who_comes_back_is_owed_nothing),
+        cmocka_unit_test(a_short_prompt_passes_long_ones),
+        cmocka_unit_test(a_long_prompt_is_not_starved_by_short_ones),
+        cmocka_unit_test(a_full_house_of_one_tenant_has_a_place_for_another),
+        cmocka_unit_test(decodes_wait_no_longer_than_promised),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
