@@ -3,6 +3,8 @@
 
 tokens.json   500 strings and their token ids on SmolLM2, from llama.cpp
               (llama-cpp-python 0.3.36, vocabulary only)
+pretok.json   the first of them again with other pre-tokenizers on the same
+              vocabulary (llama.cpp's override of tokenizer.ggml.pre)
 chats.json    conversations through SmolLM2's own chat template, from Jinja2,
               with the token ids of the result from llama.cpp
 jinja.json    small templates of our own, one for each part of the language,
@@ -28,6 +30,8 @@ from jinja_cases import CONTEXT, TEMPLATES  # noqa: E402
 MODEL = "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 OUT = os.path.join(os.path.dirname(__file__), "text")
 STRINGS = 500
+PRETOK_STRINGS = 240
+PRETOKS = ["default", "gpt-2", "llama-bpe", "qwen2"]
 
 PARSE_SPECIAL, ADD_SPECIAL = 1, 2
 
@@ -113,13 +117,21 @@ def make_strings(count):
 
 
 class Oracle:
-    """llama.cpp's tokenizer on the model's vocabulary."""
+    """llama.cpp's tokenizer on the model's vocabulary, with the model's own
+    pre-tokenizer or another."""
 
-    def __init__(self, path):
+    def __init__(self, path, pre=None):
         self.log = llama_cpp.llama_log_callback(lambda *args: None)
         llama_cpp.llama_log_set(self.log, ctypes.c_void_p(0))
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
+        if pre is not None:
+            # ends with an empty entry
+            override = (llama_cpp.llama_model_kv_override * 2)()
+            override[0].tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
+            override[0].key = b"tokenizer.ggml.pre"
+            override[0].value.val_str = pre.encode()
+            params.kv_overrides = override
         self.model = llama_cpp.llama_model_load_from_file(path.encode(),
                                                           params)
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
@@ -176,6 +188,11 @@ def main():
     write("tokens.json", [{"text": text, "flags": flags,
                            "ids": oracle.encode(text, flags)}
                           for text, flags in make_strings(STRINGS)])
+    write("pretok.json", [{"pre": pre, "text": text, "flags": flags,
+                           "ids": other.encode(text, flags)}
+                          for pre in PRETOKS
+                          for other in [Oracle(MODEL, pre)]
+                          for text, flags in make_strings(PRETOK_STRINGS)])
     write("chats.json", list(chat_rows(oracle)))
     write("jinja.json", [{"context": CONTEXT}, *jinja_rows()])
     print(f"llama-cpp-python {llama_cpp.__version__}, clock {NOW}")

@@ -29,8 +29,9 @@ static struct ax_tokenizer *tokenizer;
 static char *chat_template;
 
 
+/* The model's vocabulary, with its own pre-tokenizer where pre is NULL. */
 static int
-open_model(void **state)
+open_tokenizer(struct ax_tokenizer **out, const char *pre)
 {
     struct ax_gguf *gguf = NULL;
     struct ax_vocab vocab = {0};
@@ -38,14 +39,14 @@ open_model(void **state)
     char err[256] = "";
     int rc = ax_gguf_open(&gguf, MODEL, &error);
 
-    (void)state;
     if (rc == 0) {
         rc = ax_vocab_read(&vocab, gguf, N_VOCAB, &error);
     }
     if (rc == 0) {
-        rc = ax_tokenizer_open(&tokenizer, &vocab.params, err, sizeof(err));
+        vocab.params.pre = pre != NULL ? pre : vocab.params.pre;
+        rc = ax_tokenizer_open(out, &vocab.params, err, sizeof(err));
     }
-    if (rc == 0) {
+    if (rc == 0 && chat_template == NULL) {
         rc = ax_vocab_copy_string(gguf, "tokenizer.chat_template",
                                   &chat_template, &error);
     }
@@ -55,6 +56,14 @@ open_model(void **state)
     ax_vocab_free(&vocab);
     ax_gguf_close(gguf);
     return rc;
+}
+
+
+static int
+open_model(void **state)
+{
+    (void)state;
+    return open_tokenizer(&tokenizer, NULL);
 }
 
 
@@ -96,31 +105,72 @@ same_ids(const int32_t *ids, size_t n, const json_t *expected)
 }
 
 
+static bool
+row_is_right(const struct ax_tokenizer *t, const json_t *row)
+{
+    static int32_t ids[IDS_MAX];
+    const json_t *text = json_object_get(row, "text");
+    json_int_t flags = json_integer_value(json_object_get(row, "flags"));
+    size_t n;
+
+    assert_int_equal(ax_tokenizer_encode(t, json_string_value(text),
+                                         json_string_length(text),
+                                         (unsigned)flags, ids, IDS_MAX, &n),
+                     0);
+    if (same_ids(ids, n, json_object_get(row, "ids"))) {
+        return true;
+    }
+    print_error("other ids: %s\n", json_string_value(text));
+    return false;
+}
+
+
 static void
 test_ids_equal_llama_cpp(void **state)
 {
-    static int32_t ids[IDS_MAX];
     json_t *rows = load("tests/golden/text/tokens.json"), *row;
-    size_t i, n, failed = 0;
+    size_t i, failed = 0;
 
     (void)state;
     assert_int_equal(json_array_size(rows), 500);
     json_array_foreach(rows, i, row)
     {
-        const json_t *text = json_object_get(row, "text");
-        json_int_t flags = json_integer_value(json_object_get(row, "flags"));
-
-        assert_int_equal(ax_tokenizer_encode(tokenizer, json_string_value(text),
-                                             json_string_length(text),
-                                             (unsigned)flags, ids, IDS_MAX, &n),
-                         0);
-        if (!same_ids(ids, n, json_object_get(row, "ids"))) {
-            print_error("string %zu has other ids: %s\n", i,
-                        json_string_value(text));
-            failed++;
-        }
+        failed += !row_is_right(tokenizer, row);
     }
     assert_int_equal(failed, 0);
+    json_decref(rows);
+}
+
+
+/* "default" is what a file that names none gets too. */
+static void
+test_other_pre_tokenizers_equal_llama_cpp(void **state)
+{
+    static const char *const names[] = {"default", "gpt-2", "llama-bpe",
+                                        "qwen2"};
+    json_t *rows = load("tests/golden/text/pretok.json"), *row;
+
+    (void)state;
+    for (size_t p = 0; p < sizeof(names) / sizeof(names[0]); p++) {
+        struct ax_tokenizer *t = NULL;
+        size_t i, n = 0, failed = 0;
+
+        assert_int_equal(open_tokenizer(&t, names[p]), 0);
+        json_array_foreach(rows, i, row)
+        {
+            const char *pre = json_string_value(json_object_get(row, "pre"));
+
+            if (strcmp(pre, names[p]) == 0) {
+                failed += !row_is_right(t, row);
+                n++;
+            }
+        }
+        ax_tokenizer_close(t);
+        if (failed > 0) {
+            fail_msg("%s: %zu strings of %zu", names[p], failed, n);
+        }
+        assert_int_equal(n, 240);
+    }
     json_decref(rows);
 }
 
@@ -260,6 +310,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids_equal_llama_cpp),
+        cmocka_unit_test(test_other_pre_tokenizers_equal_llama_cpp),
         cmocka_unit_test(test_ids_decode_to_the_text),
         cmocka_unit_test(test_chats_equal_jinja2_and_llama_cpp),
         cmocka_unit_test(test_forged_turn_has_no_control_tokens),
