@@ -336,6 +336,68 @@ v16i_store_i8(int8_t *p, v16i x)
 }
 
 
+INLINE v16
+v16i_as_f32(v16i x)
+{
+    return (v16){_mm256_castsi256_ps(x.lo), _mm256_castsi256_ps(x.hi)};
+}
+
+
+INLINE v16i
+v16i_mul_i32(v16i a, v16i b)
+{
+    return (v16i){_mm256_mullo_epi32(a.lo, b.lo),
+                  _mm256_mullo_epi32(a.hi, b.hi)};
+}
+
+
+INLINE v16i
+v16i_fold_max_u32(v16i *x)
+{
+    uint32_t lanes[16];
+
+    for (int i = 0; i < 16; i++) {
+        lanes[i] = v16i_largest_u32(x[i]);
+    }
+    return v16i_load(lanes);
+}
+
+
+INLINE v16i
+v16i_fold_sum(v16i *x)
+{
+    int32_t lanes[16];
+
+    for (int i = 0; i < 16; i++) {
+        lanes[i] = v16i_sum(x[i]);
+    }
+    return v16i_load(lanes);
+}
+
+
+/* Four words of each of four rows, turned: row i of dst has word i of all. */
+INLINE void
+transpose_4x4(const uint32_t *src, size_t stride, uint32_t *dst,
+              size_t dst_stride)
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)src);
+    __m128i b = _mm_loadu_si128((const __m128i *)(src + stride));
+    __m128i c = _mm_loadu_si128((const __m128i *)(src + 2 * stride));
+    __m128i d = _mm_loadu_si128((const __m128i *)(src + 3 * stride));
+    __m128i ab = _mm_unpacklo_epi32(a, b);
+    __m128i cd = _mm_unpacklo_epi32(c, d);
+
+    _mm_storeu_si128((__m128i *)dst, _mm_unpacklo_epi64(ab, cd));
+    _mm_storeu_si128((__m128i *)(dst + dst_stride), _mm_unpackhi_epi64(ab, cd));
+    ab = _mm_unpackhi_epi32(a, b);
+    cd = _mm_unpackhi_epi32(c, d);
+    _mm_storeu_si128((__m128i *)(dst + 2 * dst_stride),
+                     _mm_unpacklo_epi64(ab, cd));
+    _mm_storeu_si128((__m128i *)(dst + 3 * dst_stride),
+                     _mm_unpackhi_epi64(ab, cd));
+}
+
+
 /* ---- integer dots, for KV as q8_0 ---- */
 
 INLINE v16

@@ -277,6 +277,93 @@ v16i_store_i8(int8_t *p, v16i x)
 }
 
 
+/* The bits as floats. */
+INLINE v16
+v16i_as_f32(v16i x)
+{
+    return _mm512_castsi512_ps(x);
+}
+
+
+INLINE v16i
+v16i_mul_i32(v16i a, v16i b)
+{
+    return _mm512_mullo_epi32(a, b);
+}
+
+
+/* Even and odd lanes of a, then of b. */
+INLINE v16i
+even_lanes(v16i a, v16i b)
+{
+    const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18,
+                                            20, 22, 24, 26, 28, 30);
+
+    return _mm512_permutex2var_epi32(a, index, b);
+}
+
+
+INLINE v16i
+odd_lanes(v16i a, v16i b)
+{
+    const __m512i index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19,
+                                            21, 23, 25, 27, 29, 31);
+
+    return _mm512_permutex2var_epi32(a, index, b);
+}
+
+
+/* Lane i: the largest lane of x[i], of 16. */
+INLINE v16i
+v16i_fold_max_u32(v16i *x)
+{
+    for (int n = 8; n > 0; n /= 2) {
+        for (int i = 0; i < n; i++) {
+            x[i] = _mm512_max_epu32(even_lanes(x[2 * i], x[2 * i + 1]),
+                                    odd_lanes(x[2 * i], x[2 * i + 1]));
+        }
+    }
+    return x[0];
+}
+
+
+/* Lane i: the sum of the lanes of x[i], of 16. */
+INLINE v16i
+v16i_fold_sum(v16i *x)
+{
+    for (int n = 8; n > 0; n /= 2) {
+        for (int i = 0; i < n; i++) {
+            x[i] = _mm512_add_epi32(even_lanes(x[2 * i], x[2 * i + 1]),
+                                    odd_lanes(x[2 * i], x[2 * i + 1]));
+        }
+    }
+    return x[0];
+}
+
+
+/* Four words of each of four rows, turned: row i of dst has word i of all. */
+INLINE void
+transpose_4x4(const uint32_t *src, size_t stride, uint32_t *dst,
+              size_t dst_stride)
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)src);
+    __m128i b = _mm_loadu_si128((const __m128i *)(src + stride));
+    __m128i c = _mm_loadu_si128((const __m128i *)(src + 2 * stride));
+    __m128i d = _mm_loadu_si128((const __m128i *)(src + 3 * stride));
+    __m128i ab = _mm_unpacklo_epi32(a, b);
+    __m128i cd = _mm_unpacklo_epi32(c, d);
+
+    _mm_storeu_si128((__m128i *)dst, _mm_unpacklo_epi64(ab, cd));
+    _mm_storeu_si128((__m128i *)(dst + dst_stride), _mm_unpackhi_epi64(ab, cd));
+    ab = _mm_unpackhi_epi32(a, b);
+    cd = _mm_unpackhi_epi32(c, d);
+    _mm_storeu_si128((__m128i *)(dst + 2 * dst_stride),
+                     _mm_unpacklo_epi64(ab, cd));
+    _mm_storeu_si128((__m128i *)(dst + 3 * dst_stride),
+                     _mm_unpackhi_epi64(ab, cd));
+}
+
+
 /* ---- integer dots, for KV as q8_0 ---- */
 
 INLINE v16

@@ -47,12 +47,14 @@ struct tile {
 };
 
 
-/* c[r][0 .. 16 n_vectors) += sum over k < n of a[r][k] * b[v][k * b_stride];
- * ahead: by how many bytes to fetch ahead of each pair of b. */
+/* c[r][0 .. 16 n_vectors) = sum over k < n of a[r][k] * b[v][k * b_stride], or
+ * += where add says so; ahead: by how many bytes to fetch ahead of each pair of
+ * b. */
 INLINE void
 multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
          const size_t a_stride, const uint16_t *const *b, size_t b_stride,
-         uint32_t n, float *c, const size_t c_stride, const ptrdiff_t *ahead)
+         uint32_t n, float *c, const size_t c_stride, const ptrdiff_t *ahead,
+         const bool add)
 {
     v16 acc[BLOCK_MAX][V16_BATCH];
     const uint16_t *p[V16_BATCH];
@@ -60,7 +62,7 @@ multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
     for (uint32_t v = 0; v < n_vectors; v++) {
         p[v] = b[v];
         for (uint32_t r = 0; r < rows; r++) {
-            acc[r][v] = v16_load(c + r * c_stride + 16 * v);
+            acc[r][v] = add ? v16_load(c + r * c_stride + 16 * v) : v16_set1(0);
         }
     }
     for (uint32_t k = 0; k < n; k++) {
@@ -100,22 +102,22 @@ multiply_keys(uint32_t rows, const float *a, const uint16_t *const *b,
 
     switch (rows) {
     case 1:
-        multiply(1, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
+        multiply(1, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
         break;
     case 2:
-        multiply(2, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
+        multiply(2, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
         break;
     case 3:
-        multiply(3, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
+        multiply(3, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
         break;
     case 4:
-        multiply(4, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
+        multiply(4, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
         break;
     case 5:
-        multiply(5, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
+        multiply(5, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
         break;
     default:
-        multiply(6, V16_BATCH, a, sa, b, sb, n, c, sc, ahead);
+        multiply(6, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
         break;
     }
 }
@@ -136,22 +138,22 @@ multiply_values_of(const uint32_t n_vectors, uint32_t rows, const float *a,
     }
     switch (rows) {
     case 1:
-        multiply(1, n_vectors, a, sa, b, sb, n, c, sc, ahead);
+        multiply(1, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
         break;
     case 2:
-        multiply(2, n_vectors, a, sa, b, sb, n, c, sc, ahead);
+        multiply(2, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
         break;
     case 3:
-        multiply(3, n_vectors, a, sa, b, sb, n, c, sc, ahead);
+        multiply(3, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
         break;
     case 4:
-        multiply(4, n_vectors, a, sa, b, sb, n, c, sc, ahead);
+        multiply(4, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
         break;
     case 5:
-        multiply(5, n_vectors, a, sa, b, sb, n, c, sc, ahead);
+        multiply(5, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
         break;
     default:
-        multiply(6, n_vectors, a, sa, b, sb, n, c, sc, ahead);
+        multiply(6, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
         break;
     }
 }
@@ -186,41 +188,60 @@ visible(const struct axk_attention *a, uint32_t pos, uint32_t base,
 }
 
 
-/* One row of scores to terms: scale, cap, mask, maximum, exp, sum. */
+/* Keys outside [lo, hi) of a row of scores get minus infinity. */
 static void
-softmax_terms(const struct axk_attention *a, float *p, uint32_t lo, uint32_t hi,
-              float *m, float *l)
+mask_scores(float *p, uint32_t lo, uint32_t hi)
 {
-    v16 s[4];
+    for (uint32_t j = 0; j < lo; j++) {
+        p[j] = -float_of(0x7f800000);
+    }
+    for (uint32_t j = hi; j < AXK_ATTN_KEYS; j++) {
+        p[j] = -float_of(0x7f800000);
+    }
+}
 
-    for (int v = 0; v < 4; v++) {
-        s[v] = v16_mul(v16_load(p + 16 * v), v16_set1(a->scale));
-        if (a->softcap != 0) {
-            s[v] = vec_softcap_of(s[v], a->softcap);
-        }
-    }
-    if (lo > 0 || hi < AXK_ATTN_KEYS) {
-        for (int v = 0; v < 4; v++) {
-            v16_store(p + 16 * v, s[v]);
-        }
-        for (uint32_t j = 0; j < AXK_ATTN_KEYS; j++) {
-            if (j < lo || j >= hi) {
-                p[j] = -float_of(0x7f800000);
-            }
-        }
-        for (int v = 0; v < 4; v++) {
-            s[v] = v16_load(p + 16 * v);
-        }
-    }
-    float largest =
-        v16_largest(v16_max(v16_max(s[0], s[1]), v16_max(s[2], s[3])));
 
-    for (int v = 0; v < 4; v++) {
-        s[v] = vec_exp(v16_sub(s[v], v16_set1(largest)));
-        v16_store(p + 16 * v, s[v]);
+/*
+ * Rows of scores to terms: scale, cap, mask, maximum, exp, sum.  Step by step
+ * over all rows, not row by row: each step is a chain that waits for itself,
+ * and so those of several rows run at once.
+ */
+static void
+softmax_terms(const struct axk_attention *a, const uint32_t *lo,
+              const uint32_t *hi, uint32_t rows, struct tile *t)
+{
+    for (uint32_t r = 0; r < rows; r++) {
+        float *p = t->p[r];
+
+        for (uint32_t v = 0; v < 64; v += 16) {
+            v16 s = v16_mul(v16_load(p + v), v16_set1(a->scale));
+
+            v16_store(p + v,
+                      a->softcap != 0 ? vec_softcap_of(s, a->softcap) : s);
+        }
+        mask_scores(p, lo[r], hi[r]);
     }
-    *m = largest;
-    *l = v16_fold(v16_add(v16_add(s[0], s[1]), v16_add(s[2], s[3])));
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *p = t->p[r];
+
+        t->m[r] =
+            v16_largest(v16_max(v16_max(v16_load(p), v16_load(p + 16)),
+                                v16_max(v16_load(p + 32), v16_load(p + 48))));
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t v = 0; v < 64; v += 16) {
+            v16 s = v16_sub(v16_load(t->p[r] + v), v16_set1(t->m[r]));
+
+            v16_store(t->p[r] + v, vec_exp(s));
+        }
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *p = t->p[r];
+
+        t->l[r] =
+            v16_fold(v16_add(v16_add(v16_load(p), v16_load(p + 16)),
+                             v16_add(v16_load(p + 32), v16_load(p + 48))));
+    }
 }
 
 
@@ -284,7 +305,6 @@ score_keys_f16(const struct chunk *c, const uint32_t *i, uint32_t r0,
         b[v] = keys + v % 2 * 16;
         ahead[v / 2] = distance(c, i[v / 2]);
     }
-    memset(t->p, 0, rows * sizeof(t->p[0]));
     for (int v = 0; v < 4; v += V16_BATCH) {
         multiply_keys(rows, c->q.f32[r0], b + v, a->head_dim, t->p[0] + 16 * v,
                       ahead + v / 2);
@@ -347,9 +367,7 @@ compute_tile(const struct chunk *c, uint32_t tile, uint32_t r0, uint32_t rows,
     } else {
         score_keys_f16(c, blocks, r0, rows, t);
     }
-    for (uint32_t r = 0; r < rows; r++) {
-        softmax_terms(c->a, t->p[r], lo[r], hi[r], &t->m[r], &t->l[r]);
-    }
+    softmax_terms(c->a, lo, hi, rows, t);
     if (q8) {
         add_values_q8(c, blocks, first, end, rows, t);
     } else {
@@ -437,9 +455,14 @@ start_chunk(struct chunk *c, uint32_t q, uint32_t n_q, uint32_t g, uint32_t n_g)
 
         if (a->kv_type == AXK_KV_Q8_0) {
             float padded[AXK_HEAD_DIM_MAX];
+            uint32_t records[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
+            uint32_t n = kv_groups(a->head_dim);
 
-            vec_quantize_blocks(whole_groups(row, a->head_dim, padded),
-                                kv_groups(a->head_dim), ROWS_MAX, c->q.q8 + r);
+            vec_quantize_blocks(whole_groups(row, a->head_dim, padded), n,
+                                records);
+            for (uint32_t i = 0; i < n * AXK_ACT_WORDS; i++) {
+                c->q.q8[i * ROWS_MAX + r] = records[i];
+            }
         } else {
             memcpy(c->q.f32[r], row, a->head_dim * sizeof(float));
         }

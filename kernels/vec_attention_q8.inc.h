@@ -136,37 +136,54 @@ score_keys_q8(const struct chunk *c, const uint32_t *i, uint32_t r0,
 }
 
 
-/* Terms p times the scales of a group as 15-bit integers; returns their
- * unit.  scales: of the tile's two blocks. */
-INLINE float
-integer_terms(const float *p, const uint16_t *const *scales, int16_t *u)
+/* Terms p of a row times the scales of a group, into w; returns the bits of
+ * the largest.  scales: of the tile's two blocks. */
+INLINE uint32_t
+scaled_terms(const float *p, const uint16_t *const *scales, float *w)
 {
-    v16 w[4];
     v16i top = v16i_set1(0);
 
     for (uint32_t v = 0; v < 4; v++) {
         v16 terms = v16_load(p + 16 * v);
         v16 x = v16_mul(terms, v16_load_f16(scales[v / 2] + v % 2 * 16));
 
-        w[v] = v16_select_lt(v16_set1(0), terms, x, v16_set1(0));
-        top = v16i_max_u32(top, v16i_magnitude(w[v]));
+        x = v16_select_lt(v16_set1(0), terms, x, v16_set1(0));
+        top = v16i_max_u32(top, v16i_magnitude(x));
+        v16_store(w + 16 * v, x);
     }
-    uint32_t largest = v16i_largest_u32(top);
-    v16 inverse = v16_set1(0);
-    float unit = 0;
+    return v16i_largest_u32(top);
+}
 
-    if (largest >= 0x7f800000) {
-        memset(u, 0, AXK_ATTN_KEYS * sizeof(*u));
-        return float_of(0x7fc00000);
+
+/* Those of all rows as 15-bit integers u with a unit for each row; top: the
+ * bits of a row's largest. */
+INLINE void
+integer_terms(uint32_t rows, const float (*w)[AXK_ATTN_KEYS],
+              const uint32_t *top, int16_t (*u)[AXK_ATTN_KEYS], float *unit)
+{
+    float largest[16] = {0};
+    float inverse[16];
+
+    memcpy(largest, top, rows * sizeof(*top));
+    v16 x = v16_load(largest);
+    v16 small = v16_set1(AXK_D_MIN);
+
+    v16_store(inverse, v16_select_lt(x, small, v16_set1(0),
+                                     v16_div(v16_set1(AXK_KV_Q8_TERM_MAX), x)));
+    v16_store(unit, v16_select_lt(x, small, v16_set1(0),
+                                  v16_div(x, v16_set1(AXK_KV_Q8_TERM_MAX))));
+    for (uint32_t r = 0; r < rows; r++) {
+        if (top[r] >= 0x7f800000) {
+            memset(u[r], 0, sizeof(u[r]));
+            unit[r] = float_of(0x7fc00000);
+            continue;
+        }
+        for (uint32_t v = 0; v < 64; v += 16) {
+            v16i_store_i16(u[r] + v,
+                           v16_round_even(v16_mul(v16_load(w[r] + v),
+                                                  v16_set1(inverse[r]))));
+        }
     }
-    if (float_of(largest) >= AXK_D_MIN) {
-        inverse = v16_set1(AXK_KV_Q8_TERM_MAX / float_of(largest));
-        unit = float_of(largest) / AXK_KV_Q8_TERM_MAX;
-    }
-    for (uint32_t v = 0; v < 4; v++) {
-        v16i_store_i16(u + 16 * v, v16_round_even(v16_mul(w[v], inverse)));
-    }
-    return unit;
 }
 
 
@@ -259,8 +276,10 @@ add_values_q8(const struct chunk *c, const uint32_t *i, uint32_t lo,
     const ptrdiff_t ahead[2] = {distance(c, i[0]), distance(c, i[1])};
 
     for (uint32_t g = 0; g < kv_groups(c->a->head_dim); g++) {
+        float w[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
         int16_t u[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
-        float unit[BLOCK_MAX];
+        uint32_t top[BLOCK_MAX];
+        float unit[16];
         const uint8_t *values[2];
         const uint16_t *scales[2];
 
@@ -269,8 +288,9 @@ add_values_q8(const struct chunk *c, const uint32_t *i, uint32_t lo,
             scales[half] = (const uint16_t *)values[half];
         }
         for (uint32_t r = 0; r < rows; r++) {
-            unit[r] = integer_terms(t->p[r], scales, u[r]);
+            top[r] = scaled_terms(t->p[r], scales, w[r]);
         }
+        integer_terms(rows, w, top, u, unit);
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
             weigh_q8_group(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, u + r,
                            values, pair, unit + r, t->o[r] + g * AXK_QK, ahead);

@@ -68,39 +68,24 @@ vec_softcap_of(v16 x, float cap)
 }
 
 
-/* The largest |x| of 32 values; NaN if there is a NaN. */
-INLINE float
-largest_of_32(const float *x)
-{
-    return float_of(v16i_largest_u32(v16i_max_u32(
-        v16i_magnitude(v16_load(x)), v16i_magnitude(v16_load(x + 16)))));
-}
-
-
-/* 32 values times inverse as int8 into a record; returns their sum.  A block
+/* 32 values times inverse as int8; returns lanes whose sum is theirs.  A block
  * that is all zero or not finite has inverse 0 or NaN and quants 0. */
-INLINE int32_t
-quantize_32(const float *x, float inverse, uint32_t stride, uint32_t *record)
+INLINE v16i
+quantize_32(const float *x, float inverse, uint32_t *words)
 {
-    uint32_t words[8] = {0};
-    uint32_t *dst = stride == 1 ? record : words;
-    int32_t sum = 0;
+    v16 y = v16_set1(inverse);
+    v16i q0;
+    v16i q1;
 
-    if (inverse > 0) {
-        v16 y = v16_set1(inverse);
-        v16i q0 = v16_round(v16_mul(v16_load(x), y), AXK_BELOW_HALF);
-        v16i q1 = v16_round(v16_mul(v16_load(x + 16), y), AXK_BELOW_HALF);
-
-        v16i_store_i8((int8_t *)dst, q0);
-        v16i_store_i8((int8_t *)dst + 16, q1);
-        sum = v16i_sum(v16i_add(q0, q1));
-    } else if (stride == 1) {
-        memset(record, 0, 32);
+    if (!(inverse > 0)) {
+        memset(words, 0, AXK_QK);
+        return v16i_set1(0);
     }
-    for (uint32_t i = 0; i < 8 && stride != 1; i++) {
-        record[i * stride] = words[i];
-    }
-    return sum;
+    q0 = v16_round(v16_mul(v16_load(x), y), AXK_BELOW_HALF);
+    q1 = v16_round(v16_mul(v16_load(x + 16), y), AXK_BELOW_HALF);
+    v16i_store_i8((int8_t *)words, q0);
+    v16i_store_i8((int8_t *)words + 16, q1);
+    return v16i_add(q0, q1);
 }
 
 
@@ -114,61 +99,70 @@ round_to_f16(v16 x)
 }
 
 
-/* Up to 16 blocks of 32 at once, so that the divisions and roundings of
- * their scales are one vector each. */
+/* Up to 16 blocks of 32 of one token into records, all of them step by step:
+ * maxima, scales, quants and sums are vectors over the blocks. */
 static void
-vec_quantize_blocks(const float *x, uint32_t n_blocks, uint32_t stride,
-                    uint32_t *record)
+vec_quantize_blocks(const float *x, uint32_t n_blocks, uint32_t *record)
 {
-    const size_t next = (size_t)AXK_ACT_WORDS * stride;
-    float largest[16] = {0};
+    v16i lanes[16];
     float inverse[16];
-    float sums[16] = {0};
-    float d_rounded[16];
-    float s_rounded[16];
+    uint32_t ends[4][16]; /* the last four words of each record */
 
-    for (uint32_t b = 0; b < n_blocks; b++) {
-        largest[b] = largest_of_32(x + (size_t)b * AXK_QK);
+    for (uint32_t b = 0; b < 16; b++) {
+        lanes[b] = v16i_set1(0);
+        if (b < n_blocks) {
+            const float *y = x + (size_t)b * AXK_QK;
+            lanes[b] = v16i_max_u32(v16i_magnitude(v16_load(y)),
+                                    v16i_magnitude(v16_load(y + 16)));
+        }
     }
-    v16 d = v16_div(v16_load(largest), v16_set1(127.0f));
+    v16 d = v16_div(v16i_as_f32(v16i_fold_max_u32(lanes)), v16_set1(127.0f));
 
     d = v16_add(d, v16_sub(d, d)); /* infinity becomes NaN */
     v16_store(inverse, v16_select_lt(d, v16_set1(AXK_D_MIN), v16_set1(0),
                                      v16_div(v16_set1(1.0f), d)));
     for (uint32_t b = 0; b < n_blocks; b++) {
-        uint32_t *r = record + b * next;
-        int32_t sum =
-            quantize_32(x + (size_t)b * AXK_QK, inverse[b], stride, r);
-
-        sums[b] = (float)sum;
-        r[AXK_ACT_SUM8 * stride] = (uint32_t)(-8 * sum);
-        r[AXK_ACT_SUM128 * stride] = (uint32_t)(-128 * sum);
+        lanes[b] = quantize_32(x + (size_t)b * AXK_QK, inverse[b],
+                               record + b * AXK_ACT_WORDS);
     }
-    v16_store(d_rounded, round_to_f16(d));
-    v16_store(s_rounded, round_to_f16(v16_mul(d, v16_load(sums))));
-    for (uint32_t b = 0; b < n_blocks; b++) {
-        uint32_t *r = record + b * next;
+    v16i sum = v16i_fold_sum(lanes);
 
-        r[AXK_ACT_D * stride] = bits_of(d_rounded[b]);
-        r[AXK_ACT_S * stride] = bits_of(s_rounded[b]);
+    v16_store((float *)ends[0], round_to_f16(d));
+    v16i_store(ends[1], v16i_mul_i32(sum, v16i_set1(-8)));
+    v16i_store(ends[2], v16i_mul_i32(sum, v16i_set1(-128)));
+    v16_store((float *)ends[3], round_to_f16(v16_mul(d, v16i_to_f32(sum))));
+    uint32_t b = 0;
+
+    for (; b + 4 <= n_blocks; b += 4) {
+        transpose_4x4(&ends[0][b], 16, record + b * AXK_ACT_WORDS + AXK_ACT_D,
+                      AXK_ACT_WORDS);
+    }
+    for (; b < n_blocks; b++) {
+        for (uint32_t i = 0; i < 4; i++) {
+            record[b * AXK_ACT_WORDS + AXK_ACT_D + i] = ends[i][b];
+        }
     }
 }
 
 
+/* One block of 256 of one token into a record. */
 static void
-vec_quantize_block_k(const float *x, uint32_t stride, uint32_t *record)
+vec_quantize_block_k(const float *x, uint32_t *record)
 {
+    v16i lanes[16];
     v16i top = v16i_set1(0);
-    uint32_t words[64] = {0};
-    int16_t sums[16] = {0};
+    int32_t sums[16];
+    int16_t sums16[16];
     int16_t sums32[8];
     float d = 0;
 
     for (int i = 0; i < 16; i++) {
         top = v16i_max_u32(top, v16i_magnitude(v16_load(x + 16 * i)));
+        lanes[i] = v16i_set1(0);
     }
     uint32_t largest = v16i_largest_u32(top);
 
+    memset(record, 0, AXK_QK_K);
     if (largest >= 0x7f800000) {
         d = float_of(0x7fc00000);
     } else if (float_of(largest) >= AXK_D_MIN) {
@@ -176,27 +170,72 @@ vec_quantize_block_k(const float *x, uint32_t stride, uint32_t *record)
 
         for (int i = 0; i < 16; i++) {
             v16 v = v16_mul(v16_load(x + 16 * i), v16_set1(inverse));
-            v16i q = v16_round_even(v);
 
-            v16i_store_i8((int8_t *)(words + 4 * i), q);
-            sums[i] = (int16_t)v16i_sum(q);
+            lanes[i] = v16_round_even(v);
+            v16i_store_i8((int8_t *)(record + 4 * i), lanes[i]);
         }
         d = 1.0f / inverse;
     }
-    for (int i = 0; i < 64; i++) {
-        record[i * stride] = words[i];
-    }
+    v16i_store(sums, v16i_fold_sum(lanes));
     for (int i = 0; i < 16; i++) {
-        record[(AXK_ACT_K_SUMS + i) * stride] = (uint32_t)-sums[i];
+        record[AXK_ACT_K_SUMS + i] = (uint32_t)-sums[i];
+        sums16[i] = (int16_t)sums[i];
+        sums32[i / 2] = (int16_t)(sums[i / 2 * 2] + sums[i / 2 * 2 + 1]);
     }
-    for (int i = 0; i < 8; i++) {
-        memcpy(&record[(AXK_ACT_K_PAIRS16 + i) * stride], sums + 2 * i, 4);
-        sums32[i] = (int16_t)(sums[2 * i] + sums[2 * i + 1]);
+    memcpy(&record[AXK_ACT_K_PAIRS16], sums16, sizeof(sums16));
+    memcpy(&record[AXK_ACT_K_PAIRS32], sums32, sizeof(sums32));
+    record[AXK_ACT_K_D] = bits_of(d);
+}
+
+
+/* Words of n tokens beside each other: dst[i][t] = src[t][i]. */
+INLINE void
+interleave(const uint32_t *src, size_t src_stride, uint32_t n, uint32_t n_words,
+           uint32_t *dst)
+{
+    uint32_t i = 0;
+
+    for (; n == 4 && i + 4 <= n_words; i += 4) {
+        transpose_4x4(src + i, src_stride, dst + 4 * (size_t)i, 4);
     }
-    for (int i = 0; i < 4; i++) {
-        memcpy(&record[(AXK_ACT_K_PAIRS32 + i) * stride], sums32 + 2 * i, 4);
+    for (; i < n_words; i++) {
+        for (uint32_t t = 0; t < n; t++) {
+            dst[(size_t)i * n + t] = src[t * src_stride + i];
+        }
     }
-    record[AXK_ACT_K_D * stride] = bits_of(d);
+}
+
+
+/* The n tokens of a tile whose rows start at x. */
+static void
+quantize_tile(enum axk_act kind, const float *x, size_t x_stride, uint32_t n,
+              uint32_t k, uint32_t *dst)
+{
+    enum { WORDS = 16 * AXK_ACT_WORDS };
+    uint32_t records[AXK_TILE][WORDS] __attribute__((aligned(64)));
+    const uint32_t step = kind == AXK_ACT_Q8_K ? AXK_QK_K : 16 * AXK_QK;
+
+    for (uint32_t i = 0; i < k; i += step) {
+        uint32_t n_words = AXK_ACT_K_WORDS;
+
+        if (kind == AXK_ACT_Q8) {
+            n_words = (k - i < step ? k - i : step) / AXK_QK * AXK_ACT_WORDS;
+        }
+        for (uint32_t t = 0; t < n; t++) {
+            const float *row = x + t * x_stride + i;
+            uint32_t *record = n == 1 ? dst : records[t];
+
+            if (kind == AXK_ACT_Q8_K) {
+                vec_quantize_block_k(row, record);
+            } else {
+                vec_quantize_blocks(row, n_words / AXK_ACT_WORDS, record);
+            }
+        }
+        if (n > 1) {
+            interleave(records[0], WORDS, n, n_words, dst);
+        }
+        dst += (size_t)n_words * n;
+    }
 }
 
 
@@ -207,26 +246,15 @@ vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
 {
     for (uint32_t tile = tile0; tile < tile1; tile++) {
         uint32_t n = tile_tokens(n_tokens, tile);
+        const float *rows = x + (size_t)tile * AXK_TILE * x_stride;
         uint32_t *dst = (uint32_t *)act + tile * act_tile_words(kind, k);
 
+        if (kind != AXK_ACT_F32) {
+            quantize_tile(kind, rows, x_stride, n, k, dst);
+            continue;
+        }
         for (uint32_t t = 0; t < n; t++) {
-            const float *row = x + ((size_t)tile * AXK_TILE + t) * x_stride;
-
-            if (kind == AXK_ACT_F32) {
-                axk_order_f32(row, k, n, dst + t);
-                continue;
-            }
-            for (uint32_t b = 0; kind == AXK_ACT_Q8_K && b < k / AXK_QK_K;
-                 b++) {
-                vec_quantize_block_k(row + (size_t)b * AXK_QK_K, n,
-                                     dst + (size_t)b * AXK_ACT_K_WORDS * n + t);
-            }
-            for (uint32_t b = 0; kind == AXK_ACT_Q8 && b < k / AXK_QK;
-                 b += 16) {
-                vec_quantize_blocks(row + (size_t)b * AXK_QK,
-                                    lanes_left(k / AXK_QK, b), n,
-                                    dst + (size_t)b * AXK_ACT_WORDS * n + t);
-            }
+            axk_order_f32(rows + t * x_stride, k, n, dst + t);
         }
     }
 }
@@ -417,9 +445,9 @@ kv_write_q8(void *block, uint32_t slot, const float *k, const float *v,
             (uint8_t *)block + h * kv_head_bytes(AXK_KV_Q8_0, head_dim);
         size_t first = (size_t)h * head_dim;
 
-        vec_quantize_blocks(whole_groups(k + first, head_dim, padded), n, 1,
+        vec_quantize_blocks(whole_groups(k + first, head_dim, padded), n,
                             records[0]);
-        vec_quantize_blocks(whole_groups(v + first, head_dim, padded), n, 1,
+        vec_quantize_blocks(whole_groups(v + first, head_dim, padded), n,
                             records[1]);
         axk_kv_q8_put(head, slot, n, records[0], records[1]);
     }
