@@ -188,6 +188,17 @@ quantized_models_answer_alike_with_any_threads(void **state)
 
 
 static void
+quantized_keys_and_values_give_the_same_with_any_threads(void **state)
+{
+    (void) state;
+    runner_kv_type = AXK_KV_Q8_0;
+    compare("q4_1");
+    compare("q4_0-deep");
+    runner_kv_type = AXK_KV_F16;
+}
+
+
+static void
 float_models_answer_alike_with_any_threads(void **state)
 {
     (void) state;
@@ -200,6 +211,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantized_models_answer_alike_with_any_threads),
+        cmocka_unit_test(
+            quantized_keys_and_values_give_the_same_with_any_threads),
         cmocka_unit_test(float_models_answer_alike_with_any_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

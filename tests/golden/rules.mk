@@ -1,6 +1,7 @@
 # Readers of the goldens and the tests that compare the engine with them.
 GOLDEN_TESTS := $(BUILD)/tests/golden/test_model_goldens \
-                $(BUILD)/tests/golden/test_determinism
+                $(BUILD)/tests/golden/test_determinism \
+                $(BUILD)/tests/golden/test_kv_types
 UNIT_TESTS   += $(GOLDEN_TESTS)
 
 $(BUILD)/libaxion_golden.a: $(BUILD)/tests/golden/golden.o \

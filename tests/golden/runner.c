@@ -20,6 +20,8 @@
 
 #define BATCH_TOKENS_MAX 1024
 
+enum axk_kv_type runner_kv_type = AXK_KV_F16;
+
 
 void
 runner_open(struct runner *r, const char *path, const char *isa,
@@ -42,6 +44,7 @@ runner_open(struct runner *r, const char *path, const char *isa,
     }
     r->n_vocab = ax_model_info(r->model)->n_vocab;
     shape = ax_model_kv_shape(r->model);
+    shape.type = runner_kv_type;
     bytes = (uint64_t)shape.n_layer * shape.n_head_kv * shape.head_dim *
             (2 * sizeof(uint16_t));
     bytes *= (uint64_t)RUNNER_TOKENS_MAX * (RUNNER_SEQUENCES_MAX + 1);

@@ -31,6 +31,9 @@ struct runner {
     struct runner_sequence sequences[RUNNER_SEQUENCES_MAX];
 };
 
+/* How runners that are opened from here on keep keys and values: f16. */
+extern enum axk_kv_type runner_kv_type;
+
 /* isa NULL: the machine's best. */
 void runner_open(struct runner *r, const char *path, const char *isa,
                  uint32_t n_threads, uint32_t logits_max);
