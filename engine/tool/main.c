@@ -20,6 +20,7 @@ static const struct command commands[] = {
     {"tokenize", ax_tool_tokenize, "token ids and pieces of a text"},
     {"keygen", ax_tool_keygen, "an API key and the line that lets it in"},
     {"bench", ax_tool_bench, "prefill and decode rates of a model"},
+    {"compare", ax_tool_compare, "what changed between two profiles"},
     {NULL, NULL, NULL},
 };
 

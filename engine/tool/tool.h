@@ -12,6 +12,7 @@
 #define TOOL_USAGE 2
 
 int ax_tool_chat(int argc, char **argv);
+int ax_tool_compare(int argc, char **argv);
 int ax_tool_inspect(int argc, char **argv);
 int ax_tool_keygen(int argc, char **argv);
 int ax_tool_tokenize(int argc, char **argv);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows that the program axion works on a tiny model: inspect, tokenize, a
-# chat in process and the same chat over the ring of an axiond, and that it
-# says in one line what is wrong.
+# Shows that the program axion works on a tiny model: inspect, tokenize, bench,
+# compare, a chat in process and the same chat over the ring of an axiond, whose
+# profile has every layer, and that it says in one line what is wrong.
 set -u
 build=${AXION_BUILD:-build}
 work=$(mktemp -d)
@@ -58,9 +58,46 @@ here=$("$build/axion" chat $ask "$model" 2>"$work/figures")
 check "chat reports its figures" \
     "$(grep -c 'prompt tokens' "$work/figures")" 1
 
+bench()
+{
+    "$build/axion" bench -m "$model" -t 2 -r 2 "$@"
+}
+
+check "bench -pg, lists and depths run every combination" \
+    "$(bench -p 8 -n 4,6 -pg 8,4 -d 0,32 -b 4,8 -s 1,3 -o jsonl |
+        python3 -c '
+import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+print(len(rows), all(0 < r["step_p50_ns"] <= r["step_p99_ns"] for r in rows))
+')" "32 True"
+bench -p 8 -n 4 --profile "$work/a.csv" >/dev/null
+bench -p 8 -n 4 -ctk q8_0 --profile "$work/b.csv" >/dev/null
+check "a profile has the layers and what they read" \
+    "$(python3 -c '
+import csv, sys
+rows = [r for r in csv.DictReader(open(sys.argv[1])) if r["test"] == "tg4"]
+heads = [r for r in rows if r["op"] == "attention"]
+print(len(heads), all(int(r["bytes"]) > 0 and int(r["calls"]) == 8
+                      for r in heads))' "$work/a.csv")" "2 True"
+check "compare has a row for each kind of work" \
+    "$("$build/axion" compare --svg "$work/ab.svg" "$work/a.csv" \
+        "$work/b.csv" | grep -c attention)" 2
+check "and draws it" "$(python3 -c '
+import sys, xml.etree.ElementTree as tree
+root = tree.parse(sys.argv[1]).getroot()
+print(root.tag.split("}")[1], len(root) > 10)' "$work/ab.svg")" "svg True"
+check "compare --layers has one for each layer" \
+    "$("$build/axion" compare --layers "$work/a.csv" "$work/b.csv" |
+        grep -c '| attention ')" 4
+echo 'tg4,0,attention,1,x,1,1,0,0,0' >>"$work/b.csv"
+check "a line that is none of a profile is named" \
+    "$("$build/axion" compare "$work/a.csv" "$work/b.csv" 2>&1 |
+        sed 's/.*b.csv: line [0-9]* /line /')" \
+    "line is not one of a profile"
+
 mkfifo "$work/log"
 "$build/axiond" --model "$model" --listen "unix:$work/engine.sock" \
-    --threads 1 2>"$work/log" &
+    --threads 1 --profile "$work/serve.csv" 2>"$work/log" &
 engine=$!
 exec 3<"$work/log"
 while read -r line <&3; do
@@ -71,6 +108,12 @@ there=$("$build/axion" chat $ask --connect "unix:$work/engine.sock" \
     2>/dev/null)
 check "the same answer over the ring" "$there" "$here"
 check "it is no empty answer" "$([ -n "$here" ] && echo yes)" yes
+
+kill "$engine"
+cat <&3 >/dev/null
+check "the engine leaves its profile" \
+    "$(grep -c '^serve,[01],attention,' "$work/serve.csv")" 2
+engine=
 
 check "no engine: one line" \
     "$("$build/axion" chat --connect "unix:$work/none" --prompt x 2>&1 |
