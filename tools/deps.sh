@@ -38,7 +38,7 @@ else
               libtest-longstring-perl liblist-moreutils-perl
               libtext-diff-perl libwww-perl wrk python3-venv clang
               libclang-rt-14-dev clang-format-14 procps util-linux mandoc debootstrap
-              systemd-container strace"
+              systemd-container strace qemu-user"
 fi
 
 missing=

@@ -16,3 +16,7 @@ $(BUILD)/tests/kernels/test_kernel_opcodes: \
 $(BUILD)/tests/kernels/test_kernel_opcodes: LDLIBS = -lcmocka
 
 KERNEL_TESTS += $(BUILD)/tests/kernels/test_kernel_opcodes
+
+# A script beside the programs, and what it runs.
+E2E_TESTS += tests/kernels/test_other_cpus.sh
+test-e2e: $(BUILD)/tests/kernels/checkkernels
