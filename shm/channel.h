@@ -179,7 +179,8 @@ uint32_t axion_channel_gateway(const struct axion_channel *channel);
 
 /*
  * Calls visit() for each stream with a lease whose DONE or ERROR was said and
- * not passed by the client, in the ring or before it.  Of a broken channel
+ * not passed by the client, in the ring or before it, and for each SUBMIT that
+ * was published and never taken (nothing spent).  Of a broken channel
  * too: for the owner, before it closes one.  Streams still open are the
  * owner's to end and to write down: each(), with axion_channel_sent_tokens().
  */

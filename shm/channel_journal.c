@@ -57,6 +57,37 @@ record_of(const struct axion_channel_stream *stream)
 }
 
 
+/* SUBMITs that we never took: nothing was spent on them.  What cannot be one
+ * that we would have taken is left out. */
+static void
+each_untaken(struct axion_channel *channel,
+             void (*visit)(void *context,
+                           const struct axion_journal_record *record),
+             void *context)
+{
+    const struct axion_geometry *g = &channel->geometry;
+    uint32_t tail = axion_index_load(&channel->map.region->sq_tail);
+
+    if (tail - channel->sq_head > g->sq_entries) {
+        return;
+    }
+    for (uint32_t i = channel->sq_head; i != tail; i++) {
+        struct axion_sqe sqe;
+
+        axion_copy_out(&sqe, &channel->map.sq[i & (g->sq_entries - 1)],
+                       sizeof(sqe));
+        if (sqe.op == AXION_SQ_SUBMIT && sqe.flags == 0 &&
+            sqe.stream < g->streams && sqe.lease_id != 0) {
+            struct axion_journal_record record = {
+                .lease_id = sqe.lease_id,
+                .done = {.reason = AXION_FINISH_CANCELLED},
+            };
+            visit(context, &record);
+        }
+    }
+}
+
+
 void
 axion_channel_each_unpassed(
     struct axion_channel *channel,
@@ -69,6 +100,7 @@ axion_channel_each_unpassed(
      * passed. */
     if (streams > 0) {
         (void)axion_channel_cq_reclaim(channel);
+        each_untaken(channel, visit, context);
     }
     for (uint32_t i = 0; i < streams; i++) {
         const struct axion_channel_stream *stream = &channel->streams[i];

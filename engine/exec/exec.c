@@ -156,6 +156,13 @@ ax_exec_close(struct ax_exec *e)
 
 
 uint64_t
+ax_exec_cpu_ns(const struct ax_exec *e)
+{
+    return ax_pool_cpu_ns(e->pool);
+}
+
+
+uint64_t
 ax_exec_bytes(const struct ax_exec *e)
 {
     return e->program.arena.bytes + e->partials.bytes + e->private_arena.bytes +

@@ -117,6 +117,9 @@ struct ax_pool *ax_exec_pool(const struct ax_exec *e);
  */
 int ax_exec_step(struct ax_exec *e, const struct ax_step *step);
 
+/* CPU time that the compute threads took so far, the caller's included. */
+uint64_t ax_exec_cpu_ns(const struct ax_exec *e);
+
 /* Bytes of scratch memory, for the log. */
 uint64_t ax_exec_bytes(const struct ax_exec *e);
 

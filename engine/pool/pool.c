@@ -134,13 +134,36 @@ pause_cpu(void)
 }
 
 
-uint64_t
-ax_pool_clock_ns(void)
+static uint64_t
+clock_ns(clockid_t clock)
 {
     struct timespec ts;
 
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    return clock_gettime(clock, &ts) == 0
+               ? (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec
+               : 0;
+}
+
+
+uint64_t
+ax_pool_cpu_ns(const struct ax_pool *pool)
+{
+    uint64_t ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+
+    for (uint32_t t = 1; t < pool->n_started; t++) {
+        clockid_t clock;
+        if (pthread_getcpuclockid(pool->workers[t].thread, &clock) == 0) {
+            ns += clock_ns(clock);
+        }
+    }
+    return ns;
+}
+
+
+uint64_t
+ax_pool_clock_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 

@@ -172,6 +172,7 @@ add_entry(struct ax_sched *s, uint32_t slot, uint32_t n_tokens)
     step->n_tokens += n_tokens;
     step->n_samples += samples;
     q->in_step = n_tokens;
+    q->drafts = 0;
 }
 
 
@@ -207,6 +208,7 @@ ax_sched_next(struct ax_sched *s, uint64_t now_us)
     s->step.n_entries = 0;
     s->step.n_tokens = 0;
     s->step.n_samples = 0;
+    s->step.n_drafts = 0;
     sched_expire(s, now_us);
     ready_decodes(s);
     pick_prompts(s, now_us);
@@ -216,4 +218,43 @@ ax_sched_next(struct ax_sched *s, uint64_t now_us)
            s->step.n_tokens <= s->options.batch_tokens_max);
     s->stepping = s->step.n_entries > 0;
     return &s->step;
+}
+
+
+/* ---- drafts ---- */
+
+/* Tokens that the sequence may say behind the next one. */
+static uint64_t
+may_say_more(const struct sequence *q)
+{
+    uint64_t end =
+        q->tokens_max < q->lease_tokens ? q->tokens_max : q->lease_tokens;
+    return end > q->n_tokens + 1 ? end - q->n_tokens - 1 : 0;
+}
+
+
+uint32_t
+ax_sched_extend(struct ax_sched *s, uint32_t index, uint32_t n)
+{
+    assert(s->stepping && index < s->step.n_entries);
+    struct ax_sched_entry *entry = &s->entries[index];
+    struct sequence *q = &s->sequences[entry->slot];
+    const struct ax_sched_kv *kv = &s->options.kv;
+    uint64_t more = may_say_more(q);
+    uint32_t room = s->options.batch_tokens_max - s->step.n_tokens;
+    assert(entry->samples && entry->n_drafts == 0);
+    n = n < room ? n : room;
+    n = n < more ? n : (uint32_t)more;
+    if (n == 0 ||
+        kv->reserve(kv->context, entry->slot, q->n_tokens + n) != AXION_OK) {
+        return 0;
+    }
+    entry->n_drafts = n;
+    entry->n_tokens += n;
+    s->step.n_tokens += n;
+    s->step.n_drafts += n;
+    s->step.n_samples += n;
+    q->in_step += n;
+    q->drafts = n;
+    return n;
 }

@@ -53,6 +53,7 @@ struct sequence {
     uint32_t tokens_max; /* n_tokens at which it ends */
     uint32_t n_computed; /* positions whose KV is there */
     uint32_t in_step;    /* tokens of it in the running step */
+    uint32_t drafts;     /* of these, behind its last token */
     uint32_t n_known;    /* of the prompt, cached when it arrived */
     uint32_t n_cached;   /* of the prompt, never computed for it */
     uint32_t n_charged;  /* of the prompt, to its tenant */
@@ -61,8 +62,8 @@ struct sequence {
     uint32_t holds;
     bool started;
     bool cancelled;
-    bool ready;     /* a decode with KV for the step that is composed */
-    bool to_sample; /* its entry of the last step sampled */
+    bool ready;         /* a decode with KV for the step that is composed */
+    uint32_t to_sample; /* tokens that its entry of the last step may give */
     enum lease_state lease_state;
     uint64_t lease_tokens;
 };

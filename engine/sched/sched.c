@@ -433,10 +433,10 @@ ax_sched_stepped(struct ax_sched *s, uint64_t cost_us, bool computed)
         uint32_t slot = s->entries[i].slot;
         struct sequence *q = live(s, slot);
         if (computed) {
-            q->n_computed += q->in_step;
-            q->to_sample = s->entries[i].samples;
+            q->n_computed += q->in_step - q->drafts;
+            q->to_sample = s->entries[i].samples ? 1 + q->drafts : 0;
         }
-        q->in_step = 0;
+        q->in_step = q->drafts = 0;
         if (q->cancelled) {
             forget_events(s, slot);
             sched_drop(s, slot);
@@ -497,8 +497,9 @@ unsigned
 ax_sched_sampled(struct ax_sched *s, uint32_t slot)
 {
     struct sequence *q = live(s, slot);
-    assert(!s->stepping && q->state == RUNNING && q->to_sample);
-    q->to_sample = false;
+    assert(!s->stepping && q->state == RUNNING && q->to_sample > 0);
+    q->to_sample--;
+    q->n_computed = q->n_tokens; /* it was this one, or a draft that held */
     q->n_tokens++;
     s->tenants[q->tenant].kv_tokens++;
     sched_charge_answer(s, slot, 1);

@@ -40,11 +40,12 @@
  *             asked for (LEASE_LOW) before it runs out; at the last token it
  *             waits for the answer, or ends (LEASE_END) if that was no
  *
- * Step protocol: next() composes; while the step runs arrive, cancel, hold,
- * unhold and topup may be called (a cancelled sequence of the step is freed
- * at its end); stepped() closes it; then sampled() for every entry that
- * samples, or finish() to end one.  Asserts guard this protocol; sizes from
- * outside are checked by arrive().
+ * Step protocol: next() composes, extend() may add drafts; while the step runs
+ * arrive, cancel, hold, unhold and topup may be called (a cancelled sequence of
+ * the step is freed at its end); stepped() closes it; then sampled() for every
+ * entry that samples, once and once more for each draft that held, or finish()
+ * to end one.  Asserts guard this protocol; sizes from outside are checked by
+ * arrive().
  */
 #ifndef AX_SCHED_SCHED_H
 #define AX_SCHED_SCHED_H
@@ -126,15 +127,18 @@ struct ax_sched_request {
 struct ax_sched_entry {
     uint32_t slot;
     uint32_t position; /* of the first token, 0-based in the sequence */
-    uint32_t n_tokens;
-    bool samples; /* its last token is the sequence's last: needs logits */
+    uint32_t n_tokens; /* drafts included */
+    uint32_t n_drafts; /* behind the sequence's last token */
+    bool samples; /* the sequence's last token is in it: that one needs logits,
+                   * and so does every draft */
 };
 
 struct ax_sched_step {
     const struct ax_sched_entry *entries;
     uint32_t n_entries;
     uint32_t n_tokens;
-    uint32_t n_samples;
+    uint32_t n_drafts;
+    uint32_t n_samples; /* rows of logits: decodes, last chunks, drafts */
 };
 
 enum ax_sched_event_kind {
@@ -200,14 +204,23 @@ void ax_sched_topup(struct ax_sched *sched, uint32_t slot, uint64_t tokens);
 /* Valid until stepped(); no entries: nothing to do now. */
 const struct ax_sched_step *ax_sched_next(struct ax_sched *sched,
                                           uint64_t now_us);
+/*
+ * Lengthens a decode of the step that next() composed, entry `index`, by up
+ * to n drafts; returns how many it got.  They are bounded by the step's
+ * tokens, by what the sequence may still say (so that all of them could be
+ * accepted within its lease), and by KV blocks that are free: drafts preempt
+ * nobody.  Once per entry.
+ */
+uint32_t ax_sched_extend(struct ax_sched *sched, uint32_t index, uint32_t n);
 /* Every sequence of the running step has been cancelled: abort it. */
 bool ax_sched_abandoned(const struct ax_sched *sched);
 /* The step is over and took cost_us; computed false: aborted, its positions
  * are computed again. */
 void ax_sched_stepped(struct ax_sched *sched, uint64_t cost_us, bool computed);
 
-/* The sequence got its next token.  0: go on; or the reason to finish() it:
- * AXION_FINISH_LENGTH, AXION_FINISH_LEASE. */
+/* The sequence got its next token; the one before it was computed, as a
+ * draft or not.  0: go on; or the reason to finish() it: AXION_FINISH_LENGTH,
+ * AXION_FINISH_LEASE. */
 unsigned ax_sched_sampled(struct ax_sched *sched, uint32_t slot);
 /* It is over, whatever its state (not during its step); now_us feeds the
  * estimate of waiting times. */

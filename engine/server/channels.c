@@ -226,6 +226,9 @@ int64_t
 ax_server_conns_due_us(const struct ax_server *s)
 {
     uint64_t now, due = UINT64_MAX;
+    if (s->journal_due) {
+        return 0; /* a channel died behind this turn's look at them */
+    }
     if (!s->accept_held && s->n_greeting == 0 && s->journal_retry_us == 0) {
         return -1;
     }

@@ -128,7 +128,7 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     e->ctx = kv_tokens < e->info->n_ctx ? (uint32_t)kv_tokens : e->info->n_ctx;
     struct ax_exec_options exec = {.n_threads = e->threads,
                                    .batch_tokens_max = e->batch_tokens,
-                                   .logits_max = e->sequences,
+                                   .logits_max = e->logits_rows,
                                    .sequences_max = e->sequences,
                                    .counters = options->counters};
     rc = ax_exec_open(&e->exec, e->model, e->kv, &exec, err);
@@ -138,12 +138,11 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->sequences,
                         e->info->n_vocab, ax_model_ops(e->model));
     e->logits = aligned_alloc(
-        64, ((size_t)e->sequences * e->info->n_vocab * sizeof(float) + 63) /
+        64, ((size_t)e->logits_rows * e->info->n_vocab * sizeof(float) + 63) /
                 64 * 64);
     if (rc != AXION_OK || e->logits == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY,
-                            "no memory for the logits of %u sequences",
-                            e->sequences);
+                            "no memory for %u rows of logits", e->logits_rows);
     }
     return AXION_OK;
 }
@@ -163,6 +162,10 @@ ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
     e->sequences = options->sequences < options->batch_tokens
                        ? options->sequences
                        : options->batch_tokens;
+    e->logits_rows = e->batch_tokens - e->sequences < options->draft_rows
+                         ? e->batch_tokens
+                         : e->sequences + options->draft_rows;
+    ax_cost_init(&e->cost);
     ax_engine_names(options->path, options->alias, e->file_id, e->id);
     e->created = created_at(options->path);
     struct ax_model_options model = {
@@ -182,7 +185,8 @@ ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
         (rc = open_compute(e, options, err)) != AXION_OK ||
         (options->shared_prefix != NULL &&
          (rc = ax_shared_prefix_open(&e->shared_prefix, options->shared_prefix,
-                                     &e->prompts, e->ctx, err)) != AXION_OK)) {
+                                     &e->prompts, e->ctx, err)) != AXION_OK) ||
+        (rc = ax_engine_calibrate(e, options->calibrate_us, err)) != AXION_OK) {
         goto failed;
     }
     *out = e;

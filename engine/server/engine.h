@@ -22,6 +22,7 @@
 #include "engine/server/draw.h"
 #include "engine/server/prompt.h"
 #include "engine/server/shared_prefix.h"
+#include "engine/spec/cost.h"
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
@@ -39,6 +40,8 @@ struct ax_engine_options {
     const char *shared_prefix; /* a file; NULL: none */
     uint32_t batch_tokens;     /* tokens of one step */
     uint32_t sequences;        /* of one step; cut to batch_tokens */
+    uint32_t draft_rows;       /* logits for drafts, beside one per sequence */
+    uint64_t calibrate_us; /* how long steps may be timed for; 0: not at all */
     void (*progress)(void *context, uint32_t permille);
     void *context;
 };
@@ -52,7 +55,9 @@ struct ax_engine {
     struct ax_shared_prefix *shared_prefix; /* NULL: none declared */
     struct ax_exec *exec;
     struct ax_drawer *drawer;
-    float *logits; /* [sequences][n_vocab] */
+    float *logits; /* [logits_rows][n_vocab] */
+    uint32_t logits_rows;
+    struct ax_cost cost; /* of steps; without points if not calibrated */
     struct ax_prompt_maker prompts;
     uint32_t threads;
     uint32_t ctx;
@@ -77,5 +82,10 @@ bool ax_engine_alias_valid(const char *alias);
 void ax_engine_names(const char *path, const char *alias,
                      char file_id[AX_ENGINE_ID_BYTES],
                      char id[AX_ENGINE_ID_BYTES]);
+
+/* Times steps of an engine that is open but for this, into engine->cost.
+ * NO_MEMORY, or what a step failed with. */
+int ax_engine_calibrate(struct ax_engine *engine, uint64_t budget_us,
+                        struct ax_error *err);
 
 #endif

@@ -156,6 +156,21 @@ reserve_slots(struct ax_server *s)
 }
 
 
+/* What the engine timed at load, for the length of chunks. */
+static int
+give_costs(struct ax_server *s)
+{
+    const struct ax_cost *cost = &s->engine->cost;
+    struct ax_sched_cost costs[AX_COST_POINTS_MAX];
+    for (uint32_t i = 0; i < cost->n_points; i++) {
+        uint32_t n = cost->points[i].tokens;
+        costs[i] = (struct ax_sched_cost){
+            .n_tokens = n, .us = (uint32_t)ax_cost_of(cost, n) + 1};
+    }
+    return ax_sched_set_costs(s->sched, costs, cost->n_points);
+}
+
+
 int
 ax_server_requests_open(struct ax_server *s, struct ax_error *err)
 {
@@ -183,7 +198,7 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
     s->step_tokens = calloc(e->batch_tokens, sizeof(*s->step_tokens));
     s->step_sequences = calloc(e->sequences, sizeof(*s->step_sequences));
     s->step_entries = calloc(e->sequences, sizeof(*s->step_entries));
-    s->step_draws = calloc(e->sequences, sizeof(*s->step_draws));
+    s->step_draws = calloc(e->logits_rows, sizeof(*s->step_draws));
     /* The longest token, each byte at worst a U+FFFD, behind held text. */
     s->text_out_bytes =
         3 * ((size_t)e->token_bytes_max + 2 * AXION_STOP_BYTES_MAX);
@@ -197,7 +212,10 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
         return ax_error_set(err, rc != AXION_OK ? rc : AXION_ERR_NO_MEMORY,
                             "cannot reserve %u request slots", s->n_requests);
     }
-    return AXION_OK;
+    if ((rc = give_costs(s)) != AXION_OK) {
+        return ax_error_set(err, rc, "what steps cost is out of order");
+    }
+    return ax_server_speculation_open(s, err);
 }
 
 
@@ -208,6 +226,7 @@ ax_server_requests_close(struct ax_server *s)
         free(s->requests[i].payload);
     }
     ax_sched_close(s->sched);
+    ax_spec_close(s->spec);
     free(s->step_tokens);
     free(s->step_sequences);
     free(s->step_entries);
@@ -236,6 +255,7 @@ free_request(struct ax_server *s, struct request *r)
         }
     }
     r->in_held_list = false;
+    ax_spec_forget(s->spec, r->slot);
     r->state = REQUEST_FREE;
     r->conn = NULL;
     r->next_free = s->free_requests;
@@ -466,6 +486,7 @@ ax_server_submit(struct ax_server *s, struct conn *conn,
     r->started_us = r->first_us = r->last_us = 0;
     r->paused = r->lease_refused = r->output_held = false;
     r->n_prompt = r->n_tokens = 0;
+    r->drafted = r->accepted = 0;
     /* Steps of an odd constant: all seeds of one run differ. */
     r->sampling.seed = s->next_seed += 0x9e3779b97f4a7c15u;
     s->text_bytes += command->payload_bytes;
@@ -503,6 +524,8 @@ ax_server_done_of(const struct ax_server *s, const struct request *r,
         done.prompt_tokens = r->n_prompt;
         done.completion_tokens = r->n_tokens - r->n_prompt;
         done.cached_tokens = ax_sched_cached(s->sched, r->slot);
+        done.drafted_tokens = r->drafted;
+        done.accepted_tokens = r->accepted;
         done.preemptions = ax_sched_preemptions(s->sched, r->slot);
     }
     return done;
@@ -515,12 +538,14 @@ log_end(const struct ax_server *s, const struct request *r, const char *how,
 {
     ax_log(s->log, AXION_LOG_info,
            "request %" PRIu64 " of %s: %s, %u+%u tokens, %u cached, queue %u "
-           "us, prefill %u us, decode %u us, preempted %u times",
+           "us, prefill %u us, decode %u us, preempted %u times, %u of %u "
+           "drafts held",
            r->id,
            r->conn != NULL ? axion_channel_name(r->conn->channel) : "nobody",
            how, done->prompt_tokens, done->completion_tokens,
            done->cached_tokens, done->queue_us, done->prefill_us,
-           done->decode_us, done->preemptions);
+           done->decode_us, done->preemptions, done->accepted_tokens,
+           done->drafted_tokens);
 }
 
 

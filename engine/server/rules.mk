@@ -6,7 +6,8 @@ $(BUILD)/libaxion_server.a: $(SERVER_OBJS)
 
 # Everything that a program with an engine inside links, in this order.
 # Expanded late: the other rooms' lists may come after this file.
-SERVER_LIBS = $(BUILD)/libaxion_server.a $(BUILD)/libaxion_sched.a \
+SERVER_LIBS = $(BUILD)/libaxion_server.a $(BUILD)/libaxion_spec.a \
+              $(BUILD)/libaxion_sched.a \
               $(BUILD)/libaxion_sample.a $(BUILD)/libaxion_text.a \
               $(BUILD)/libaxion_model.a $(BUILD)/libaxion_kernels.a \
               $(BUILD)/libaxion_shm.a
@@ -15,7 +16,8 @@ SERVER_LDLIBS = -luring -lsodium $(TEXT_LDLIBS) -lm
 PROGRAMS += $(BUILD)/axiond
 
 $(BUILD)/axiond: $(BUILD)/engine/axiond.o $(BUILD)/libaxion_server.a \
-    $(BUILD)/libaxion_sched.a $(BUILD)/libaxion_sample.a \
+    $(BUILD)/libaxion_spec.a $(BUILD)/libaxion_sched.a \
+    $(BUILD)/libaxion_sample.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_text.a \
     $(BUILD)/libaxion_kernels.a $(BUILD)/libaxion_shm.a
 $(BUILD)/axiond: LDLIBS = $(SERVER_LDLIBS)

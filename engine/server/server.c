@@ -74,6 +74,14 @@ load_main(void *context)
 }
 
 
+static bool
+speculates(const struct ax_server *s)
+{
+    return s->options.proposer.propose != NULL ||
+           ax_spec_kind(s->options.speculate) != AX_SPEC_OFF;
+}
+
+
 static int
 start_loading(struct ax_server *s, struct ax_error *err)
 {
@@ -90,6 +98,8 @@ start_loading(struct ax_server *s, struct ax_error *err)
         .shared_prefix = o->shared_prefix,
         .batch_tokens = o->max_batch,
         .sequences = o->max_sequences,
+        .draft_rows = speculates(s) ? DRAFT_ROWS : 0,
+        .calibrate_us = CALIBRATE_US,
         .progress = note_progress,
         .context = s,
     };
@@ -101,6 +111,22 @@ start_loading(struct ax_server *s, struct ax_error *err)
     }
     s->loader_runs = true;
     return AXION_OK;
+}
+
+
+static void
+log_speculation(const struct ax_server *s)
+{
+    const struct ax_cost *cost = &s->engine->cost;
+    if (speculates(s)) {
+        ax_log(s->log, AXION_LOG_notice,
+               "speculation: %s, up to %u drafts, %.0f MB reserved; a step of "
+               "1, 2, 4, 8, 16 tokens takes %.0f, %.0f, %.0f, %.0f, %.0f us",
+               s->options.speculate, s->options.draft_max,
+               (double)ax_spec_bytes(s->spec) / 1e6, ax_cost_of(cost, 1),
+               ax_cost_of(cost, 2), ax_cost_of(cost, 4), ax_cost_of(cost, 8),
+               ax_cost_of(cost, 16));
+    }
 }
 
 
@@ -129,6 +155,7 @@ log_engine(const struct ax_server *s)
                ax_shared_prefix_chat_tokens(e->shared_prefix),
                ax_shared_prefix_text_tokens(e->shared_prefix));
     }
+    log_speculation(s);
     if (e->chat_template == NULL) {
         ax_log(s->log, AXION_LOG_warn, "chat requests will be refused: %s",
                e->template_note);

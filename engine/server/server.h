@@ -22,6 +22,7 @@
 #include "engine/error.h"
 #include "engine/server/log.h"
 #include "engine/server/options.h"
+#include "engine/spec/spec.h"
 
 struct ax_server_options {
     const char *model;
@@ -32,6 +33,7 @@ struct ax_server_options {
     const char *profile; /* FILE.csv at the end; NULL: none */
     const char *event_loop;
     const char *log_level;
+    const char *speculate;
     const char *notify; /* $NOTIFY_SOCKET, or NULL */
     int listen_fd; /* passed by the service manager, before listen; or -1 */
     uint32_t threads;
@@ -39,6 +41,7 @@ struct ax_server_options {
     uint32_t max_batch;
     uint32_t max_sequences;
     uint32_t max_queue;
+    uint32_t draft_max;
     uint32_t help, version;
     uint64_t max_queue_tokens;
     uint64_t kv_memory;
@@ -46,6 +49,7 @@ struct ax_server_options {
     const char *shared_prefix;
     uint64_t drain_timeout_ms;
     struct ax_option_uids allow_uid;
+    struct ax_spec_proposer proposer; /* in place of speculate's: the tests' */
 };
 
 /* The table behind axiond's command line; defaults of ax_server_defaults(). */

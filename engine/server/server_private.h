@@ -5,7 +5,8 @@
  *   channels.c  connections: accept, handshake, commands, death
  *   deliver.c   the journal of DONE: what goes in, who gets it
  *   requests.c  life of a request: text work, arrival, end
- *   step.c      compose, compute, sample, send
+ *   step.c      compose, compute, sample, verify, send
+ *   speculate.c drafts of a step
  *   board.c     the load board
  *   profile.c   what the steps have cost, into a file at the end
  *
@@ -33,6 +34,7 @@
 #include "engine/server/journal.h"
 #include "engine/server/loop.h"
 #include "engine/server/server.h"
+#include "engine/spec/spec.h"
 #include "engine/text/stream.h"
 #include "shm/channel.h"
 
@@ -45,8 +47,12 @@
 #define ACCEPT_RETRY_US     100000
 #define TEXT_BYTES_MAX      (64u << 20) /* payloads waiting for the helper */
 #define STREAM_BUFFER_BYTES (16u << 10) /* what a slow reader may leave */
-#define JOURNAL_RECORDS     8192u
-#define JOURNAL_RETRY_US    100000 /* to a channel whose socket was full */
+/* Rows of logits for drafts, beside one per sequence: a step that computes
+ * more of them has long stopped to pay. */
+#define DRAFT_ROWS       32u
+#define CALIBRATE_US     250000u
+#define JOURNAL_RECORDS  8192u
+#define JOURNAL_RETRY_US 100000 /* to a channel whose socket was full */
 
 struct ax_server;
 struct conn;
@@ -99,9 +105,10 @@ struct request {
     uint32_t max_context; /* the engine's, or the tenant's if less */
 
     /* from then on */
-    int32_t *tokens; /* [ctx] prompt, then answer */
+    int32_t *tokens; /* [ctx] prompt, then answer, then drafts */
     uint32_t n_tokens;
     uint32_t max_tokens;
+    uint32_t drafted, accepted; /* tokens */
     struct ax_kv_sequence kv;
     struct ax_kv_chain chain; /* the helper's until it is taken back */
     bool output_held;
@@ -151,6 +158,7 @@ struct ax_server {
     struct ax_helper *helper;
     struct ax_sched *sched;
     struct ax_kv_key kv_key;
+    struct ax_spec *spec;
     struct request *requests;
     uint32_t n_requests;
     struct request *free_requests;
@@ -163,7 +171,7 @@ struct ax_server {
     struct ax_step_token *step_tokens; /* [batch_tokens] */
     struct ax_kv_sequence **step_sequences;
     struct ax_sched_entry *step_entries; /* a copy for after the step */
-    struct ax_draw *step_draws;          /* [sequences] */
+    struct ax_draw *step_draws;          /* [logits_rows] */
     bool stepping;
     char *text_out;
     size_t text_out_bytes;
@@ -227,6 +235,15 @@ void ax_server_fail_all(struct ax_server *s, int error, const char *detail);
 /* Holds a request whose channel is full, and lets go of those with room. */
 void ax_server_hold_output(struct ax_server *s, struct request *r);
 void ax_server_release_outputs(struct ax_server *s);
+
+/* speculate.c */
+/* Behind requests_open(): their slots are known. */
+int ax_server_speculation_open(struct ax_server *s, struct ax_error *err);
+/* Adds drafts to the step that was composed and not run yet. */
+void ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan);
+/* What the step that was composed took. */
+void ax_server_learn_cost(struct ax_server *s, const struct ax_sched_step *plan,
+                          uint64_t us);
 
 /* step.c */
 /* One step; false: there was nothing to compute. */

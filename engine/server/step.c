@@ -1,6 +1,7 @@
 /*
- * One step: what the scheduler composed becomes the executor's flat list of
- * tokens; the rows of logits become tokens, text and events.
+ * One step: what the scheduler composed, with drafts (speculate.c), becomes
+ * the executor's flat list of tokens; the rows of logits become tokens, text
+ * and events.
  *
  * While it computes, the hook between layers takes commands and finished text
  * work, so that a refusal or ACCEPTED does not wait for the step, a cancel is
@@ -29,6 +30,13 @@ at_layer(void *context, uint32_t layer)
 }
 
 
+static uint32_t
+rows_of(const struct ax_sched_entry *entry)
+{
+    return entry->samples ? 1 + entry->n_drafts : 0;
+}
+
+
 static void
 fill(struct ax_server *s, const struct ax_sched_step *plan,
      struct ax_step *step)
@@ -38,13 +46,13 @@ fill(struct ax_server *s, const struct ax_sched_step *plan,
         const struct ax_sched_entry *entry = &plan->entries[i];
         struct request *r = &s->requests[entry->slot];
         s->step_sequences[i] = &r->kv;
+        uint32_t first_row = entry->n_tokens - rows_of(entry);
         for (uint32_t k = 0; k < entry->n_tokens; k++) {
-            bool last = k + 1 == entry->n_tokens && entry->samples;
             s->step_tokens[n++] = (struct ax_step_token){
                 .token = r->tokens[entry->position + k],
                 .position = entry->position + k,
                 .sequence = i,
-                .logits_row = last ? row++ : AX_NO_LOGITS,
+                .logits_row = k >= first_row ? row++ : AX_NO_LOGITS,
             };
         }
     }
@@ -74,7 +82,8 @@ text_of(struct ax_server *s, struct request *r, int32_t token)
 }
 
 
-static void
+/* true: the sequence goes on, and its channel has room for one more. */
+static bool
 answer(struct ax_server *s, struct request *r, int32_t token, uint64_t now_us)
 {
     uint32_t id = (uint32_t)token, text_bytes = 0;
@@ -99,17 +108,19 @@ answer(struct ax_server *s, struct request *r, int32_t token, uint64_t now_us)
     if (rc != AXION_OK) {
         ax_server_fail(s, r, AXION_ERR_INTERNAL, 0,
                        "a token's text does not fit its channel");
-        return;
+        return false;
     }
     if (reason != 0) {
         ax_server_done(s, r, reason);
-        return;
+        return false;
     }
     uint32_t next =
         (uint32_t)ax_stream_out_max(r->text, s->engine->token_bytes_max);
     if (!axion_channel_writable(r->conn->channel, r->id, next)) {
         ax_server_hold_output(s, r);
+        return false;
     }
+    return true;
 }
 
 
@@ -127,14 +138,14 @@ report_progress(struct request *r, const struct ax_sched_entry *entry)
 }
 
 
-/* What others may take over from now on. */
+/* What others may take over from now on: nothing of the drafts yet. */
 static void
 publish(struct ax_server *s, uint32_t n_entries)
 {
     for (uint32_t i = 0; i < n_entries; i++) {
         const struct ax_sched_entry *entry = &s->step_entries[i];
         struct request *r = &s->requests[entry->slot];
-        uint32_t n = entry->position + entry->n_tokens;
+        uint32_t n = entry->position + entry->n_tokens - entry->n_drafts;
         if (r->state == REQUEST_SCHED) {
             ax_kv_chain_extend(&r->chain, r->tokens, n);
             ax_kv_publish(s->engine->kv, &r->kv, &r->chain, r->tokens, n);
@@ -144,7 +155,8 @@ publish(struct ax_server *s, uint32_t n_entries)
 
 
 /* All tokens of the step, on all compute threads; nothing else touches the
- * requests meanwhile.  Who was cancelled during the step gets none. */
+ * requests meanwhile.  Who was cancelled during the step gets none.  A row
+ * behind drafts has them as its history: it only counts if they held. */
 static void
 draw_all(struct ax_server *s, uint32_t n_entries)
 {
@@ -154,16 +166,56 @@ draw_all(struct ax_server *s, uint32_t n_entries)
         const struct request *r = &s->requests[entry->slot];
         const float *logits =
             s->engine->logits + (size_t)row * s->engine->info->n_vocab;
-        row += entry->samples;
-        if (entry->samples && r->state == REQUEST_SCHED) {
+        row += rows_of(entry);
+        if (r->state != REQUEST_SCHED) {
+            continue;
+        }
+        for (uint32_t k = 0; k < rows_of(entry); k++) {
             s->step_draws[n++] = (struct ax_draw){
                 .sampling = &r->sampling,
-                .history = {r->tokens, r->n_prompt, r->n_tokens},
-                .logits = logits,
+                .history = {r->tokens, r->n_prompt, r->n_tokens + k},
+                .logits = logits + (size_t)k * s->engine->info->n_vocab,
             };
         }
     }
     ax_drawer_run(s->engine->drawer, s->step_draws, n);
+}
+
+
+/*
+ * The verifier.  Each position was sampled as it would be without drafts; the
+ * next one counts only if the token drawn is the draft that was computed
+ * there.  So what is sent never depends on what was proposed.
+ */
+static void
+verify(struct ax_server *s, struct request *r,
+       const struct ax_sched_entry *entry, const struct ax_draw *draws,
+       uint64_t now_us)
+{
+    for (uint32_t i = 0; i <= entry->n_drafts; i++) {
+        const struct ax_draw *draw = &draws[i];
+        int32_t draft = i < entry->n_drafts ? r->tokens[r->n_tokens] : -1;
+        bool held = draw->error == AXION_OK && draw->token == draft;
+        assert(draw->history.tokens == r->tokens &&
+               draw->history.n_tokens == r->n_tokens);
+        if (draw->error != AXION_OK) {
+            ax_server_fail(s, r, draw->error, 0,
+                           draw->error == AXION_ERR_INVALID_VALUE
+                               ? "logit_bias bans every token"
+                               : NULL);
+            return;
+        }
+        r->accepted += held;
+        s->board.accepted_tokens_total += held;
+        ax_spec_sampled(s->spec, r->slot, draw->token);
+        if (!answer(s, r, draw->token, now_us) || !held) {
+            break;
+        }
+    }
+    if (r->state == REQUEST_SCHED && entry->n_drafts > 0) {
+        /* The rest is rolled back: the last token is not computed yet. */
+        ax_kv_truncate(s->engine->kv, &r->kv, r->n_tokens - 1);
+    }
 }
 
 
@@ -179,20 +231,12 @@ sample_all(struct ax_server *s, uint32_t n_entries)
         if (r->state != REQUEST_SCHED) {
             continue; /* cancelled during the step */
         }
-        if (!entry->samples) {
+        if (entry->samples) {
+            verify(s, r, entry, next, now_us);
+            next += rows_of(entry);
+        } else {
             report_progress(r, entry);
-            continue;
         }
-        const struct ax_draw *draw = next++;
-        assert(draw->history.tokens == r->tokens);
-        if (draw->error != AXION_OK) {
-            ax_server_fail(s, r, draw->error, 0,
-                           draw->error == AXION_ERR_INVALID_VALUE
-                               ? "logit_bias bans every token"
-                               : NULL);
-            continue;
-        }
-        answer(s, r, draw->token, now_us);
     }
 }
 
@@ -218,6 +262,7 @@ ax_server_step(struct ax_server *s)
     if (plan->n_entries == 0) {
         return false;
     }
+    ax_server_speculate(s, plan);
     struct ax_step step;
     fill(s, plan, &step);
     uint32_t n_entries = plan->n_entries;
@@ -233,6 +278,9 @@ ax_server_step(struct ax_server *s)
     s->board.matmul_us_total = times.matmul_ns / 1000;
     s->board.attention_us_total = times.attention_ns / 1000;
     s->board.rows_us_total = times.rows_ns / 1000;
+    if (rc == AXION_OK) {
+        ax_server_learn_cost(s, plan, us);
+    }
     ax_sched_stepped(s->sched, us, rc == AXION_OK);
     ax_server_take_events(s);
     if (rc == AXION_OK) {

@@ -12,7 +12,8 @@ AXIOND_FAULTS := $(BUILD)/tests/faults/axiond-faults
 TEST_TOOLS += $(AXIOND_FAULTS)
 
 $(AXIOND_FAULTS): $(BUILD)/engine/axiond.o $(FAULT_OBJS) \
-    $(BUILD)/libaxion_server.a $(BUILD)/libaxion_sched.a \
+    $(BUILD)/libaxion_server.a $(BUILD)/libaxion_spec.a \
+    $(BUILD)/libaxion_sched.a \
     $(BUILD)/libaxion_sample.a $(BUILD)/libaxion_model.a \
     $(BUILD)/libaxion_text.a $(BUILD)/libaxion_kernels.a \
     $(BUILD)/libaxion_shm.a

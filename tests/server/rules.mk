@@ -38,7 +38,8 @@ FUZZ_MODEL := $(BUILD)/tests/server/fuzz_model
 FUZZERS += $(FUZZ_MODEL)
 
 $(FUZZ_MODEL): %: %.o $(BUILD)/libaxion_server.a \
-    $(BUILD)/libaxion_sched.a $(BUILD)/libaxion_sample.a \
+    $(BUILD)/libaxion_spec.a $(BUILD)/libaxion_sched.a \
+    $(BUILD)/libaxion_sample.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_text.a \
     $(BUILD)/libaxion_kernels.a $(BUILD)/libaxion_shm.a
 $(FUZZ_MODEL): LDLIBS = -luring $(TEXT_LDLIBS)

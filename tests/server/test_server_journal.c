@@ -103,9 +103,12 @@ expect_records(struct axion_client *c, uint32_t n, uint64_t first)
         assert_int_equal(seen >> (record.lease_id - first) & 1, 0);
         seen |= 1ull << (record.lease_id - first);
         assert_int_equal(record.error, AXION_OK);
-        assert_int_equal(record.done.reason, AXION_FINISH_CANCELLED);
-        assert_int_equal(record.done.prompt_tokens, 4);
+        /* Killed before its text was looked at: nothing was spent. */
+        assert_true(record.done.prompt_tokens == 4 ||
+                    (record.done.prompt_tokens == 0 &&
+                     record.done.completion_tokens == 0));
         if (record.lease_id == first) {
+            assert_int_equal(record.done.prompt_tokens, 4);
             assert_in_range(record.done.completion_tokens, 3, 900);
         }
     }

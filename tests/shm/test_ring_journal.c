@@ -107,12 +107,21 @@ test_what_was_not_passed_is_owed(void **state)
     axion_stream_id nobody = submit(&pair, 0);
     axion_channel_done(pair.channel, nobody, &done);
 
+    axion_stream_id untaken;
+    assert_int_equal(axion_client_submit_leased(pair.client, "x", 1, 100, 6,
+                                                NULL, &untaken),
+                     AXION_OK);
+
     axion_channel_each_unpassed(pair.channel, keep, &unpassed);
-    assert_int_equal(unpassed.n, 3);
+    assert_int_equal(unpassed.n, 4);
     for (uint32_t i = 0; i < unpassed.n; i++) {
         const struct axion_journal_record *r = &unpassed.records[i];
-        assert_int_equal(r->done.prompt_tokens, 7);
+        assert_int_equal(r->done.prompt_tokens, r->lease_id == 6 ? 0 : 7);
         switch (r->lease_id) {
+        case 6:
+            assert_int_equal(r->done.reason, AXION_FINISH_CANCELLED);
+            assert_int_equal(r->done.completion_tokens, 0);
+            break;
         case 2:
             assert_int_equal(r->error, AXION_OK);
             assert_int_equal(r->done.completion_tokens, 3);

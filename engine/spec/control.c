@@ -1,0 +1,110 @@
+/* See control.h. */
+#include "engine/spec/control.h"
+
+#define RATE_TAU 0.08f
+
+/* Rates of a suffix automaton on mixed text, rounded; they last for a dozen
+ * tokens. */
+static const float rates_before[AX_SPEC_CLASSES] = {
+    0.15f, 0.25f, 0.40f, 0.55f, 0.70f, 0.80f, 0.90f, 0.95f,
+};
+
+
+uint32_t
+ax_spec_class(uint32_t match)
+{
+    static const uint32_t first[AX_SPEC_CLASSES] = {1, 2, 3, 4, 6, 9, 16, 32};
+    uint32_t class = 0;
+    while (class + 1 < AX_SPEC_CLASSES && match >= first[class + 1]) {
+        class ++;
+    }
+    return class;
+}
+
+
+void
+ax_spec_rates_init(struct ax_spec_rates *rates)
+{
+    for (uint32_t i = 0; i < AX_SPEC_CLASSES; i++) {
+        rates->rate[i] = rates_before[i];
+    }
+}
+
+
+void
+ax_spec_rates_learn(struct ax_spec_rates *rates, uint32_t match, bool right)
+{
+    float *rate = &rates->rate[ax_spec_class(match)];
+    *rate += ((right ? 1.0f : 0.0f) - *rate) * RATE_TAU;
+}
+
+
+void
+ax_spec_survival(const struct ax_spec_rates *rates, uint32_t match, uint32_t n,
+                 float *survive)
+{
+    float all = 1;
+    for (uint32_t j = 0; j < n; j++) {
+        all *= rates->rate[ax_spec_class(match + j)];
+        survive[j] = all;
+    }
+}
+
+
+/* ---- the law ---- */
+
+static struct ax_spec_item *
+likeliest(struct ax_spec_item *items, uint32_t n_items)
+{
+    struct ax_spec_item *best = 0;
+    for (uint32_t i = 0; i < n_items; i++) {
+        struct ax_spec_item *item = &items[i];
+        if (item->k < item->n &&
+            (best == 0 || item->survive[item->k] > best->survive[best->k])) {
+            best = item;
+        }
+    }
+    return best;
+}
+
+
+/* Hands out up to n drafts; returns the number with the best quotient, or n
+ * when it is to hand out just so many. */
+static uint32_t
+hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
+         struct ax_spec_item *items, uint32_t n_items, uint32_t n)
+{
+    float tokens = (float)step->n_entries, keys = step->other_us;
+    float bare = tokens / (ax_cost_of(cost, step->n_tokens) + keys);
+    float best = bare * AX_SPEC_GAIN_MIN;
+    uint32_t best_n = 0, rounds = 0;
+    for (uint32_t i = 0; i < n_items; i++) {
+        items[i].k = 0;
+    }
+    for (uint32_t given = 1; given <= n; given++) {
+        struct ax_spec_item *item = likeliest(items, n_items);
+        if (item == 0) {
+            break;
+        }
+        tokens += item->survive[item->k++];
+        rounds = item->k > rounds ? item->k : rounds;
+        keys += cost->key_query_us * (float)item->positions;
+        float rate = tokens / (ax_cost_of(cost, step->n_tokens + given) + keys +
+                               step->round_us * (float)rounds);
+        if (rate > best) {
+            best = rate;
+            best_n = given;
+        }
+    }
+    return best_n;
+}
+
+
+void
+ax_spec_choose(const struct ax_cost *cost, const struct ax_spec_step *step,
+               struct ax_spec_item *items, uint32_t n_items)
+{
+    uint32_t n = cost->n_points == 0 ? 0 : step->drafts_max;
+    n = hand_out(cost, step, items, n_items, n);
+    (void)hand_out(cost, step, items, n_items, n);
+}

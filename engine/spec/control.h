@@ -1,0 +1,74 @@
+/*
+ * The control law of speculation: how many drafts each sequence of a step
+ * gets, none included.  Pure: what was accepted so far and what steps cost
+ * come in, lengths come out.
+ *
+ * Acceptance.  A proposer that copies says how long a context it matched; a
+ * draft that was accepted makes the match one longer.  For each sequence an
+ * EMA per class of match length says how often the next token was right.
+ * The chance that the first j drafts all hold ("survival") is the product of
+ * the classes' rates along the way.  Proposals that were not computed count
+ * too: whether their first token was right is known once it is sampled, at no
+ * cost, so a sequence that drafts nothing recovers by itself.
+ *
+ * Length.  A step of m tokens takes T(m).  One draft more adds its survival
+ * to the tokens that the step is expected to give, and to the step's cost
+ * what one token and its attention cost.  Drafts are handed out in the order
+ * of their survival; the number at which
+ *
+ *     (entries + sum of survivals) / (T(m + drafts) + keys + rounds)
+ *
+ * is largest wins, if it beats no drafts by AX_SPEC_GAIN_MIN.  (After
+ * SmartSpec / TurboSpec's goodput, arXiv 2406.14066.)  `entries` counts
+ * sequences in prefill, too: the drafts make them wait as well.  At large
+ * batch T grows with every token, the quotient falls, and nobody drafts.
+ */
+#ifndef AX_SPEC_CONTROL_H
+#define AX_SPEC_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "engine/spec/cost.h"
+
+#define AX_SPEC_DRAFT_MAX 32u
+#define AX_SPEC_CLASSES   8u
+#define AX_SPEC_GAIN_MIN  1.03f
+
+/* Share of right tokens by class of match length. */
+struct ax_spec_rates {
+    float rate[AX_SPEC_CLASSES];
+};
+
+/* 1, 2, 3, 4-5, 6-8, 9-15, 16-31, 32 and more tokens; length >= 1. */
+uint32_t ax_spec_class(uint32_t match);
+
+/* What copying text of each class is worth before anything is known. */
+void ax_spec_rates_init(struct ax_spec_rates *rates);
+void ax_spec_rates_learn(struct ax_spec_rates *rates, uint32_t match,
+                         bool right);
+/* survive[j]: the chance that drafts 0..j are right, for n drafts behind a
+ * match of this length. */
+void ax_spec_survival(const struct ax_spec_rates *rates, uint32_t match,
+                      uint32_t n, float *survive);
+
+/* A sequence that could draft. */
+struct ax_spec_item {
+    const float *survive; /* [n], falling */
+    uint32_t n;
+    uint32_t positions; /* in its context */
+    uint32_t k;         /* out: drafts to compute, 0 .. n */
+};
+
+struct ax_spec_step {
+    uint32_t n_tokens;   /* of the step without drafts */
+    uint32_t n_entries;  /* its sequences */
+    uint32_t drafts_max; /* of the whole step */
+    float other_us;      /* its keys */
+    float round_us;      /* what the proposer takes per draft of the longest */
+};
+
+/* Sets every item's k. */
+void ax_spec_choose(const struct ax_cost *cost, const struct ax_spec_step *step,
+                    struct ax_spec_item *items, uint32_t n_items);
+
+#endif
