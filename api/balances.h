@@ -144,7 +144,11 @@ uint64_t axion_balances_settle(struct axion_balances *balances,
 unsigned axion_balances_sweep(struct axion_balances *balances,
                               const struct axion_limit_time *now);
 
-/* The engine's journal: 1 when the lease was an orphan and is settled. */
+/*
+ * The engine's journal: AXION_OK when the lease was an orphan and is settled;
+ * AXION_AGAIN when it is open and no orphan: its process lives, or somebody
+ * is burying it just now; NOT_FOUND when it is over.
+ */
 int axion_balances_journal(struct axion_balances *balances, uint64_t id,
                            const struct axion_limit_time *now,
                            uint32_t prompt_tokens, uint32_t cached_tokens,

@@ -189,12 +189,17 @@ axion_balances_journal(struct axion_balances *b, uint64_t id,
                        uint32_t completion_tokens)
 {
     const uint32_t spent[3] = {prompt_tokens, cached_tokens, completion_tokens};
-    int closed =
-        close_orphan(b, (uint32_t)(id & (LEASES_MAX - 1)), id, now, spent);
+    uint32_t index = (uint32_t)(id & (LEASES_MAX - 1));
+    struct lease_record *record = &b->file->leases[index];
 
-    if (closed)
+    if (close_orphan(b, index, id, now, spent)) {
         atomic_fetch_add(&b->file->header.recovered, 1);
-    return closed;
+        return AXION_OK;
+    }
+    return record->owner != OWNER_NONE && record->body.id == id &&
+                   record->body.state == LEASE_OPEN
+               ? AXION_AGAIN
+               : AXION_ERR_NOT_FOUND;
 }
 
 

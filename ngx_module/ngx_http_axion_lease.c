@@ -23,9 +23,14 @@
 #define NGX_HTTP_AXION_GRACE_NS    (5 * 1000000000ull)
 #define NGX_HTTP_AXION_FORFEIT_NS  (60 * 1000000000ull)
 
+#define NGX_HTTP_AXION_JOURNAL_WAITS  20
+
 
 static void ngx_http_axion_lease_settle(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_left_t *left);
+static int ngx_http_axion_lease_recover(
+    ngx_http_axion_main_conf_t *amcf, const struct axion_limit_time *now,
+    const struct axion_journal_record *record);
 static ngx_http_axion_left_t *ngx_http_axion_lease_find(
     ngx_http_axion_engine_t *engine, axion_stream_id stream);
 
@@ -313,14 +318,19 @@ ngx_http_axion_lease_lost(ngx_http_axion_engine_t *engine)
 }
 
 
-/* What the engine knows of processes that died. */
+/*
+ * What the engine knows of processes that died.  It may know of a death
+ * before anybody here has looked for it, or while another process does: then
+ * the record waits, a few looks long.
+ */
 void
 ngx_http_axion_lease_journal(ngx_http_axion_engine_t *engine)
 {
+    int                          rc;
     struct axion_limit_time      now;
     struct axion_journal_record  record;
 
-    if (engine->main->balances == NULL) {
+    if (engine->main->balances == NULL || engine->client == NULL) {
         return;
     }
 
@@ -328,11 +338,22 @@ ngx_http_axion_lease_journal(ngx_http_axion_engine_t *engine)
 
     while (axion_client_journal(engine->client, &record) == AXION_OK) {
 
-        if (axion_balances_journal(engine->main->balances, record.lease_id,
-                                   &now, record.done.prompt_tokens,
-                                   record.done.cached_tokens,
-                                   record.done.completion_tokens))
+        rc = ngx_http_axion_lease_recover(engine->main, &now, &record);
+
+        if (rc == AXION_AGAIN
+            && axion_balances_sweep(engine->main->balances, &now) != 0)
         {
+            rc = ngx_http_axion_lease_recover(engine->main, &now, &record);
+        }
+
+        if (rc == AXION_AGAIN
+            && engine->journal_waits++ < NGX_HTTP_AXION_JOURNAL_WAITS)
+        {
+            ngx_http_axion_limits_soon(engine->main);
+            return;
+        }
+
+        if (rc == AXION_OK) {
             ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,
                           "axion: lease %uL of a process that died is "
                           "settled by \"%V\": %uD+%uD tokens",
@@ -341,8 +362,21 @@ ngx_http_axion_lease_journal(ngx_http_axion_engine_t *engine)
                           record.done.completion_tokens);
         }
 
+        engine->journal_waits = 0;
         axion_client_journal_settled(engine->client);
     }
+}
+
+
+static int
+ngx_http_axion_lease_recover(ngx_http_axion_main_conf_t *amcf,
+    const struct axion_limit_time *now,
+    const struct axion_journal_record *record)
+{
+    return axion_balances_journal(amcf->balances, record->lease_id, now,
+                                  record->done.prompt_tokens,
+                                  record->done.cached_tokens,
+                                  record->done.completion_tokens);
 }
 
 
@@ -368,6 +402,10 @@ ngx_http_axion_lease_bury(ngx_http_axion_main_conf_t *amcf)
     engine = amcf->engines.elts;
 
     for (i = 0; i < amcf->engines.nelts; i++) {
+
+        if (engine[i]->link == NGX_HTTP_AXION_UP) {
+            ngx_http_axion_lease_journal(engine[i]);
+        }
 
         if (engine[i]->link != NGX_HTTP_AXION_UP
             || !axion_client_journal_complete(engine[i]->client)

@@ -76,6 +76,7 @@ ngx_int_t ngx_http_axion_limits_open(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_main_conf_t *old, ngx_log_t *log);
 void ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_limits_stop(ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_limits_soon(ngx_http_axion_main_conf_t *amcf);
 const struct axion_price *ngx_http_axion_find_price(
     ngx_http_axion_main_conf_t *amcf, const struct axion_text *model);
 

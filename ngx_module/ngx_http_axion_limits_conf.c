@@ -15,7 +15,8 @@
 #include "ngx_module/ngx_http_axion_limits.h"
 
 
-#define NGX_HTTP_AXION_BURY  2000
+#define NGX_HTTP_AXION_BURY       2000
+#define NGX_HTTP_AXION_BURY_SOON  20
 
 
 struct ngx_http_axion_shared_s {
@@ -279,7 +280,21 @@ ngx_http_axion_limits_timer(ngx_event_t *ev)
 
     ngx_http_axion_lease_bury(amcf);
 
-    ngx_add_timer(&amcf->burial, NGX_HTTP_AXION_BURY);
+    if (!amcf->burial.timer_set) {
+        ngx_add_timer(&amcf->burial, NGX_HTTP_AXION_BURY);
+    }
+}
+
+
+/* Looks for the dead without waiting for the next time. */
+void
+ngx_http_axion_limits_soon(ngx_http_axion_main_conf_t *amcf)
+{
+    if (amcf->burial.timer_set) {
+        ngx_del_timer(&amcf->burial);
+    }
+
+    ngx_add_timer(&amcf->burial, NGX_HTTP_AXION_BURY_SOON);
 }
 
 

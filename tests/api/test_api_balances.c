@@ -172,9 +172,12 @@ test_restart_keeps_budgets(void **state)
     assert_int_equal(figures.leases, 1);
 
     /* the engine's journal knows it, and knows it once */
-    assert_int_equal(axion_balances_journal(b, settled.id, &now, 1, 0, 1), 0);
-    assert_int_equal(axion_balances_journal(b, open.id, &now, 4, 2, 3), 1);
-    assert_int_equal(axion_balances_journal(b, open.id, &now, 4, 2, 3), 0);
+    assert_int_equal(axion_balances_journal(b, settled.id, &now, 1, 0, 1),
+                     AXION_ERR_NOT_FOUND);
+    assert_int_equal(axion_balances_journal(b, open.id, &now, 4, 2, 3),
+                     AXION_OK);
+    assert_int_equal(axion_balances_journal(b, open.id, &now, 4, 2, 3),
+                     AXION_ERR_NOT_FOUND);
     assert_int_equal(spent(b, &p), 18);
     assert_int_equal(balance_of(b, &p).cached_tokens, 2);
     assert_int_equal(balance_of(b, &p).active, 0);
@@ -436,6 +439,8 @@ test_leases_of_the_dead(void **state)
     assert_int_equal(read(pipes[0], leases, sizeof(leases)),
                      (ssize_t)sizeof(leases));
     assert_int_equal(axion_balances_sweep(b, &now), 0); /* it lives */
+    assert_int_equal(axion_balances_journal(b, leases[0].id, &now, 1, 0, 1),
+                     AXION_AGAIN);
     assert_int_equal(spent(b, &p), 300);
     assert_int_equal(balance_of(b, &p).waiting, 1);
     kill_child(pid);
@@ -453,7 +458,7 @@ test_leases_of_the_dead(void **state)
     assert_int_equal(axion_balances_forfeit(b, ENGINE, now.ns + 1, &now), 1);
     assert_int_equal(spent(b, &p), 100); /* in full */
     assert_int_equal(axion_balances_journal(b, leases[0].id, &now, 1, 0, 1),
-                     0);
+                     AXION_ERR_NOT_FOUND);
     assert_int_equal(axion_balances_forfeit(b, 0, now.ns + 1, &now), 1);
     assert_int_equal(spent(b, &other), 15); /* what was seen */
     axion_balances_figures(b, &figures);
@@ -557,7 +562,7 @@ test_killed_anywhere(void **state)
         /* every token reserved came back or was charged, once */
         assert_int_equal(balance.windows[AXION_WINDOW_MONTH].tokens,
                          balance.prompt_tokens + balance.completion_tokens);
-        assert_true(balance.requests > 1000);
+        assert_true(balance.requests > 50);
     }
     close(pipes[0]);
     close(pipes[1]);

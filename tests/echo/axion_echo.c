@@ -97,13 +97,13 @@ echo_log(const char *format, ...)
 void
 echo_log_stream(const struct echo_stream *s, const char *format, ...)
 {
-    char prefix[48];
+    char prefix[80];
     va_list args;
 
     if (echo.options.quiet)
         return;
-    snprintf(prefix, sizeof(prefix), "stream=%u.%u ", (unsigned) s->id,
-             (unsigned) (s->id >> 32));
+    snprintf(prefix, sizeof(prefix), "stream=%u.%u id=%" PRIu64 " ",
+             (unsigned) s->id, (unsigned) (s->id >> 32), s->lease_id);
     va_start(args, format);
     log_everywhere(prefix, format, args);
     va_end(args);
@@ -528,10 +528,12 @@ main(int argc, char **argv)
         return 1;
     }
     board_publish(echo_now_ns());
+    echo_journal_open();
     if (echo_ring_open() != 0 || echo_http_open() != 0)
         return 1;
     run();
     echo_ring_close();
+    echo_journal_close();
     echo_http_close();
     axion_board_close(echo.board_writer);
     echo_log("exit");

@@ -5,6 +5,7 @@
  *   echo_answer.c  a prompt → what is answered: directives, tokens, stop
  *   echo_stream.c  streams over time: accept, pace, lease, faults, end
  *   echo_ring.c    streams over the ring
+ *   echo_journal.c what dead gateways' leases had spent
  *   echo_http.c    the same streams over plain HTTP, for comparisons
  *
  * One thread, one loop.  Streams know neither ring nor HTTP: a sink of
@@ -132,6 +133,7 @@ struct echo_stream {
     unsigned lease_asked : 1;
     unsigned lease_refused : 1;
     uint64_t lease_tokens;
+    uint64_t lease_id;
     uint64_t due_ns;
     uint64_t arrived_ns;
     uint64_t scheduled_ns;
@@ -165,7 +167,7 @@ void echo_log_stream(const struct echo_stream *s, const char *format, ...)
 
 /* Answers with the sink's error itself when the request is refused. */
 void echo_stream_open(const struct echo_sink *sink, void *owner, uint64_t id,
-                      uint64_t lease_tokens,
+                      uint64_t lease_tokens, uint64_t lease_id,
                       const struct axion_request_view *view,
                       struct echo_stream **out);
 /* Without an event: the owner is gone. */
@@ -195,6 +197,20 @@ int echo_ring_open(void);
  * means that more arrived and the loop must not sleep. */
 int echo_ring_flush(int sleep);
 void echo_ring_close(void);
+
+/* ---- the journal of DONE ---- */
+
+void echo_journal_open(void);
+void echo_journal_close(void);
+/* The channel ends: before its streams are closed. */
+void echo_journal_bury(struct axion_channel *channel);
+/* What was sent to the channel is settled. */
+void echo_journal_settled(const struct axion_channel *channel);
+/* Something may be there to deliver; and whether it was so. */
+void echo_journal_due(void);
+int echo_journal_is_due(void);
+/* *told: COMPLETE was sent. */
+void echo_journal_deliver(struct axion_channel *channel, int *told);
 
 int echo_http_open(void);
 void echo_http_flush(void);

@@ -344,7 +344,7 @@ serve_generation(struct http_connection *c, const struct http_request *r,
                              why, sizeof(why)) != AXION_OK)
         abort(); /* the parser's promise */
     open_response(c, &parsed, &memory);
-    echo_stream_open(&http_sink, c, n_requests, AXION_LEASE_UNLIMITED, &view,
+    echo_stream_open(&http_sink, c, n_requests, AXION_LEASE_UNLIMITED, 0, &view,
                      &c->stream);
 }
 

@@ -18,6 +18,7 @@ struct echo_channel {
     struct echo_channel *next;
     struct axion_channel *channel;
     int connected;
+    int told; /* the journal is complete */
     int broken; /* an error to close for, once nobody walks the list */
 };
 
@@ -120,6 +121,7 @@ channel_close(struct echo_channel *c, const char *why)
     echo_log("channel closed pid=%d streams=%u why=%s",
              (int) axion_channel_pid(c->channel),
              axion_channel_streams(c->channel), why);
+    echo_journal_bury(c->channel);
     axion_channel_each(c->channel, close_dead_stream, NULL);
     while (*at != c)
         at = &(*at)->next;
@@ -147,7 +149,7 @@ take_submit(struct echo_channel *c, const struct axion_command *command)
         return;
     }
     echo_stream_open(&ring_sink, c, command->id, command->lease_tokens,
-                     &view, &s);
+                     command->lease_id, &view, &s);
     if (s != NULL)
         axion_channel_set_user(c->channel, command->id, s);
 }
@@ -201,9 +203,12 @@ static void
 channel_ready(struct echo_source *source, uint32_t events)
 {
     struct echo_channel *c = (struct echo_channel *) source;
+    uint32_t unsettled = axion_channel_unsettled(c->channel);
     int error = axion_channel_service(c->channel);
 
     (void) events;
+    if (unsettled > 0 && axion_channel_unsettled(c->channel) == 0)
+        echo_journal_settled(c->channel);
     if (error == AXION_AGAIN)
         return;
     if (error == AXION_OK && !c->connected) {
@@ -212,9 +217,7 @@ channel_ready(struct echo_source *source, uint32_t events)
                  (int) axion_channel_pid(c->channel),
                  (unsigned) axion_channel_uid(c->channel),
                  axion_channel_name(c->channel));
-        /* No journal is kept here: what dies is charged in full. */
-        if (axion_channel_gateway(c->channel) != 0)
-            (void) axion_channel_journal(c->channel, NULL, 0, 1);
+        echo_journal_due();
     }
     if (error == AXION_OK)
         error = channel_drain(c);
@@ -234,6 +237,12 @@ echo_ring_flush(int sleep)
     struct echo_channel *c, *next;
     int more = 0;
 
+    if (echo_journal_is_due()) {
+        for (c = channels; c != NULL; c = c->next) {
+            if (c->connected)
+                echo_journal_deliver(c->channel, &c->told);
+        }
+    }
     for (c = channels; c != NULL; c = next) {
         next = c->next;
         if (!c->connected)

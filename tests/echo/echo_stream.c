@@ -135,7 +135,7 @@ delay_ns(int64_t directive_ms, uint64_t otherwise)
 
 void
 echo_stream_open(const struct echo_sink *sink, void *owner, uint64_t id,
-                 uint64_t lease_tokens,
+                 uint64_t lease_tokens, uint64_t lease_id,
                  const struct axion_request_view *view,
                  struct echo_stream **out)
 {
@@ -149,6 +149,7 @@ echo_stream_open(const struct echo_sink *sink, void *owner, uint64_t id,
     s->owner = owner;
     s->id = id;
     s->lease_tokens = lease_tokens;
+    s->lease_id = lease_id;
     s->arrived_ns = echo_now_ns();
     list_insert(s);
     echo.board.requests_total++;

@@ -4,7 +4,8 @@ AXION_ECHO := $(BUILD)/axion-echo
 TEST_TOOLS += $(AXION_ECHO)
 
 $(AXION_ECHO): $(patsubst %,$(BUILD)/tests/echo/%.o,axion_echo echo_answer \
-                 echo_stream echo_ring echo_http) \
+                 echo_stream echo_ring echo_journal echo_http) \
+               $(BUILD)/engine/server/journal.o \
                $(BUILD)/libaxion_api.a $(BUILD)/libaxion_shm.a
 $(AXION_ECHO): LDLIBS = $(API_LIBS) -lm
 
