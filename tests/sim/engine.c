@@ -456,13 +456,39 @@ hold_or_release(struct sim_engine *e, struct sim_slot *s)
 }
 
 
+/* Drafts as a speculator would make them: some are right. */
+static void
+draft(struct sim_engine *e, const struct ax_sched_step *step)
+{
+    for (uint32_t i = 0; i < step->n_entries; i++) {
+        const struct ax_sched_entry *entry = &step->entries[i];
+        struct sim_slot *s = &e->slots[entry->slot];
+        if (!entry->samples || entry->n_tokens != 1 || s->n_tokens < 2 ||
+            sim_one_in(&e->chance, 2)) {
+            continue;
+        }
+        uint32_t n = ax_sched_extend(e->sched, i, 1 + sim_any(&e->chance, 6));
+        uint64_t value = *value_at(e, s, s->n_tokens - 2);
+        for (uint32_t k = 0; k < n; k++) {
+            uint32_t p = s->n_tokens + k;
+            value = sim_value(value, s->tokens[p - 1],
+                              sim_realm(&s->request, p - 1));
+            s->tokens[p] = sim_one_in(&e->chance, 4)
+                               ? (int32_t)sim_any(&e->chance, SIM_VOCAB)
+                               : sim_token(value);
+        }
+    }
+}
+
+
 static void
 compute(struct sim_engine *e, const struct ax_sched_entry *entry)
 {
     struct sim_slot *s = &e->slots[entry->slot];
     uint32_t end = entry->position + entry->n_tokens;
     assert_true(s->live && !s->told && !s->held);
-    assert_true(end <= s->n_tokens && end <= s->kv.n_tokens);
+    assert_true(end - entry->n_drafts <= s->n_tokens);
+    assert_true(end <= s->kv.n_tokens);
     for (uint32_t p = entry->position; p < end; p++) {
         uint64_t before = p > 0 ? *value_at(e, s, p - 1) : 0;
         uint32_t block = s->blocks[p / AX_KV_BLOCK_TOKENS];
@@ -474,21 +500,10 @@ compute(struct sim_engine *e, const struct ax_sched_entry *entry)
 }
 
 
-static void
-answer(struct sim_engine *e, const struct ax_sched_entry *entry)
+/* One token to the client; false: that was the last. */
+static bool
+say(struct sim_engine *e, struct sim_slot *s, int32_t token)
 {
-    struct sim_slot *s = &e->slots[entry->slot];
-    uint32_t end = entry->position + entry->n_tokens;
-    if (!s->live || s->told) {
-        return; /* cancelled meanwhile */
-    }
-    ax_kv_chain_extend(&s->chain, s->tokens, end);
-    ax_kv_publish(e->kv, &s->kv, &s->chain, s->tokens, end);
-    if (!entry->samples) {
-        return;
-    }
-    assert_int_equal(end, s->n_tokens);
-    int32_t token = sim_token(*value_at(e, s, end - 1));
     uint32_t id = (uint32_t)token;
     s->tokens[s->n_tokens++] = token;
     unsigned reason = ax_sched_sampled(e->sched, s->slot);
@@ -499,8 +514,32 @@ answer(struct sim_engine *e, const struct ax_sched_entry *entry)
                      AXION_OK);
     if (reason != 0) {
         finish(e, s, reason);
-    } else {
-        hold_or_release(e, s);
+        return false;
+    }
+    hold_or_release(e, s);
+    return !s->held;
+}
+
+
+static void
+answer(struct sim_engine *e, const struct ax_sched_entry *entry)
+{
+    struct sim_slot *s = &e->slots[entry->slot];
+    uint32_t end = entry->position + entry->n_tokens - entry->n_drafts;
+    bool held = true;
+    if (!s->live || s->told) {
+        return; /* cancelled meanwhile */
+    }
+    ax_kv_chain_extend(&s->chain, s->tokens, end);
+    ax_kv_publish(e->kv, &s->kv, &s->chain, s->tokens, end);
+    for (uint32_t i = 0; entry->samples && held && i <= entry->n_drafts; i++) {
+        assert_int_equal(end + i, s->n_tokens);
+        int32_t token = sim_token(*value_at(e, s, end - 1 + i));
+        held = i < entry->n_drafts && token == s->tokens[s->n_tokens];
+        held = say(e, s, token) && held;
+    }
+    if (s->live && entry->n_drafts > 0) {
+        ax_kv_truncate(e->kv, &s->kv, s->n_tokens - 1);
     }
 }
 
@@ -513,7 +552,7 @@ check_step(struct sim_engine *e, const struct ax_sched_step *step)
     assert_true(step->n_tokens <= e->options.batch);
     for (uint32_t i = 0; i < step->n_entries; i++) {
         n_tokens += step->entries[i].n_tokens;
-        n_samples += step->entries[i].samples;
+        n_samples += step->entries[i].samples + step->entries[i].n_drafts;
         for (uint32_t k = 0; k < i; k++) {
             assert_true(step->entries[i].slot != step->entries[k].slot);
         }
@@ -534,6 +573,8 @@ step_once(struct sim_engine *e)
     if (n == 0) {
         return false;
     }
+    draft(e, step);
+    check_step(e, step);
     memcpy(entries, step->entries, n * sizeof(*entries));
     uint64_t cost = sim_cost_us(step->n_tokens);
     cost += sim_any(&e->chance, (uint32_t)cost / 4 + 1);

@@ -1,0 +1,232 @@
+/*
+ * Shows that an answer is its request's alone: the same prompts, sampled with
+ * the same seeds, give the same bytes alone and among 64, in chunks of 16 to
+ * 2048, on 1 and 2 threads, out of the prefix cache and computed, preempted
+ * and not, with prompt chunks cut by time, with drafts and without, all against
+ * one reference.
+ *
+ * On tiny models of two families, and on SmolLM2 where it is (AXION_MODEL).
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "tests/server/harness.h"
+#include "tests/tiny/tiny_model.h"
+
+#define PROMPTS 8
+#define COPIES  8
+#define ANSWER  40
+
+static struct engine engine;
+static struct axion_client *client;
+static struct stream reference[PROMPTS], streams[PROMPTS * COPIES];
+static char texts[PROMPTS][1200];
+
+struct way {
+    const char *name;
+    const char *args[12];
+    bool preempts; /* so little memory that somebody has to give it back */
+};
+
+static const struct way ways[] = {
+    {"chunks of 16, 1 thread",
+     {"--max-batch", "16", "--threads", "1", "--speculate", "off", NULL},
+     false},
+    {"chunks of 2048, 2 threads, drafts by suffix",
+     {"--max-batch", "2048", "--threads", "2", "--speculate", "suffix", NULL},
+     false},
+    {"chunks of 64 cut to 1 ms, 2 threads, drafts by bigram",
+     {"--max-batch", "64", "--tpot-target", "1ms", "--threads", "2",
+      "--speculate", "bigram", NULL},
+     false},
+    {"little memory, 2 threads",
+     {"--max-batch", "256", "--threads", "2", "--kv-memory", NULL},
+     true},
+};
+
+
+/* Words, so that a real model has something to go on with; two begin alike,
+ * and lengths are about those of blocks and not. */
+static void
+make_texts(void)
+{
+    static const char *const words[] = {"the ",  "river ", "was ",   "and ",
+                                        "old ",  "in ",    "house ", "seven ",
+                                        "went ", "light ", "of ",    "a "};
+    for (unsigned i = 0; i < PROMPTS; i++) {
+        unsigned x = i < 2 ? 5 : 5 + i;
+        size_t n = 0, want = 20 + 75 * i;
+        while (n < want) {
+            x = x * 1664525u + 1013904223u;
+            const char *word = words[(x >> 16) % 12];
+            memcpy(texts[i] + n, word, strlen(word));
+            n += strlen(word);
+        }
+        texts[i][n] = '\0';
+    }
+}
+
+
+static struct request_options
+request_of(unsigned prompt, uint8_t tenant)
+{
+    struct request_options o;
+    request_init(&o, texts[prompt], ANSWER);
+    o.head.tenant = tenant;
+    o.head.priority = tenant % 3;
+    memset(o.head.cache_salt, tenant, sizeof(o.head.cache_salt));
+    o.head.seed = 100 + prompt;
+    o.head.temperature = prompt % 2 ? 0.9f : 0;
+    o.head.top_p = 0.95f;
+    o.head.repetition_penalty = prompt % 4 == 3 ? 1.1f : 1;
+    return o;
+}
+
+
+static void
+start(const char *path, const char *const *args)
+{
+    engine = (struct engine){0};
+    engine_start_on(&engine, path, args);
+    engine_wait_log(&engine, "ready on");
+    client = client_open(&engine, "test_server_determinism");
+}
+
+
+static void
+stop(void)
+{
+    axion_client_close(client);
+    engine_stop(&engine);
+}
+
+
+static void
+expect_reference(unsigned prompt, const struct stream *s, const char *how)
+{
+    const struct stream *r = &reference[prompt];
+    if (s->error != AXION_OK || s->n_tokens != r->n_tokens ||
+        memcmp(s->tokens, r->tokens, r->n_tokens * sizeof(*r->tokens)) != 0 ||
+        s->text_bytes != r->text_bytes ||
+        memcmp(s->text, r->text, r->text_bytes) != 0) {
+        uint32_t n = 0;
+        while (n < s->n_tokens && n < r->n_tokens &&
+               s->tokens[n] == r->tokens[n]) {
+            n++;
+        }
+        fail_msg("prompt %u differs at token %u of %u: %s (error %d, %u of %u "
+                 "prompt tokens cached, preempted %u times)",
+                 prompt, n, s->n_tokens, how, s->error, s->done.cached_tokens,
+                 s->done.prompt_tokens, s->done.preemptions);
+    }
+}
+
+
+/* Alone, whole prompts, one thread: then again, out of the cache. */
+static void
+make_reference(const char *path)
+{
+    static const char *const args[] = {"--max-batch", "2048", "--threads", "1",
+                                       "--speculate", "off",  NULL};
+    start(path, args);
+    for (unsigned i = 0; i < PROMPTS; i++) {
+        struct request_options o = request_of(i, (uint8_t)(100 + i));
+        run_alone(client, &o, &reference[i]);
+        assert_int_equal(reference[i].done.cached_tokens, 0);
+        assert_int_equal(reference[i].n_tokens, ANSWER);
+        run_alone(client, &o, &streams[0]);
+        assert_true(streams[0].done.cached_tokens > 0);
+        expect_reference(i, &streams[0], "alone, found in the cache");
+    }
+    stop();
+}
+
+
+/* All prompts of six tenants at once: the first has half of them cached, two
+ * ask everything twice and share it, the others compute for themselves. */
+static void
+play(const char *path, const struct way *way, const char *little)
+{
+    const char *args[14];
+    struct axion_board board;
+    size_t n = 0;
+    while (way->args[n] != NULL) {
+        args[n] = way->args[n];
+        n++;
+    }
+    args[n] = way->preempts ? little : NULL;
+    args[n + 1] = NULL;
+    start(path, args);
+    for (unsigned i = 0; i < PROMPTS; i += 2) {
+        struct request_options o = request_of(i, 1);
+        run_alone(client, &o, &streams[i]);
+        expect_reference(i, &streams[i], way->name);
+    }
+    for (unsigned i = 0; i < PROMPTS * COPIES; i++) {
+        unsigned copy = i / PROMPTS;
+        struct request_options o =
+            request_of(i % PROMPTS, (uint8_t)(copy < 4 ? 1 + copy / 2 : copy));
+        submit(client, &o, &streams[i]);
+    }
+    for (unsigned i = 0; i < PROMPTS * COPIES; i++) {
+        wait_ended(client, &streams[i]);
+        expect_reference(i % PROMPTS, &streams[i], way->name);
+    }
+    read_board(client, &board);
+    assert_true(board.cached_tokens_total > 0);
+    assert_true(!way->preempts || board.preemptions_total > 0);
+    stop();
+}
+
+
+static void
+play_all(const char *path, const char *little)
+{
+    make_texts();
+    make_reference(path);
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        play(path, &ways[i], little);
+    }
+}
+
+
+static void
+tiny_models(void **state)
+{
+    static const char *const variants[] = {"q4_0", "q8_0-qwen3"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char path[] = "/tmp/axion-test-model-XXXXXX";
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        close(fd);
+        assert_int_equal(tiny_model_write(path, tiny_variant_find(variants[i])),
+                         0);
+        play_all(path, "1m");
+        unlink(path);
+    }
+}
+
+
+static void
+smollm2(void **state)
+{
+    const char *path = getenv("AXION_MODEL");
+    (void)state;
+    if (path == NULL) {
+        printf("skipped: AXION_MODEL is not set (make model fetches it)\n");
+        skip();
+    }
+    play_all(path, "12m");
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiny_models),
+        cmocka_unit_test(smollm2),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
