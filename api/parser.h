@@ -16,6 +16,7 @@
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "api/json_tree.h"
 #include "api/request.h"
 
 /* Which of the two endpoints knows a field. */
@@ -57,9 +58,9 @@ int axion_parse_integer(struct axion_parser *p, const char *param,
                         const json_t *value, int64_t low, int64_t high,
                         int64_t *result);
 
-/* The whole text → a tree that the caller gives back with json_decref(). */
+/* The whole text → a tree that the caller frees. */
 int axion_parse_json(struct axion_parser *p, const char *body, size_t bytes,
-                     json_t **root);
+                     struct axion_json_tree *tree);
 int axion_parse_scalars(struct axion_parser *p, const json_t *root);
 int axion_parse_unsupported(struct axion_parser *p, json_t *root);
 /* After the head: writes the sections. */

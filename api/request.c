@@ -145,7 +145,7 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
                     struct axion_failure *failure)
 {
     struct axion_parser p;
-    json_t *root;
+    struct axion_json_tree tree;
     int error;
 
     memset(&p, 0, sizeof(p));
@@ -158,11 +158,11 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     p.failure = failure;
     parsed->kind = kind;
 
-    error = axion_parse_json(&p, body, bytes, &root);
+    error = axion_parse_json(&p, body, bytes, &tree);
     if (error != AXION_OK)
         return error;
-    error = parse_root(&p, root, bytes);
-    json_decref(root);
+    error = parse_root(&p, tree.root, bytes);
+    axion_json_tree_free(&tree);
     if (error != AXION_OK)
         return error;
     axion_request_end(&p.writer);

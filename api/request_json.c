@@ -5,8 +5,6 @@
  * and values before anything is allocated; it knows just enough JSON for that
  * (strings and brackets) and leaves every other judgement to jansson.
  */
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include "api/parser.h"
 #include "shm/errors.h"
@@ -91,32 +89,6 @@ key_before(const char *body, size_t end, char *key, size_t key_bytes)
 }
 
 
-/* jansson does not always say that memory lacked: it calls the text invalid,
- * and a value whose buffer could not grow it cuts short.  So we look. */
-static _Thread_local int lacked_memory;
-static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
-
-
-static void *
-note_malloc(size_t bytes)
-{
-    void *memory = malloc(bytes);
-
-    if (memory == NULL)
-        lacked_memory = 1;
-    return memory;
-}
-
-
-/* malloc's blocks as before: who else uses jansson in this process may free
- * what it had. */
-static void
-set_allocator(void)
-{
-    json_set_alloc_funcs(note_malloc, free);
-}
-
-
 static int
 fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
             const json_error_t *e)
@@ -143,7 +115,7 @@ fail_syntax(struct axion_parser *p, const char *body, size_t bytes,
 
 int
 axion_parse_json(struct axion_parser *p, const char *body, size_t bytes,
-                 json_t **root)
+                 struct axion_json_tree *tree)
 {
     json_error_t json_error;
     int error;
@@ -158,16 +130,12 @@ axion_parse_json(struct axion_parser *p, const char *body, size_t bytes,
     error = scan_limits(p, body, bytes);
     if (error != AXION_OK)
         return error;
-    (void)pthread_once(&allocator_once, set_allocator);
-    lacked_memory = 0;
-    *root = json_loadb(
-        body, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
-        &json_error);
-    if (lacked_memory) {
-        json_decref(*root);
-        return axion_parse_fail(p, AXION_ERR_NO_MEMORY, NULL, NULL);
-    }
-    if (*root == NULL)
+    error = axion_json_tree_load(
+        tree, body, bytes,
+        JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &json_error);
+    if (error == AXION_ERR_NO_MEMORY)
+        return axion_parse_fail(p, error, NULL, NULL);
+    if (error != AXION_OK)
         return fail_syntax(p, body, bytes, &json_error);
     return AXION_OK;
 }

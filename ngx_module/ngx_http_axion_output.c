@@ -86,9 +86,8 @@ ngx_http_axion_begin(ngx_http_axion_ctx_t *ctx)
         return NGX_OK;
     }
 
-    ctx->begun = 1;
-
     if (!ctx->parsed.stream) {
+        ctx->begun = 1;
         axion_out_grow(&ctx->answer, &ctx->memory, 1024,
                        NGX_HTTP_AXION_ANSWER_MAX);
         axion_response_begin(&ctx->response, &ctx->answer);
@@ -99,6 +98,8 @@ ngx_http_axion_begin(ngx_http_axion_ctx_t *ctx)
     if (b == NULL) {
         return NGX_ERROR;
     }
+
+    ctx->begun = 1;
 
     axion_out_fixed(&out, b->last, b->end - b->last);
     axion_response_begin(&ctx->response, &out);
@@ -176,6 +177,12 @@ ngx_http_axion_text_out(ngx_http_axion_ctx_t *ctx, const char *text,
     size_t bytes)
 {
     size_t  n;
+
+    /* what failed ends after this drain; until then more text may come */
+
+    if (ctx->failure.error != AXION_OK) {
+        return;
+    }
 
     if (ngx_http_axion_begin(ctx) != NGX_OK) {
         axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);

@@ -124,8 +124,10 @@ test_retry_after(void **state)
     assert_int_equal(axion_retry_after_seconds(&failure), 1);
     failure.retry_after_ms = 1001;
     assert_int_equal(axion_retry_after_seconds(&failure), 2);
-    failure.retry_after_ms = UINT32_MAX;
+    failure.retry_after_ms = UINT32_MAX - 1;
     assert_int_equal(axion_retry_after_seconds(&failure), 4294968);
+    failure.retry_after_ms = AXION_RETRY_NEVER;
+    assert_int_equal(axion_retry_after_seconds(&failure), 0);
     failure.error = AXION_ERR_INVALID_JSON;
     assert_int_equal(axion_retry_after_seconds(&failure), 0);
 }

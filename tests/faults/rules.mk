@@ -20,6 +20,13 @@ $(AXIOND_FAULTS): $(BUILD)/engine/axiond.o $(FAULT_OBJS) \
 $(AXIOND_FAULTS): LDLIBS = $(FAULT_WRAP) -l:liburing.a -l:libpcre2-8.a \
                            -l:libutf8proc.a -lsodium -lm
 
+# For programs that are not linked here: nginx with the module in it.
+FAULT_PRELOAD := $(BUILD)/tests/faults/preload.so
+TEST_TOOLS += $(FAULT_PRELOAD)
+
+$(FAULT_PRELOAD): $(BUILD)/tests/faults/preload.o
+$(FAULT_PRELOAD): LDFLAGS += -shared
+
 FAULT_SERVER_TESTS := $(BUILD)/tests/faults/test_faults_axiond \
                       $(BUILD)/tests/faults/test_exhaustion
 UNIT_TESTS += $(FAULT_SERVER_TESTS)

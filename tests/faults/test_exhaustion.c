@@ -314,7 +314,7 @@ test_engine_without_memfd(void **state)
 {
     (void)state;
     start(no_memfd, none);
-    expect_refused("[crit]");
+    expect_refused("cannot make the load board: Operation not permitted");
 }
 
 
