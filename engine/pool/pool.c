@@ -8,8 +8,9 @@
  * writes that job's tables.  Therefore:
  *  - thread 0 closes every range word (gives it an epoch that no unit of an
  *    older phase can have) before it writes the tables, and publishes after;
- *  - the tables and the job's fields are atomics: a late thread may read new
- *    ones, but then its swap meets a closed word and fails;
+ *  - the tables and the job's functions are atomics: a late thread may read
+ *    those of a new job, but then its swap meets a closed word and fails, or it
+ *    no longer holds its piece, which it asks after reading them;
  *  - units are counted when they are committed, which takes the successful
  *    swap of a word that says they are held.
  * A phase is over when the threads' counts, growing for ever, add up to its
@@ -75,6 +76,11 @@ void AnnotateIgnoreReadsEnd(const char *file, int line);
 #define STOPPED UINT64_MAX
 
 
+typedef void (*ax_pool_work)(void *, const struct ax_pool_piece *);
+typedef bool (*ax_pool_compute)(void *, const struct ax_pool_piece *);
+typedef void (*ax_pool_commit)(void *, const struct ax_pool_piece *);
+
+
 struct worker {
     _Alignas(64) _Atomic uint64_t range;
     _Alignas(64) _Atomic uint64_t finished; /* units, over all jobs */
@@ -93,7 +99,10 @@ struct ax_pool {
     _Atomic uint32_t *piece_max; /* [phases_max] */
     _Atomic uint64_t *targets;   /* sum of `finished` after each phase */
     _Atomic uint32_t n_phases;
-    _Atomic(const struct ax_pool_job *) job;
+    _Atomic(void *) context; /* of the job, as the three that follow */
+    _Atomic(ax_pool_work) work;
+    _Atomic(ax_pool_compute) compute;
+    _Atomic(ax_pool_commit) commit;
     uint32_t job_number;
     uint32_t next_epoch;
 
@@ -294,18 +303,35 @@ ax_pool_holds(const struct ax_pool_piece *piece)
 
 /* Computes in private; true if the piece was still there to be committed. */
 static bool
-compute_and_commit(struct ax_pool *pool, const struct ax_pool_job *job,
-                   const struct ax_pool_piece *piece, _Atomic uint64_t *range)
+compute_and_commit(struct ax_pool *pool, const struct ax_pool_piece *piece,
+                   _Atomic uint64_t *range)
 {
+    /* Of this job if the piece is still held behind it. */
+    ax_pool_compute compute =
+        atomic_load_explicit(&pool->compute, memory_order_acquire);
+    ax_pool_commit commit =
+        atomic_load_explicit(&pool->commit, memory_order_acquire);
+    void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
+
     TSAN_IGNORE_BEGIN();
-    bool computed = ax_pool_holds(piece) && job->compute(job->context, piece);
+    bool computed = ax_pool_holds(piece) && compute(context, piece);
     TSAN_IGNORE_END();
     if (!computed || !ax_range_let_go(range, piece->held)) {
         return false;
     }
-    job->commit(job->context, piece);
+    commit(context, piece);
     finish_units(pool, piece->thread, piece->end - piece->begin);
     return true;
+}
+
+
+/* Nobody else can do it, so the phase and its job stand still for us. */
+static void
+work_in_place(struct ax_pool *pool, const struct ax_pool_piece *piece)
+{
+    ax_pool_work work = atomic_load_explicit(&pool->work, memory_order_acquire);
+
+    work(atomic_load_explicit(&pool->context, memory_order_acquire), piece);
 }
 
 
@@ -322,8 +348,6 @@ work_range(struct ax_pool *pool, uint32_t t, const struct phase *p)
     /* A thread may be so late that epochs have come round: not in this job. */
     while (atomic_load(&pool->published) == p->job &&
            ax_range_take(range, &share, max, &r, &held)) {
-        const struct ax_pool_job *job =
-            atomic_load_explicit(&pool->job, memory_order_acquire);
         struct ax_pool_piece piece = {
             .phase = p->index,
             .begin = r.held,
@@ -333,9 +357,9 @@ work_range(struct ax_pool *pool, uint32_t t, const struct phase *p)
             .held = held,
         };
         if (p->piece_max != 0) {
-            compute_and_commit(pool, job, &piece, range);
+            compute_and_commit(pool, &piece, range);
         } else {
-            job->work(job->context, &piece);
+            work_in_place(pool, &piece);
             finish_units(pool, t, r.next - r.held);
         }
     }
@@ -408,9 +432,7 @@ take_back(struct ax_pool *pool, uint32_t t, const struct phase *p,
     if (now < watch->until_ns) {
         return false;
     }
-    const struct ax_pool_job *job =
-        atomic_load_explicit(&pool->job, memory_order_acquire);
-    return compute_and_commit(pool, job, &piece, &pool->workers[victim].range);
+    return compute_and_commit(pool, &piece, &pool->workers[victim].range);
 }
 
 
@@ -535,7 +557,10 @@ publish(struct ax_pool *pool, const struct ax_pool_job *job)
         atomic_store_explicit(&pool->targets[i], target, memory_order_release);
     }
     atomic_store_explicit(&pool->n_phases, job->n_phases, memory_order_release);
-    atomic_store_explicit(&pool->job, job, memory_order_release);
+    atomic_store_explicit(&pool->context, job->context, memory_order_release);
+    atomic_store_explicit(&pool->work, job->work, memory_order_release);
+    atomic_store_explicit(&pool->compute, job->compute, memory_order_release);
+    atomic_store_explicit(&pool->commit, job->commit, memory_order_release);
     pool->job_number++;
     pool->next_epoch = (epoch + job->n_phases + 1) & AX_RANGE_EPOCH_MASK;
     uint64_t word = (uint64_t)pool->job_number << 32 | epoch;

@@ -359,6 +359,11 @@ what_a_stopped_thread_holds_is_taken_back(void **state)
             new_held(&h[i], i, threads);
             h[i].holder = 1 + i % (threads - 1);
             run_held(pool, &h[i]);
+            /* A job without compute(), of another caller, comes between. */
+            struct record *r = new_record(i);
+            assert_int_equal(run(pool, r), 0);
+            check_all_done(r, PHASES);
+            free(r);
             /* Let go of it now, or in the middle of the next job. */
             if (i % 3 != 0) {
                 atomic_store(&h[i].go_on, true);
