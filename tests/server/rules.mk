@@ -14,6 +14,19 @@ $(SERVER_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
     $(BUILD)/libaxion_tiny.a $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
 $(SERVER_TESTS): LDLIBS = -lcmocka
 
+# The server inside, so that it can be counted what it calls.
+SERVER_INSIDE_TESTS := $(BUILD)/tests/server/test_token_path
+UNIT_TESTS += $(SERVER_INSIDE_TESTS)
+
+$(SERVER_INSIDE_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
+    $(BUILD)/libaxion_tiny.a $(BUILD)/libaxion_server.a \
+    $(BUILD)/libaxion_spec.a $(BUILD)/libaxion_sched.a \
+    $(BUILD)/libaxion_sample.a $(BUILD)/libaxion_model.a \
+    $(BUILD)/libaxion_text.a $(BUILD)/libaxion_kernels.a \
+    $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
+$(SERVER_INSIDE_TESTS): LDLIBS = $(SERVER_LDLIBS) -lcmocka \
+    -Wl,--wrap=pthread_mutex_lock
+
 $(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
 $(SERVER_PART_TESTS): LDLIBS = -luring -lcmocka
