@@ -4,7 +4,8 @@
  * no allocator.
  *
  * One table of function pointers (struct axk_ops) per instruction set: scalar
- * (the specification), avx2 (AVX2, FMA, F16C) and avx512 (F, BW, VL, VNNI).
+ * (the specification), avx2 (AVX2, FMA, F16C), avxvnni (the same with
+ * AVX-VNNI; only when asked for by name) and avx512 (F, BW, VL, VNNI).
  * axk_select() picks one at start; the names "amx" and "neon" are reserved.
  *
  * Three promises hold for every function below:
@@ -205,7 +206,7 @@ struct axk_rope {
 /* ---- the table of one instruction set ---- */
 
 struct axk_ops {
-    const char *isa; /* "scalar", "avx2", "avx512" */
+    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512" */
 
     /*
      * Rows [AXK_TILE * tile0, AXK_TILE * tile1) of x[n_tokens][x_stride] into
@@ -278,8 +279,8 @@ struct axk_ops {
 
 /*
  * The best table that this CPU runs, at most cap ("scalar", "avx2",
- * "avx512"; NULL or "auto": no cap).  why (size bytes, may be NULL) gets one
- * line for the log, or the reason when it returns NULL (unknown cap).
+ * "avxvnni", "avx512"; NULL or "auto": no cap).  why (size bytes, may be NULL)
+ * gets one line for the log, or the reason when it returns NULL (unknown cap).
  */
 const struct axk_ops *axk_select(const char *cap, char *why, size_t size);
 

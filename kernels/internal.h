@@ -89,6 +89,7 @@
 extern const struct axk_ops axk_ops_scalar;
 #if defined(__x86_64__)
 extern const struct axk_ops axk_ops_avx2;
+extern const struct axk_ops axk_ops_avxvnni;
 extern const struct axk_ops axk_ops_avx512;
 #endif
 
@@ -106,6 +107,8 @@ void axk_attention_merge_scalar(const struct axk_attention *a, uint32_t kv_head,
                                 uint32_t q, const float *partials);
 #if defined(__x86_64__)
 void axk_matmul_avx2(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
+void axk_matmul_avxvnni(const struct axk_matmul *a, uint32_t row0,
+                        uint32_t row1);
 void axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0,
                        uint32_t row1);
 #endif

@@ -6,25 +6,31 @@ KERNELS_SRCS := kernels/format.c kernels/pack.c kernels/file_blocks.c \
                 kernels/select.c kernels/scalar.c kernels/scalar_matmul.c \
                 kernels/scalar_attention.c
 KERNELS_AVX2_SRCS   := kernels/avx2.c kernels/matmul_avx2.c
+KERNELS_AVXVNNI_SRCS := kernels/matmul_avxvnni.c
 KERNELS_AVX512_SRCS := kernels/avx512.c kernels/matmul_avx512.c
 
 KERNELS_OBJS        := $(KERNELS_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_AVX2_OBJS   := $(KERNELS_AVX2_SRCS:%.c=$(BUILD)/%.o)
+KERNELS_AVXVNNI_OBJS := $(KERNELS_AVXVNNI_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_AVX512_OBJS := $(KERNELS_AVX512_SRCS:%.c=$(BUILD)/%.o)
 
 # One reduction order: nothing may be contracted or reordered.
 KERNELS_FLAGS := -O3 -ffp-contract=off -fno-math-errno
 KERNELS_AVX2_FLAGS   := -mavx2 -mfma -mf16c -mtune=znver3
+KERNELS_AVXVNNI_FLAGS := $(KERNELS_AVX2_FLAGS) -mavxvnni
 KERNELS_AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni \
                         -mfma -mf16c -mtune=znver3 -mprefer-vector-width=512
 
 $(KERNELS_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS)
 $(KERNELS_AVX2_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX2_FLAGS)
+$(KERNELS_AVXVNNI_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) \
+                                        $(KERNELS_AVXVNNI_FLAGS)
 $(KERNELS_AVX512_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX512_FLAGS)
 
 KERNELS_ALL_OBJS := $(KERNELS_OBJS)
 ifeq ($(shell uname -m),x86_64)
-KERNELS_ALL_OBJS += $(KERNELS_AVX2_OBJS) $(KERNELS_AVX512_OBJS)
+KERNELS_ALL_OBJS += $(KERNELS_AVX2_OBJS) $(KERNELS_AVXVNNI_OBJS) \
+                    $(KERNELS_AVX512_OBJS)
 endif
 
 $(BUILD)/libaxion_kernels.a: $(KERNELS_ALL_OBJS)

@@ -49,6 +49,20 @@ has_avx2(void)
 }
 
 
+/* AVX-VNNI: 256-bit dots in VEX encoding, on CPUs without AVX-512. */
+static bool
+has_avxvnni(void)
+{
+    unsigned int a = 0;
+    unsigned int b;
+    unsigned int c;
+    unsigned int d;
+
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+           (a & 1u << 4) != 0;
+}
+
+
 static bool
 has_avx512(void)
 {
@@ -61,16 +75,22 @@ has_avx512(void)
 
 #endif
 
-/* Ascending: a cap allows its own level and those before it. */
+/*
+ * Ascending: a cap allows its own level and those before it.  One that was
+ * never run on a CPU that has it (its code was, in another encoding) is
+ * taken only when it is asked for by name.
+ */
 static const struct {
     const char *isa;
     bool (*supported)(void);
+    bool only_by_name;
     const struct axk_ops *ops;
 } levels[] = {
-    {"scalar", always, &axk_ops_scalar},
+    {"scalar", always, false, &axk_ops_scalar},
 #if defined(__x86_64__)
-    {"avx2", has_avx2, &axk_ops_avx2},
-    {"avx512", has_avx512, &axk_ops_avx512},
+    {"avx2", has_avx2, false, &axk_ops_avx2},
+    {"avxvnni", has_avxvnni, true, &axk_ops_avxvnni},
+    {"avx512", has_avx512, false, &axk_ops_avx512},
 #endif
 };
 
@@ -98,7 +118,8 @@ axk_select(const char *cap, char *why, size_t size)
     }
 
     size_t best = top;
-    while (!levels[best].supported()) {
+    while (!levels[best].supported() ||
+           (levels[best].only_by_name && !(capped && best == top))) {
         best--;
     }
     if (why != NULL) {

@@ -89,7 +89,7 @@ static const char usage[] =
     "  -r, --repetitions N    (5)\n"
     "  -o, --output FORMAT    table, csv, json or jsonl (table)\n"
     "      --isa NAME         cap of the instruction set: scalar, avx2, "
-    "avx512\n"
+    "avxvnni, avx512\n"
     "      --no-warmup        no repetition ahead of those that count\n"
     "      --profile FILE     time, bytes and operations by layer and kind of "
     "work,\n"

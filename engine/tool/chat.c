@@ -49,7 +49,7 @@ static const struct ax_option options_table[] = {
      "a quarter of memory, at most 1g", "memory for keys and values", 1 << 20,
      1e15, NULL, 0},
     {"isa", AX_OPTION_CHOICE, AT(isa), "NAME", "auto",
-     "cap the instruction set", 0, 0, "auto|scalar|avx2|avx512", 0},
+     "cap the instruction set", 0, 0, "auto|scalar|avx2|avxvnni|avx512", 0},
     {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
      NULL, 0},
     {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL, 0},

@@ -21,7 +21,8 @@
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 
 /* NULL-terminated: every table but the reference that this CPU runs. */
-extern const struct axk_ops *check_isas[4];
+#define CHECK_ISAS_MAX 8
+extern const struct axk_ops *check_isas[CHECK_ISAS_MAX];
 extern const struct axk_ops *check_reference;
 
 /* AXION_TINY_ONLY: fewer and smaller shapes, for sanitizers. */

@@ -270,7 +270,7 @@ static void
 test_quantize_rounds_halves_as_defined(void **state)
 {
     enum { K = 256 };
-    const struct axk_ops *all[5] = { check_reference };
+    const struct axk_ops *all[CHECK_ISAS_MAX + 1] = { check_reference };
     float x[K];
 
     (void)state;
@@ -435,7 +435,7 @@ test_nonfinite_activation_quantizes_to_nan(void **state)
 {
     static const float bad[] = { NAN, INFINITY, -INFINITY };
     enum { K = 256 };
-    const struct axk_ops *all[5] = { check_reference };
+    const struct axk_ops *all[CHECK_ISAS_MAX + 1] = { check_reference };
     float x[K];
 
     (void)state;
@@ -639,8 +639,10 @@ test_selection_obeys_the_cap(void **state)
     assert_non_null(axk_select(NULL, NULL, 0));
     assert_ptr_equal(axk_select("auto", NULL, 0), axk_select(NULL, NULL, 0));
     for (int i = 0; check_isas[i] != NULL; i++) {
-        assert_ptr_equal(axk_select(check_isas[i]->isa, NULL, 0),
-                         check_isas[i]);
+        if (axk_ops_named(check_isas[i]->isa) != NULL) { /* no test's twin */
+            assert_ptr_equal(axk_select(check_isas[i]->isa, NULL, 0),
+                             check_isas[i]);
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 
 #define ALLOC_MAX 256
 
-const struct axk_ops *check_isas[4];
+const struct axk_ops *check_isas[CHECK_ISAS_MAX];
 const struct axk_ops *check_reference;
 int check_tiny;
 
@@ -224,10 +224,43 @@ check_same(const char *what, const char *isa, const float *a, const float *b,
 }
 
 
+#if defined(__x86_64__)
+
+void axk_matmul_avxvnni_evex(const struct axk_matmul *a, uint32_t row0,
+                             uint32_t row1);
+
+/* The avxvnni table with its matmuls in AVX-512's encoding; NULL on a CPU
+ * without that. */
+static const struct axk_ops *
+avxvnni_twin(void)
+{
+    static struct axk_ops twin;
+    const struct axk_ops *avx2 = axk_ops_named("avx2");
+
+    if (avx2 == NULL || axk_ops_named("avx512") == NULL) {
+        return NULL;
+    }
+    twin = *avx2;
+    twin.isa = "avxvnni, as EVEX";
+    twin.matmul = axk_matmul_avxvnni_evex;
+    return &twin;
+}
+
+#else
+
+static const struct axk_ops *
+avxvnni_twin(void)
+{
+    return NULL;
+}
+
+#endif
+
+
 static void
 find_isas(void)
 {
-    static const char *const names[] = { "avx2", "avx512" };
+    static const char *const names[] = { "avx2", "avxvnni", "avx512" };
     size_t n = 0;
 
     check_reference = axk_ops_named("scalar");
@@ -239,6 +272,10 @@ find_isas(void)
             check_isas[n++] = ops;
             printf(" %s", names[i]);
         }
+    }
+    if (avxvnni_twin() != NULL) {
+        check_isas[n++] = avxvnni_twin();
+        printf(" and avxvnni as EVEX");
     }
     printf("%s\n", n == 0 ? " only the scalar reference" : "");
 }

@@ -4,6 +4,16 @@ CHECKKERNELS_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(addprefix tests/kernels/, \
                        checkkernels.c check_matmul.c check_ops.c \
                        check_attention.c bench.c))
 
+# See the file: avxvnni in AVX-512's encoding.
+AVXVNNI_TWIN := $(BUILD)/tests/kernels/matmul_avxvnni_evex.o
+
+ifeq ($(shell uname -m),x86_64)
+CHECKKERNELS_OBJS += $(AVXVNNI_TWIN)
+endif
+
+$(AVXVNNI_TWIN): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX2_FLAGS) \
+                                -mavx512vl -mavx512vnni
+
 $(BUILD)/tests/kernels/checkkernels: $(CHECKKERNELS_OBJS) \
                                      $(BUILD)/libaxion_kernels.a
 $(BUILD)/tests/kernels/checkkernels: LDLIBS = -lcmocka -lm

@@ -22,6 +22,9 @@ static char objects[4096]; /* the folder */
 struct counts {
     size_t lines;
     size_t vpdpbusd_zmm;
+    size_t vpdpbusd_ymm;
+    size_t vpdpwssd_zmm;
+    size_t evex; /* mask registers and vectors from 16 on */
     size_t vpmaddubsw;
     size_t zmm;
     size_t ymm;
@@ -48,6 +51,11 @@ count(const char *object)
         c.ymm += strstr(line, "%ymm") != NULL;
         c.fma += strstr(line, "vfmadd") != NULL;
         c.vpmaddubsw += strstr(line, "vpmaddubsw") != NULL;
+        c.vpdpwssd_zmm += zmm && strstr(line, "vpdpwssd") != NULL;
+        c.vpdpbusd_ymm +=
+            strstr(line, "%ymm") != NULL && strstr(line, "vpdpbusd") != NULL;
+        c.evex += strstr(line, "%k") != NULL || strstr(line, "mm16") != NULL
+                  || strstr(line, "mm17") != NULL;
         c.vpdpbusd_zmm += zmm && strstr(line, "vpdpbusd") != NULL;
     }
     assert_int_equal(pclose(f), 0);
@@ -75,7 +83,19 @@ test_avx2_matmul_uses_maddubs(void **state)
 
     (void)state;
     assert_true(c.vpmaddubsw >= 30 && c.ymm > 0 && c.fma > 0);
-    assert_int_equal(c.zmm, 0);
+    assert_int_equal(c.zmm + c.evex + c.vpdpbusd_ymm, 0);
+}
+
+
+/* In VEX encoding: nothing of AVX-512 may be in there. */
+static void
+test_avxvnni_matmul_uses_vnni(void **state)
+{
+    struct counts c = count("matmul_avxvnni.o");
+
+    (void)state;
+    assert_true(c.vpdpbusd_ymm >= 60 && c.fma > 0);
+    assert_int_equal(c.zmm + c.evex + c.vpmaddubsw, 0);
 }
 
 
@@ -86,6 +106,8 @@ test_vector_ops_are_vectors(void **state)
 
     (void)state;
     assert_true(c.zmm > 500);
+    /* attention over KV as q8_0 */
+    assert_true(c.vpdpbusd_zmm > 40 && c.vpdpwssd_zmm > 40);
     c = count("avx2.o");
     assert_true(c.ymm > 500 && c.fma > 100);
     assert_int_equal(c.zmm, 0);
@@ -96,8 +118,8 @@ static void
 test_common_objects_are_plain(void **state)
 {
     static const char *const plain[] = {
-        "format.o", "pack.o",          "math.o",           "select.o",
-        "scalar.o", "scalar_matmul.o", "scalar_attention.o"
+        "format.o", "pack.o",          "math.o",             "select.o",
+        "scalar.o", "scalar_matmul.o", "scalar_attention.o", "kv_q8.o"
     };
 
     (void)state;
@@ -115,6 +137,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_avx512_matmul_uses_vnni),
         cmocka_unit_test(test_avx2_matmul_uses_maddubs),
+        cmocka_unit_test(test_avxvnni_matmul_uses_vnni),
         cmocka_unit_test(test_vector_ops_are_vectors),
         cmocka_unit_test(test_common_objects_are_plain),
     };

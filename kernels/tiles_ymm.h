@@ -1,5 +1,5 @@
 /*
- * The inner tiles of matmul_avx2.c, on the same packed bytes as AVX-512 and
+ * The inner tiles of matmul_ymm.inc.h, on the same packed bytes as AVX-512 and
  * with the same results.  Lanes are rows, eight to a ymm; with 16 registers
  * a tile is 8 rows times four tokens, 16 times two or 32 times one (float
  * formats 16 times four, since a chain of fma needs seven others beside it).
@@ -11,10 +11,13 @@
  * 32767 (steps_in_16_bits).  Codes that reach 128 and more, and the
  * table of IQ4, take the sign trick instead: |w| times the activation with
  * w's sign (2 * 128 * 127 = 32512), widened every time.
+ *
+ * With AVX-VNNI vpdpbusd adds four products in 32 bits, which nothing here
+ * overflows: codes are unsigned bytes throughout, as in tiles_avx512.h.
  */
 
-#ifndef AXK_TILES_AVX2_H
-#define AXK_TILES_AVX2_H
+#ifndef AXK_TILES_YMM_H
+#define AXK_TILES_YMM_H
 
 #include <immintrin.h>
 
@@ -97,6 +100,18 @@ widen(const struct shape s, sums pairs, sums sum)
 }
 
 
+#if AXK_YMM_VNNI
+/* Row vector r: codes times the activations of all tokens, 4 k, into 32 bits.
+ */
+INLINE void
+dot_codes(const struct shape s, uint32_t r, __m256i codes, const uint32_t *a,
+          sums sum)
+{
+    for (uint32_t t = 0; t < s.n; t++) {
+        sum[r][t] = _mm256_dpbusd_epi32(sum[r][t], codes, word(a + t));
+    }
+}
+#else
 /* Row vector r: codes times the activations of all tokens, 4 k. */
 INLINE void
 dot_codes(const struct shape s, uint32_t r, __m256i codes, const uint32_t *a,
@@ -107,6 +122,9 @@ dot_codes(const struct shape s, uint32_t r, __m256i codes, const uint32_t *a,
             pairs[r][t], _mm256_maddubs_epi16(codes, word(a + t)));
     }
 }
+
+
+#endif
 
 
 /* The same for signed weights, added to 32-bit sums. */
@@ -130,7 +148,7 @@ dot_signed(const struct shape s, uint32_t r, __m256i w, const uint32_t *a,
 INLINE bool
 has_signed_table(const uint32_t format)
 {
-    return format == AXK_IQ4_NL || format == AXK_IQ4_XS;
+    return !AXK_YMM_VNNI && (format == AXK_IQ4_NL || format == AXK_IQ4_XS);
 }
 
 
@@ -138,6 +156,9 @@ has_signed_table(const uint32_t format)
 INLINE int
 steps_in_16_bits(const uint32_t format)
 {
+    if (AXK_YMM_VNNI) {
+        return 2;
+    }
     if (format == AXK_MXFP4) {
         return 2; /* 4 * 2 * 28 * 127 = 28448 */
     }
@@ -188,9 +209,12 @@ table_of(const uint32_t format)
     __m256i table =
         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values));
 
-    /* MXFP4's made unsigned, as the sums' start expects */
-    return format == AXK_MXFP4 ? _mm256_add_epi8(table, _mm256_set1_epi8(16))
-                               : table;
+    /* made unsigned where the sums' start expects it */
+    if (format == AXK_MXFP4) {
+        return _mm256_add_epi8(table, _mm256_set1_epi8(16));
+    }
+    return AXK_YMM_VNNI ? _mm256_add_epi8(table, _mm256_set1_epi8(-128))
+                        : table;
 }
 
 
@@ -222,7 +246,9 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
     for (int i = 0; i < n_steps; i += run) {
         sums pairs;
 
-        clear(s, pairs);
+        if (!AXK_YMM_VNNI) {
+            clear(s, pairs);
+        }
 #pragma GCC unroll 1
         for (int j = 0; j < run; j++) {
             for (uint32_t r = 0; r < s.rows; r++) {
@@ -231,14 +257,14 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
                     dot_signed(s, r, lo, a, sum);
                     dot_signed(s, r, hi, a + s.n, sum);
                 } else {
-                    dot_codes(s, r, lo, a, pairs);
-                    dot_codes(s, r, hi, a + s.n, pairs);
+                    dot_codes(s, r, lo, a, AXK_YMM_VNNI ? sum : pairs);
+                    dot_codes(s, r, hi, a + s.n, AXK_YMM_VNNI ? sum : pairs);
                 }
             }
             w += 128;
             a += 2 * s.n;
         }
-        if (!has_signed_table(format)) {
+        if (!AXK_YMM_VNNI && !has_signed_table(format)) {
             widen(s, pairs, sum);
         }
     }
@@ -252,9 +278,14 @@ dot_bytes(const struct shape s, const uint8_t *w, const uint32_t *a, sums sum)
 #pragma GCC unroll 1
     for (int i = 0; i < 8; i++) {
         for (uint32_t r = 0; r < s.rows; r++) {
-            __m256i q = _mm256_xor_si256(load_32_bytes(w + 32 * r),
-                                         _mm256_set1_epi8(-128));
-            dot_signed(s, r, q, a, sum);
+            __m256i q = load_32_bytes(w + 32 * r);
+
+            if (AXK_YMM_VNNI) {
+                dot_codes(s, r, q, a, sum);
+            } else {
+                q = _mm256_xor_si256(q, _mm256_set1_epi8(-128));
+                dot_signed(s, r, q, a, sum);
+            }
         }
         w += 128;
         a += s.n;
@@ -271,7 +302,9 @@ dot_two_bits(const uint32_t format, const struct shape s, const uint8_t *w,
     const __m128i half = _mm_cvtsi32_si128((int)(4 * part));
     sums pairs; /* 4 * 2 * 7 * 127 fits */
 
-    clear(s, pairs);
+    if (!AXK_YMM_VNNI) {
+        clear(s, pairs);
+    }
     for (uint32_t r = 0; r < s.rows; r++) {
         __m256i q = load_32_bytes(w + 32 * r);
         __m256i h = mask;
@@ -289,11 +322,13 @@ dot_two_bits(const uint32_t format, const struct shape s, const uint8_t *w,
                                             _mm256_set1_epi8(4)));
                 h = _mm256_srli_epi16(h, 1);
             }
-            dot_codes(s, r, codes, a + i * s.n, pairs);
+            dot_codes(s, r, codes, a + i * s.n, AXK_YMM_VNNI ? sum : pairs);
             q = _mm256_srli_epi16(q, 2);
         }
     }
-    widen(s, pairs, sum);
+    if (!AXK_YMM_VNNI) {
+        widen(s, pairs, sum);
+    }
 }
 
 
@@ -327,6 +362,9 @@ start_block_32(const uint32_t format, const struct shape s,
         }
         if (format == AXK_Q5_0 || format == AXK_MXFP4) {
             x = _mm256_add_epi32(x, x);
+        }
+        if (AXK_YMM_VNNI && (format == AXK_Q8_0 || format == AXK_IQ4_NL)) {
+            x = word(record + AXK_ACT_SUM128 * s.n + t);
         }
         for (uint32_t r = 0; r < s.rows; r++) {
             sum[r][t] = x;
@@ -378,6 +416,9 @@ start_part(const uint32_t format, const struct shape s, const uint32_t *minus,
             x = _mm256_slli_epi32(word(minus + t), 2);
         } else if (format == AXK_Q6_K) {
             x = _mm256_slli_epi32(word(minus + t), 5);
+        } else if (AXK_YMM_VNNI && format == AXK_IQ4_XS) {
+            x = _mm256_add_epi32(word(minus + t), word(minus + s.n + t));
+            x = _mm256_slli_epi32(x, 7);
         }
         for (uint32_t r = 0; r < s.rows; r++) {
             sum[r][t] = x;

@@ -1,0 +1,339 @@
+/*
+ * Matmuls over ymm: walks panels and tiles of tokens, and ends a tile with
+ * bias, residual and store.  matmul_avx2.c and matmul_avxvnni.c include it,
+ * with AXK_YMM_VNNI 0 or 1: which integer dots tiles_ymm.h uses.  Each
+ * function panel_FORMAT is one copy of the arithmetic with that format as a
+ * literal.
+ */
+
+#include <assert.h>
+
+#include "kernels/tiles_ymm.h"
+
+
+/* Eight rows from row on, of which left exist (0 or less: none). */
+INLINE void
+store_rows(const struct axk_matmul *a, uint32_t row, uint32_t m, __m256 x)
+{
+    float *y = a->y + m * a->y_stride + row;
+    float lanes[8] = {0};
+    uint32_t n = row < a->n_rows ? a->n_rows - row : 0;
+
+    if (n >= 8) {
+        if (a->bias != NULL) {
+            x = _mm256_add_ps(x, _mm256_loadu_ps(a->bias + row));
+        }
+        if (a->accumulate) {
+            x = _mm256_add_ps(_mm256_loadu_ps(y), x);
+        }
+        _mm256_storeu_ps(y, x);
+        return;
+    }
+    _mm256_storeu_ps(lanes, x);
+    for (uint32_t i = 0; i < n; i++) {
+        float sum = lanes[i];
+
+        if (a->bias != NULL) {
+            sum = sum + a->bias[row + i];
+        }
+        y[i] = a->accumulate ? y[i] + sum : sum;
+    }
+}
+
+
+/* Bytes of a panel between two looks at memory: they stay in L1 while all row
+ * vectors are done. */
+#define CHUNK_BYTES 4096
+
+INLINE enum axk_act
+act_kind(const uint32_t format)
+{
+    return is_float_format(format) ? AXK_ACT_F32
+           : is_k_format(format)   ? AXK_ACT_Q8_K
+                                   : AXK_ACT_Q8;
+}
+
+
+/* Words of an activation record and weights in a block. */
+INLINE uint32_t
+record_words(const uint32_t format)
+{
+    return is_float_format(format) ? 1
+           : is_k_format(format)   ? AXK_ACT_K_WORDS
+                                   : AXK_ACT_WORDS;
+}
+
+
+INLINE uint32_t
+block_elems(const uint32_t format)
+{
+    return is_float_format(format) ? 1
+           : is_k_format(format)   ? AXK_QK_K
+                                   : AXK_QK;
+}
+
+
+/* Blocks of a panel for the rows of one shape, added to acc. */
+INLINE void
+run_blocks(const uint32_t format, const uint8_t *w, const uint32_t *act,
+           uint32_t n_blocks, const struct shape s, results acc)
+{
+    if (is_float_format(format)) {
+        tile_floats(format, s, w, act, n_blocks, acc);
+    } else if (is_k_format(format)) {
+        tile_blocks_256(format, s, w, act, n_blocks, acc);
+    } else {
+        tile_blocks_32(format, s, w, act, n_blocks, acc);
+    }
+}
+
+
+/* The same, with the results so far in memory: [4][n] ymm. */
+INLINE void
+run_chunk(const uint32_t format, const uint8_t *w, const uint32_t *act,
+          uint32_t n_blocks, const struct shape s, float *sofar)
+{
+    float *p = sofar + 8 * s.first * s.n;
+    results acc;
+
+    for (uint32_t r = 0; r < s.rows; r++) {
+        for (uint32_t t = 0; t < s.n; t++) {
+            acc[r][t] = _mm256_loadu_ps(p + 8 * (r * s.n + t));
+        }
+    }
+    run_blocks(format, w, act, n_blocks, s, acc);
+    for (uint32_t r = 0; r < s.rows; r++) {
+        for (uint32_t t = 0; t < s.n; t++) {
+            _mm256_storeu_ps(p + 8 * (r * s.n + t), acc[r][t]);
+        }
+    }
+}
+
+
+/* Ymm of rows in a tile of n tokens, as measured: what spills least. */
+INLINE uint32_t
+shape_rows(const uint32_t format, const uint32_t n)
+{
+    if (n == 1) {
+        return 4;
+    }
+    return n == 2 || is_float_format(format) || AXK_YMM_VNNI ? 2 : 1;
+}
+
+
+/*
+ * A panel times the n tokens of a tile.  Where the row vectors take several
+ * passes, those go over a piece of the panel at a time, whose lines were
+ * fetched in their order while the piece before was worked on: passes over
+ * every other line straight from memory took four times as long.
+ */
+INLINE void
+run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
+           const uint8_t *panel, uint32_t tile, const uint32_t n)
+{
+    const uint32_t rows = shape_rows(format, n);
+    const size_t block_bytes = panel_block_bytes(format);
+    const uint32_t step = CHUNK_BYTES / block_bytes > 0
+                              ? (uint32_t)(CHUNK_BYTES / block_bytes)
+                              : 1;
+    const uint32_t *act = (const uint32_t *)a->act +
+                          tile * act_tile_words(act_kind(format), a->k);
+    uint32_t n_blocks = a->k / block_elems(format);
+    float sofar[4 * AXK_TILE * 8] __attribute__((aligned(64))) = {0};
+
+    for (uint32_t b = 0; b < n_blocks && rows < 4; b += step) {
+        uint32_t chunk = n_blocks - b < step ? n_blocks - b : step;
+        const uint8_t *w = panel + b * block_bytes;
+
+        for (size_t i = 0; i < step * block_bytes; i += 64) {
+            _mm_prefetch((const char *)w + step * block_bytes + i, _MM_HINT_T0);
+        }
+        for (uint32_t first = 0; first < 4; first += rows) {
+            run_chunk(format, w, act, chunk, (struct shape){n, first, rows},
+                      sofar);
+        }
+        act += (size_t)chunk * record_words(format) * n;
+    }
+    if (rows == 4) {
+        run_chunk(format, panel, act, n_blocks, (struct shape){n, 0, 4}, sofar);
+    }
+    for (uint32_t r = 0; r < 4; r++) {
+        for (uint32_t t = 0; t < n; t++) {
+            store_rows(a, row + 8 * r, tile * AXK_TILE + t,
+                       _mm256_load_ps(sofar + 8 * (r * n + t)));
+        }
+    }
+}
+
+
+INLINE void
+run_panel(const uint32_t format, const struct axk_matmul *a, uint32_t row,
+          const uint8_t *panel)
+{
+    uint32_t n_full = a->n_tokens / AXK_TILE;
+
+    for (uint32_t tile = 0; tile < n_full; tile++) {
+        run_tokens(format, a, row, panel, tile, AXK_TILE);
+    }
+    switch (a->n_tokens % AXK_TILE) {
+    case 1:
+        run_tokens(format, a, row, panel, n_full, 1);
+        break;
+    case 2:
+        run_tokens(format, a, row, panel, n_full, 2);
+        break;
+    case 3:
+        run_tokens(format, a, row, panel, n_full, 3);
+        break;
+    default:
+        break;
+    }
+}
+
+
+static void
+panel_f32(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_F32, a, row, panel);
+}
+
+
+static void
+panel_f16(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_F16, a, row, panel);
+}
+
+
+static void
+panel_bf16(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_BF16, a, row, panel);
+}
+
+
+static void
+panel_q4_0(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q4_0, a, row, panel);
+}
+
+
+static void
+panel_q4_1(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q4_1, a, row, panel);
+}
+
+
+static void
+panel_q5_0(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q5_0, a, row, panel);
+}
+
+
+static void
+panel_q5_1(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q5_1, a, row, panel);
+}
+
+
+static void
+panel_q8_0(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q8_0, a, row, panel);
+}
+
+
+static void
+panel_q2_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q2_K, a, row, panel);
+}
+
+
+static void
+panel_q3_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q3_K, a, row, panel);
+}
+
+
+static void
+panel_q4_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q4_K, a, row, panel);
+}
+
+
+static void
+panel_q5_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q5_K, a, row, panel);
+}
+
+
+static void
+panel_q6_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_Q6_K, a, row, panel);
+}
+
+
+static void
+panel_iq4_nl(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_IQ4_NL, a, row, panel);
+}
+
+
+static void
+panel_iq4_xs(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_IQ4_XS, a, row, panel);
+}
+
+
+static void
+panel_mxfp4(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
+{
+    run_panel(AXK_MXFP4, a, row, panel);
+}
+
+
+static const struct {
+    uint32_t format;
+    void (*panel)(const struct axk_matmul *a, uint32_t row,
+                  const uint8_t *panel);
+} panels[] = {
+    {AXK_F32, panel_f32},       {AXK_F16, panel_f16},
+    {AXK_BF16, panel_bf16},     {AXK_Q4_0, panel_q4_0},
+    {AXK_Q4_1, panel_q4_1},     {AXK_Q5_0, panel_q5_0},
+    {AXK_Q5_1, panel_q5_1},     {AXK_Q8_0, panel_q8_0},
+    {AXK_Q2_K, panel_q2_k},     {AXK_Q3_K, panel_q3_k},
+    {AXK_Q4_K, panel_q4_k},     {AXK_Q5_K, panel_q5_k},
+    {AXK_Q6_K, panel_q6_k},     {AXK_IQ4_NL, panel_iq4_nl},
+    {AXK_IQ4_XS, panel_iq4_xs}, {AXK_MXFP4, panel_mxfp4},
+};
+
+
+static void
+matmul_ymm(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
+{
+    const struct axk_format_traits *f = axk_format_traits(a->format);
+    size_t panel_bytes = (a->k / f->block_elems) * panel_block_bytes(a->format);
+    const uint8_t *panel =
+        (const uint8_t *)a->w + row0 / AXK_PANEL_ROWS * panel_bytes;
+    size_t i = 0;
+
+    while (panels[i].format != a->format) {
+        i++;
+        assert(i < sizeof(panels) / sizeof(panels[0]));
+    }
+    for (uint32_t row = row0; row < row1; row += AXK_PANEL_ROWS) {
+        panels[i].panel(a, row, panel);
+        panel += panel_bytes;
+    }
+}
