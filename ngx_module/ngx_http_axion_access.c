@@ -14,6 +14,7 @@
 
 static ngx_int_t ngx_http_axion_hold(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx);
+static ngx_int_t ngx_http_axion_check(ngx_http_request_t *r);
 static ngx_int_t ngx_http_axion_challenge(ngx_http_request_t *r);
 
 
@@ -105,6 +106,8 @@ ngx_http_axion_identify(ngx_http_request_t *r)
         ctx->conf = alcf;
         ctx->tenant_known = 1;
         ctx->stranger = NULL;
+        ctx->via = NULL;
+        ctx->token = 0;
         ctx->unverified = 0;
         ngx_memzero(&ctx->who, sizeof(struct axion_identity));
 
@@ -112,7 +115,11 @@ ngx_http_axion_identify(ngx_http_request_t *r)
             return NULL;
         }
 
-        ngx_http_axion_by_key(ctx);
+        if (ngx_http_axion_by_others(ctx) == NGX_DECLINED) {
+            ngx_http_axion_by_key(ctx);
+        }
+
+        ngx_http_axion_heed_peer(ctx);
     }
 
     return (ctx->who.tenant != NULL) ? &ctx->who : NULL;
@@ -179,7 +186,7 @@ ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx)
     if (match.tenant != NULL) {
         ngx_http_axion_let_in(ctx, match.tenant, match.key);
 
-    } else {
+    } else if (ngx_http_axion_by_token(ctx, &key) == NGX_DECLINED) {
         ngx_http_axion_by_chosen_key(ctx, &key);
     }
 }
@@ -193,6 +200,7 @@ ngx_http_axion_let_in(ngx_http_axion_ctx_t *ctx,
     ctx->stranger = axion_key_fault(key, ngx_time());
 
     if (ctx->stranger == NULL) {
+        ctx->via = (key->argon2id.data != NULL) ? "argon2id" : "key";
         ctx->who = axion_identity_of(tenant, key);
     }
 }
@@ -229,17 +237,57 @@ ngx_http_axion_preaccess_handler(ngx_http_request_t *r)
 }
 
 
+/*
+ * The first of the ACCESS phase's handlers, so that no auth_request is asked
+ * for a request without a key; or the last one, where a variable may name the
+ * tenant that auth_request has set.
+ */
 ngx_int_t
 ngx_http_axion_access_handler(ngx_http_request_t *r)
 {
-    struct axion_identity      *who;
     ngx_http_axion_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
 
-    if (alcf->upstream == NULL || alcf->level == NULL) {
+    if (alcf->upstream == NULL || alcf->level == NULL
+        || alcf->tenant_from != NULL)
+    {
         return NGX_DECLINED;
     }
+
+    return ngx_http_axion_check(r);
+}
+
+
+ngx_int_t
+ngx_http_axion_late_access_handler(ngx_http_request_t *r)
+{
+    ngx_http_axion_ctx_t       *ctx;
+    ngx_http_axion_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
+
+    if (alcf->upstream == NULL || alcf->level == NULL
+        || alcf->tenant_from == NULL)
+    {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_axion_get_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->tenant_known = 0;
+
+    return ngx_http_axion_check(r);
+}
+
+
+static ngx_int_t
+ngx_http_axion_check(ngx_http_request_t *r)
+{
+    struct axion_identity  *who;
 
     who = ngx_http_axion_identify(r);
 
@@ -254,7 +302,8 @@ ngx_http_axion_access_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_axion_challenge(ngx_http_request_t *r)
 {
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t       *h;
+    ngx_http_axion_ctx_t  *ctx;
 
     h = ngx_list_push(&r->headers_out.headers);
     if (h == NULL) {
@@ -264,6 +313,13 @@ ngx_http_axion_challenge(ngx_http_request_t *r)
     h->hash = 1;
     ngx_str_set(&h->key, "WWW-Authenticate");
     ngx_str_set(&h->value, "Bearer");
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
+
+    if (ctx != NULL && ctx->token) {
+        ngx_str_set(&h->value, "Bearer error=\"invalid_token\"");
+    }
+
     ngx_http_axion_single_header(h);
 
     r->headers_out.www_authenticate = h;

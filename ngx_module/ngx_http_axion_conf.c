@@ -13,6 +13,8 @@
 #include "ngx_module/ngx_http_axion_limits.h"
 
 
+static ngx_int_t ngx_http_axion_check_identity(ngx_conf_t *cf,
+    ngx_http_axion_loc_conf_t *conf);
 static char *ngx_http_axion_set_handler(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_axion_loc_conf_t *alcf, ngx_http_handler_pt handler);
 static char *ngx_http_axion_timeout_value(ngx_conf_t *cf, ngx_str_t *arg,
@@ -41,6 +43,9 @@ ngx_http_axion_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&amcf->tenants_files, cf->pool, 2,
                           sizeof(ngx_http_axion_tenants_file_t *))
+           != NGX_OK
+        || ngx_array_init(&amcf->jwts, cf->pool, 2,
+                          sizeof(ngx_http_axion_jwt_t *))
            != NGX_OK
         || ngx_array_init(&amcf->tenants, cf->pool, 4,
                           sizeof(struct axion_tenant *))
@@ -98,6 +103,9 @@ ngx_http_axion_create_loc_conf(ngx_conf_t *cf)
     }
 
     alcf->level = NGX_CONF_UNSET_PTR;
+    alcf->jwts = NGX_CONF_UNSET_PTR;
+    alcf->trusted = NGX_CONF_UNSET_PTR;
+    alcf->tenant_from = NGX_CONF_UNSET_PTR;
     alcf->connect_timeout = NGX_CONF_UNSET_MSEC;
     alcf->accept_timeout = NGX_CONF_UNSET_MSEC;
     alcf->stall_timeout = NGX_CONF_UNSET_MSEC;
@@ -120,6 +128,9 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_axion_main_conf_t  *amcf;
 
     ngx_conf_merge_ptr_value(conf->level, prev->level, NULL);
+    ngx_conf_merge_ptr_value(conf->jwts, prev->jwts, NULL);
+    ngx_conf_merge_ptr_value(conf->trusted, prev->trusted, NULL);
+    ngx_conf_merge_ptr_value(conf->tenant_from, prev->tenant_from, NULL);
 
     if (conf->level != NULL
         && ngx_http_axion_build_level(cf, conf->level) != NGX_OK)
@@ -161,6 +172,10 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         amcf->has_tenants = 1;
     }
 
+    if (ngx_http_axion_check_identity(cf, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     if (conf->upstream != NULL && conf->level == NULL && amcf->open++ == 0) {
         ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                       "axion_pass without any axion_tenant in %s:%ui: "
@@ -169,6 +184,57 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* Of a location under axion_pass: what would let in nobody, or everybody. */
+static ngx_int_t
+ngx_http_axion_check_identity(ngx_conf_t *cf, ngx_http_axion_loc_conf_t *conf)
+{
+    ngx_uint_t             i;
+    struct axion_tenant  **tenant;
+
+    if (conf->upstream == NULL) {
+        return NGX_OK;
+    }
+
+    if (conf->level == NULL) {
+
+        if (conf->jwts == NULL && conf->trusted == NULL
+            && conf->tenant_from == NULL)
+        {
+            return NGX_OK;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "axion_jwt, axion_tenant_from and axion_trust_headers "
+                      "need tenants (axion_tenant, axion_tenants) in %s:%ui",
+                      conf->file_name, conf->line);
+        return NGX_ERROR;
+    }
+
+    if (conf->jwts != NULL || conf->trusted != NULL
+        || conf->tenant_from != NULL)
+    {
+        return NGX_OK;
+    }
+
+    tenant = conf->level->list.elts;
+
+    for (i = 0; i < conf->level->list.nelts; i++) {
+
+        if (tenant[i]->n_keys == 0) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "no key in axion_tenant \"%s\" in %*s:%uD, and "
+                          "nothing else names tenants in %s:%ui",
+                          tenant[i]->name.data, (size_t) tenant[i]->file.bytes,
+                          tenant[i]->file.data, tenant[i]->line,
+                          conf->file_name, conf->line);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 

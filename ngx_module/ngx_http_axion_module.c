@@ -17,6 +17,8 @@ static ngx_int_t ngx_http_axion_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_axion_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_axion_add_handler(ngx_conf_t *cf,
     ngx_http_phases phase, ngx_http_handler_pt handler);
+static ngx_int_t ngx_http_axion_add_last(ngx_conf_t *cf,
+    ngx_http_phases phase, ngx_http_handler_pt handler);
 static ngx_http_axion_main_conf_t *ngx_http_axion_cycle_conf(
     ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_axion_init_process(ngx_cycle_t *cycle);
@@ -46,6 +48,27 @@ static ngx_command_t  ngx_http_axion_commands[] = {
     { ngx_string("axion_tenants"),
       NGX_HTTP_AXION_ANYWHERE|NGX_CONF_TAKE12,
       ngx_http_axion_tenants,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("axion_jwt"),
+      NGX_HTTP_AXION_ANYWHERE|NGX_CONF_1MORE,
+      ngx_http_axion_jwt,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("axion_tenant_from"),
+      NGX_HTTP_AXION_ANYWHERE|NGX_CONF_TAKE1,
+      ngx_http_axion_tenant_from,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("axion_trust_headers"),
+      NGX_HTTP_AXION_ANYWHERE|NGX_CONF_1MORE,
+      ngx_http_axion_trust_headers,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -179,6 +202,9 @@ ngx_http_axion_postconfiguration(ngx_conf_t *cf)
         || ngx_http_axion_add_handler(cf, NGX_HTTP_ACCESS_PHASE,
                                       ngx_http_axion_access_handler)
            != NGX_OK
+        || ngx_http_axion_add_last(cf, NGX_HTTP_ACCESS_PHASE,
+                                   ngx_http_axion_late_access_handler)
+           != NGX_OK
         || ngx_http_axion_add_handler(cf, NGX_HTTP_LOG_PHASE,
                                       ngx_http_axion_log_handler)
            != NGX_OK)
@@ -205,6 +231,30 @@ ngx_http_axion_add_handler(ngx_conf_t *cf, ngx_http_phases phase,
     }
 
     *h = handler;
+
+    return NGX_OK;
+}
+
+
+/* nginx runs a phase's handlers from the end of the array to its start. */
+static ngx_int_t
+ngx_http_axion_add_last(ngx_conf_t *cf, ngx_http_phases phase,
+    ngx_http_handler_pt handler)
+{
+    ngx_array_t                *handlers;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    handlers = &cmcf->phases[phase].handlers;
+
+    if (ngx_array_push(handlers) == NULL) {
+        return NGX_ERROR;
+    }
+
+    h = handlers->elts;
+    ngx_memmove(h + 1, h, (handlers->nelts - 1) * sizeof(ngx_http_handler_pt));
+    h[0] = handler;
 
     return NGX_OK;
 }
@@ -251,6 +301,10 @@ ngx_http_axion_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_axion_watch_tenants(amcf, cycle->log);
+
+    if (ngx_http_axion_open_jwts(amcf, cycle->pool, cycle->log) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     upstream = amcf->upstreams.elts;
 

@@ -34,6 +34,7 @@
 #include "api/cache.h"
 #include "api/error.h"
 #include "api/json.h"
+#include "api/jwt.h"
 #include "api/key.h"
 #include "api/memory.h"
 #include "api/metrics.h"
@@ -158,6 +159,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
     ngx_array_t                  tenants;    /* struct axion_tenant *, all */
     ngx_array_t                  tenants_files; /* their objects, all */
+    ngx_array_t                  jwts;       /* ngx_http_axion_jwt_t *, all */
     ngx_shm_zone_t              *shm_zone;
     ngx_http_axion_zone_t       *zone;
     ngx_uint_t                   open;       /* axion_pass without tenants */
@@ -177,10 +179,43 @@ struct ngx_http_axion_main_conf_s {
     ngx_queue_t                  waiting;    /* ctx->link */
     ngx_queue_t                  dirty;      /* ctx->dirty */
     ngx_http_axion_known_t       chosen;
+    struct axion_cache           tokens;     /* struct axion_jwt_claims */
     ngx_event_t                  look;       /* at boards of who loads */
     ngx_event_t                  burial;     /* of processes that died */
     unsigned                     limits_closed:1; /* refuse tenants */
 };
+
+
+/* What tells a file from the one before. */
+typedef struct {
+    dev_t                        device;
+    ino_t                        inode;
+    off_t                        size;
+    struct timespec              modified;
+    struct timespec              changed;
+} ngx_http_axion_look_t;
+
+
+/* A file that is re-read when it changes (_watch.c). */
+typedef struct {
+    ngx_str_t                    name;
+    ngx_msec_t                   interval;
+    ngx_http_axion_look_t        read;       /* the last one tried */
+    ngx_http_axion_look_t        seen;       /* at the last look */
+    ngx_err_t                    err;        /* why it cannot be read */
+    ngx_event_t                  timer;      /* the worker's own */
+} ngx_http_axion_watch_t;
+
+
+/* axion_jwt */
+typedef struct {
+    ngx_http_axion_watch_t       watch;      /* of the JWK set */
+    struct axion_jwt_rules       rules;
+    struct axion_jwt_keys       *keys;
+    ngx_uint_t                   generation; /* of `keys` */
+    ngx_array_t                  issuers;    /* struct axion_text */
+    ngx_array_t                  audiences;
+} ngx_http_axion_jwt_t;
 
 
 /* A generation of a tenants file. */
@@ -204,6 +239,9 @@ typedef struct {
     ngx_http_axion_upstream_t   *upstream;   /* axion_pass */
     ngx_http_axion_upstream_t   *status;     /* axion_status NAME */
     ngx_http_axion_level_t      *level;      /* NULL: open to all */
+    ngx_array_t                 *jwts;       /* ngx_http_axion_jwt_t * */
+    ngx_array_t                 *trusted;    /* ngx_cidr_t */
+    ngx_http_complex_value_t    *tenant_from;
     ngx_http_handler_pt          handler;    /* ours, of this location */
     ngx_msec_t                   connect_timeout;
     ngx_msec_t                   accept_timeout;
@@ -225,6 +263,7 @@ struct ngx_http_axion_ctx_s {
     ngx_http_axion_loc_conf_t   *conf;
     struct axion_identity        who;        /* who.tenant NULL: nobody */
     ngx_http_axion_tenants_t    *held;       /* that was asked for `who` */
+    const char                  *via;        /* how `who` is known */
     const char                  *stranger;   /* why nobody, for the 401 */
 
     /* a chosen key: the tenant that is claimed and what is to be tried */
@@ -287,6 +326,7 @@ struct ngx_http_axion_ctx_s {
     enum axion_limit_kind        cut;        /* what ends the stream */
 
     unsigned                     tenant_known:1;
+    unsigned                     token:1;    /* a JWT was sent */
     unsigned                     unverified:1; /* `question` is open */
     unsigned                     verifying:1;
     unsigned                     limit_waited:1;  /* deadline is set */
@@ -415,9 +455,24 @@ void ngx_http_axion_let_in(ngx_http_axion_ctx_t *ctx,
     const struct axion_tenant *tenant, const struct axion_key *key);
 ngx_int_t ngx_http_axion_preaccess_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_axion_access_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_axion_late_access_handler(ngx_http_request_t *r);
 
 struct axion_text ngx_http_axion_find_header(ngx_http_request_t *r,
     const char *lowcase);
+
+/* _watch.c */
+char *ngx_http_axion_watch_interval(ngx_conf_t *cf, ngx_str_t *arg,
+    ngx_msec_t *interval);
+char *ngx_http_axion_read_watched(const ngx_http_axion_watch_t *watch,
+    size_t bytes_max, ngx_http_axion_look_t *look, size_t *bytes,
+    ngx_err_t *err);
+ngx_uint_t ngx_http_axion_refuse_watched(ngx_http_axion_watch_t *watch,
+    const ngx_http_axion_look_t *look, ngx_err_t err, const char *fault,
+    ngx_uint_t line, ngx_uint_t kept, ngx_log_t *log);
+ngx_uint_t ngx_http_axion_start_watch(ngx_http_axion_watch_t *watch,
+    ngx_event_handler_pt handler, void *data, ngx_log_t *log);
+ngx_int_t ngx_http_axion_look_again(ngx_http_axion_watch_t *watch,
+    ngx_log_t *log);
 
 /* _tenants_file.c */
 char *ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -427,6 +482,21 @@ void ngx_http_axion_watch_tenants(ngx_http_axion_main_conf_t *amcf,
     ngx_log_t *log);
 ngx_http_axion_tenants_t *ngx_http_axion_hold_tenants(ngx_http_request_t *r,
     ngx_http_axion_tenants_file_t *file);
+
+/* _jwt.c */
+char *ngx_http_axion_jwt(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_axion_open_jwts(ngx_http_axion_main_conf_t *amcf,
+    ngx_pool_t *pool, ngx_log_t *log);
+ngx_int_t ngx_http_axion_by_token(ngx_http_axion_ctx_t *ctx,
+    const struct axion_text *token);
+
+/* _trust.c */
+char *ngx_http_axion_tenant_from(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_axion_trust_headers(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_axion_by_others(ngx_http_axion_ctx_t *ctx);
+void ngx_http_axion_heed_peer(ngx_http_axion_ctx_t *ctx);
 
 /* _chosen.c: keys by Argon2id */
 void ngx_http_axion_forget_chosen(ngx_http_axion_main_conf_t *amcf);

@@ -81,13 +81,6 @@ ngx_http_axion_tenant(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    if (draft.tenant->n_keys == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "no key in axion_tenant \"%s\"",
-                           draft.tenant->name.data);
-        return NGX_CONF_ERROR;
-    }
-
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
 
     if (draft.n_chosen != 0) {

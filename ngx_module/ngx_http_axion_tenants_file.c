@@ -2,12 +2,9 @@
  * axion_tenants file=PATH: tenants that change without a reload.
  *
  * Read first when the configuration is, so that nginx -t knows a wrong file;
- * then by each worker for itself, on a timer: twice in an interval it looks
- * at the file's inode, size and times, and reads it when they are others.  A
- * file that was renamed into place is whole and read at once, one that is
- * written in place when it has stood still for half an interval.  Reading is
- * a job for a thread where nginx has them, since a large file takes longer
- * than streams may stand still.
+ * then by each worker for itself when it has changed (_watch.c).  Reading is a
+ * job for a thread where nginx has them, since a large file takes longer than
+ * streams may stand still.
  *
  * A file that is wrong changes nothing: the state before it stays in force,
  * and the reason is logged once, with file and line.
@@ -22,31 +19,11 @@
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
-/* What tells a file from the one before. */
-typedef struct {
-    dev_t                            device;
-    ino_t                            inode;
-    off_t                            size;
-    struct timespec                  modified;
-    struct timespec                  changed;
-} ngx_http_axion_look_t;
-
-
 struct ngx_http_axion_tenants_file_s {
-    ngx_str_t                        name;
-    ngx_msec_t                       interval;
+    ngx_http_axion_watch_t           watch;
     ngx_http_axion_main_conf_t      *main;
     ngx_http_axion_tenants_t        *tenants;   /* in force */
-    ngx_http_axion_look_t            read;      /* the last one tried */
-    ngx_http_axion_look_t            seen;      /* at the last look */
-    ngx_err_t                        err;       /* why it cannot be read */
-    ngx_uint_t                       line;      /* of the fault, if any */
-    time_t                           loaded;
-    u_char                           fault[AXION_TENANT_WHY_BYTES];
-
-    /* the worker's own */
-    ngx_event_t                      timer;
-    unsigned                         loading:1;
+    unsigned                         loading:1; /* a reading is under way */
 };
 
 
@@ -61,13 +38,9 @@ typedef struct {
 } ngx_http_axion_reading_t;
 
 
-static ngx_int_t ngx_http_axion_look(ngx_http_axion_tenants_file_t *file,
-    ngx_http_axion_look_t *look);
 static ngx_http_axion_reading_t *ngx_http_axion_open_reading(
     ngx_http_axion_tenants_file_t *file);
 static void ngx_http_axion_read_tenants(void *data, ngx_log_t *log);
-static char *ngx_http_axion_read_text(ngx_http_axion_reading_t *reading,
-    size_t *bytes);
 static void ngx_http_axion_take_tenants(ngx_http_axion_reading_t *reading,
     ngx_log_t *log);
 static void ngx_http_axion_refuse_tenants(ngx_http_axion_reading_t *reading,
@@ -81,10 +54,8 @@ static void ngx_http_axion_let_go(void *data);
 static void ngx_http_axion_drop_tenants_file(void *data);
 
 
-#define NGX_HTTP_AXION_TENANTS_INTERVAL      (5 * 1000)
-#define NGX_HTTP_AXION_TENANTS_INTERVAL_MIN  200
-#define NGX_HTTP_AXION_TENANTS_INTERVAL_MAX  (60 * 60 * 1000)
-#define NGX_HTTP_AXION_TENANTS_POOL          (64 * 1024)
+#define NGX_HTTP_AXION_TENANTS_INTERVAL  (5 * 1000)
+#define NGX_HTTP_AXION_TENANTS_POOL      (64 * 1024)
 
 
 /* ---- configuration ---- */
@@ -96,8 +67,8 @@ ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_axion_loc_conf_t  *alcf = conf;
 
     char                            *rv;
-    ngx_int_t                        interval;
-    ngx_str_t                       *value, path, time;
+    ngx_str_t                       *value, path;
+    ngx_msec_t                       interval;
     ngx_uint_t                       i;
     ngx_http_axion_level_t          *level;
     ngx_http_axion_main_conf_t      *amcf;
@@ -123,18 +94,9 @@ ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             path.len = value[i].len - 5;
 
         } else if (ngx_strncmp(value[i].data, "interval=", 9) == 0) {
-            time.data = value[i].data + 9;
-            time.len = value[i].len - 9;
-            interval = ngx_parse_time(&time, 0);
-
-            if (interval == NGX_ERROR
-                || interval < NGX_HTTP_AXION_TENANTS_INTERVAL_MIN
-                || interval > NGX_HTTP_AXION_TENANTS_INTERVAL_MAX)
-            {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid \"%V\", it must be between 200ms "
-                                   "and 1h", &value[i]);
-                return NGX_CONF_ERROR;
+            rv = ngx_http_axion_watch_interval(cf, &value[i], &interval);
+            if (rv != NGX_CONF_OK) {
+                return rv;
             }
 
         } else {
@@ -166,11 +128,11 @@ ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     f = amcf->tenants_files.elts;
 
     for (i = 0; i < amcf->tenants_files.nelts; i++) {
-        if (f[i]->name.len == path.len
-            && ngx_strncmp(f[i]->name.data, path.data, path.len) == 0)
+        if (f[i]->watch.name.len == path.len
+            && ngx_strncmp(f[i]->watch.name.data, path.data, path.len) == 0)
         {
             level->file = f[i];
-            f[i]->interval = ngx_min(f[i]->interval, (ngx_msec_t) interval);
+            f[i]->watch.interval = ngx_min(f[i]->watch.interval, interval);
             return rv;
         }
     }
@@ -187,8 +149,8 @@ ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     *f = file;
 
-    file->name = path;
-    file->interval = interval;
+    file->watch.name = path;
+    file->watch.interval = interval;
     file->main = amcf;
     level->file = file;
 
@@ -240,48 +202,6 @@ ngx_http_axion_init_tenants_files(ngx_conf_t *cf,
 /* ---- reading ---- */
 
 
-static void
-ngx_http_axion_look_of(ngx_http_axion_look_t *look, const struct stat *st)
-{
-    ngx_memzero(look, sizeof(ngx_http_axion_look_t));
-
-    look->device = st->st_dev;
-    look->inode = st->st_ino;
-    look->size = st->st_size;
-    look->modified = st->st_mtim;
-    look->changed = st->st_ctim;
-}
-
-
-static ngx_uint_t
-ngx_http_axion_same_look(const ngx_http_axion_look_t *a,
-    const ngx_http_axion_look_t *b)
-{
-    return a->device == b->device && a->inode == b->inode
-           && a->size == b->size
-           && a->modified.tv_sec == b->modified.tv_sec
-           && a->modified.tv_nsec == b->modified.tv_nsec
-           && a->changed.tv_sec == b->changed.tv_sec
-           && a->changed.tv_nsec == b->changed.tv_nsec;
-}
-
-
-static ngx_int_t
-ngx_http_axion_look(ngx_http_axion_tenants_file_t *file,
-    ngx_http_axion_look_t *look)
-{
-    struct stat  st;
-
-    if (stat((char *) file->name.data, &st) == -1) {
-        return NGX_ERROR;
-    }
-
-    ngx_http_axion_look_of(look, &st);
-
-    return NGX_OK;
-}
-
-
 static ngx_http_axion_reading_t *
 ngx_http_axion_open_reading(ngx_http_axion_tenants_file_t *file)
 {
@@ -297,7 +217,7 @@ ngx_http_axion_open_reading(ngx_http_axion_tenants_file_t *file)
 
     if (reading != NULL) {
         reading->file = file;
-        reading->look = file->seen;
+        reading->look = file->watch.seen;
         reading->tenants = ngx_pcalloc(pool, sizeof(ngx_http_axion_tenants_t));
     }
 
@@ -325,7 +245,9 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
 
     reading->error = AXION_ERR_SYSTEM;
 
-    text = ngx_http_axion_read_text(reading, &bytes);
+    text = ngx_http_axion_read_watched(&reading->file->watch,
+                                       AXION_TENANTS_FILE_BYTES_MAX,
+                                       &reading->look, &bytes, &reading->err);
     if (text == NULL) {
         return;
     }
@@ -344,92 +266,6 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
     }
 
     ngx_free(text);
-}
-
-
-/* NULL: `err` or the fault says why.  Only what stood still is returned. */
-static char *
-ngx_http_axion_read_text(ngx_http_axion_reading_t *reading, size_t *bytes)
-{
-    int                     fd;
-    char                   *text;
-    size_t                  size;
-    ssize_t                 n;
-    struct stat             before, after;
-    ngx_http_axion_look_t   look;
-
-    text = NULL;
-    *bytes = 0;
-
-    fd = open((char *) reading->file->name.data,
-              O_RDONLY|O_NONBLOCK|O_CLOEXEC);
-
-    if (fd == -1 || fstat(fd, &before) == -1) {
-        reading->err = ngx_errno;
-        goto done;
-    }
-
-    ngx_http_axion_look_of(&reading->look, &before);
-
-    if (!S_ISREG(before.st_mode)
-        || before.st_size > AXION_TENANTS_FILE_BYTES_MAX)
-    {
-        reading->err = S_ISREG(before.st_mode) ? EFBIG : NGX_EINVAL;
-        goto done;
-    }
-
-    size = before.st_size;
-
-    text = ngx_alloc(size + 1, ngx_cycle->log);
-    if (text == NULL) {
-        reading->err = NGX_ENOMEM;
-        goto done;
-    }
-
-    while (*bytes < size) {
-        n = read(fd, text + *bytes, size - *bytes);
-
-        if (n == -1 && ngx_errno == NGX_EINTR) {
-            continue;
-        }
-
-        if (n <= 0) {
-            reading->err = (n == 0) ? NGX_EAGAIN : ngx_errno;
-            goto failed;
-        }
-
-        *bytes += n;
-    }
-
-    if (fstat(fd, &after) == -1) {
-        reading->err = ngx_errno;
-        goto failed;
-    }
-
-    ngx_http_axion_look_of(&look, &after);
-
-    if (!ngx_http_axion_same_look(&look, &reading->look)) {
-
-        /* somebody writes: the next look finds it different again */
-
-        reading->err = NGX_EAGAIN;
-        goto failed;
-    }
-
-    goto done;
-
-failed:
-
-    ngx_free(text);
-    text = NULL;
-
-done:
-
-    if (fd != -1) {
-        (void) close(fd);
-    }
-
-    return text;
 }
 
 
@@ -458,17 +294,14 @@ ngx_http_axion_take_tenants(ngx_http_axion_reading_t *reading, ngx_log_t *log)
         tenants->refs = 1;
         tenants->set.generation = (old != NULL) ? old->set.generation + 1 : 1;
 
-        file->read = reading->look;
+        file->watch.read = reading->look;
+        file->watch.err = 0;
         file->tenants = tenants;
-        file->loaded = ngx_time();
-        file->err = 0;
-        file->line = 0;
-        file->fault[0] = '\0';
 
         if (old != NULL) {
             ngx_log_error(NGX_LOG_NOTICE, log, 0,
                           "axion: \"%V\" is read anew: %uz tenants, "
-                          "generation %uL", &file->name,
+                          "generation %uL", &file->watch.name,
                           tenants->set.n_tenants, tenants->set.generation);
 
             ngx_http_axion_let_go(old);
@@ -488,40 +321,16 @@ static void
 ngx_http_axion_refuse_tenants(ngx_http_axion_reading_t *reading,
     ngx_log_t *log)
 {
-    ngx_err_t                       err;
-    ngx_uint_t                      level;
-    const char                     *kept;
     ngx_http_axion_tenants_file_t  *file;
 
     file = reading->file;
-    err = reading->err;
 
-    level = (file->tenants != NULL) ? NGX_LOG_ERR : NGX_LOG_EMERG;
-    kept = (file->tenants != NULL) ? ", the tenants before stay in force" : "";
-
-    if (err != NGX_EAGAIN) {
-        file->read = reading->look;
-    }
-
-    if (err == 0) {
-        file->line = reading->fault.line;
-        ngx_cpystrn(file->fault, (u_char *) reading->fault.why,
-                    sizeof(file->fault));
-
-        ngx_log_error(level, log, 0, "axion: %s in %V:%ui%s", file->fault,
-                      &file->name, file->line, kept);
-
-    } else if (err != file->err) {
-        ngx_log_error(level, log, err, "axion: cannot read \"%V\"%s",
-                      &file->name, kept);
-
-    } else {
-        return;
-    }
-
-    file->err = err;
-
-    if (file->tenants != NULL) {
+    if (ngx_http_axion_refuse_watched(&file->watch, &reading->look,
+                                      reading->err, reading->fault.why,
+                                      reading->fault.line,
+                                      file->tenants != NULL, log)
+        && file->tenants != NULL)
+    {
         ngx_http_axion_count_tenants(file->main, 0);
     }
 }
@@ -535,42 +344,24 @@ ngx_http_axion_watch_tenants(ngx_http_axion_main_conf_t *amcf,
     ngx_log_t *log)
 {
     ngx_uint_t                        i;
-    ngx_http_axion_look_t             look;
     ngx_http_axion_reading_t         *reading;
-    ngx_http_axion_tenants_file_t    *file, **f;
+    ngx_http_axion_tenants_file_t   **file;
 
-    f = amcf->tenants_files.elts;
+    file = amcf->tenants_files.elts;
 
     for (i = 0; i < amcf->tenants_files.nelts; i++) {
-
-        file = f[i];
-
-        file->timer.handler = ngx_http_axion_tenants_timer;
-        file->timer.data = file;
-        file->timer.log = log;
-        file->timer.cancelable = 1;
-        ngx_add_timer(&file->timer, file->interval / 2);
-
-        /* the master may have read it, and this worker not be allowed to */
-
-        if (access((char *) file->name.data, R_OK) == -1) {
-            ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
-                          "axion: workers cannot read \"%V\": its changes "
-                          "will not be seen", &file->name);
-            continue;
-        }
 
         /* a worker that takes the place of a dead one starts with what the
          * configuration began with */
 
-        if (ngx_http_axion_look(file, &look) != NGX_OK
-            || ngx_http_axion_same_look(&look, &file->read))
+        if (!ngx_http_axion_start_watch(&file[i]->watch,
+                                        ngx_http_axion_tenants_timer, file[i],
+                                        log))
         {
             continue;
         }
 
-        file->seen = look;
-        reading = ngx_http_axion_open_reading(file);
+        reading = ngx_http_axion_open_reading(file[i]);
 
         if (reading != NULL) {
             ngx_http_axion_read_tenants(reading, log);
@@ -585,43 +376,24 @@ ngx_http_axion_tenants_timer(ngx_event_t *ev)
 {
     ngx_http_axion_tenants_file_t *file = ev->data;
 
-    ngx_err_t              err;
-    ngx_uint_t             whole;
-    ngx_http_axion_look_t  look;
-
-    ngx_add_timer(&file->timer, file->interval / 2);
+    ngx_add_timer(ev, file->watch.interval / 2);
 
     if (file->loading) {
         return;
     }
 
-    if (ngx_http_axion_look(file, &look) != NGX_OK) {
+    switch (ngx_http_axion_look_again(&file->watch, ev->log)) {
 
-        err = ngx_errno;
-
-        if (err != file->err) {
-            ngx_log_error(NGX_LOG_ERR, ev->log, err,
-                          "axion: cannot find \"%V\", the tenants before stay "
-                          "in force", &file->name);
-            ngx_http_axion_count_tenants(file->main, 0);
-            file->err = err;
-        }
-
-        return;
-    }
-
-    if (ngx_http_axion_same_look(&look, &file->read)) {
-        file->seen = look;
-        return;
-    }
-
-    whole = look.inode != file->read.inode
-            || ngx_http_axion_same_look(&look, &file->seen);
-
-    file->seen = look;
-
-    if (whole) {
+    case NGX_OK:
         ngx_http_axion_start_reading(file);
+        break;
+
+    case NGX_ERROR:
+        ngx_http_axion_count_tenants(file->main, 0);
+        break;
+
+    default: /* NGX_DECLINED */
+        break;
     }
 }
 

@@ -13,6 +13,7 @@
 enum {
     NGX_HTTP_AXION_VAR_TENANT = 0,
     NGX_HTTP_AXION_VAR_KEY,
+    NGX_HTTP_AXION_VAR_AUTH,
     NGX_HTTP_AXION_VAR_MODEL,
     NGX_HTTP_AXION_VAR_SERVED_MODEL,
     NGX_HTTP_AXION_VAR_PROMPT_TOKENS,
@@ -58,6 +59,9 @@ static ngx_http_variable_t  ngx_http_axion_variables[] = {
 
     { ngx_string("axion_key"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_KEY, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("axion_auth"), NULL, ngx_http_axion_variable,
+      NGX_HTTP_AXION_VAR_AUTH, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("axion_model"), NULL, ngx_http_axion_variable,
       NGX_HTTP_AXION_VAR_MODEL, NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -143,7 +147,9 @@ ngx_http_axion_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     v->not_found = 1;
 
-    if (data == NGX_HTTP_AXION_VAR_TENANT || data == NGX_HTTP_AXION_VAR_KEY) {
+    if (data == NGX_HTTP_AXION_VAR_TENANT || data == NGX_HTTP_AXION_VAR_KEY
+        || data == NGX_HTTP_AXION_VAR_AUTH)
+    {
         return ngx_http_axion_variable_who(r, v, data);
     }
 
@@ -281,6 +287,7 @@ static ngx_int_t
 ngx_http_axion_variable_who(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    ngx_http_axion_ctx_t   *ctx;
     struct axion_identity  *who;
 
     who = ngx_http_axion_identify(r);
@@ -292,6 +299,11 @@ ngx_http_axion_variable_who(ngx_http_request_t *r,
     if (data == NGX_HTTP_AXION_VAR_TENANT) {
         return ngx_http_axion_variable_set(v, who->tenant->name.data,
                                            who->tenant->name.bytes);
+    }
+
+    if (data == NGX_HTTP_AXION_VAR_AUTH) {
+        ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
+        return ngx_http_axion_variable_set(v, ctx->via, ngx_strlen(ctx->via));
     }
 
     return (who->key != NULL && who->key->name.data != NULL)

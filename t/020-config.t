@@ -212,6 +212,7 @@ a key of axion_tenant "b" is one of "a" too
 === TEST 21: a tenant without a key
 --- config
     axion_tenant a { priority low; }
+    location /v1/ { axion_pass llm; }
 --- must_die
 --- error_log
 no key in axion_tenant "a"

@@ -25,7 +25,7 @@ esac
 # build: compiler, nginx with its module headers, the libraries we link
 packages="gcc libc6-dev make pkg-config nginx nginx-dev liburing-dev
           libopenblas-dev libjansson-dev libpcre2-dev libutf8proc-dev
-          libsodium-dev libssl-dev zlib1g-dev"
+          libsodium-dev libjose-dev libssl-dev zlib1g-dev"
 # the demo: an HTTP client
 packages="$packages curl python3 ca-certificates"
 if [ "$what" = build ]; then

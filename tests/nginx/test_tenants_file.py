@@ -71,13 +71,13 @@ class TenantsFile(rig.Test):
         self.start()
         self.put(block("acme", "two") + block("other", "two"))
         self.nginx.wait(r'a key of axion_tenant "other" is one of "acme" too '
-                        rf"in {self.path}:5, the tenants before stay in "
+                        rf"in {self.path}:5, what was read before stays in "
                         "force", 2)
         self.assertEqual((self.ask("one"), self.ask("two")), (200, 401))
         # Logged once each: more looks at the same file say nothing more.
         self.put(block("acme", "two") + block("other"))
         self.wait_read(2)
-        self.assertEqual(self.nginx.text().count("stay in force"), 2)
+        self.assertEqual(self.nginx.text().count("stays in force"), 2)
         self.assertEqual((self.ask("one"), self.ask("two")), (401, 200))
         self.assertEqual(
             self.nginx.metrics()["axion_tenants_refused_total"], 2)
@@ -85,7 +85,7 @@ class TenantsFile(rig.Test):
     def test_a_file_that_is_away_changes_nothing(self):
         self.start()
         os.rename(self.path, self.path + ".away")
-        self.nginx.wait('cannot find ".*tenants".*, the tenants before stay '
+        self.nginx.wait('cannot find ".*tenants".*, what was read before stays '
                         "in force", 2)
         self.assertEqual(self.ask("one"), 200)
         self.put(block("acme", "two"))
@@ -95,7 +95,7 @@ class TenantsFile(rig.Test):
     def test_nginx_t_and_a_reload_refuse_it(self):
         self.start()
         self.put("axion_tenant acme {\n    colour blue;\n}\n")
-        self.nginx.wait("the tenants before stay in force", 2)
+        self.nginx.wait("what was read before stays in force", 2)
         test = rig.subprocess.run(
             [rig.NGINX, "-t", "-c", self.nginx.conf, "-p", self.dir, "-e",
              os.path.join(self.dir, "t.log")],
