@@ -2,19 +2,42 @@
 # Builds llama.cpp, the oracle of our goldens and the peer of our benchmarks,
 # from PyPI's source package of llama-cpp-python into .cache/llama, for this
 # machine's CPU.  Takes some minutes once; make check does not need it.
+#
+#     tools/llama.sh [server]
+#
+# server: llama-server besides, for bench/compare_server.py (many minutes).
 set -eu
 cd "$(dirname "$0")/.."
 
 package=llama-cpp-python==0.3.36
 venv=.cache/llama
+
+build_server() {
+    local work=.cache/llama-server
+    mkdir -p "$work"
+    echo "llama: building llama-server of $package (many minutes)"
+    "$venv/bin/pip" download -q --disable-pip-version-check --no-deps \
+        --no-binary :all: -d "$work" "$package"
+    tar -xzf "$work"/llama_cpp_python-*.tar.gz -C "$work"
+    cmake -S "$work"/llama_cpp_python-*/vendor/llama.cpp -B "$work/build" \
+        -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF \
+        -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
+        -DLLAMA_BUILD_EXAMPLES=OFF >"$work/cmake.log"
+    cmake --build "$work/build" --target llama-server -j "$(nproc)" \
+        >"$work/build.log"
+    cp "$work/build/bin/llama-server" "$venv/bin/llama-server"
+}
+
 if [ "$("$venv/bin/python" -c 'import llama_cpp as l; print(l.__version__)' \
-        2>/dev/null)" = "${package#*==}" ]; then
-    exit 0
+        2>/dev/null)" != "${package#*==}" ]; then
+    mkdir -p .cache
+    "${PYTHON:-python3}" -m venv "$venv"
+    echo "llama: building $package into $venv (some minutes)"
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_CURL=OFF" \
+    CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) \
+        "$venv/bin/pip" install -q --disable-pip-version-check \
+        --no-binary llama-cpp-python "$package" gguf==0.19.0
 fi
-mkdir -p .cache
-"${PYTHON:-python3}" -m venv "$venv"
-echo "llama: building $package into $venv (some minutes)"
-CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_CURL=OFF" \
-CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) \
-    "$venv/bin/pip" install -q --disable-pip-version-check \
-    --no-binary llama-cpp-python "$package" gguf==0.19.0
+if [ "${1:-}" = server ] && [ ! -x "$venv/bin/llama-server" ]; then
+    build_server
+fi

@@ -1,0 +1,312 @@
+#!/usr/bin/env python3
+"""nginx and axiond beside llama-server under load: SmolLM2, the same prompts,
+threads and machine, one after the other in every round.
+
+    bench/compare_server.py [ROUNDS [WHAT...]]
+
+WHAT (default all):
+  streams   128 tokens each of 1, 4, 16, 32, 64 streams, cold: tokens per
+            second together, TTFT and ITL
+  long      a prompt of 4000 tokens arrives among 16 decoding streams
+  prefix    TTFT behind 1, 2 and 4 thousand tokens that were asked before
+  tenants   one tenant's TTFT alone and beside another that floods
+  ones      one-token requests per second, their prompt of 200 tokens cached
+
+Prompts are slices of this repository's documentation as token ids, so both
+servers compute the same.  Axion runs as it comes and without speculation.
+llama-server is of llama-cpp-python's source (tools/llama.sh server); without
+it the column is empty.  PEER_ARGS adds to its options, AXION_ARGS to axiond's.
+"""
+
+import asyncio
+import glob
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import load
+import result
+
+sys.path.insert(0, os.path.join(result.ROOT, "tools"))
+import stack  # noqa: E402
+
+MODEL = os.path.join(result.ROOT,
+                     "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+PEER = os.path.join(result.ROOT, ".cache/llama/bin/llama-server")
+THREADS = len(os.sched_getaffinity(0))
+ANSWER = 128
+TENANTS = """\
+    axion_tenant light {
+        key sha256:%s;
+    }
+    axion_tenant flood {
+        key sha256:%s;
+    }
+"""
+
+
+# ---- prompts ----
+
+def corpus():
+    text = ""
+    for path in sorted(glob.glob(os.path.join(result.ROOT, "docs/*.md"))):
+        with open(path, encoding="utf-8") as file:
+            text += file.read()
+    done = subprocess.run([stack.build_path("axion"), "tokenize", "--ids",
+                           MODEL], input=text, text=True, check=True,
+                          stdout=subprocess.PIPE)
+    return [int(word) for word in done.stdout.split()]
+
+
+class Prompts:
+    """Slices that were not given out before."""
+
+    def __init__(self):
+        self.ids, self.at = corpus(), 0
+
+    def take(self, n):
+        self.at += n + 7
+        start = self.at * 31 % (len(self.ids) - n - 1)
+        # A first token of its own: no slice is the beginning of another.
+        return [1000 + self.at % 40000] + self.ids[start:start + n - 1]
+
+
+def body(prompt, tokens, stream=True):
+    request = {"model": "smollm2", "prompt": prompt, "max_tokens": tokens,
+               "temperature": 0, "ignore_eos": True, "stream": stream}
+    if stream:
+        request["stream_options"] = {"include_usage": True}
+    return request
+
+
+# ---- servers ----
+
+class Axion:
+    def __init__(self, *options, tenants=False):
+        self.folder = tempfile.mkdtemp(prefix="axion-load-")
+        http = stack.Stack.HTTP
+        self.keys = (None, None)
+        if tenants:
+            self.keys = ("light-key", "flood-key")
+            import hashlib
+            http += TENANTS % tuple(hashlib.sha256(k.encode()).hexdigest()
+                                    for k in self.keys)
+        self.stack = stack.Stack(
+            self.folder, MODEL,
+            ["--alias", "smollm2", "--threads", str(THREADS), *options,
+             *shlex.split(os.environ.get("AXION_ARGS", ""))], http=http,
+            workers=1, level="error")
+
+    def __enter__(self):
+        self.port = self.stack.start().port
+        return self
+
+    def __exit__(self, *_):
+        self.stack.stop()
+
+
+class Llama:
+    keys = (None, None)
+
+    def __init__(self, slots, context):
+        self.port = stack.free_port()
+        self.argv = [PEER, "-m", MODEL, "--port", str(self.port), "-t",
+                     str(THREADS), "-tb", str(THREADS), "-np", str(slots),
+                     "-cb", "-c", str(context), "--no-webui",
+                     *shlex.split(os.environ.get("PEER_ARGS", ""))]
+
+    def __enter__(self):
+        self.log = tempfile.NamedTemporaryFile(prefix="llama-server-")
+        self.child = stack.Child(self.argv, self.log.name)
+        while True:
+            if self.child.died_within(0.05):
+                raise stack.StackError(self.child.tail())
+            try:
+                with urllib.request.urlopen(
+                        f"http://127.0.0.1:{self.port}/health", timeout=5):
+                    return self
+            except OSError:
+                continue
+
+    def __exit__(self, *_):
+        self.child.stop()
+
+
+def servers(slots, context, tenants=False):
+    """name → what makes it."""
+    made = {"axion": lambda: Axion(tenants=tenants),
+            "axion, no drafts": lambda: Axion("--speculate", "off",
+                                              tenants=tenants)}
+    if os.path.exists(PEER):
+        made["llama-server"] = lambda: Llama(slots, context)
+    return made
+
+
+# ---- measurements: a dictionary of figures of one run ----
+
+def summary(replies):
+    start = min(r.sent for r in replies)
+    seconds = max(r.ended for r in replies) - start
+    gaps = [g for r in replies for g in r.gaps] or [0]
+    ttft = [r.ttft for r in replies]
+    return {"tokens/s": sum(r.tokens for r in replies) / seconds,
+            "TTFT p50 ms": 1e3 * load.quantile(ttft, .5),
+            "TTFT p99 ms": 1e3 * load.quantile(ttft, .99),
+            "ITL p50 ms": 1e3 * load.quantile(gaps, .5),
+            "ITL p99 ms": 1e3 * load.quantile(gaps, .99)}
+
+
+async def warm(server, prompts):
+    await load.together(server.port, [body(prompts.take(16), 4)],
+                        server.keys[0])
+
+
+async def run_streams(server, prompts, n):
+    await warm(server, prompts)
+    return summary(await load.together(
+        server.port, [body(prompts.take(128), ANSWER) for _ in range(n)],
+        server.keys[0]))
+
+
+async def run_long(server, prompts):
+    await warm(server, prompts)
+    streams = asyncio.ensure_future(load.together(
+        server.port, [body(prompts.take(64), 400) for _ in range(16)]))
+    await asyncio.sleep(1.5)
+    long = (await load.together(server.port,
+                                [body(prompts.take(4000), 1)]))[0]
+    replies = await streams
+    before, during = [], []
+    for reply in replies:
+        for a, b in zip(reply.times, reply.times[1:]):
+            if b < long.sent and a > max(r.times[0] for r in replies):
+                before.append(b - a)
+            elif a < long.ended and b > long.sent:
+                during.append(b - a)
+    return {"ITL p99 before ms": 1e3 * load.quantile(before or [0], .99),
+            "ITL p99 during ms": 1e3 * load.quantile(during or [0], .99),
+            "ITL p50 before ms": 1e3 * load.quantile(before or [0], .5),
+            "long's TTFT ms": 1e3 * long.ttft}
+
+
+async def run_prefix(server, prompts, n):
+    await warm(server, prompts)
+    shared = prompts.take(n)
+    cold = (await load.together(
+        server.port, [body(shared + prompts.take(24), 1)]))[0]
+    warmed = []
+    for _ in range(5):
+        warmed += await load.together(
+            server.port, [body(shared + prompts.take(24), 1)])
+    return {"cold TTFT ms": 1e3 * cold.ttft,
+            "TTFT ms": 1e3 * statistics.median(r.ttft for r in warmed),
+            "cached tokens": statistics.median(r.cached for r in warmed)}
+
+
+async def light_ttft(server, prompts, n):
+    times = []
+    for _ in range(n):
+        replies = await load.together(
+            server.port, [body(prompts.take(100), 8)], server.keys[0])
+        times.append(replies[0].ttft)
+    return 1e3 * load.quantile(times, .5), 1e3 * load.quantile(times, .99)
+
+
+async def flood_for_ever(server, prompts):
+    connection = load.Connection(server.port, server.keys[1])
+    while True:
+        await connection.ask(body(prompts.take(400), 64))
+
+
+async def run_tenants(server, prompts):
+    await warm(server, prompts)
+    alone = await light_ttft(server, prompts, 20)
+    floods = [asyncio.ensure_future(flood_for_ever(server, prompts))
+              for _ in range(64)]
+    await asyncio.sleep(2)
+    beside = await light_ttft(server, prompts, 20)
+    for flood in floods:
+        flood.cancel()
+    await asyncio.gather(*floods, return_exceptions=True)
+    return {"alone p50 ms": alone[0], "alone p99 ms": alone[1],
+            "beside p50 ms": beside[0], "beside p99 ms": beside[1]}
+
+
+async def run_ones(server, prompts, seconds=4):
+    request = body(prompts.take(200), 1, stream=False)
+    await load.together(server.port, [request])
+    done, end = 0, time.perf_counter() + seconds
+
+    async def again():
+        nonlocal done
+        connection = load.Connection(server.port)
+        while time.perf_counter() < end:
+            await connection.ask(request)
+            done += 1
+        connection.close()
+
+    await asyncio.gather(*(again() for _ in range(16)))
+    return {"requests/s": done / seconds}
+
+
+# what → (title, [(row, slots, context, tenants, measurement)])
+WHAT = {
+    "streams": [(f"{n} streams", min(max(n, 4), 32), 512 * min(max(n, 4), 32),
+                 False, lambda s, p, n=n: run_streams(s, p, n))
+                for n in (1, 4, 16, 32, 64)],
+    "long": [("4000 tokens among 16 streams", 17, 17 * 4608, False,
+              run_long)],
+    "prefix": [(f"{n} shared tokens", 4, 4 * 4608, False,
+                lambda s, p, n=n: run_prefix(s, p, n))
+               for n in (1000, 2000, 4000)],
+    "tenants": [("64 floods of 400 tokens", 32, 32 * 512, True,
+                 run_tenants)],
+    "ones": [("200 cached tokens, 16 connections", 16, 16 * 512, False,
+              run_ones)],
+}
+
+
+def measure(make, prompts, way):
+    with make() as server:
+        return asyncio.run(way(server, prompts))
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    wanted = sys.argv[2:] or list(WHAT)
+    unknown = set(wanted) - set(WHAT)
+    if unknown or rounds < 1:
+        sys.exit(__doc__)
+    prompts = Prompts()
+    rows = []
+    for what in wanted:
+        for row, slots, context, tenants, way in WHAT[what]:
+            made = servers(slots, context, tenants)
+            samples = {name: [] for name in made}
+            for _ in range(rounds):
+                for name, make in made.items():
+                    samples[name].append(measure(make, prompts, way))
+                    print(row, name, json.dumps(samples[name][-1]),
+                          file=sys.stderr)
+            for figure in samples["axion"][0]:
+                rows.append([row, figure] + [
+                    result.cell([s[figure] for s in samples[name]])
+                    if name in samples else "-"
+                    for name in ("axion", "axion, no drafts",
+                                 "llama-server")])
+    name = "server" if wanted == list(WHAT) else "server-" + "-".join(wanted)
+    result.write(name, "Under load: nginx and axiond beside llama-server", [
+        "load", "figure", "axion", "axion, no drafts", "llama-server"], rows,
+        f"SmolLM2-135M Q4_1, {THREADS} threads; client, nginx and engine share "
+        "the CPUs. llama-server: -np, -cb, a context for its slots, otherwise "
+        "as it comes, of llama-cpp-python 0.3.36's source.")
+
+
+if __name__ == "__main__":
+    main()
