@@ -19,7 +19,7 @@
 typedef struct {
     struct axion_text            name;
     struct axion_balance         balance;
-    const struct axion_limits   *limits;     /* NULL: not of nginx.conf */
+    const struct axion_limits   *limits;     /* NULL: no tenant any more */
 } ngx_http_axion_account_t;
 
 
@@ -30,12 +30,25 @@ typedef struct {
 } ngx_http_axion_accounts_t;
 
 
+/* The tenants that axion_status has written. */
+typedef struct {
+    struct axion_json           *json;
+    ngx_http_axion_main_conf_t  *main;
+    ngx_uint_t                   n;
+} ngx_http_axion_shown_t;
+
+
 static ngx_http_axion_usage_t *ngx_http_axion_usage_row(
     ngx_http_axion_main_conf_t *amcf, ngx_str_t *names);
 static ngx_http_axion_usage_t *ngx_http_axion_usage_find(
     ngx_http_axion_zone_t *zone, uint32_t hash, ngx_str_t *names);
 static void ngx_http_axion_account_visit(void *context,
     const struct axion_text *name, const struct axion_balance *balance);
+static void ngx_http_axion_account_limits(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_account_t *account);
+static void ngx_http_axion_each_tenant(ngx_http_axion_main_conf_t *amcf,
+    void (*visit)(void *context, const struct axion_tenant *tenant),
+    void *context);
 static void ngx_http_axion_metrics_tenants(struct axion_out *out,
     ngx_array_t *accounts);
 static void ngx_http_axion_metrics_kinds(struct axion_out *out,
@@ -46,6 +59,8 @@ static void ngx_http_axion_metrics_leases(struct axion_out *out,
     struct axion_balances *balances);
 static void ngx_http_axion_metrics_usage(struct axion_out *out,
     ngx_http_axion_zone_t *zone);
+static void ngx_http_axion_status_visit(void *context,
+    const struct axion_tenant *tenant);
 static void ngx_http_axion_status_tenant(struct axion_json *json,
     const struct axion_tenant *tenant, const struct axion_balance *balance);
 static void ngx_http_axion_status_window(struct axion_json *json,
@@ -181,8 +196,6 @@ ngx_http_axion_account_visit(void *context, const struct axion_text *name,
 {
     ngx_http_axion_accounts_t  *all = context;
 
-    ngx_uint_t                  i;
-    struct axion_tenant       **tenant;
     ngx_http_axion_account_t   *account;
 
     if (all->accounts.nelts == NGX_HTTP_AXION_TENANTS_SHOWN) {
@@ -206,13 +219,71 @@ ngx_http_axion_account_visit(void *context, const struct axion_text *name,
 
     ngx_memcpy((char *) account->name.data, name->data, name->bytes);
 
-    tenant = all->main->tenants.elts;
+    ngx_http_axion_account_limits(all->main, account);
+}
 
-    for (i = 0; i < all->main->tenants.nelts; i++) {
-        if (tenant[i]->name.bytes == name->bytes
-            && ngx_memcmp(tenant[i]->name.data, name->data, name->bytes) == 0)
+
+static void
+ngx_http_axion_account_limits(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_account_t *account)
+{
+    ngx_uint_t                       i;
+    struct axion_tenant            **tenant;
+    const struct axion_tenant       *found;
+    ngx_http_axion_tenants_file_t  **file;
+
+    tenant = amcf->tenants.elts;
+
+    for (i = 0; i < amcf->tenants.nelts; i++) {
+        if (tenant[i]->name.bytes == account->name.bytes
+            && ngx_memcmp(tenant[i]->name.data, account->name.data,
+                          account->name.bytes)
+               == 0)
         {
             account->limits = &tenant[i]->limits;
+        }
+    }
+
+    file = amcf->tenants_files.elts;
+
+    for (i = 0; i < amcf->tenants_files.nelts; i++) {
+
+        found = axion_tenants_find_name(ngx_http_axion_tenants_of(file[i]),
+                                        account->name.data,
+                                        account->name.bytes);
+        if (found != NULL) {
+            account->limits = &found->limits;
+        }
+    }
+}
+
+
+/* Those of nginx.conf, and those that the files have now. */
+static void
+ngx_http_axion_each_tenant(ngx_http_axion_main_conf_t *amcf,
+    void (*visit)(void *context, const struct axion_tenant *tenant),
+    void *context)
+{
+    size_t                           k;
+    ngx_uint_t                       i;
+    struct axion_tenant            **tenant;
+    const struct axion_tenants      *set;
+    ngx_http_axion_tenants_file_t  **file;
+
+    tenant = amcf->tenants.elts;
+
+    for (i = 0; i < amcf->tenants.nelts; i++) {
+        visit(context, tenant[i]);
+    }
+
+    file = amcf->tenants_files.elts;
+
+    for (i = 0; i < amcf->tenants_files.nelts; i++) {
+
+        set = ngx_http_axion_tenants_of(file[i]);
+
+        for (k = 0; set != NULL && k < set->n_tenants; k++) {
+            visit(context, set->tenants[k]);
         }
     }
 }
@@ -505,28 +576,39 @@ void
 ngx_http_axion_limits_status(struct axion_json *json,
     ngx_http_axion_main_conf_t *amcf)
 {
-    ngx_uint_t             i;
-    struct axion_tenant  **tenant;
-    struct axion_balance   balance;
+    ngx_http_axion_shown_t  shown;
 
     axion_json_array(json, "tenants");
 
-    tenant = amcf->tenants.elts;
+    shown.json = json;
+    shown.main = amcf;
+    shown.n = 0;
 
-    for (i = 0; i < amcf->tenants.nelts
-                && i < NGX_HTTP_AXION_TENANTS_SHOWN; i++)
-    {
-        if (amcf->balances == NULL
-            || !axion_balances_read(amcf->balances, tenant[i]->number,
-                                    &tenant[i]->name, &balance))
-        {
-            ngx_memzero(&balance, sizeof(struct axion_balance));
-        }
-
-        ngx_http_axion_status_tenant(json, tenant[i], &balance);
-    }
+    ngx_http_axion_each_tenant(amcf, ngx_http_axion_status_visit, &shown);
 
     axion_json_close(json);
+}
+
+
+static void
+ngx_http_axion_status_visit(void *context, const struct axion_tenant *tenant)
+{
+    ngx_http_axion_shown_t  *shown = context;
+
+    struct axion_balance  balance;
+
+    if (shown->n++ >= NGX_HTTP_AXION_TENANTS_SHOWN) {
+        return;
+    }
+
+    if (shown->main->balances == NULL
+        || !axion_balances_read(shown->main->balances, tenant->number,
+                                &tenant->name, &balance))
+    {
+        ngx_memzero(&balance, sizeof(struct axion_balance));
+    }
+
+    ngx_http_axion_status_tenant(shown->json, tenant, &balance);
 }
 
 

@@ -491,3 +491,11 @@ ngx_http_axion_drop_tenants_file(void *data)
 
     ngx_http_axion_let_go(file->tenants);
 }
+
+
+/* The set in force, for whoever looks at it and does not keep it. */
+const struct axion_tenants *
+ngx_http_axion_tenants_of(ngx_http_axion_tenants_file_t *file)
+{
+    return (file->tenants != NULL) ? &file->tenants->set : NULL;
+}

@@ -248,6 +248,36 @@ class Deaths(Base):
         self.spend()
 
 
+class File(Base):
+    """Limits of a tenants file: they change without a reload."""
+
+    def put(self, **limits):
+        with open(self.path + ".new", "w", encoding="ascii") as file:
+            file.write(tenants(**limits))
+        os.rename(self.path + ".new", self.path)
+
+    def test(self):
+        self.path = os.path.join(self.dir, "tenants")
+        self.put(acme="budget 30/mo;")
+        self.nginx.write(http=self.upstream + f"axion_tenants "
+                         f"file={self.path} interval=200ms;")
+        self.start()
+        for end in (30, 50):
+            self.put(acme=f"budget {end}/mo;")
+            rig.wait_until(
+                lambda end=end: self.tenant("acme")["limits"][0]["is"] == end,
+                "the limit to be read")
+            text, _, _ = self.ask("acme", "!tokens=100 abcd").stream()
+            self.assertLess(len(text), 400)
+            self.wait_idle()
+            self.assertEqual(self.spent("acme"), end)
+            status, _, _ = self.ask("acme", "abcd").whole()
+            self.assertEqual(status, 429)
+        values = self.nginx.metrics()
+        self.assertEqual(values['axion_tenant_limit{tenant="acme",'
+                                'limit="budget_month"}'], 50)
+
+
 class Upgrade(test_binary_upgrade.Upgrade):
     """A new binary beside the old one: one balance for both."""
 
