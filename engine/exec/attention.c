@@ -20,7 +20,7 @@
 #define CHUNK 32u
 
 /* Items per thread below which queries are split. */
-#define ITEMS_PER_THREAD 4u
+#define ITEMS_PER_THREAD 8u
 
 /* Tiles that are not worth a piece of their own. */
 #define TILES_MIN 2u

@@ -70,7 +70,7 @@ count_attention(const struct ax_exec *e, const struct ax_stage *stage,
 void
 ax_counters_count(struct ax_exec *e, uint32_t n_phases, uint64_t start_ns)
 {
-    for (uint32_t i = 0; i < n_phases; i++) {
+    for (uint32_t i = 0; i < n_phases && !e->uncounted; i++) {
         uint32_t s = e->phase_stage[i];
         const struct ax_stage *stage = &e->program.stages[s];
         struct ax_exec_counter *c = &e->counters[s];
@@ -103,15 +103,9 @@ ax_exec_counter(const struct ax_exec *e, uint32_t i)
 
 
 void
-ax_exec_counters_clear(struct ax_exec *e)
+ax_exec_counters_enable(struct ax_exec *e, bool enable)
 {
-    for (uint32_t s = 0; s < e->program.n_stages; s++) {
-        e->counters[s] = (struct ax_exec_counter){
-            .name = e->counters[s].name,
-            .layer = e->counters[s].layer,
-            .floats = e->counters[s].floats,
-        };
-    }
+    e->uncounted = !enable;
 }
 
 

@@ -127,8 +127,8 @@ uint64_t ax_exec_bytes(const struct ax_exec *e);
 uint32_t ax_exec_counters(const struct ax_exec *e);
 struct ax_exec_counter ax_exec_counter(const struct ax_exec *e, uint32_t i);
 
-/* Counts from here on. */
-void ax_exec_counters_clear(struct ax_exec *e);
+/* Whether following steps count; they do from the start. */
+void ax_exec_counters_enable(struct ax_exec *e, bool enable);
 
 /* All zero without counters. */
 struct ax_exec_times ax_exec_times(const struct ax_exec *e);

@@ -82,6 +82,7 @@ struct ax_exec {
     bool *prologue;   /* the phase begins with its stage's prologue */
     uint64_t *end_ns; /* NULL without counters */
     struct ax_exec_counter *counters; /* [stages] */
+    bool uncounted;                   /* the caller wants a pause */
 
     /* The step. */
     const struct ax_step *step;

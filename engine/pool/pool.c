@@ -335,6 +335,23 @@ work_in_place(struct ax_pool *pool, const struct ax_pool_piece *piece)
 }
 
 
+/* A single thread has nobody to share with, and all units are one piece. */
+static void
+work_alone(struct ax_pool *pool, const struct phase *p)
+{
+    struct ax_pool_piece piece = {
+        .phase = p->index,
+        .end = p->units,
+        .range = &pool->workers[0].range,
+    };
+
+    if (p->units > 0) {
+        work_in_place(pool, &piece);
+        finish_units(pool, 0, p->units);
+    }
+}
+
+
 /* The thread's range to its end. */
 static void
 work_range(struct ax_pool *pool, uint32_t t, const struct phase *p)
@@ -461,7 +478,11 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
 
     if (p->units != AX_POOL_GATE) {
         p->start_ns = p->piece_max != 0 ? ax_pool_clock_ns() : 0;
-        work_range(pool, t, p);
+        if (pool->n_threads == 1 && p->piece_max == 0) {
+            work_alone(pool, p);
+        } else {
+            work_range(pool, t, p);
+        }
     }
     /* Pairs with the one of a sleeper: it sees the count, or we see it. */
     atomic_thread_fence(memory_order_seq_cst);

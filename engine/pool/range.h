@@ -107,9 +107,13 @@ ax_range_swap(_Atomic uint64_t *range, uint64_t *word, uint64_t to)
 }
 
 
+/* The last pieces of a share are not smaller than this part of it. */
+#define AX_RANGE_PIECES 16u
+
+
 /*
- * The owner's next piece: a third of what is free, so that pieces are few but
- * the last ones small; at most max units.
+ * The owner's next piece: half of what is free, so that pieces are few (each
+ * interrupts a stream from memory) but the last ones small; at most max units.
  */
 static inline bool
 ax_range_take(_Atomic uint64_t *range, const struct ax_range_share *share,
@@ -119,7 +123,10 @@ ax_range_take(_Atomic uint64_t *range, const struct ax_range_share *share,
     struct ax_range r;
 
     while (ax_range_open(word, share, &r) && r.next < r.end) {
-        uint32_t n = (r.end - r.next + 2) / 3;
+        uint32_t left = r.end - r.next;
+        uint32_t least = (share->end - share->begin) / AX_RANGE_PIECES;
+        uint32_t n = (left + 1) / 2 < least ? least : (left + 1) / 2;
+        n = n < left ? n : left;
         n = n < max ? n : max;
         r.held = r.next;
         r.next += n;

@@ -377,9 +377,11 @@ run_once(struct bench *b, const struct ax_bench_result *r, uint64_t *ns)
         ax_kv_release(b->kv, &b->sequences[s]);
     }
     b->random = 0x9e3779b97f4a7c15u;
+    ax_exec_counters_enable(b->exec, false);
     int rc = prefill_all(b, r->n_depth);
     uint64_t start = ax_pool_clock_ns();
     b->timed = ns != NULL;
+    ax_exec_counters_enable(b->exec, b->timed);
     if (rc == AXION_OK) {
         rc = prefill_all(b, r->n_prompt);
     }
@@ -492,7 +494,6 @@ run_test(struct bench *b, struct ax_bench_result *r)
     b->n_steps = 0;
     if (rc == AXION_OK && !b->o->no_warmup) {
         rc = run_once(b, r, NULL);
-        ax_exec_counters_clear(b->exec);
     }
     for (uint32_t i = 0; i < r->n_reps && rc == AXION_OK; i++) {
         rc = run_once(b, r, &r->samples_ns[i]);
