@@ -320,6 +320,44 @@ prologue_bytes(const struct ax_compile *c, uint32_t s)
 }
 
 
+/* What a stage reads that was there before it lives one stage longer. */
+static void
+keep_input(struct ax_compile *c, ax_value v, uint32_t s)
+{
+    if (c->lives[v].first < s) {
+        touch(c, v, s + 1);
+    }
+}
+
+
+/*
+ * Ahead of ax_program_place(): a prologue is done while other threads write
+ * the results of the matmul behind it, so those must not go where it reads.
+ */
+static void
+keep_prologue_inputs(struct ax_compile *c)
+{
+    const struct ax_program *p = c->program;
+
+    for (uint32_t i = 0; i < p->n_row_ops; i++) {
+        const struct ax_row_op *op = &p->row_ops[i];
+        uint32_t s = op->stage;
+        if (s + 1 == p->n_stages || p->stages[s + 1].kind != AX_STAGE_MATMUL) {
+            continue;
+        }
+        if (op->kind == AX_ROW_QUANTIZE) {
+            keep_input(c, p->acts[op->act].value, s);
+        }
+        if (op->kind == AX_ROW_RMSNORM || op->kind == AX_ROW_GATED) {
+            keep_input(c, op->op->a, s);
+        }
+        if (op->kind == AX_ROW_GATED) {
+            keep_input(c, op->op->b, s);
+        }
+    }
+}
+
+
 /* Behind ax_program_place(), which knows the strides. */
 static void
 find_prologues(struct ax_compile *c)
@@ -465,6 +503,7 @@ ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
     }
     if (rc == AXION_OK) {
         name_counters(p);
+        keep_prologue_inputs(&c);
         rc = ax_program_place(&c);
     }
     if (rc == AXION_OK) {
