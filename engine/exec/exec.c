@@ -74,6 +74,21 @@ allocate(struct ax_exec *e, struct ax_error *err)
 }
 
 
+static int
+take_pool(struct ax_exec *e, struct ax_error *err)
+{
+    uint32_t phases = 2 * e->program.n_stages;
+
+    if (e->options.pool != NULL &&
+        phases <= ax_pool_phases_max(e->options.pool)) {
+        e->pool = e->options.pool;
+        return AXION_OK;
+    }
+    e->own_pool = true;
+    return ax_pool_start(&e->pool, e->options.n_threads, phases, err);
+}
+
+
 int
 ax_exec_open(struct ax_exec **out, const struct ax_model *model,
              struct ax_kv *kv, const struct ax_exec_options *options,
@@ -110,8 +125,7 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
         rc = ax_private_open(e, err);
     }
     if (rc == AXION_OK) {
-        rc = ax_pool_start(&e->pool, e->options.n_threads,
-                           2 * e->program.n_stages, err);
+        rc = take_pool(e, err);
     }
     if (rc != AXION_OK) {
         ax_exec_close(e);
@@ -135,7 +149,9 @@ ax_exec_close(struct ax_exec *e)
     if (e == NULL) {
         return;
     }
-    ax_pool_stop(e->pool);
+    if (e->own_pool) {
+        ax_pool_stop(e->pool);
+    }
     ax_private_close(e);
     ax_attention_close(e);
     ax_arena_close(&e->tables);

@@ -26,6 +26,9 @@
 #include "engine/model/model.h"
 
 
+struct ax_pool;
+
+
 #define AX_NO_LOGITS      UINT32_MAX
 #define AX_EXEC_BATCH_MAX 16384u /* bound of batch_tokens_max */
 
@@ -67,6 +70,10 @@ struct ax_exec_options {
     uint32_t logits_max;       /* rows of logits of one step */
     uint32_t sequences_max;    /* of one step; 0: batch_tokens_max */
     bool counters;             /* read the clock at every stage */
+    /* Another executor's threads, which outlive no step of this one; its
+     * owner stops them before this one is closed.  NULL, or a pool whose jobs
+     * may not have as many phases as this model needs: threads of its own. */
+    struct ax_pool *pool;
 };
 
 
@@ -95,7 +102,6 @@ struct ax_exec_times {
 
 
 struct ax_exec;
-struct ax_pool;
 
 
 /*

@@ -73,6 +73,7 @@ struct ax_exec {
     struct ax_exec_options options;
     struct ax_program program;
     struct ax_pool *pool;
+    bool own_pool;
 
     /* The job's tables: a phase is a stage, or a gate before one. */
     uint32_t *units;

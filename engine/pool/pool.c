@@ -154,6 +154,13 @@ clock_ns(clockid_t clock)
 }
 
 
+uint32_t
+ax_pool_phases_max(const struct ax_pool *pool)
+{
+    return pool->phases_max;
+}
+
+
 uint64_t
 ax_pool_cpu_ns(const struct ax_pool *pool)
 {

@@ -98,6 +98,9 @@ int ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job);
 /* CPUs that this process may run on, at least 1. */
 uint32_t ax_pool_cpus(void);
 
+/* Phases that a job may have. */
+uint32_t ax_pool_phases_max(const struct ax_pool *pool);
+
 /* CPU time of the pool's threads and the caller's, ns: what work costs on a
  * machine that is busy with other things, too.  A call per thread. */
 uint64_t ax_pool_cpu_ns(const struct ax_pool *pool);

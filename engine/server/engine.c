@@ -135,7 +135,7 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     if (rc != AXION_OK) {
         return rc;
     }
-    rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->sequences,
+    rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->logits_rows,
                         e->info->n_vocab, ax_model_ops(e->model));
     e->logits = aligned_alloc(
         64, ((size_t)e->logits_rows * e->info->n_vocab * sizeof(float) + 63) /

@@ -156,6 +156,13 @@ reserve_slots(struct ax_server *s)
 }
 
 
+uint32_t
+ax_server_slots(const struct ax_server *s, const struct ax_engine *engine)
+{
+    return s->options.max_queue + PARKED_FACTOR * engine->sequences;
+}
+
+
 /* What the engine timed at load, for the length of chunks. */
 static int
 give_costs(struct ax_server *s)
@@ -175,7 +182,7 @@ int
 ax_server_requests_open(struct ax_server *s, struct ax_error *err)
 {
     const struct ax_engine *e = s->engine;
-    s->n_requests = s->options.max_queue + PARKED_FACTOR * e->sequences;
+    s->n_requests = ax_server_slots(s, e);
     struct ax_sched_options options = {
         .slots_max = s->n_requests,
         .running_max = e->sequences,
@@ -227,6 +234,7 @@ ax_server_requests_close(struct ax_server *s)
     }
     ax_sched_close(s->sched);
     ax_spec_close(s->spec);
+    free(s->draft_sequences);
     free(s->step_tokens);
     free(s->step_sequences);
     free(s->step_entries);
@@ -256,6 +264,7 @@ free_request(struct ax_server *s, struct request *r)
     }
     r->in_held_list = false;
     ax_spec_forget(s->spec, r->slot);
+    ax_draft_model_forget(s->draft, r->slot);
     r->state = REQUEST_FREE;
     r->conn = NULL;
     r->next_free = s->free_requests;

@@ -59,14 +59,19 @@ note_progress(void *context, uint32_t permille)
 }
 
 
-/* On the loader's thread: writes `loaded` and `load_error` alone, which
+/* On the loader's thread: writes `loaded`, `draft` and `load_error`, which
  * thread 0 reads after joining it. */
 static void *
 load_main(void *context)
 {
     struct ax_server *s = context;
     uint64_t one = 1;
-    (void)ax_engine_open(&s->loaded, &s->load_options, &s->load_error);
+    if (ax_engine_open(&s->loaded, &s->load_options, &s->load_error) ==
+            AXION_OK &&
+        ax_server_draft_open(s, s->loaded, &s->load_error) != AXION_OK) {
+        ax_engine_close(s->loaded);
+        s->loaded = NULL;
+    }
     if (write(s->loaded_fd, &one, sizeof(one)) < 0) {
         abort(); /* a fresh eventfd takes a 1 */
     }
@@ -127,6 +132,13 @@ log_speculation(const struct ax_server *s)
                ax_cost_of(cost, 2), ax_cost_of(cost, 4), ax_cost_of(cost, 8),
                ax_cost_of(cost, 16));
     }
+    if (s->draft != NULL) {
+        const struct ax_model_info *info = ax_draft_model_info(s->draft);
+        ax_log(s->log, AXION_LOG_notice,
+               "draft model \"%s\": %s, %.1f M parameters, %s", info->name,
+               info->architecture, (double)info->n_params / 1e6,
+               info->weight_format);
+    }
 }
 
 
@@ -181,7 +193,9 @@ on_loaded(struct ax_server *s, struct source *source)
                s->load_error.text);
         tell_manager(s, NULL, "cannot load the model: %s", s->load_error.text);
         ax_engine_close(s->engine);
+        ax_draft_model_close(s->draft);
         s->engine = NULL;
+        s->draft = NULL;
         s->state = AXION_ENGINE_FAILED;
         s->result = rc;
         s->ended = true;
@@ -461,6 +475,32 @@ watch_all(struct ax_server *s, struct ax_error *err)
 }
 
 
+static int
+resolve_speculation(struct ax_server_options *o, struct ax_error *err)
+{
+    if (o->speculate == NULL) {
+        o->speculate = o->draft != NULL ? "draft" : "suffix";
+    }
+    bool drafts = ax_spec_kind(o->speculate) == AX_SPEC_DRAFT;
+    if (o->draft != NULL && o->draft[strspn(o->draft, "0123456789")] == '\0') {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "--draft \"%s\": the file of a smaller model "
+                            "expected; how many drafts is --draft-max",
+                            o->draft);
+    }
+    if (drafts && o->draft == NULL) {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "--speculate draft needs --draft FILE");
+    }
+    if (!drafts && o->draft != NULL) {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "--draft and --speculate %s contradict each other",
+                            o->speculate);
+    }
+    return AXION_OK;
+}
+
+
 int
 ax_server_open(struct ax_server **out, const struct ax_server_options *options,
                const struct ax_log *log, struct ax_error *err)
@@ -471,12 +511,17 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     s->options = *options;
+    int rc = resolve_speculation(&s->options, err);
+    if (rc != AXION_OK) {
+        free(s);
+        return rc;
+    }
     s->log = log;
     s->state = AXION_ENGINE_LOADING;
     s->listen_fd = s->signal_fd = s->loaded_fd = -1;
     s->allow_uids = s->options.allow_uid.uid;
     ax_server_board_open(s);
-    int rc = ax_server_profile_open(s, err);
+    rc = ax_server_profile_open(s, err);
     if (rc != AXION_OK) {
         goto failed;
     }
@@ -536,6 +581,7 @@ ax_server_close(struct ax_server *s)
     ax_server_requests_close(s);
     ax_server_profile_close(s);
     ax_engine_close(s->engine);
+    ax_draft_model_close(s->draft); /* it used the engine's threads */
     axion_board_close(s->board_writer);
     ax_journal_close(s->journal);
     if (s->signal_fd >= 0) {

@@ -33,7 +33,8 @@ struct ax_server_options {
     const char *profile; /* FILE.csv at the end; NULL: none */
     const char *event_loop;
     const char *log_level;
-    const char *speculate;
+    const char *speculate; /* NULL: draft with a model for it, else suffix */
+    const char *draft;
     const char *notify; /* $NOTIFY_SOCKET, or NULL */
     int listen_fd; /* passed by the service manager, before listen; or -1 */
     uint32_t threads;

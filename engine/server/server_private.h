@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include "engine/kv/names.h"
 #include "engine/sched/sched.h"
+#include "engine/server/draft_model.h"
 #include "engine/server/engine.h"
 #include "engine/server/helper.h"
 #include "engine/server/journal.h"
@@ -159,6 +160,8 @@ struct ax_server {
     struct ax_sched *sched;
     struct ax_kv_key kv_key;
     struct ax_spec *spec;
+    struct ax_draft_model *draft;              /* NULL: none */
+    struct ax_draft_sequence *draft_sequences; /* [sequences] */
     struct request *requests;
     uint32_t n_requests;
     struct request *free_requests;
@@ -213,6 +216,8 @@ void ax_server_journal_conn(struct ax_server *s, struct conn *c);
 void ax_server_deliver(struct ax_server *s);
 
 /* requests.c */
+uint32_t ax_server_slots(const struct ax_server *s,
+                         const struct ax_engine *engine);
 int ax_server_requests_open(struct ax_server *s, struct ax_error *err);
 void ax_server_requests_close(struct ax_server *s);
 void ax_server_submit(struct ax_server *s, struct conn *conn,
@@ -239,6 +244,9 @@ void ax_server_release_outputs(struct ax_server *s);
 /* speculate.c */
 /* Behind requests_open(): their slots are known. */
 int ax_server_speculation_open(struct ax_server *s, struct ax_error *err);
+/* On the loader's thread: the draft model, if there is one. */
+int ax_server_draft_open(struct ax_server *s, const struct ax_engine *engine,
+                         struct ax_error *err);
 /* Adds drafts to the step that was composed and not run yet. */
 void ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan);
 /* What the step that was composed took. */

@@ -8,6 +8,7 @@
 #include "engine/server/server_private.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 
 int
@@ -23,7 +24,30 @@ ax_server_speculation_open(struct ax_server *s, struct ax_error *err)
         .draft_max = o->draft_max,
         .custom = o->proposer,
     };
-    return ax_spec_open(&s->spec, &options, err);
+    int rc = ax_spec_open(&s->spec, &options, err);
+    if (rc == AXION_OK && s->draft != NULL) {
+        s->draft_sequences =
+            calloc(s->engine->sequences, sizeof(*s->draft_sequences));
+        if (s->draft_sequences == NULL) {
+            rc = ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
+        }
+    }
+    return rc;
+}
+
+
+int
+ax_server_draft_open(struct ax_server *s, const struct ax_engine *engine,
+                     struct ax_error *err)
+{
+    struct ax_draft_options options = {
+        .path = s->options.draft,
+        .isa = s->options.isa,
+        .engine = engine,
+        .slots = ax_server_slots(s, engine),
+    };
+    return options.path != NULL ? ax_draft_model_open(&s->draft, &options, err)
+                                : AXION_OK;
 }
 
 
@@ -72,11 +96,42 @@ ask(struct ax_server *s, const struct ax_sched_step *plan)
 }
 
 
+/* The draft model says what was chosen; a step of it that fails is a step
+ * without drafts. */
+static void
+run_draft_model(struct ax_server *s, const struct ax_sched_step *plan)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < plan->n_entries; i++) {
+        struct request *r = &s->requests[plan->entries[i].slot];
+        uint32_t k =
+            may_draft(&plan->entries[i]) ? ax_spec_chosen(s->spec, r->slot) : 0;
+        if (k > 0) {
+            s->draft_sequences[n++] = (struct ax_draft_sequence){
+                r->slot, &r->sampling, r->tokens, r->n_prompt, r->n_tokens, k};
+        }
+    }
+    if (n > 0) {
+        (void)ax_draft_model_run(s->draft, s->draft_sequences, n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ax_draft_sequence *q = &s->draft_sequences[i];
+        ax_spec_said(s->spec, q->slot, q->tokens + q->n_tokens, q->k);
+    }
+}
+
+
 void
 ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan)
 {
     struct ax_spec_step step = ask(s, plan);
+    if (s->draft != NULL) {
+        step.round_us = ax_draft_model_round_us(s->draft);
+    }
     ax_spec_choose_step(s->spec, &s->engine->cost, &step);
+    if (s->draft != NULL) {
+        run_draft_model(s, plan);
+    }
     for (uint32_t i = 0; i < plan->n_entries; i++) {
         const struct ax_sched_entry *entry = &plan->entries[i];
         struct request *r = &s->requests[entry->slot];

@@ -330,6 +330,8 @@ ask(struct ax_spec *s, struct place *p, int32_t *tokens, uint32_t n_prompt,
         return ax_suffix_propose(&p->suffix, tokens + p->first, out, max);
     case AX_SPEC_BIGRAM:
         return ax_bigram_propose(p->bigram, out, max);
+    case AX_SPEC_DRAFT:
+        return max; /* as many as are chosen, once they are */
     default:
         return o->custom.propose(o->custom.context, p->slot, tokens, n_prompt,
                                  n_tokens, out, max);
@@ -357,14 +359,33 @@ ax_spec_propose(struct ax_spec *s, uint32_t slot, int32_t *tokens,
     if (p->n_drafts == 0) {
         return 0;
     }
-    memcpy(p->drafts, tokens + n_tokens, p->n_drafts * sizeof(int32_t));
+    if (s->options.kind != AX_SPEC_DRAFT) {
+        memcpy(p->drafts, tokens + n_tokens, p->n_drafts * sizeof(int32_t));
+    }
     ax_spec_survival(&p->rates, p->match, p->n_drafts, p->survive);
     s->items[s->n_items] = (struct ax_spec_item){
         .survive = p->survive, .n = p->n_drafts, .positions = n_tokens};
     s->item_places[s->n_items] = p;
     s->item_of[slot] = s->n_items++;
     s->item_step[slot] = s->step;
-    return p->n_drafts;
+    uint32_t n = p->n_drafts;
+    if (s->options.kind == AX_SPEC_DRAFT) {
+        p->n_drafts = 0; /* nothing was said yet */
+    }
+    return n;
+}
+
+
+void
+ax_spec_said(struct ax_spec *s, uint32_t slot, const int32_t *drafts,
+             uint32_t n)
+{
+    struct place *p = place_of(s, slot);
+    assert(p != NULL && s->options.kind == AX_SPEC_DRAFT &&
+           n <= ax_spec_chosen(s, slot));
+    memcpy(p->drafts, drafts, n * sizeof(int32_t));
+    p->n_drafts = n;
+    s->items[s->item_of[slot]].k = n;
 }
 
 
@@ -398,8 +419,10 @@ probe(struct ax_spec *s, uint32_t drafts_max)
             likely = item;
         }
     }
-    if (s->step - s->tried >= PROBE_STEPS &&
-        likely->survive[0] >= PROBE_SURVIVAL) {
+    /* What a draft model would have said is not known: it is always asked. */
+    bool likely_enough = s->options.kind == AX_SPEC_DRAFT ||
+                         likely->survive[0] >= PROBE_SURVIVAL;
+    if (s->step - s->tried >= PROBE_STEPS && likely_enough) {
         uint32_t k = likely->n < PROBE_DRAFTS ? likely->n : PROBE_DRAFTS;
         likely->k = k < drafts_max ? k : drafts_max;
         s->tried = s->step;

@@ -7,7 +7,8 @@
  *
  *   suffix   a suffix automaton over the request's own prompt and answer
  *   bigram   AX Engine's tables (bigram.h), with their own gate
- *   draft    a smaller model (model.h), which the server feeds in
+ *   draft    a smaller model, which costs: how much it may say is chosen
+ *            first, then the server runs it and tells what it said
  *   custom   the caller's function, always computed: tests, embedders
  *
  * A sequence that is in steps has one of `sequences` places, taken at its
@@ -33,7 +34,7 @@
 #include "engine/error.h"
 #include "engine/spec/control.h"
 
-#define AX_SPEC_KINDS "off|suffix|bigram"
+#define AX_SPEC_KINDS "off|suffix|bigram|draft"
 
 enum ax_spec_kind {
     AX_SPEC_OFF = 0,
@@ -57,7 +58,7 @@ struct ax_spec_options {
     uint32_t sequences; /* places: of one step */
     uint32_t ctx;
     uint32_t draft_max; /* of one sequence, 1 .. AX_SPEC_DRAFT_MAX */
-    struct ax_spec_proposer custom; /* of CUSTOM, and DRAFT's model */
+    struct ax_spec_proposer custom; /* of CUSTOM */
 };
 
 struct ax_spec;
@@ -80,7 +81,8 @@ void ax_spec_follow(struct ax_spec *spec, uint32_t slot, const int32_t *tokens,
                     uint32_t n_tokens);
 /*
  * Up to max drafts behind tokens[0 .. n_tokens) into tokens[n_tokens ..],
- * which must have room for them; returns how many.  Fills a record of the
+ * which must have room for them (a draft model's come later, by said());
+ * returns how many.  Fills a record of the
  * step for choose(): at most `sequences` calls a step.
  */
 uint32_t ax_spec_propose(struct ax_spec *spec, uint32_t slot, int32_t *tokens,
@@ -93,6 +95,9 @@ void ax_spec_choose_step(struct ax_spec *spec, const struct ax_cost *cost,
                          const struct ax_spec_step *step);
 /* The choice for a slot that proposed in this step. */
 uint32_t ax_spec_chosen(const struct ax_spec *spec, uint32_t slot);
+/* What the draft model said, for a choice of `draft` alone. */
+void ax_spec_said(struct ax_spec *spec, uint32_t slot, const int32_t *drafts,
+                  uint32_t n);
 
 /* The sequence got its next token. */
 void ax_spec_sampled(struct ax_spec *spec, uint32_t slot, int32_t token);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "engine/server/server.h"
 #include "tests/server/harness.h"
+#include "tests/tiny/tiny_model.h"
 
 #define CASES 6u
 
@@ -251,6 +252,100 @@ test_right_and_wrong_proposers(void **state)
 }
 
 
+/* ---- a draft model ---- */
+
+static void
+write_model(char path[64], const char *variant)
+{
+    strcpy(path, "/tmp/axion-draft-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(tiny_model_write(path, tiny_variant_find(variant)), 0);
+}
+
+
+/* The model itself, which is always right, and one with other weights. */
+static void
+test_draft_model(void **state)
+{
+    static const char *const variants[] = {"q4_0", "q8_0"};
+    struct axion_board board;
+    char path[64];
+    (void)state;
+    take_references();
+    for (int i = 0; i < 2; i++) {
+        write_model(path, variants[i]);
+        start("draft", (const char *[]){"--draft", path, NULL});
+        run_cases();
+        read_board(client, &board);
+        print_message("%s: %lu of %lu drafts held\n", variants[i],
+                      (unsigned long)board.accepted_tokens_total,
+                      (unsigned long)board.drafted_tokens_total);
+        assert_true(board.drafted_tokens_total > 0);
+        if (i == 0) {
+            assert_int_equal(board.accepted_tokens_total,
+                             board.drafted_tokens_total);
+        }
+        stop();
+        (void)unlink(path);
+    }
+}
+
+
+/* Its first place in the file is the vocabulary. */
+static void
+rename_token(const char *path, const char *from, const char *to)
+{
+    size_t bytes;
+    uint8_t *model = tiny_model_build(tiny_variant_find("q4_0"), &bytes);
+    assert_non_null(model);
+    uint8_t *at = memmem(model, bytes, from, strlen(from));
+    assert_non_null(at);
+    memcpy(at, to, strlen(to));
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(model, 1, bytes, file), bytes);
+    assert_int_equal(fclose(file), 0);
+    free(model);
+}
+
+
+static void
+expect_refused(const char *const *args, const char *words)
+{
+    const struct tiny_options *o = tiny_variant_find("q4_0");
+    engine = (struct engine){0};
+    strcpy(engine.directory, "/tmp/axion-test-XXXXXX");
+    assert_non_null(mkdtemp(engine.directory));
+    snprintf(engine.model, sizeof(engine.model), "%s/tiny.gguf",
+             engine.directory);
+    assert_int_equal(tiny_model_write(engine.model, o), 0);
+    engine_start_on(&engine, engine.model, args);
+    engine_wait_log(&engine, words);
+    assert_int_equal(engine_wait(&engine), 2);
+}
+
+
+static void
+test_draft_models_that_do_not_fit(void **state)
+{
+    char path[64];
+    (void)state;
+    write_model(path, "q4_0");
+    rename_token(path, "<|im_start|>", "<|im_stark|>");
+    expect_refused((const char *[]){"--draft", path, NULL},
+                   "another tokenizer: token 1 is \"<|im_stark|>\"");
+    (void)unlink(path);
+    expect_refused((const char *[]){"--draft", "16", NULL}, "--draft-max");
+    expect_refused((const char *[]){"--speculate", "draft", NULL},
+                   "needs --draft FILE");
+    expect_refused(
+        (const char *[]){"--speculate", "suffix", "--draft", "x", NULL},
+        "contradict");
+}
+
+
 /* ---- what ends or interrupts an answer in the middle of a draft ---- */
 
 /* Each lease length once: spent to the token, never beyond. */
@@ -340,6 +435,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_proposers_by_name),
         cmocka_unit_test(test_right_and_wrong_proposers),
+        cmocka_unit_test(test_draft_model),
+        cmocka_unit_test(test_draft_models_that_do_not_fit),
         cmocka_unit_test(test_lease_ends_within_a_draft),
         cmocka_unit_test(test_preempted),
         cmocka_unit_test(test_paused),
