@@ -34,6 +34,7 @@ WITNESSES = []
 CONF = """
 load_module {module};
 daemon off;
+{main}
 user {user};
 worker_processes {workers};
 pid {dir}/nginx.pid;
@@ -145,14 +146,15 @@ class Echo:
 
 class Nginx:
     def __init__(self, folder, server, http="", workers=1, listen="",
-                 connections=1024):
+                 connections=1024, main=""):
         self.dir = folder
         self.port = free_port()
         self.conf = os.path.join(folder, "nginx.conf")
         self.log = os.path.join(folder, "error.log")
         self.process = None
         self.settings = {"workers": workers, "listen": listen, "http": http,
-                         "server": server, "connections": connections}
+                         "server": server, "connections": connections,
+                         "main": main}
         self.write()
 
     def write(self, **settings):
@@ -169,6 +171,9 @@ class Nginx:
             stderr=subprocess.DEVNULL)
         self.wait("start worker process ", self.settings["workers"])
         wait_until(self.accepts, "nginx to accept")
+        # the kernel accepts, and the log has it, before they say who they are
+        wait_until(lambda: len(self.workers()) >= self.settings["workers"],
+                   "the workers' titles")
 
     def accepts(self):
         try:
@@ -213,9 +218,12 @@ class Nginx:
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children",
                   encoding="ascii") as f:
             for pid in f.read().split():
-                with open(f"/proc/{pid}/cmdline", encoding="ascii") as c:
-                    if "worker process" in c.read():
-                        pids.append(int(pid))
+                try:
+                    with open(f"/proc/{pid}/cmdline", encoding="ascii") as c:
+                        if "worker process" in c.read():
+                            pids.append(int(pid))
+                except (FileNotFoundError, ProcessLookupError):
+                    pass  # it ended meanwhile
         return pids
 
     def rss_kb(self, pid):
@@ -359,6 +367,7 @@ class Test(unittest.TestCase):
     HTTP = ""
     LISTEN = ""
     CONNECTIONS = 1024
+    MAIN = ""
     SERVER = """
         location /v1/ { axion_pass llm; }
         location = /metrics { axion_metrics; }
@@ -373,7 +382,8 @@ class Test(unittest.TestCase):
         self.nginx = Nginx(
             self.dir, self.SERVER,
             f"axion_upstream llm {{ engine unix:{self.echo.path}; }}\n"
-            + self.HTTP, self.WORKERS, self.LISTEN, self.CONNECTIONS)
+            + self.HTTP, self.WORKERS, self.LISTEN, self.CONNECTIONS,
+            self.MAIN)
         self.expected = None
         WITNESSES[:] = [self.nginx.told, self.echo.told]
 
