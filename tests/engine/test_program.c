@@ -116,6 +116,25 @@ use_rows(const struct ax_program *p, const struct ax_stage *stage, uint32_t s,
 }
 
 
+/* A prologue reads while others already write the results of its matmul. */
+static void
+use_prologue(const struct ax_program *p, const struct ax_stage *stage,
+             uint32_t s, struct life *values)
+{
+    for (uint32_t i = 0; i < stage->n; i++) {
+        const struct ax_row_op *op = &p->row_ops[stage->first + i];
+        ax_value v = op->kind == AX_ROW_QUANTIZE ? p->acts[op->act].value
+                                                 : op->op->a;
+        if (values[v].first < s) {
+            use(&values[v], s + 1);
+        }
+        if (op->kind == AX_ROW_GATED && values[op->op->b].first < s) {
+            use(&values[op->op->b], s + 1);
+        }
+    }
+}
+
+
 /* Lifetimes anew from what the stages do, not from what the compiler says. */
 static void
 find_lives(const struct ax_program *p, struct life *values, struct life *acts)
@@ -124,6 +143,9 @@ find_lives(const struct ax_program *p, struct life *values, struct life *acts)
         const struct ax_stage *stage = &p->stages[s];
         if (stage->kind == AX_STAGE_ROWS) {
             use_rows(p, stage, s, values);
+            if (s + 1 < p->n_stages && stage[1].prologue == s) {
+                use_prologue(p, stage, s, values);
+            }
             for (uint32_t i = 0; i < stage->n; i++) {
                 const struct ax_row_op *op = &p->row_ops[stage->first + i];
                 if (op->kind == AX_ROW_QUANTIZE) {
