@@ -50,8 +50,10 @@ must model
 step "vocabularies and chat templates of llama.cpp's source package"
 tests/text/fetch_llama_models.sh ||
     echo "not to be had: the tests that need them are skipped"
-if [ "${AXION_GEMMA:-0}" = 1 ]; then
-    must model-gemma
+if [ "${AXION_GEMMA:-1}" = 1 ]; then
+    step model-gemma
+    $make --no-print-directory model-gemma ||
+        echo "not to be had: the tests that need it are skipped"
 fi
 must all "$jobs"
 suite test-style

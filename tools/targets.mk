@@ -43,7 +43,7 @@ demo: ## a real model behind a real nginx, streamed by curl (KEEP=1 stays up)
 	@$(MAKE) -j$$(nproc) all
 	@tools/demo.sh
 
-# AXION_GEMMA=1 make check fetches Gemma too; without it its tests are skipped.
+# AXION_GEMMA=0 make check does without Gemma; its tests are skipped then.
 check: ## everything: deps, model, build, all suites, one summary line
 	@MAKE='$(MAKE)' tools/check.sh
 
