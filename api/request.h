@@ -45,6 +45,7 @@ struct axion_parse_options {
     uint64_t tenant;           /* axion_tenant.number, 0: nobody */
     const uint8_t *cache_salt; /* 16 bytes; NULL: zeros */
     uint32_t priority;         /* 0 low, 1 normal, 2 high */
+    uint32_t weight;           /* of the tenant beside others; 0: 1 */
     uint32_t deadline_ms;      /* 0: none */
     uint32_t max_context;      /* prompt and output, tokens; 0: the model's */
     uint32_t max_output;       /* what max_tokens is cut down to; 0: none */

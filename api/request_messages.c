@@ -540,5 +540,8 @@ axion_parse_sections(struct axion_parser *p, const json_t *root)
     if (error == AXION_OK && p->options->max_context != 0)
         error = add_section(p, AXION_SECTION_CONTEXT, &p->options->max_context,
                             sizeof(p->options->max_context));
+    if (error == AXION_OK && p->options->weight > 1)
+        error = add_section(p, AXION_SECTION_WEIGHT, &p->options->weight,
+                            sizeof(p->options->weight));
     return error;
 }

@@ -67,6 +67,7 @@ struct axion_tenant {
     struct axion_alias *aliases; /* the first that matches counts */
     size_t n_aliases;
     uint32_t priority;    /* enum axion_priority */
+    uint32_t weight;      /* share beside other tenants; 0: 1 */
     uint32_t max_context; /* prompt and output, tokens; 0: the model's own */
     uint32_t max_output;  /* tokens; 0: no bound but the context */
     uint32_t cache_scope; /* enum axion_cache_scope */

@@ -241,6 +241,30 @@ set_tokens(struct axion_tenant_draft *draft, uint32_t *value,
 
 
 static int
+set_weight(struct axion_tenant_draft *draft, const struct axion_text *words,
+           size_t n)
+{
+    uint32_t weight = 0;
+    size_t i;
+
+    (void)n;
+    for (i = 0; i < words[0].bytes && weight <= AXION_WEIGHT_MAX; i++) {
+        if (words[0].data[i] < '0' || words[0].data[i] > '9')
+            break;
+        weight = weight * 10 + (uint32_t)(words[0].data[i] - '0');
+    }
+    if (i != words[0].bytes || weight == 0 || weight > AXION_WEIGHT_MAX)
+        return axion_tenant_refuse(draft,
+                                   "invalid weight \"%.*s\", it must be a "
+                                   "number from 1 to %u",
+                                   (int)words[0].bytes, words[0].data,
+                                   AXION_WEIGHT_MAX);
+    draft->tenant->weight = weight;
+    return AXION_OK;
+}
+
+
+static int
 set_max_context(struct axion_tenant_draft *draft,
                 const struct axion_text *words, size_t n)
 {
@@ -314,6 +338,7 @@ static const struct param params[] = {
     {"priority", 1, 1, 0, set_priority},
     {"models", 1, WORDS_MAX, 1, set_models},
     {"alias", 2, 2, 1, set_alias},
+    {"weight", 1, 1, 0, set_weight},
     {"max_context", 1, 1, 0, set_max_context},
     {"max_output", 1, 1, 0, set_max_output},
     {"cache", 1, 2, 0, set_cache},

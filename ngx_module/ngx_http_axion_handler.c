@@ -424,6 +424,7 @@ ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx)
         options.tenant = ctx->who.tenant->number;
         options.cache_salt = salt;
         options.priority = ctx->who.priority;
+        options.weight = ctx->who.tenant->weight;
         options.max_context = ctx->who.max_context;
         options.max_output = ctx->who.max_output;
         options.aliases = ctx->who.tenant;

@@ -314,6 +314,22 @@ context_fault(struct axion_request_view *view, const struct section *s)
 
 
 static const char *
+weight_fault(struct axion_request_view *view, const struct section *s)
+{
+    if (view->weight != 0) {
+        return "second weight";
+    }
+    if (s->bytes != sizeof(view->weight)) {
+        return "weight's length";
+    }
+    memcpy(&view->weight, s->data, sizeof(view->weight));
+    return view->weight != 0 && view->weight <= AXION_WEIGHT_MAX
+               ? NULL
+               : "weight out of range";
+}
+
+
+static const char *
 section_fault(struct walk *walk, const struct section *s)
 {
     struct axion_request_view *view = walk->view;
@@ -325,6 +341,8 @@ section_fault(struct walk *walk, const struct section *s)
         return logit_bias_fault(view, s);
     case AXION_SECTION_CONTEXT:
         return context_fault(view, s);
+    case AXION_SECTION_WEIGHT:
+        return weight_fault(view, s);
     default:
         break;
     }

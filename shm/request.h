@@ -21,6 +21,7 @@
 #define AXION_MESSAGES_MAX     4096u
 #define AXION_TOP_LOGPROBS_MAX 20u
 #define AXION_ROLE_BYTES_MAX   32u
+#define AXION_WEIGHT_MAX       1000u
 
 enum axion_request_kind {
     AXION_REQUEST_CHAT = 1,
@@ -66,6 +67,7 @@ enum axion_request_section {
     AXION_SECTION_LOGIT_BIAS = 7, /* {u32 token, f32 bias}[] */
     AXION_SECTION_NAME = 8,       /* text: `name` of the current message */
     AXION_SECTION_CONTEXT = 9,    /* u32: prompt and output, tokens; >= 1 */
+    AXION_SECTION_WEIGHT = 10,    /* u32: the tenant's, 1 .. WEIGHT_MAX */
 };
 
 struct axion_logit_bias {
@@ -118,6 +120,7 @@ struct axion_request_view {
     uint32_t n_stops;
     struct axion_text stops[AXION_STOP_MAX];
     uint32_t max_context;      /* of the tenant, tokens; 0: the model's own */
+    uint32_t weight;           /* of the tenant beside others; 0: not said */
     const uint8_t *logit_bias; /* struct axion_logit_bias[], unaligned */
     uint32_t n_logit_bias;
     const uint8_t *sections; /* for axion_request_next_part() */

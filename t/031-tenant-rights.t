@@ -218,3 +218,23 @@ my $h = 'argon2id:$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$QAbvsGmIVF86
 --- must_die
 --- error_log
 more than 4 keys by argon2id
+
+
+
+=== TEST 16: a weight is a number from 1 to 1000
+--- config eval
+"axion_tenant a { $::acme; weight 1001; } location /v1/ { axion_pass llm; }"
+--- must_die
+--- error_log
+invalid weight "1001", it must be a number from 1 to 1000
+
+
+
+=== TEST 17: a weight goes to the engine with the request
+--- config eval
+"axion_tenant a { $::acme; weight 7; } location /v1/ { axion_pass llm; }"
+--- more_headers eval
+$::chat
+--- request eval
+"POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"hi\",\"max_tokens\":2}"
+--- error_code: 200

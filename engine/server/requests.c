@@ -395,6 +395,7 @@ prepare(struct request *r)
         return ax_error_set(&r->error, AXION_ERR_INVALID_REQUEST, "%s", why);
     }
     r->head = view.head;
+    r->weight = view.weight;
     r->max_context = view.max_context != 0 && view.max_context < e->ctx
                          ? view.max_context
                          : e->ctx;
@@ -764,6 +765,7 @@ arrive(struct ax_server *s, struct request *r)
     struct ax_sched_request request = {
         .tenant = r->head.tenant,
         .priority = r->head.priority,
+        .weight = r->weight,
         .prompt_tokens = r->n_prompt,
         .max_tokens = r->max_tokens,
         .cached_tokens = cached,

@@ -103,6 +103,7 @@ struct request {
     struct ax_sampling sampling;
     struct ax_stream *text;
     uint32_t n_prompt;
+    uint32_t weight;      /* of the tenant beside others */
     uint32_t max_context; /* the engine's, or the tenant's if less */
 
     /* from then on */

@@ -351,6 +351,22 @@ test_sections_out_of_place(void **state)
     start(&f, AXION_REQUEST_CHAT);
     axion_request_add(&f.w, AXION_SECTION_CONTEXT, &none, 4);
     finish(&f, "context of 0 tokens");
+
+    static const uint32_t weight = AXION_WEIGHT_MAX,
+                          more = AXION_WEIGHT_MAX + 1;
+
+    start(&f, AXION_REQUEST_CHAT);
+    axion_request_add(&f.w, AXION_SECTION_WEIGHT, &weight, 4);
+    axion_request_add(&f.w, AXION_SECTION_WEIGHT, &weight, 4);
+    finish(&f, "second weight");
+
+    start(&f, AXION_REQUEST_CHAT);
+    axion_request_add(&f.w, AXION_SECTION_WEIGHT, &weight, 2);
+    finish(&f, "weight's length");
+
+    start(&f, AXION_REQUEST_CHAT);
+    axion_request_add(&f.w, AXION_SECTION_WEIGHT, &more, 4);
+    finish(&f, "weight out of range");
 }
 
 
