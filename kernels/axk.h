@@ -6,7 +6,9 @@
  * One table of function pointers (struct axk_ops) per instruction set: scalar
  * (the specification), avx2 (AVX2, FMA, F16C), avxvnni (the same with
  * AVX-VNNI; only when asked for by name) and avx512 (F, BW, VL, VNNI).
- * axk_select() picks one at start; the names "amx" and "neon" are reserved.
+ * On AArch64 neon (dotprod) and neon-i8mm have the matmuls of most quantized
+ * formats, everything else as scalar; only by name too.  axk_select() picks
+ * one at start; the name "amx" is reserved.
  *
  * Three promises hold for every function below:
  *  - Batch invariance.  An output element depends on its own row, token and
@@ -206,7 +208,7 @@ struct axk_rope {
 /* ---- the table of one instruction set ---- */
 
 struct axk_ops {
-    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512" */
+    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "neon", .. */
 
     /*
      * Rows [AXK_TILE * tile0, AXK_TILE * tile1) of x[n_tokens][x_stride] into
@@ -279,8 +281,9 @@ struct axk_ops {
 
 /*
  * The best table that this CPU runs, at most cap ("scalar", "avx2",
- * "avxvnni", "avx512"; NULL or "auto": no cap).  why (size bytes, may be NULL)
- * gets one line for the log, or the reason when it returns NULL (unknown cap).
+ * "avxvnni", "avx512", "neon", "neon-i8mm"; NULL or "auto": no cap).  why (size
+ * bytes, may be NULL) gets one line for the log, or the reason when it returns
+ * NULL (unknown cap).
  */
 const struct axk_ops *axk_select(const char *cap, char *why, size_t size);
 

@@ -91,6 +91,9 @@ extern const struct axk_ops axk_ops_scalar;
 extern const struct axk_ops axk_ops_avx2;
 extern const struct axk_ops axk_ops_avxvnni;
 extern const struct axk_ops axk_ops_avx512;
+#elif defined(__aarch64__)
+extern const struct axk_ops axk_ops_neon;
+extern const struct axk_ops axk_ops_neon_i8mm;
 #endif
 
 /* One row of f32 activations into its place in a tile of n tokens. */
@@ -111,6 +114,10 @@ void axk_matmul_avxvnni(const struct axk_matmul *a, uint32_t row0,
                         uint32_t row1);
 void axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0,
                        uint32_t row1);
+#elif defined(__aarch64__)
+void axk_matmul_neon(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
+void axk_matmul_neon_i8mm(const struct axk_matmul *a, uint32_t row0,
+                          uint32_t row1);
 #endif
 
 

@@ -9,6 +9,9 @@ KERNELS_AVX2_SRCS   := kernels/avx2.c kernels/matmul_avx2.c
 KERNELS_AVXVNNI_SRCS := kernels/matmul_avxvnni.c
 KERNELS_AVX512_SRCS := kernels/avx512.c kernels/matmul_avx512.c
 
+KERNELS_NEON_SRCS   := kernels/matmul_neon.c
+KERNELS_I8MM_SRCS   := kernels/matmul_neon_i8mm.c
+
 KERNELS_OBJS        := $(KERNELS_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_AVX2_OBJS   := $(KERNELS_AVX2_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_AVXVNNI_OBJS := $(KERNELS_AVXVNNI_SRCS:%.c=$(BUILD)/%.o)
@@ -28,9 +31,19 @@ $(KERNELS_AVXVNNI_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) \
 $(KERNELS_AVX512_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX512_FLAGS)
 
 KERNELS_ALL_OBJS := $(KERNELS_OBJS)
-ifeq ($(shell uname -m),x86_64)
+KERNELS_ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+
+ifeq ($(KERNELS_ARCH),x86_64)
 KERNELS_ALL_OBJS += $(KERNELS_AVX2_OBJS) $(KERNELS_AVXVNNI_OBJS) \
                     $(KERNELS_AVX512_OBJS)
+endif
+ifeq ($(KERNELS_ARCH),aarch64)
+KERNELS_NEON_OBJS := $(KERNELS_NEON_SRCS:%.c=$(BUILD)/%.o)
+KERNELS_I8MM_OBJS := $(KERNELS_I8MM_SRCS:%.c=$(BUILD)/%.o)
+$(KERNELS_NEON_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) -march=armv8.2-a+dotprod
+$(KERNELS_I8MM_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) \
+                                     -march=armv8.2-a+dotprod+i8mm
+KERNELS_ALL_OBJS += $(KERNELS_NEON_OBJS) $(KERNELS_I8MM_OBJS)
 endif
 
 $(BUILD)/libaxion_kernels.a: $(KERNELS_ALL_OBJS)

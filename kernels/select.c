@@ -15,6 +15,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 
@@ -73,12 +75,28 @@ has_avx512(void)
            __builtin_cpu_supports("avx512vnni");
 }
 
+#elif defined(__aarch64__)
+
+/* HWCAP_ASIMDDP and HWCAP2_I8MM of Linux's asm/hwcap.h. */
+static bool
+has_neon_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) & 1ul << 20) != 0;
+}
+
+
+static bool
+has_neon_i8mm(void)
+{
+    return has_neon_dotprod() && (getauxval(AT_HWCAP2) & 1ul << 13) != 0;
+}
+
 #endif
 
 /*
  * Ascending: a cap allows its own level and those before it.  One that was
- * never run on a CPU that has it (its code was, in another encoding) is
- * taken only when it is asked for by name.
+ * never run on a CPU that has it (avxvnni's code was in another encoding,
+ * neon's under an emulator) is taken only when it is asked for by name.
  */
 static const struct {
     const char *isa;
@@ -91,6 +109,9 @@ static const struct {
     {"avx2", has_avx2, false, &axk_ops_avx2},
     {"avxvnni", has_avxvnni, true, &axk_ops_avxvnni},
     {"avx512", has_avx512, false, &axk_ops_avx512},
+#elif defined(__aarch64__)
+    {"neon", has_neon_dotprod, true, &axk_ops_neon},
+    {"neon-i8mm", has_neon_i8mm, true, &axk_ops_neon_i8mm},
 #endif
 };
 

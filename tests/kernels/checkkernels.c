@@ -1,8 +1,9 @@
 /*
  * checkkernels: every op of every instruction set of this machine against the
  * scalar reference, bit for bit, on random, adversarial and tail shapes; and
- * the reference against plain double arithmetic.  `checkkernels --bench
- * [filter]` prints each against the machine's own peaks instead.
+ * the reference against plain double arithmetic.  `checkkernels matmul`, `ops`
+ * or `attention` runs one group, `--list` only says what would be compared,
+ * `--bench [words]` prints each against the machine's own peaks instead.
  *
  * A machine without AVX2 has only the reference: the comparisons are then
  * empty, and the program says so.
@@ -260,7 +261,8 @@ avxvnni_twin(void)
 static void
 find_isas(void)
 {
-    static const char *const names[] = { "avx2", "avxvnni", "avx512" };
+    static const char *const names[] = { "avx2", "avxvnni", "avx512",
+                                         "neon", "neon-i8mm" };
     size_t n = 0;
 
     check_reference = axk_ops_named("scalar");
@@ -284,17 +286,30 @@ find_isas(void)
 int
 main(int argc, char **argv)
 {
+    const char *only = argc > 1 ? argv[1] : "";
+    int failed = 0;
+
     axk_thread_init();
     check_tiny = getenv("AXION_TINY_ONLY") != NULL;
     find_isas();
 
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+    if (strcmp(only, "--list") == 0) {
+        return 0;
+    }
+    if (strcmp(only, "--bench") == 0) {
         return bench_run(argc > 2 ? argv[2] : "");
     }
-    return _cmocka_run_group_tests("matmul", check_matmul_tests,
-                                   check_matmul_count, NULL, NULL)
-           + _cmocka_run_group_tests("ops", check_ops_tests, check_ops_count,
-                                     NULL, NULL)
-           + _cmocka_run_group_tests("attention", check_attention_tests,
-                                     check_attention_count, NULL, NULL);
+    if (strstr("matmul", only) != NULL) {
+        failed += _cmocka_run_group_tests("matmul", check_matmul_tests,
+                                          check_matmul_count, NULL, NULL);
+    }
+    if (strstr("ops", only) != NULL) {
+        failed += _cmocka_run_group_tests("ops", check_ops_tests,
+                                          check_ops_count, NULL, NULL);
+    }
+    if (strstr("attention", only) != NULL) {
+        failed += _cmocka_run_group_tests("attention", check_attention_tests,
+                                          check_attention_count, NULL, NULL);
+    }
+    return failed;
 }

@@ -7,7 +7,7 @@ CHECKKERNELS_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(addprefix tests/kernels/, \
 # See the file: avxvnni in AVX-512's encoding.
 AVXVNNI_TWIN := $(BUILD)/tests/kernels/matmul_avxvnni_evex.o
 
-ifeq ($(shell uname -m),x86_64)
+ifeq ($(KERNELS_ARCH),x86_64)
 CHECKKERNELS_OBJS += $(AVXVNNI_TWIN)
 endif
 
@@ -30,3 +30,4 @@ KERNEL_TESTS += $(BUILD)/tests/kernels/test_kernel_opcodes
 # A script beside the programs, and what it runs.
 E2E_TESTS += tests/kernels/test_other_cpus.sh
 test-e2e: $(BUILD)/tests/kernels/checkkernels
+E2E_TESTS += tests/kernels/test_kernels_aarch64.py
