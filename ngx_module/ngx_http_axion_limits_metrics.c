@@ -183,6 +183,17 @@ ngx_http_axion_limits_log(ngx_http_axion_ctx_t *ctx)
     (void) ngx_atomic_fetch_add(&row->completion_tokens,
                                 ctx->finished ? ctx->usage.completion_tokens
                                               : ctx->tokens);
+    (void) ngx_atomic_fetch_add(&row->drafted_tokens,
+                                ctx->usage.drafted_tokens);
+    (void) ngx_atomic_fetch_add(&row->accepted_tokens,
+                                ctx->usage.accepted_tokens);
+
+    if (ctx->usage.drafted_tokens > ctx->usage.accepted_tokens) {
+        (void) ngx_atomic_fetch_add(&row->wasted_tokens,
+                                    ctx->usage.drafted_tokens
+                                    - ctx->usage.accepted_tokens);
+    }
+
     (void) ngx_atomic_fetch_add(&row->cost, ctx->cost);
 }
 
@@ -529,6 +540,15 @@ ngx_http_axion_metrics_usage(struct axion_out *out,
           offsetof(ngx_http_axion_usage_t, cached_tokens) },
         { "axion_usage_completion_tokens_total", "Their answers' tokens.",
           offsetof(ngx_http_axion_usage_t, completion_tokens) },
+        { "axion_usage_drafted_tokens_total",
+          "Tokens that speculation proposed for them.",
+          offsetof(ngx_http_axion_usage_t, drafted_tokens) },
+        { "axion_usage_accepted_tokens_total",
+          "Of these, accepted; the answers' tokens include them.",
+          offsetof(ngx_http_axion_usage_t, accepted_tokens) },
+        { "axion_usage_wasted_tokens_total",
+          "Of these, computed in vain; never charged.",
+          offsetof(ngx_http_axion_usage_t, wasted_tokens) },
         { "axion_usage_cost_total", "Their cost.",
           offsetof(ngx_http_axion_usage_t, cost) },
     };

@@ -86,6 +86,9 @@ typedef struct {
     ngx_atomic_t                   prompt_tokens;
     ngx_atomic_t                   cached_tokens;
     ngx_atomic_t                   completion_tokens;
+    ngx_atomic_t                   drafted_tokens;
+    ngx_atomic_t                   accepted_tokens;
+    ngx_atomic_t                   wasted_tokens;
     ngx_atomic_t                   cost;     /* billionths */
 } ngx_http_axion_usage_t;
 
