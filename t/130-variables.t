@@ -16,7 +16,12 @@ add_block_preprocessor(sub {
         'prompt=$axion_prompt_tokens cached=$axion_cached_tokens '
         'completion=$axion_completion_tokens ttft=$axion_ttft '
         'tpot=$axion_tpot reason=$axion_finish_reason '
-        'engine=$axion_engine queue=$axion_queue_time>';
+        'engine=$axion_engine queue=$axion_queue_time>'
+        ' more<prefill=$axion_prefill_time itl=$axion_itl_p99 '
+        'drafted=$axion_drafted_tokens accepted=$axion_accepted_tokens '
+        'preempted=$axion_preemptions cost=$axion_cost '
+        'limit=$axion_limit_state>';
+    axion_price echo prompt=1 completion=2;
 _CONF_
     $block->set_value(config => <<'_CONF_') if !defined $block->config;
     location /v1/ { axion_pass llm; access_log logs/access.log axion; }
@@ -99,3 +104,23 @@ POST /v1/completions
 --- error_code: 400
 --- access_log
 model=- 
+
+
+
+=== TEST 8: what the engine says at the end, and what it cost
+--- request
+POST /v1/completions
+{"model":"echo","prompt":"!tokens=50 !delay_ms=2 abcd","stream":true}
+--- access_log eval
+qr/more<prefill=\d+\.\d{6} itl=0\.0\d+ drafted=0 accepted=0 preempted=0 cost=0\.000107000 limit=ok>/
+
+
+
+=== TEST 9: one token has no gap, a refusal no cost
+--- request eval
+["POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"!tokens=1 abcd\"}",
+ "POST /v1/completions\n{\"model\":\"other\",\"prompt\":\"abcd\"}"]
+--- error_code eval
+[200, 404]
+--- access_log eval
+qr/more<prefill=\d+\.\d{6} itl=- .*more<prefill=- itl=- drafted=- accepted=- preempted=- cost=(-|0\.000000000) limit=ok>/s

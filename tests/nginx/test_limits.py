@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Limits of tenants over time and over deaths: who waits in a tenant's queue,
 streams that wait for their rate, clients that leave, engines and workers that
-die, nginx that is restarted, killed, upgraded or reloaded with other limits.
+die, nginx that is restarted, killed or reloaded with other limits.
 What is charged is the engine's word, to the token."""
 
 import hashlib
@@ -10,9 +10,6 @@ import os
 import signal
 
 import rig
-import test_binary_upgrade
-
-PROMPT = "!tokens={} !delay_ms={} abcd"
 
 
 def tenants(**limits):
@@ -276,37 +273,6 @@ class File(Base):
         values = self.nginx.metrics()
         self.assertEqual(values['axion_tenant_limit{tenant="acme",'
                                 'limit="budget_month"}'], 50)
-
-
-class Upgrade(test_binary_upgrade.Upgrade):
-    """A new binary beside the old one: one balance for both."""
-
-    def setUp(self):
-        self.HTTP = tenants(acme="budget 2000/mo;")
-        super().setUp()
-
-    def running(self):
-        return []
-
-    def ask(self, prompt):
-        return self.client().chat(prompt,
-                                  headers=["Authorization: Bearer acme"])
-
-    def assert_serves(self):
-        """Whoever serves has the one balance."""
-        prompt = "!tokens=30 abcd"
-        before = self.left()
-        self.assertEqual(self.ask(prompt).stream()[0], "abcd" * 30)
-        rig.wait_until(
-            lambda: before - self.left() == 30 + prompt_tokens(prompt),
-            "the balance to be exact")
-
-    def left(self):
-        body = json.loads(self.nginx.get("/status")[1])
-        return body["tenants"][0]["limits"][0]["left"]
-
-    def assert_whole(self, clients):
-        self.assertEqual(clients, [])
 
 
 if __name__ == "__main__":
