@@ -21,6 +21,7 @@ class Example(rig.Nginx):
         text = text.replace("/run/axion/", folder + "/")
         text = text.replace("/var/www/html", folder + "/html")
         text = text.replace("/var/log/nginx/", folder + "/")
+        text = text.replace("/var/lib/nginx/", folder + "/")
         text = re.sub(r"worker_processes \w+;", "worker_processes 1;", text)
         text = re.sub(r"listen (?:127\.0\.0\.1:)?8080;",
                       f"listen 127.0.0.1:{self.port};", text)
@@ -82,6 +83,10 @@ class Examples(rig.Test):
                          (403, "model_not_allowed"))
         self.assertEqual(self.nginx.get("/status?ready")[0], 200)
         self.assertIn("axion_requests_total", str(self.nginx.get("/metrics")))
+        client = self.client()
+        client.send("GET", "/v1/models", headers=["x-api-key: globex-key"])
+        _, headers, _ = client.whole()
+        self.assertEqual(headers["x-ratelimit-limit-tokens"], "100000")
 
         def logged():
             with open(rig.os.path.join(self.dir, "llm.log"),
