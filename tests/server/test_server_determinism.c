@@ -5,7 +5,7 @@
  * and not, with prompt chunks cut by time, with drafts and without, all against
  * one reference.
  *
- * On tiny models of two families, and on SmolLM2 where it is (AXION_MODEL).
+ * On tiny models of three families, and on SmolLM2 where it is (AXION_MODEL).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -193,9 +193,9 @@ play_all(const char *path, const char *little)
 static void
 tiny_models(void **state)
 {
-    static const char *const variants[] = {"q4_0", "q8_0-qwen3"};
+    static const char *const variants[] = {"q4_0", "q8_0-qwen3", "f16-gemma3"};
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         char path[] = "/tmp/axion-test-model-XXXXXX";
         int fd = mkstemp(path);
         assert_true(fd >= 0);
