@@ -199,11 +199,11 @@ async def run_prefix(server, prompts, n):
     await warm(server, prompts)
     shared = prompts.take(n)
     cold = (await load.together(
-        server.port, [body(shared + prompts.take(24), 1)]))[0]
+        server.port, [body(shared + prompts.take(8), 1)]))[0]
     warmed = []
     for _ in range(5):
         warmed += await load.together(
-            server.port, [body(shared + prompts.take(24), 1)])
+            server.port, [body(shared + prompts.take(8), 1)])
     return {"cold TTFT ms": 1e3 * cold.ttft,
             "TTFT ms": 1e3 * statistics.median(r.ttft for r in warmed),
             "cached tokens": statistics.median(r.cached for r in warmed)}
