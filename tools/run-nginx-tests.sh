@@ -29,9 +29,15 @@ export TEST_NGINX_LOAD_MODULES
 export TEST_NGINX_SERVROOT
 : "${TEST_NGINX_SEED:=1}"
 export TEST_NGINX_SEED
+# Below the ports that the kernel gives to clients: nginx comes and goes, and
+# one of these could take it in between.
 if [ -z "${TEST_NGINX_PORT:-}" ]; then
-    TEST_NGINX_PORT=$(perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
-        LocalAddr => "127.0.0.1", Listen => 1)->sockport')
+    TEST_NGINX_PORT=$(perl -MIO::Socket::INET -e '
+        for (1 .. 1000) {
+            my $port = 10000 + int rand 20000;
+            IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1,
+                LocalPort => $port) and print($port), exit;
+        }')
 fi
 export TEST_NGINX_PORT
 export TEST_NGINX_SERVER_PORT=$TEST_NGINX_PORT

@@ -9,6 +9,7 @@ only there so that a hung test ends, it never decides one.
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -65,9 +66,16 @@ def main():
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port below those that the kernel gives to clients by default: one of
+    these could take it before nginx does."""
+    while True:
+        port = random.randrange(10000, 30000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def wait_until(condition, what):
