@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""On SmolLM2, through nginx: no byte of any answer depends on speculation, greedy or sampled, alone or together; drafts
+"""On SmolLM2, through nginx: no byte of any answer depends on speculation,
+greedy or sampled, alone or together; drafts
 are counted for who asked, and only what was sent is charged."""
 
 import concurrent.futures
