@@ -154,6 +154,14 @@ clock_ns(clockid_t clock)
 }
 
 
+pthread_t
+ax_pool_thread(const struct ax_pool *pool, uint32_t t)
+{
+    assert(t > 0 && t < pool->n_started);
+    return pool->workers[t].thread;
+}
+
+
 uint32_t
 ax_pool_phases_max(const struct ax_pool *pool)
 {

@@ -30,6 +30,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #include "engine/error.h"
@@ -97,6 +98,9 @@ int ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job);
 
 /* CPUs that this process may run on, at least 1. */
 uint32_t ax_pool_cpus(void);
+
+/* Thread t of 1 .. threads - 1. */
+pthread_t ax_pool_thread(const struct ax_pool *pool, uint32_t t);
 
 /* Phases that a job may have. */
 uint32_t ax_pool_phases_max(const struct ax_pool *pool);

@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "engine/pool/place.h"
 #include "engine/server/notify.h"
 #include "engine/server/passed_socket.h"
 
@@ -175,6 +176,17 @@ log_engine(const struct ax_server *s)
 }
 
 
+/* This thread is the pool's thread 0 from here on. */
+static int
+place_threads(struct ax_server *s)
+{
+    struct ax_placement placement;
+    ax_placement_init(&placement, s->options.pin != 0, s->options.realtime);
+    return ax_pool_place(ax_exec_pool(s->engine->exec), &placement,
+                         &s->load_error);
+}
+
+
 static void
 on_loaded(struct ax_server *s, struct source *source)
 {
@@ -188,6 +200,9 @@ on_loaded(struct ax_server *s, struct source *source)
     s->engine = s->loaded;
     int rc = s->engine != NULL ? ax_server_requests_open(s, &s->load_error)
                                : s->load_error.number;
+    if (rc == AXION_OK) {
+        rc = place_threads(s);
+    }
     if (rc != AXION_OK) {
         ax_log(s->log, AXION_LOG_crit, "cannot load the model: %s",
                s->load_error.text);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/exec/profile.h"
+#include "engine/pool/place.h"
 #include "engine/pool/pool.h"
 
 
@@ -46,6 +47,8 @@ struct options {
     struct pairs pairs;
     uint32_t reps;
     bool no_warmup;
+    bool pin;
+    uint32_t realtime;
     bool counters;
     const char *profile;
     uint32_t kv_type;
@@ -58,6 +61,7 @@ struct bench {
     struct ax_model *model;
     struct ax_kv *kv;
     struct ax_exec *exec;
+    struct ax_placement placement;
     FILE *profile;
     struct ax_peaks peaks;
     uint32_t n_batch;
@@ -97,6 +101,8 @@ static const char usage[] =
     "      --kv-type NAME     how keys and values are kept: f16 or q8_0 "
     "(f16);\n"
     "                         also -ctk\n"
+    "      --pin              a CPU of its own for each thread\n"
+    "      --realtime N       SCHED_FIFO at this priority\n"
     "  -v, --verbose          time by kind of work, to stderr\n";
 
 
@@ -208,6 +214,11 @@ parse_option(struct options *o, int option, const char *arg)
     case 'w':
         o->no_warmup = true;
         return true;
+    case 'y':
+        o->pin = true;
+        return true;
+    case 'z':
+        return parse_one(arg, 99, &o->realtime);
     case 't':
         return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads) &&
                no_zero(&o->threads);
@@ -239,6 +250,8 @@ parse_options(int argc, char **argv, struct options *o)
         {"kv-type", required_argument, NULL, 'k'},
         {"ctk", required_argument, NULL, 'k'},
         {"no-warmup", no_argument, NULL, 'w'},
+        {"pin", no_argument, NULL, 'y'},
+        {"realtime", required_argument, NULL, 'z'},
         {"n-depth", required_argument, NULL, 'd'},
         {"sequences", required_argument, NULL, 's'},
         {"batch-size", required_argument, NULL, 'b'},
@@ -400,6 +413,7 @@ static void
 close_run(struct bench *b)
 {
     ax_exec_close(b->exec);
+    ax_placement_end(&b->placement);
     ax_kv_close(b->kv);
     if (b->sequences != NULL) {
         free(b->sequences[0].blocks);
@@ -460,9 +474,12 @@ open_run(struct bench *b, const struct ax_bench_result *r)
         axk_kv_block_bytes(shape.type, shape.n_head_kv, shape.head_dim);
     int rc = ax_kv_open(&b->kv, &shape,
                         (uint64_t)blocks * n * layer * shape.n_layer, &b->err);
+    if (rc == AXION_OK) {
+        rc = ax_exec_open(&b->exec, b->model, b->kv, &eo, &b->err);
+    }
     return rc != AXION_OK
                ? rc
-               : ax_exec_open(&b->exec, b->model, b->kv, &eo, &b->err);
+               : ax_pool_place(ax_exec_pool(b->exec), &b->placement, &b->err);
 }
 
 
@@ -661,6 +678,7 @@ ax_tool_bench(int argc, char **argv)
     }
     struct ax_model_options mo = {.path = o.path, .isa = o.isa};
     b->o = &o;
+    ax_placement_init(&b->placement, o.pin, o.realtime);
     int rc = open_profile(b);
     if (rc == AXION_OK) {
         rc = ax_model_open(&b->model, &mo, &b->err);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """On SmolLM2, through nginx: no byte of any answer depends on speculation,
-greedy or sampled, alone or together; drafts
-are counted for who asked, and only what was sent is charged."""
+greedy or sampled, alone or together; drafts are counted for who asked, and
+only what was sent is charged."""
 
 import concurrent.futures
 import json

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""How even decode steps are: p50 and p99 of a step's time, as threads are
+placed (anywhere, pinned, SCHED_FIFO, both), alone and beside a process that
+burns one of their CPUs.
+
+    bench/jitter.py [ROUNDS] [--model FILE] [--tokens N]
+
+Each round runs `axion bench` once for every placement and neighbour, in an
+order that turns; SCHED_FIFO is left out, aloud, where the kernel refuses it.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import result
+
+MODEL = os.path.join(result.ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+AXION = os.path.join(result.ROOT, os.environ.get("BUILD", "build"), "axion")
+PLACES = {"anywhere": [], "--pin": ["--pin"],
+          "--realtime 1": ["--realtime", "1"],
+          "--pin --realtime 1": ["--pin", "--realtime", "1"]}
+
+
+def burner(cpu):
+    code = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def steps(args, options, busy_cpu):
+    """(p50, p99) in ms; None where the options are refused."""
+    neighbour = burner(busy_cpu) if busy_cpu is not None else None
+    try:
+        done = subprocess.run(
+            [AXION, "bench", "-m", args.model, "-p", "0", "-n",
+             str(args.tokens), "-t", "2", "-r", "1", "-o", "jsonl", *options],
+            capture_output=True, text=True)
+    finally:
+        if neighbour:
+            neighbour.kill()
+            neighbour.wait()
+    if done.returncode != 0:
+        print(f"left out: {' '.join(options)}: {done.stderr.strip()}",
+              file=sys.stderr)
+        return None
+    row = json.loads(done.stdout.splitlines()[0])
+    return row["step_p50_ns"] / 1e6, row["step_p99_ns"] / 1e6
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--tokens", type=int, default=256)
+    args = parser.parse_args()
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    if len(cpus) < 2:
+        sys.exit("two CPUs are needed")
+    os.sched_setaffinity(0, set(cpus))
+    cases = [(place, busy) for busy in (None, cpus[1]) for place in PLACES]
+    samples = {case: [] for case in cases}
+    for turn in range(args.rounds):
+        turn %= len(cases)
+        for case in cases[turn:] + cases[:turn]:
+            figures = steps(args, PLACES[case[0]], case[1])
+            if figures is not None:
+                samples[case].append(figures)
+    rows = []
+    for (place, busy), figures in samples.items():
+        rows.append([place, "none" if busy is None else f"burns CPU {busy}",
+                     result.cell([p50 for p50, _ in figures], 2),
+                     result.cell([p99 for _, p99 in figures], 2),
+                     result.cell([p99 / p50 for p50, p99 in figures], 1)])
+    result.write("jitter", "How even decode steps are", [
+        "threads", "neighbour", "p50 ms", "p99 ms", "p99/p50"], rows,
+        f"SmolLM2-135M Q4_1, 2 threads on CPUs {cpus[0]} and {cpus[1]}, "
+        f"{args.tokens} decode steps a run; weights and KV are on huge pages "
+        "where the kernel grants them (madvise), in all rows.")
+
+
+if __name__ == "__main__":
+    main()
