@@ -80,24 +80,28 @@ split(struct token *token, const char *text, size_t bytes)
 }
 
 
-/* A part that is a JSON object; NULL: it is none. */
-static json_t *
-part_object(const struct axion_text *part)
+/* A part that is a JSON object, to be given back. */
+static int
+part_object(struct verifier *v, const struct axion_text *part, json_t **root)
 {
     char json[AXION_JWT_BYTES_MAX];
+    json_error_t fault;
     size_t bytes;
-    json_t *root;
+    int error;
 
+    *root = NULL;
     if (sodium_base642bin((uint8_t *)json, sizeof(json), part->data,
                           part->bytes, NULL, &bytes, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
-        return NULL;
-    root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, NULL);
-    if (root != NULL && !json_is_object(root)) {
-        json_decref(root);
-        return NULL;
-    }
-    return root;
+        return refuse(v, "the token is malformed");
+    error = jwt_load(root, json, bytes, &fault);
+    if (error == AXION_ERR_NO_MEMORY)
+        return no_memory(v);
+    if (error == AXION_OK && json_is_object(*root))
+        return AXION_OK;
+    json_decref(*root);
+    *root = NULL;
+    return refuse(v, "the token is malformed");
 }
 
 
@@ -382,12 +386,11 @@ take_claims(struct verifier *v, const json_t *payload)
 static int
 check_payload(struct verifier *v, const struct axion_text *part)
 {
-    json_t *payload = part_object(part);
-    int error;
+    json_t *payload;
+    int error = part_object(v, part, &payload);
 
-    if (payload == NULL)
-        return refuse(v, "the token is malformed");
-    error = check_times(v, payload);
+    if (error == AXION_OK)
+        error = check_times(v, payload);
     if (error == AXION_OK)
         error = check_parties(v, payload);
     if (error == AXION_OK)
@@ -414,10 +417,9 @@ axion_jwt_verify(struct axion_jwt_claims *claims,
     *why = NULL;
     if (bytes > AXION_JWT_BYTES_MAX || !split(&token, text, bytes))
         return refuse(&v, "the token is malformed");
-    header = part_object(&token.header);
-    if (header == NULL)
-        return refuse(&v, "the token is malformed");
-    error = check_header(&v, header, &algorithm, &kid);
+    error = part_object(&v, &token.header, &header);
+    if (error == AXION_OK)
+        error = check_header(&v, header, &algorithm, &kid);
     if (error == AXION_OK)
         error = check_signature(&v, &token, keys, algorithm, kid);
     json_decref(header);

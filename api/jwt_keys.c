@@ -5,6 +5,7 @@
  */
 #include "api/jwt_keys.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,20 @@ axion_jwt_algorithm(const char *name, size_t bytes)
     const struct jwt_algorithm *a = jwt_algorithm_find(name, bytes);
 
     return a != NULL ? 1u << (a - jwt_algorithms) : 0;
+}
+
+
+int
+jwt_load(json_t **root, const char *text, size_t bytes, json_error_t *fault)
+{
+    errno = 0;
+    *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, fault);
+    if (errno == ENOMEM) {
+        json_decref(*root);
+        *root = NULL;
+        return AXION_ERR_NO_MEMORY;
+    }
+    return *root != NULL ? AXION_OK : AXION_ERR_INVALID_JSON;
 }
 
 
@@ -227,8 +242,13 @@ axion_jwt_keys_open(struct axion_jwt_keys **out, const char *text, size_t bytes,
         snprintf(why, why_bytes, "out of memory");
         return AXION_ERR_NO_MEMORY;
     }
-    root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &fault);
-    if (root == NULL) {
+    error = jwt_load(&root, text, bytes, &fault);
+    if (error == AXION_ERR_NO_MEMORY) {
+        snprintf(why, why_bytes, "out of memory");
+        axion_jwt_keys_close(keys);
+        return AXION_ERR_NO_MEMORY;
+    }
+    if (error != AXION_OK) {
         /* jansson's text may quote the file, which has secrets. */
         snprintf(why, why_bytes, "it is no JSON (line %d, column %d)",
                  fault.line, fault.column);

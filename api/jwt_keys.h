@@ -43,6 +43,14 @@ extern const size_t jwt_n_algorithms;
 /* NULL: there is none of that name. */
 const struct jwt_algorithm *jwt_algorithm_find(const char *name, size_t bytes);
 
+/*
+ * The text as a tree that the caller gives back.  AXION_OK, INVALID_JSON, or
+ * NO_MEMORY: jansson may leave a member out when it has none, and a member
+ * that is missing is a restriction that is missing.
+ */
+int jwt_load(json_t **root, const char *text, size_t bytes,
+             json_error_t *fault);
+
 /* A string member, NULL where it is missing or of another type. */
 const char *jwt_string(const json_t *object, const char *name);
 

@@ -57,6 +57,19 @@ parse_sha256(struct axion_key *key, const char *hex, size_t digits, char *why,
 }
 
 
+/* Whether libsodium can read it; it allocates to find out. */
+static int
+argon2id_valid(const char *text, int *no_memory)
+{
+    errno = 0;
+    if (crypto_pwhash_str_needs_rehash(text, 1, crypto_pwhash_MEMLIMIT_MIN) >=
+        0)
+        return 1;
+    *no_memory = errno == ENOMEM;
+    return 0;
+}
+
+
 /*
  * "$argon2id$v=19$m=65536,t=2,p=1$..." as crypto_pwhash_str() writes it.  The
  * costs are bounded here, since a verification pays whatever they say;
@@ -68,7 +81,7 @@ parse_argon2id(struct axion_key *key, const char *encoded, size_t bytes,
 {
     char text[crypto_pwhash_STRBYTES];
     unsigned memory_kib, passes, lanes;
-    int end = 0;
+    int end = 0, no_memory = 0;
 
     if (bytes >= sizeof(text)) {
         snprintf(why, why_bytes, "argon2id: is followed by too long a hash");
@@ -79,13 +92,11 @@ parse_argon2id(struct axion_key *key, const char *encoded, size_t bytes,
     if (strlen(text) != bytes ||
         sscanf(text, "$argon2id$v=19$m=%9u,t=%9u,p=%9u$%n", &memory_kib,
                &passes, &lanes, &end) != 3 ||
-        end == 0 || lanes != 1 ||
-        crypto_pwhash_str_needs_rehash(text, 1, crypto_pwhash_MEMLIMIT_MIN) <
-            0) {
+        end == 0 || lanes != 1 || !argon2id_valid(text, &no_memory)) {
         snprintf(why, why_bytes,
                  "argon2id: needs a hash as `axion keygen --argon2id` writes "
                  "it ($argon2id$v=19$m=...,t=...,p=1$...)");
-        return AXION_ERR_BAD_OPTION;
+        return no_memory ? AXION_ERR_NO_MEMORY : AXION_ERR_BAD_OPTION;
     }
     if (memory_kib > AXION_ARGON2ID_MEMORY_KIB_MAX ||
         passes > AXION_ARGON2ID_PASSES_MAX) {

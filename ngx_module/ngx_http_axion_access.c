@@ -108,10 +108,12 @@ ngx_http_axion_identify(ngx_http_request_t *r)
         ctx->stranger = NULL;
         ctx->via = NULL;
         ctx->token = 0;
+        ctx->broken = 0;
         ctx->unverified = 0;
         ngx_memzero(&ctx->who, sizeof(struct axion_identity));
 
         if (ngx_http_axion_hold(ctx) != NGX_OK) {
+            ctx->broken = 1;
             return NULL;
         }
 
@@ -287,9 +289,15 @@ ngx_http_axion_late_access_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_axion_check(ngx_http_request_t *r)
 {
+    ngx_http_axion_ctx_t   *ctx;
     struct axion_identity  *who;
 
     who = ngx_http_axion_identify(r);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_axion_module);
+
+    if (ctx == NULL || ctx->broken) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     if (who == NULL) {
         return ngx_http_axion_challenge(r);

@@ -1,8 +1,8 @@
 /*
- * Configuration: creation, inheritance and the simple directives; the
- * blocks are in _blocks.c and _tenants.c.  Everything of a location is inherited from its
- * server and from http{} where it does not say otherwise; tenants as a whole
- * (a level that defines one defines all of them), timeouts one by one.
+ * Configuration: creation, inheritance and the simple directives; blocks
+ * are in _blocks.c and _tenants.c.  Everything of a location is inherited
+ * from its server and from http{} where it does not say otherwise; tenants as
+ * a whole (a level that defines one defines all of them), timeouts one by one.
  * axion_pass, axion_metrics and axion_status belong to their location alone,
  * as nginx's other handlers do.
  *

@@ -448,6 +448,7 @@ static const struct axion_jwt_claims *
 ngx_http_axion_claims(ngx_http_axion_ctx_t *ctx, ngx_http_axion_jwt_t *jwt,
     const struct axion_text *token)
 {
+    int                         rc;
     uint64_t                    left_ms;
     const char                 *why;
     struct axion_text           texts[3];
@@ -471,11 +472,12 @@ ngx_http_axion_claims(ngx_http_axion_ctx_t *ctx, ngx_http_axion_jwt_t *jwt,
         return known;
     }
 
-    if (axion_jwt_verify(&claims, jwt->keys, &jwt->rules, token->data,
-                         token->bytes, ngx_time(), &why)
-        != AXION_OK)
-    {
+    rc = axion_jwt_verify(&claims, jwt->keys, &jwt->rules, token->data,
+                          token->bytes, ngx_time(), &why);
+
+    if (rc != AXION_OK) {
         ctx->stranger = why;
+        ctx->broken = (rc == AXION_ERR_NO_MEMORY);
         return NULL;
     }
 
@@ -516,7 +518,7 @@ ngx_http_axion_take_claims(ngx_http_axion_ctx_t *ctx,
                              sizeof(claims->models));
 
     if (models == NULL || text == NULL) {
-        ctx->stranger = "there is no memory to verify the token";
+        ctx->broken = 1;
         return;
     }
 

@@ -327,6 +327,7 @@ struct ngx_http_axion_ctx_s {
 
     unsigned                     tenant_known:1;
     unsigned                     token:1;    /* a JWT was sent */
+    unsigned                     broken:1;   /* no memory to find out who */
     unsigned                     unverified:1; /* `question` is open */
     unsigned                     verifying:1;
     unsigned                     limit_waited:1;  /* deadline is set */

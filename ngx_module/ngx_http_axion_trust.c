@@ -220,7 +220,7 @@ ngx_http_axion_by_others(ngx_http_axion_ctx_t *ctx)
     }
 
     if (ngx_http_complex_value(r, alcf->tenant_from, &value) != NGX_OK) {
-        ctx->stranger = "the tenant cannot be found out";
+        ctx->broken = 1;
         return NGX_OK;
     }
 

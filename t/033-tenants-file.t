@@ -201,3 +201,21 @@ unknown parameter "poll=1s"
 --- must_die
 --- error_log
 "axion_tenants" directive is duplicate
+
+
+=== TEST 16: limits of a tenant in the file count, and status shows it
+--- user_files eval
+">>> tenants\naxion_tenant acme { $::test; requests 1r/m; }\n"
+--- config
+    axion_tenants file=$TEST_NGINX_SERVER_ROOT/html/tenants;
+    location /v1/ { axion_pass llm; }
+    location = /status { axion_status llm; }
+--- request eval
+["GET /v1/models", "POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"a\"}", "POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"a\"}", "GET /status"]
+--- more_headers eval
+my $h = "x-api-key: test\nContent-Type: application/json";
+[$h, $h, $h, $h]
+--- error_code eval
+[200, 200, 429, 200]
+--- response_body_like eval
+["list", "text_completion", "rate_limit_exceeded", "\"tenants\":\\[\\{\"name\":\"acme\".*\"limit\":\"requests\""]
