@@ -80,7 +80,9 @@ ngx_http_axion_limits_headers(ngx_http_request_t *r,
 
     tenant = ctx->who.tenant;
 
-    if (tenant == NULL || ctx->main->balances == NULL) {
+    if (tenant == NULL || ctx->main->balances == NULL
+        || tenant->limits.given == 0)
+    {
         return NGX_OK;
     }
 

@@ -351,3 +351,20 @@ invalid rate
 --- must_die
 --- error_log
 cannot be used
+
+
+
+=== TEST 26: an overloaded engine says when to come back, or its board does
+--- more_headers
+Content-Type: application/json
+x-api-key: big
+--- request eval
+["POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"!error=QUEUE_FULL a\"}",
+ "POST /v1/completions\n{\"model\":\"echo\",\"prompt\":\"!error=QUEUE_FULL !retry_after_ms=2500 a\"}"]
+--- error_code eval
+[503, 503]
+--- response_headers_like eval
+["Retry-After: \\d+\nretry-after-ms: \\d{4,5}\nx-ratelimit-limit-requests: 600",
+ "Retry-After: 3\nretry-after-ms: 2500"]
+--- response_body_like eval
+['"code":"overloaded"', '"code":"overloaded"']
