@@ -176,12 +176,17 @@ async def run_streams(server, prompts, n):
 
 async def run_long(server, prompts):
     await warm(server, prompts)
-    streams = asyncio.ensure_future(load.together(
-        server.port, [body(prompts.take(64), 400) for _ in range(16)]))
-    await asyncio.sleep(1.5)
+    connections = [load.Connection(server.port) for _ in range(16)]
+    streams = asyncio.ensure_future(asyncio.gather(
+        *(c.ask(body(prompts.take(64), 600)) for c in connections)))
+    while (not streams.done()
+           and min(len(c.reply.times) for c in connections) < 32):
+        await asyncio.sleep(0.05)
     long = (await load.together(server.port,
                                 [body(prompts.take(4000), 1)]))[0]
     replies = await streams
+    for connection in connections:
+        connection.close()
     before, during = [], []
     for reply in replies:
         for a, b in zip(reply.times, reply.times[1:]):

@@ -43,6 +43,7 @@ class Connection:
     def __init__(self, port, key=None):
         self.port, self.key = port, key
         self.reader = self.writer = None
+        self.reply = Reply()    # of the last request, also while it comes
 
     async def open(self):
         if self.writer is None:
@@ -92,7 +93,7 @@ class Connection:
         await self.open()
         data = json.dumps(body).encode()
         key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-        reply = Reply()
+        reply = self.reply = Reply()
         self.writer.write((f"POST /v1/completions HTTP/1.1\r\nHost: x\r\n{key}"
                            f"Content-Type: application/json\r\n"
                            f"Content-Length: {len(data)}\r\n\r\n").encode()
