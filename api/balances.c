@@ -440,6 +440,24 @@ begin_own(struct axion_balances *b, struct transaction *t,
 
 
 void
+axion_balances_reprice(struct axion_balances *b,
+                       const struct axion_limits *limits,
+                       const struct axion_price *price,
+                       const struct axion_limit_time *now,
+                       const struct axion_lease *lease, uint64_t *granted,
+                       struct axion_verdict *verdict)
+{
+    struct transaction t;
+
+    begin_own(b, &t, lease);
+    axion_limits_reprice(&t.copy.balance, limits, price, now, &t.copy.body.hold,
+                         verdict);
+    *granted = t.copy.body.hold.granted;
+    balances_commit(b, &t);
+}
+
+
+void
 axion_balances_grow(struct axion_balances *b, const struct axion_limits *limits,
                     const struct axion_limit_time *now,
                     const struct axion_lease *lease, uint32_t prompt_tokens,

@@ -112,8 +112,14 @@ void axion_balances_seen(struct axion_balances *balances,
                          uint32_t prompt_tokens, uint32_t cached_tokens,
                          uint32_t completion_tokens);
 
-/* axion_limits_grow(), _know(), _more() and _settle().  settle() ends the
- * lease; `cut` is the limit that ended a stream, or NONE. */
+/* axion_limits_reprice(), _grow(), _know(), _more() and _settle().  settle()
+ * ends the lease; `cut` is the limit that ended a stream, or NONE. */
+void axion_balances_reprice(struct axion_balances *balances,
+                            const struct axion_limits *limits,
+                            const struct axion_price *price,
+                            const struct axion_limit_time *now,
+                            const struct axion_lease *lease, uint64_t *granted,
+                            struct axion_verdict *verdict);
 void axion_balances_grow(struct axion_balances *balances,
                          const struct axion_limits *limits,
                          const struct axion_limit_time *now,

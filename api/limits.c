@@ -401,6 +401,25 @@ need_unknown(const struct axion_price *price, uint64_t lease)
 }
 
 
+/* The lease of a prompt that nobody has counted; at least two tokens, which
+ * fit at their own prices: the caller has checked that. */
+static uint64_t
+reserve_unknown(struct axion_balance *b, const struct axion_limits *limits,
+                uint64_t wanted, struct axion_hold *hold)
+{
+    const struct axion_price *price = &hold->price;
+    uint64_t lease = min64(min64(wanted, AXION_GRANT_MAX),
+                           room(b, limits, worst_price(price), 1, 1));
+    struct need need;
+
+    if (lease < 2)
+        lease = 2;
+    need = lease == 2 ? need_exact(price, 1, 1) : need_unknown(price, lease);
+    reserve(b, hold, &need);
+    return lease;
+}
+
+
 void
 axion_limits_admit(struct axion_balance *b, const struct axion_limits *limits,
                    const struct axion_price *price,
@@ -431,19 +450,40 @@ axion_limits_admit(struct axion_balance *b, const struct axion_limits *limits,
     }
     if (hold->rates & (1u << AXION_RATE_REQUESTS))
         bucket_take(&b->buckets[AXION_RATE_REQUESTS], 1);
-    if (axion_limits_by_lease(limits) && !force) {
-        struct need need;
-
-        lease = min64(min64(wanted, AXION_GRANT_MAX),
-                      room(b, limits, worst_price(price), 1, 1));
-        if (lease < 2)
-            lease = 2; /* two fit at their own prices: `least` was checked */
-        need = need_unknown(price, lease);
-        if (lease == 2)
-            need = least;
-        reserve(b, hold, &need);
-    }
+    if (axion_limits_by_lease(limits) && !force)
+        lease = reserve_unknown(b, limits, wanted, hold);
     hold->granted = lease;
+}
+
+
+void
+axion_limits_reprice(struct axion_balance *b, const struct axion_limits *limits,
+                     const struct axion_price *price,
+                     const struct axion_limit_time *now,
+                     struct axion_hold *hold, struct axion_verdict *verdict)
+{
+    struct need least = need_exact(price, 1, 1);
+    static const struct need nothing;
+    struct axion_balance before;
+    struct axion_hold held = *hold;
+
+    memset(verdict, 0, sizeof(*verdict));
+    if (hold->granted == AXION_NEVER) {
+        hold->price = *price;
+        return;
+    }
+    advance(b, limits, now);
+    before = *b;
+    adjust(b, hold, &nothing);
+    check(b, limits, now, &least, verdict);
+    if (verdict->kind != AXION_LIMIT_NONE) {
+        *b = before;
+        *hold = held;
+        return;
+    }
+    hold->price = *price;
+    hold->prompt_tokens = 0;
+    hold->granted = reserve_unknown(b, limits, held.granted, hold);
 }
 
 

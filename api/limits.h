@@ -189,6 +189,19 @@ void axion_limits_admit(struct axion_balance *balance,
                         struct axion_verdict *verdict);
 
 /*
+ * Another model is to answer, at another price: the hold's tokens are
+ * reserved anew (fewer where a budget of cost has no room for all of them),
+ * or verdict says why not, and the hold stays as it was.  Before any engine
+ * has accepted the request.
+ */
+void axion_limits_reprice(struct axion_balance *balance,
+                          const struct axion_limits *limits,
+                          const struct axion_price *price,
+                          const struct axion_limit_time *now,
+                          struct axion_hold *hold,
+                          struct axion_verdict *verdict);
+
+/*
  * The prompt has prompt_tokens and the lease was too small for it: grants it
  * and at least one token of the answer, up to `completion`; or says why not,
  * and the hold stays as it was.

@@ -1,7 +1,7 @@
 /*
  * The block of an upstream:
  *
- *   axion_upstream NAME { engine unix:PATH; ... }
+ *   axion_upstream NAME { engine unix:PATH; ... fallback A B; affinity off; }
  *
  * An upstream may be named before it is defined, as with upstream {}; what
  * is still undefined when http {} ends is an error (_conf.c).  Engines with
@@ -19,9 +19,16 @@
 #include <sys/un.h>
 
 
+#define NGX_HTTP_AXION_AFFINITY  4096
+
+
 static char *ngx_http_axion_upstream_line(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
 static char *ngx_http_axion_upstream_engine(ngx_conf_t *cf,
+    ngx_http_axion_upstream_t *upstream);
+static char *ngx_http_axion_upstream_fallback(ngx_conf_t *cf,
+    ngx_http_axion_upstream_t *upstream);
+static char *ngx_http_axion_upstream_affinity(ngx_conf_t *cf,
     ngx_http_axion_upstream_t *upstream);
 static ngx_http_axion_engine_t *ngx_http_axion_find_engine(ngx_conf_t *cf,
     ngx_str_t *name);
@@ -73,10 +80,15 @@ ngx_http_axion_find_upstream(ngx_conf_t *cf, ngx_str_t *name)
 
     if (ngx_array_init(&upstream->engines, cf->pool, 2,
                        sizeof(ngx_http_axion_engine_t *))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_array_init(&upstream->fallbacks, cf->pool, 1,
+                          sizeof(ngx_http_axion_fallback_t))
+           != NGX_OK)
     {
         return NULL;
     }
+
+    upstream->affinity = NGX_HTTP_AXION_AFFINITY;
 
     upstream->name = *name;
     upstream->file_name = cf->conf_file->file.name.data;
@@ -159,6 +171,14 @@ ngx_http_axion_upstream_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         return ngx_http_axion_upstream_engine(cf, upstream);
     }
 
+    if (ngx_strcmp(value[0].data, "fallback") == 0) {
+        return ngx_http_axion_upstream_fallback(cf, upstream);
+    }
+
+    if (ngx_strcmp(value[0].data, "affinity") == 0) {
+        return ngx_http_axion_upstream_affinity(cf, upstream);
+    }
+
     if (ngx_strcmp(value[0].data, "remote") == 0) {
         return "\"remote\" is not supported yet";
     }
@@ -225,6 +245,108 @@ ngx_http_axion_upstream_engine(ngx_conf_t *cf,
 }
 
 
+static char *
+ngx_http_axion_upstream_fallback(ngx_conf_t *cf,
+    ngx_http_axion_upstream_t *upstream)
+{
+    ngx_str_t                  *value;
+    ngx_uint_t                  i, j, n;
+    ngx_http_axion_fallback_t  *fallback;
+
+    value = cf->args->elts;
+    n = cf->args->nelts - 1;
+
+    if (n < 2 || n > NGX_HTTP_AXION_FALLBACKS_MAX) {
+        return "invalid number of parameters of \"fallback\"";
+    }
+
+    fallback = upstream->fallbacks.elts;
+
+    for (i = 0; i < upstream->fallbacks.nelts; i++) {
+        if (fallback[i].models[0].bytes == value[1].len
+            && ngx_strncmp(fallback[i].models[0].data, value[1].data,
+                           value[1].len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate fallback of \"%V\"", &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    fallback = ngx_array_push(&upstream->fallbacks);
+    if (fallback == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 0; i < n; i++) {
+
+        for (j = 0; j <= i; j++) {
+
+            if (value[i + 1].len == 0
+                || value[i + 1].len > AXION_MODEL_BYTES_MAX
+                || (j < i && value[i + 1].len == value[j + 1].len
+                    && ngx_strcmp(value[i + 1].data, value[j + 1].data) == 0))
+            {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid model \"%V\" in \"fallback\"",
+                                   &value[i + 1]);
+                return NGX_CONF_ERROR;
+            }
+        }
+
+        fallback->models[i] = ngx_http_axion_text(&value[i + 1]);
+    }
+
+    fallback->n_models = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_axion_upstream_affinity(ngx_conf_t *cf,
+    ngx_http_axion_upstream_t *upstream)
+{
+    ssize_t     bytes;
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts != 2) {
+        return "invalid number of parameters of \"affinity\"";
+    }
+
+    if (upstream->affinity_set) {
+        return "duplicate \"affinity\"";
+    }
+
+    upstream->affinity_set = 1;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        upstream->affinity = 0;
+        return NGX_CONF_OK;
+    }
+
+    bytes = ngx_parse_size(&value[1]);
+
+    if (bytes < (ssize_t) AXION_PREFIX_BYTES_MIN
+        || bytes > (ssize_t) AXION_PREFIX_BYTES_MAX)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid affinity \"%V\", it must be off or %d to "
+                           "%d bytes", &value[1],
+                           (int) AXION_PREFIX_BYTES_MIN,
+                           (int) AXION_PREFIX_BYTES_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    upstream->affinity = bytes;
+
+    return NGX_CONF_OK;
+}
+
+
 static ngx_http_axion_engine_t *
 ngx_http_axion_find_engine(ngx_conf_t *cf, ngx_str_t *name)
 {
@@ -256,6 +378,7 @@ ngx_http_axion_find_engine(ngx_conf_t *cf, ngx_str_t *name)
     }
 
     engine->name = *name;
+    engine->number = axion_tenant_number((char *) name->data, name->len);
     ngx_http_axion_engine_init(amcf, engine);
 
     e = ngx_array_push(&amcf->engines);

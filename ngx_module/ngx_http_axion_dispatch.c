@@ -1,12 +1,11 @@
 /*
  * From a parsed request to an engine that works on it.
  *
- * Engines of the upstream that are connected and serve the model are
- * compared by their load boards; the least loaded gets the request, equals
- * take turns.  If the one that would serve it is away, loads, drains or has
- * no room, the request waits up to `axion_timeout connect=`; those of a lost
- * engine that were not yet accepted start over the same way, a bounded number
- * of times, so that a request that kills engines cannot kill them for ever.
+ * _route.c says which.  If the one that would serve it is away, loads, drains
+ * or has no room, the request waits up to `axion_timeout connect=`; those of a
+ * lost engine that were not yet accepted start over the same way, a bounded
+ * number of times, so that a request that kills engines cannot kill them for
+ * ever.
  *
  * A request is in one queue at most: main->waiting or engine->streams; _wait.c
  * has those who wait.
@@ -17,11 +16,6 @@
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
-static ngx_http_axion_engine_t *ngx_http_axion_choose(
-    ngx_http_axion_ctx_t *ctx, int *error);
-static int ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
-    const struct axion_text *model);
-static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
@@ -52,7 +46,7 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    engine = ngx_http_axion_choose(ctx, &error);
+    engine = ngx_http_axion_route(ctx, &error);
 
     if (engine != NULL) {
         ngx_http_axion_submit(ctx, engine);
@@ -60,118 +54,16 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
     }
 
     if (error != AXION_ERR_MODEL_NOT_FOUND) {
-        ngx_http_axion_wait(ctx, error, 0);
+
+        /* a handshake that comes to nothing wakes nobody, and then another
+         * model may stand in */
+
+        ngx_http_axion_wait(ctx, error, ctx->undecided);
         return;
     }
 
     axion_failure_set(&ctx->failure, error, "model", NULL);
     ngx_http_axion_fail(ctx);
-}
-
-
-/* NULL with *error: MODEL_NOT_FOUND, or what to wait for. */
-static ngx_http_axion_engine_t *
-ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx, int *error)
-{
-    uint64_t                     load, best_load;
-    ngx_uint_t                   i, n;
-    struct axion_text           *model;
-    ngx_http_axion_engine_t     *engine, *best, **engines;
-    ngx_http_axion_upstream_t   *upstream;
-
-    upstream = ctx->conf->upstream;
-    engines = upstream->engines.elts;
-    n = upstream->engines.nelts;
-
-    model = &ctx->parsed.served;
-    best = NULL;
-    best_load = 0;
-    *error = AXION_ERR_MODEL_NOT_FOUND;
-
-    upstream->turn++;
-
-    for (i = 0; i < n; i++) {
-        engine = engines[(upstream->turn + i) % n];
-
-        switch (ngx_http_axion_fitness(engine, model)) {
-
-        case AXION_OK:
-            load = ngx_http_axion_load(engine);
-
-            if (best == NULL || load < best_load) {
-                best = engine;
-                best_load = load;
-            }
-
-            break;
-
-        case AXION_ERR_MODEL_NOT_FOUND:
-            break;
-
-        case AXION_ERR_ENGINE_LOADING:
-            *error = AXION_ERR_ENGINE_LOADING;
-            break;
-
-        default:
-            if (*error == AXION_ERR_MODEL_NOT_FOUND) {
-                *error = AXION_ERR_ENGINE_UNAVAILABLE;
-            }
-
-            break;
-        }
-    }
-
-    return best;
-}
-
-
-/* AXION_OK, MODEL_NOT_FOUND, or why the engine may serve the model later. */
-static int
-ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
-    const struct axion_text *model)
-{
-    ngx_int_t                        rc;
-    const struct axion_board_model  *found;
-
-    rc = ngx_http_axion_engine_board(engine);
-
-    if (!engine->seen) {
-        return AXION_ERR_ENGINE_UNAVAILABLE;
-    }
-
-    if (rc == NGX_OK && engine->board.state == AXION_ENGINE_LOADING) {
-        return AXION_ERR_ENGINE_LOADING;
-    }
-
-    found = axion_board_find_model(&engine->board, model->data, model->bytes);
-
-    if (found == NULL) {
-        return AXION_ERR_MODEL_NOT_FOUND;
-    }
-
-    if (rc != NGX_OK) {
-        return AXION_ERR_ENGINE_UNAVAILABLE;
-    }
-
-    return (engine->board.state == AXION_ENGINE_READY)
-               ? AXION_OK : AXION_ERR_ENGINE_DRAINING;
-}
-
-
-/* The board lags by a step: what this worker sent itself counts at least. */
-static uint64_t
-ngx_http_axion_load(ngx_http_axion_engine_t *engine)
-{
-    uint64_t  load, own;
-
-    load = (uint64_t) engine->board.running + engine->board.waiting;
-    own = axion_client_streams(engine->client);
-
-    if (own > load) {
-        load = own;
-    }
-
-    return load;
 }
 
 

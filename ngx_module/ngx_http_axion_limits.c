@@ -163,6 +163,36 @@ ngx_http_axion_limits_patient(ngx_http_axion_ctx_t *ctx)
 }
 
 
+/* Another model's price is in force from here on; 0: the tenant's budget has
+ * no room for it, and nothing has changed. */
+ngx_uint_t
+ngx_http_axion_limits_reprice(ngx_http_axion_ctx_t *ctx,
+    const struct axion_text *model)
+{
+    uint64_t                 granted;
+    struct axion_verdict     verdict;
+    struct axion_limit_time  now;
+
+    if (ctx->lease.id == 0) {
+        return 1;
+    }
+
+    now = axion_limit_now();
+
+    axion_balances_reprice(ctx->main->balances, ngx_http_axion_limits_of(ctx),
+                           ngx_http_axion_find_price(ctx->main, model), &now,
+                           &ctx->lease, &granted, &verdict);
+
+    if (verdict.kind != AXION_LIMIT_NONE) {
+        return 0;
+    }
+
+    ctx->granted = granted;
+
+    return 1;
+}
+
+
 /* From the timer of a request that is QUEUED.  May end it. */
 void
 ngx_http_axion_limits_retry(ngx_http_axion_ctx_t *ctx)

@@ -244,9 +244,6 @@ ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf)
 
     for (i = 0; i < amcf->engines.nelts; i++) {
 
-        engine[i]->number = axion_tenant_number((char *) engine[i]->name.data,
-                                                engine[i]->name.len);
-
         engine[i]->left = ngx_pcalloc(amcf->cycle->pool,
                                       NGX_HTTP_AXION_STREAMS
                                       * sizeof(ngx_http_axion_left_t));

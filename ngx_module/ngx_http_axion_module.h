@@ -3,7 +3,8 @@
  *
  *   _access.c    ACCESS phase: who asks (no tenant: 401)
  *   _handler.c   method and path, the body, parsing, refusals
- *   _dispatch.c  which engine, submit, start over when one is lost
+ *   _route.c     which engine, and which model where another may stand in
+ *   _dispatch.c  submit, start over when an engine is lost
  *   _wait.c      requests that wait for an engine, or for its room
  *   _upstream.c  one channel per worker and engine: connect, drain, lose
  *   _stream.c    events of the ring → output chains, back-pressure, timers
@@ -41,6 +42,7 @@
 #include "api/models.h"
 #include "api/request.h"
 #include "api/response.h"
+#include "api/route.h"
 #include "api/tenant.h"
 #include "api/tenant_params.h"
 #include "api/tenants_file.h"
@@ -55,6 +57,7 @@
 #define NGX_HTTP_AXION_TRIES_MAX     3
 #define NGX_HTTP_AXION_STREAMS       1024
 #define NGX_HTTP_AXION_GAPS          112
+#define NGX_HTTP_AXION_FALLBACKS_MAX 8
 
 
 typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
@@ -117,7 +120,7 @@ typedef struct {
     ngx_queue_t                    streams;  /* ctx->link */
     ngx_queue_t                    starving; /* ctx->room */
     ngx_http_axion_left_t         *left;     /* by slot of the stream */
-    uint64_t                       number;   /* of its name, in leases */
+    uint64_t                       number;   /* of its name */
     uint64_t                       up_ns;    /* when the channel came up */
     ngx_uint_t                     journal_waits;
     ngx_msec_t                     backoff;
@@ -137,12 +140,22 @@ typedef struct {
 typedef struct {
     ngx_str_t                    name;
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
+    ngx_array_t                  fallbacks;  /* ngx_http_axion_fallback_t */
+    size_t                       affinity;   /* bytes of a prompt; 0: off */
     ngx_uint_t                   turn;       /* round robin among equals */
     u_char                      *file_name;  /* of the first mention */
     ngx_uint_t                   line;
     unsigned                     defined:1;
     unsigned                     used:1;
+    unsigned                     affinity_set:1;
 } ngx_http_axion_upstream_t;
+
+
+/* "fallback A B C": while nobody can take A, B does, or C. */
+typedef struct {
+    struct axion_text            models[NGX_HTTP_AXION_FALLBACKS_MAX];
+    ngx_uint_t                   n_models;   /* the first is A */
+} ngx_http_axion_fallback_t;
 
 
 /* Chosen keys as a worker knows them, and jobs that find out (_chosen.c). */
@@ -280,6 +293,8 @@ struct ngx_http_axion_ctx_s {
     ngx_http_axion_engine_t     *engine;     /* while it has our stream */
     ngx_http_axion_engine_t     *starves_for; /* whose room it waits for */
     ngx_str_t                    engine_name;
+    struct axion_text            asked;      /* before any fallback */
+    uint64_t                     prefix;     /* names the prompt's; 0: none */
     axion_stream_id              stream;
     ngx_uint_t                   tries;
     ngx_msec_t                   deadline;   /* of waiting */
@@ -337,6 +352,8 @@ struct ngx_http_axion_ctx_s {
     unsigned                     settled:1;  /* cost is valid */
     unsigned                     own:1;      /* the header is ours */
     unsigned                     header_sent:1; /* of a stream */
+    unsigned                     routed:1;   /* `asked`, `prefix` */
+    unsigned                     undecided:1; /* an engine shakes hands */
     unsigned                     linked:1;   /* waiting, or with an engine */
     unsigned                     queued:1;   /* in main->dirty */
     unsigned                     retry:1;    /* refused, may be sent again */
@@ -430,6 +447,10 @@ void ngx_http_axion_engine_retry(ngx_http_axion_engine_t *engine,
 void ngx_http_axion_engine_watch(ngx_http_axion_engine_t *engine,
     ngx_msec_t stall);
 ngx_int_t ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine);
+
+/* _route.c */
+ngx_http_axion_engine_t *ngx_http_axion_route(ngx_http_axion_ctx_t *ctx,
+    int *error);
 
 /* _dispatch.c */
 void ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx);

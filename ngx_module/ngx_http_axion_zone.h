@@ -35,6 +35,7 @@ struct ngx_http_axion_stats_s {
     ngx_atomic_t   cancels;
     ngx_atomic_t   pauses;
     ngx_atomic_t   dispatches;
+    ngx_atomic_t   fallbacks;
     ngx_atomic_t   retries;
     ngx_atomic_t   tenants_read;     /* of files, by workers */
     ngx_atomic_t   tenants_refused;

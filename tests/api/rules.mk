@@ -2,7 +2,7 @@
 
 API_TESTS := $(patsubst %,$(BUILD)/tests/api/test_api_%,request \
                request_refused response tenant tenants_file cache text limits \
-               balances jwt)
+               balances jwt route)
 UNIT_TESTS += $(API_TESTS)
 API_TEST_LIBS := $(BUILD)/libaxion_api.a $(BUILD)/libaxion_shm.a
 

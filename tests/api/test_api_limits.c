@@ -394,6 +394,45 @@ test_cost(void **state)
 }
 
 
+/* Another model stands in: as if it had been asked for from the start. */
+static void
+test_repriced(void **state)
+{
+    const struct axion_price cheap = {10, 1, 20}, dear = {100, 10, 400},
+                             beyond = {1000000000, 1, 1000000000};
+    struct axion_limits l = limits_of("cost_budget 0.00001/d", "tokens 100/d");
+    struct axion_balance b = {0}, before;
+    struct axion_limit_time now = {SECOND, START};
+    struct axion_hold hold, held;
+    struct axion_verdict v;
+
+    (void)state;
+    axion_limits_admit(&b, &l, &cheap, &now, 50, 0, &hold, &v);
+    assert_int_equal(hold.granted, 50);
+    assert_int_equal(hold.cost, 50 * 20);
+
+    axion_limits_reprice(&b, &l, &dear, &now, &hold, &v);
+    assert_int_equal(v.kind, AXION_LIMIT_NONE);
+    assert_int_equal(hold.granted, 25); /* of 10000 at 400 */
+    assert_int_equal(b.windows[AXION_WINDOW_DAY].cost, 10000);
+    assert_int_equal(hold.reserved[AXION_RATE_TOKENS], 25);
+    assert_int_equal(b.requests, 1);
+
+    before = b;
+    held = hold;
+    axion_limits_reprice(&b, &l, &beyond, &now, &hold, &v);
+    assert_int_equal(v.kind, AXION_LIMIT_COST_DAY);
+    assert_memory_equal(&b, &before, sizeof(b));
+    assert_memory_equal(&hold, &held, sizeof(hold));
+
+    assert_int_equal(axion_limits_settle(&b, &l, &now, 7, 2, 3, &hold),
+                     5 * 100 + 2 * 10 + 3 * 400);
+    assert_int_equal(b.windows[AXION_WINDOW_DAY].cost, b.cost);
+    assert_int_equal(b.active, 0);
+}
+
+
+
 static void
 test_concurrency(void **state)
 {
@@ -569,6 +608,7 @@ main(void)
         cmocka_unit_test(test_budget_ends_with_the_day),
         cmocka_unit_test(test_lease_bounds_every_account),
         cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_repriced),
         cmocka_unit_test(test_concurrency),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_random_traffic),
