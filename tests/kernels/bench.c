@@ -32,6 +32,7 @@ struct job {
 
 static const struct axk_ops *ops;
 static const char *filter_text;
+static int n_threads_max = THREADS_MAX;
 static double peak_int8[THREADS_MAX + 1];
 static double peak_f32[THREADS_MAX + 1];
 static double peak_read[THREADS_MAX + 1];
@@ -215,7 +216,7 @@ measure_peaks(void)
     static int sink[64];
     void *memory = big_alloc(READ_BYTES);
 
-    for (int t = 1; t <= THREADS_MAX; t++) {
+    for (int t = 1; t <= n_threads_max; t++) {
         if (__builtin_cpu_supports("avx512vnni")) {
             peak_int8[t] = t * 2.0 * 64 * 16 * PEAK_LOOPS
                            / measure(int8_loop, sink, t, 5);
@@ -333,7 +334,7 @@ bench_tokens(struct matmul_bench *b, uint32_t m, double *base)
     ops->quantize(f->act, b->x, b->a.k, m, b->a.k, 0, axk_act_tiles(m),
                   (void *)b->a.act);
     printf("%-7s %6u x %4u | %3u |", f->name, b->a.n_rows, b->a.k, m);
-    for (int t = 1; t <= THREADS_MAX; t++) {
+    for (int t = 1; t <= n_threads_max; t++) {
         double s = measure(matmul_job, &b->a, t, 7);
         double peak = is_float ? peak_f32[t] : peak_int8[t];
 
@@ -424,7 +425,7 @@ bench_attention(enum axk_kv_type type, uint32_t n_head, uint32_t n_head_kv, uint
     printf("attention %-4s %2u/%u x %3u depth %4u n_q %3u:",
            axk_kv_type_name(type), n_head, n_head_kv,
            head_dim, depth, n_q);
-    for (int t = 1; t <= THREADS_MAX; t++) {
+    for (int t = 1; t <= n_threads_max; t++) {
         double seconds[RUNS_MAX];
 
         for (int run = 0; run < RUNS_MAX; run++) {
@@ -509,9 +510,13 @@ int
 bench_run(const char *filter)
 {
     const char *isa = getenv("AXION_ISA");
+    const char *threads = getenv("AXION_BENCH_THREADS");
     char why[80];
 
     filter_text = filter;
+    if (threads != NULL && strcmp(threads, "1") == 0) {
+        n_threads_max = 1; /* two spin in vain on a machine that is busy */
+    }
     ops = axk_select(isa, why, sizeof(why));
     for (int i = 0; isa != NULL && check_isas[i] != NULL; i++) {
         if (strcmp(check_isas[i]->isa, isa) == 0) { /* a test's twin too */

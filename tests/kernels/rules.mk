@@ -30,4 +30,5 @@ KERNEL_TESTS += $(BUILD)/tests/kernels/test_kernel_opcodes
 # A script beside the programs, and what it runs.
 E2E_TESTS += tests/kernels/test_other_cpus.sh
 test-e2e: $(BUILD)/tests/kernels/checkkernels
-E2E_TESTS += tests/kernels/test_kernels_aarch64.py
+E2E_TESTS += tests/kernels/test_kernels_aarch64.py \
+             tests/kernels/test_kernels_lesser_cpu.py
