@@ -87,8 +87,8 @@ sanitized: $(UNIT_TESTS) $(KERNEL_TESTS) $(RING_TESTS)
 # The module in an nginx that is not instrumented: what streams, waits, reloads
 # and lies, in well under a minute.
 SANITIZED_NGINX_TESTS = $(wildcard $(patsubst %,t/%-*.t,010 040 050 060 070 \
-    080 100 150)) $(patsubst %,tests/nginx/test_%.py,client_gone \
-    hostile_engine http2 limits limits_property waiting)
+    032 034 080 100 150)) $(patsubst %,tests/nginx/test_%.py,client_gone \
+    hostile_engine http2 limits limits_property tenants_file waiting)
 
 sanitized-nginx: $(NGINX_MODULE) $(TEST_TOOLS)
 	@AXION_SUITE=nginx-$(subst $(comma),-,$(SAN)) \

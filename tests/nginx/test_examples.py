@@ -2,9 +2,12 @@
 the test's own, nothing else is changed, and what its comments promise holds.
 """
 
+import hashlib
 import re
+import ssl
 
 import rig
+import test_jwt
 
 EXAMPLES = rig.os.path.join(rig.ROOT, "conf-examples")
 
@@ -19,12 +22,13 @@ class Example(rig.Nginx):
         user = "root" if rig.os.geteuid() == 0 else "nobody"
         text = text.replace("modules/ngx_http_axion_module.so", rig.MODULE)
         text = text.replace("/run/axion/", folder + "/")
+        text = text.replace("/etc/nginx/axion/", folder + "/")
         text = text.replace("/var/www/html", folder + "/html")
         text = text.replace("/var/log/nginx/", folder + "/")
         text = text.replace("/var/lib/nginx/", folder + "/")
         text = re.sub(r"worker_processes \w+;", "worker_processes 1;", text)
-        text = re.sub(r"listen (?:127\.0\.0\.1:)?8080;",
-                      f"listen 127.0.0.1:{self.port};", text)
+        text = re.sub(r"listen (?:127\.0\.0\.1:)?8080( ssl)?;",
+                      rf"listen 127.0.0.1:{self.port}\1;", text)
         temporary = "".join(
             f"    {what}_temp_path {folder}/{what};\n" for what in
             ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -93,6 +97,71 @@ class Examples(rig.Test):
                       encoding="utf-8") as f:
                 return "tenant=acme model=smollm2 prompt=2" in f.read()
         rig.wait_until(logged, "the log line")
+
+    def certificate(self, name, subject):
+        files = [rig.os.path.join(self.dir, name + end)
+                 for end in (".key", ".pem")]
+        rig.subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+             "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+             subject, "-keyout", files[0], "-out", files[1]],
+            check=True, capture_output=True)
+        return files
+
+    def ask_tls(self, model, *headers, certificate=None):
+        context = ssl.create_default_context(
+            cafile=rig.os.path.join(self.dir, "server.pem"))
+        context.check_hostname = False
+        if certificate:
+            context.load_cert_chain(certificate[1], certificate[0])
+        client = self.client()
+        client.sock = context.wrap_socket(client.sock)
+        client.send("POST", "/v1/completions", rig.json.dumps(
+            {"model": model, "prompt": "hello"}).encode(), headers)
+        status, _, body = client.whole()
+        return status, rig.json.loads(body)
+
+    def put(self, name, text):
+        with open(rig.os.path.join(self.dir, name), "w",
+                  encoding="ascii") as f:
+            f.write(text)
+
+    def test_tls_jwt(self):
+        if not rig.shutil.which("openssl"):
+            self.skipTest("openssl is not there")
+        issuer = test_jwt.Issuer("one")
+        issuer.secret = b"0123456789abcdef0123456789abcdef"
+        self.put("jwks.json", rig.json.dumps({"keys": [issuer.jwk()]}))
+        self.put("tenants", "axion_tenant acme { key sha256:%s name=ci; }" %
+                 hashlib.sha256(b"acme-key").hexdigest())
+        self.certificate("server", "/CN=server")
+        batch = self.certificate("batch", "/O=Example/CN=batch")
+        rig.shutil.copy(batch[1], rig.os.path.join(self.dir, "clients.pem"))
+        self.run_example("tls-jwt.conf", "smollm2")
+
+        def token(**claims):
+            return "Authorization: Bearer " + issuer.token(
+                iss="https://id.example", aud="llm", **claims)
+        status, answer = self.ask_tls("gpt-4o", token(org="research"))
+        self.assertEqual((status, answer["choices"][0]["text"]),
+                         (200, "hello"))
+        for status, headers, certificate in (
+                (200, ["x-api-key: acme-key"], None), (200, [], batch),
+                (401, [], None), (401, ["x-api-key: other"], None),
+                (401, [token(org="other")], None),
+                (403, [token(org="research", llm={"models": ["gemma*"]})],
+                 None)):
+            self.assertEqual(self.ask_tls("smollm2", *headers,
+                                          certificate=certificate)[0], status)
+
+        def logged():
+            with open(rig.os.path.join(self.dir, "llm.log"),
+                      encoding="utf-8") as f:
+                text = f.read()
+            return all(line in text for line in (
+                "tenant=research by=jwt key=- model=gpt-4o served=smollm2",
+                "tenant=acme by=key key=ci", "tenant=research by=variable"))
+        rig.wait_until(logged, "the log lines")
 
     def test_static_site_plus_api(self):
         rig.os.mkdir(rig.os.path.join(self.dir, "html"))
