@@ -102,9 +102,51 @@ static const enum ax_row_kind row_kinds[] = {
 };
 
 
+/* Whether only one op of the plan reads the value. */
+static bool
+read_once(const struct ax_plan *plan, ax_value v)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        const struct ax_plan_op *op = &plan->ops[i];
+        n += op->a == v || op->b == v || op->c == v;
+    }
+    return n == 1;
+}
+
+
+/* True if the op has joined the matmuls whose results it reads. */
+static bool
+join_gated(struct ax_compile *c, const struct ax_plan_op *op)
+{
+    struct ax_program *p = c->program;
+
+    if (!current_is(c, AX_STAGE_MATMUL, p->plan->values[op->out].selected)) {
+        return false;
+    }
+    struct ax_stage *s = &p->stages[c->current];
+    struct ax_mat_op *gate = &p->mat_ops[s->first], *up = gate + 1;
+    if (s->n != 2 || s->gated != NULL || gate->op->out != op->a ||
+        up->op->out != op->b || gate->panels != up->panels ||
+        gate->op->accumulate || up->op->accumulate ||
+        !read_once(p->plan, op->a) || !read_once(p->plan, op->b)) {
+        return false;
+    }
+    s->gated = op;
+    s->panels = gate->panels;
+    up->panel0 = 0;
+    wrote(c, op->out, c->current);
+    return true;
+}
+
+
 static void
 compile_row_op(struct ax_compile *c, const struct ax_plan_op *op)
 {
+    if (op->kind == AX_OP_GATED && join_gated(c, op)) {
+        return;
+    }
     const struct ax_plan *plan = c->program->plan;
     uint32_t stage = rows_stage(c, plan->values[op->out].selected);
 
@@ -174,6 +216,7 @@ compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
         m->n_rows / AXK_PANEL_ROWS + (m->n_rows % AXK_PANEL_ROWS != 0);
 
     if (!current_is(c, AX_STAGE_MATMUL, selected) ||
+        p->stages[c->current].gated != NULL ||
         p->acts[act].ready >= c->current ||
         (c->version[op->out] > 0 && c->written[op->out] == c->current)) {
         new_stage(c, AX_STAGE_MATMUL, selected)->first = p->n_mat_ops;
@@ -314,7 +357,8 @@ prologue_bytes(const struct ax_compile *c, uint32_t s)
             c->lives[op->op->out].last != s) {
             return 0;
         }
-        bytes += aligned(AXK_TILE * sizeof(float) * p->strides[op->op->out]);
+        bytes += AXK_TILE *
+                 aligned(p->plan->values[op->op->out].width * sizeof(float));
     }
     return bytes;
 }
@@ -424,6 +468,11 @@ name_stage(const struct ax_program *p, const struct ax_stage *s, char *out)
     for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_MATMUL; i++) {
         const struct ax_plan_op *op = p->mat_ops[s->first + i].op;
         append_tensor_name(out, p->plan->matrices[op->matrix].tensor->name);
+    }
+    if (s->gated != NULL) {
+        size_t used = strlen(out);
+        snprintf(out + used, AX_COUNTER_NAME - used, "+%s",
+                 row_names[AX_ROW_GATED]);
     }
     for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_ROWS; i++) {
         size_t used = strlen(out);

@@ -125,6 +125,12 @@ bool ax_stage_part(const struct ax_exec *e, const struct ax_mat_op *mat,
                    uint32_t begin, uint32_t end, uint32_t *row0,
                    uint32_t *row1);
 
+/* out = activation(gate) * up for rows x n; out may be either. */
+void ax_stage_gated(const struct ax_exec *e, const struct ax_plan_op *op,
+                    uint32_t rows, uint32_t n, float *out, size_t out_stride,
+                    const float *gate, size_t gate_stride, const float *up,
+                    size_t up_stride);
+
 /* All ops of a ROWS stage. */
 void ax_stage_rows_run(const struct ax_rows *s, const struct ax_stage *stage);
 

@@ -20,7 +20,7 @@
 
 
 /* Results of a piece of a matmul at most: half of a small L2. */
-#define MATMUL_FLOATS 16384u
+#define MATMUL_FLOATS 32768u
 
 
 static size_t
@@ -128,7 +128,9 @@ ax_private_piece_max(const struct ax_exec *e, const struct ax_stage *stage,
     if (stage->kind == AX_STAGE_ATTENTION) {
         return scale == 1 ? 1 : 0;
     }
-    return MATMUL_FLOATS / (AXK_PANEL_ROWS * scale * ax_stage_rows(e, stage));
+    uint32_t panels = stage->gated != NULL ? 2 : 1; /* of a unit */
+    return MATMUL_FLOATS /
+           (AXK_PANEL_ROWS * scale * panels * ax_stage_rows(e, stage));
 }
 
 
@@ -159,7 +161,7 @@ compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
     bool prologue = e->prologue[piece->phase];
     uint64_t step = e->step_number;
     float *out = private->results;
-    uint32_t row0, row1;
+    uint32_t row0 = 0, row1 = 0;
 
     if (!ax_pool_holds(piece)) {
         return false;
@@ -182,7 +184,31 @@ compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
             out += rows * a.y_stride;
         }
     }
+    if (stage->gated != NULL) {
+        float *gate = private->results;
+        uint32_t n = row1 - row0;
+        ax_stage_gated(e, stage->gated, rows, n, gate, n, gate, n,
+                       gate + (size_t)rows * n, n);
+    }
     return true;
+}
+
+
+/* Columns [row0, row1) of a value, [rows][row1 - row0] in from. */
+static void
+commit_columns(const struct ax_exec *e, ax_value v, bool add, uint32_t rows,
+               uint32_t row0, uint32_t row1, const float *from)
+{
+    uint32_t n = row1 - row0;
+
+    for (uint32_t r = 0; r < rows; r++, from += n) {
+        float *y = e->program.buffers[v] + r * e->program.strides[v] + row0;
+        if (add) {
+            e->ops->add(y, y, from, n);
+        } else {
+            memcpy(y, from, n * sizeof(float));
+        }
+    }
 }
 
 
@@ -193,24 +219,18 @@ commit_matmul(struct ax_exec *e, const struct ax_stage *stage,
     uint32_t scale = e->scale[piece->phase];
     uint32_t rows = ax_stage_rows(e, stage);
     const float *from = e->privates[piece->thread].results;
+    uint32_t n = stage->gated != NULL ? 1 : stage->n;
     uint32_t row0, row1;
 
-    for (uint32_t i = 0; i < stage->n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
         if (!ax_stage_part(e, mat, piece->begin * scale, piece->end * scale,
                            &row0, &row1)) {
             continue;
         }
-        struct axk_matmul a = ax_stage_matmul(e, mat, rows);
-        uint32_t n = row1 - row0;
-        for (uint32_t r = 0; r < rows; r++, from += n) {
-            float *y = a.y + r * a.y_stride + row0;
-            if (a.accumulate) {
-                e->ops->add(y, y, from, n);
-            } else {
-                memcpy(y, from, n * sizeof(float));
-            }
-        }
+        ax_value v = stage->gated != NULL ? stage->gated->out : mat->op->out;
+        commit_columns(e, v, mat->op->accumulate, rows, row0, row1, from);
+        from += (size_t)rows * (row1 - row0);
     }
 }
 

@@ -5,6 +5,7 @@
  * writes, gates, quantizing) over tiles of AXK_TILE rows, a tile through the
  * whole list while it is in cache.  MATMUL runs one or more matrices that
  * have their activations ready (Q, K, V; gate, up) as one range of panels.
+ * Gate and up are one range of pairs, and activation(gate) * up the end of it.
  * ATTENTION runs items that attention.c cuts for each step.  Between stages
  * all threads meet, so the compiler's aim is few of them: ops that can join
  * the stage before do, and an activation is quantized once for all matrices
@@ -81,6 +82,9 @@ struct ax_stage {
     const struct ax_plan_op *attention;
     uint32_t window;   /* ATTENTION: index in windows */
     uint32_t prologue; /* MATMUL: its stage, or AX_NONE */
+    /* MATMUL: its two matrices are gate and up, a piece has the same rows of
+     * both, and ends with their product; or NULL. */
+    const struct ax_plan_op *gated;
     uint32_t counter;
 };
 

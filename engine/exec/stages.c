@@ -117,16 +117,27 @@ run_kv_write(const struct ax_rows *s, const struct ax_plan_op *op)
 }
 
 
+void
+ax_stage_gated(const struct ax_exec *e, const struct ax_plan_op *op,
+               uint32_t rows, uint32_t n, float *out, size_t out_stride,
+               const float *gate, size_t gate_stride, const float *up,
+               size_t up_stride)
+{
+    (op->activation == AX_SILU ? e->ops->silu_mul : e->ops->gelu_mul)(
+        out, out_stride, gate, gate_stride, up, up_stride, rows, n);
+}
+
+
 static void
 run_gated(const struct ax_rows *s, const struct ax_plan_op *op)
 {
     const struct ax_exec *e = s->e;
     const size_t *strides = e->program.strides;
 
-    (op->activation == AX_SILU ? e->ops->silu_mul : e->ops->gelu_mul)(
-        row(s, op->out, s->r0), strides[op->out], row(s, op->a, s->r0),
-        strides[op->a], row(s, op->b, s->r0), strides[op->b], s->r1 - s->r0,
-        e->plan->values[op->out].width);
+    ax_stage_gated(e, op, s->r1 - s->r0, e->plan->values[op->out].width,
+                   row(s, op->out, s->r0), strides[op->out],
+                   row(s, op->a, s->r0), strides[op->a], row(s, op->b, s->r0),
+                   strides[op->b]);
 }
 
 
@@ -281,7 +292,7 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
            uint32_t end)
 {
     uint32_t rows = ax_stage_rows(e, stage);
-    uint32_t row0, row1;
+    uint32_t row0 = 0, row1 = 0;
 
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
@@ -289,6 +300,14 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
             struct axk_matmul a = ax_stage_matmul(e, mat, rows);
             e->ops->matmul(&a, row0, row1);
         }
+    }
+    if (stage->gated != NULL && rows > 0) {
+        const struct ax_plan_op *op = stage->gated;
+        float *const *buffers = e->program.buffers;
+        const size_t *strides = e->program.strides;
+        ax_stage_gated(e, op, rows, row1 - row0, buffers[op->out] + row0,
+                       strides[op->out], buffers[op->a] + row0, strides[op->a],
+                       buffers[op->b] + row0, strides[op->b]);
     }
 }
 

@@ -203,6 +203,7 @@ float_models_answer_alike_with_any_threads(void **state)
 {
     (void) state;
     compare("f16-rope");
+    compare("f16-gemma3");
 }
 
 

@@ -53,6 +53,7 @@ a_layer_costs_ten_stages(void **state)
         assert_int_equal(p.stages[s].layer_start, s == 0 || s == 10);
         if (p.stages[s].kind == AX_STAGE_MATMUL) {
             assert_true(p.stages[s].n <= 3);
+            assert_int_equal(p.stages[s].gated != NULL, p.stages[s].n == 2);
             matmuls[p.stages[s].n]++;
         }
         if (p.stages[s].prologue != AX_NONE) {
@@ -88,7 +89,7 @@ use_rows(const struct ax_program *p, const struct ax_stage *stage, uint32_t s,
 {
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_row_op *op = &p->row_ops[stage->first + i];
-        assert_int_equal(op->stage, s);
+        assert_true(op->stage == s || op->stage + 1 == s);
         switch (op->kind) {
         case AX_ROW_ROPE_TABLE:
             break;
@@ -161,6 +162,9 @@ find_lives(const struct ax_program *p, struct life *values, struct life *acts)
                 assert_true(acts[op->act].used && acts[op->act].first < s);
                 use(&acts[op->act], s);
                 use(&values[op->op->out], s);
+            }
+            if (stage->gated != NULL) {
+                use(&values[stage->gated->out], s);
             }
         }
     }
