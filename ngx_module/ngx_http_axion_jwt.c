@@ -8,8 +8,10 @@
  * a key that has left the set lets nobody in any more, whatever the cache has.
  * An answer ends with its token, after five minutes at most.
  *
- * A signature takes from 20 us (HS256) to half a millisecond (ES384, RSA of
- * 8192 bits), so it is checked on the event loop.
+ * A signature is checked on the event loop.  On one core of a Zen 4 it takes
+ * 11 us (HS256), 53 us (RSA of 2048 bits, EdDSA), 131 us (ES256), 0.8 ms
+ * (ES512) and 1.2 ms (ES384, for which OpenSSL has no code of its own); at
+ * most four are tried for a token, one where it names its key.
  */
 
 
