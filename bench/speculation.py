@@ -3,7 +3,7 @@
 proposer alone, on text that copies, free text and random tokens.
 
     bench/speculation.py [ROUNDS] [--kinds off,suffix,bigram] [--tokens 192]
-                         [--streams 1] [--only NAME,...]
+                         [--streams 1] [--only NAME,...] [--engine OPTIONS]
 
 Every round asks every engine for every text, in an order that turns; the
 figure is the ratio to the engine with --speculate off in the same round, so
@@ -134,7 +134,8 @@ def run(args, kinds, names):
     drafts = {key: [0, 0] for key in rates}
     stacks = {kind: stack.Stack(
         stack.build_path(f"bench/speculation-{kind}"), MODEL,
-        ["--alias", "smollm2", "--speculate", kind]) for kind in kinds}
+        ["--alias", "smollm2", "--speculate", kind, *args.engine.split()])
+        for kind in kinds}
     try:
         for one in stacks.values():
             one.start()
@@ -165,6 +166,8 @@ def main():
     parser.add_argument("--kinds", default="off,suffix,bigram")
     parser.add_argument("--tokens", type=int, default=192)
     parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--engine", default="",
+                        help="more of axiond's options: '--realtime 1'")
     parser.add_argument("--only", default=",".join(TEXTS))
     args = parser.parse_args()
     kinds, names = args.kinds.split(","), args.only.split(",")
@@ -189,7 +192,8 @@ def main():
     result.write("speculation", "Speculation against none", columns, rows,
                  f"SmolLM2-135M Q4_1, {args.tokens} tokens, {args.streams} "
                  "at a time; a ratio is the median of rounds with the 95% "
-                 "interval of that median. All answers were the same bytes.")
+                 "interval of that median. All answers were the same bytes."
+                 + (f" axiond {args.engine}." if args.engine else ""))
 
 
 if __name__ == "__main__":
