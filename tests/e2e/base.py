@@ -38,10 +38,11 @@ class StackTest(unittest.TestCase):
 
     OPTIONS = []
     SETTINGS = {}
+    STACK = stack.Stack
 
     @classmethod
     def setUpClass(cls):
-        cls.stack = stack.Stack(
+        cls.stack = cls.STACK(
             stack.build_path("e2e/" + cls.__name__),
             os.environ["AXION_MODEL"], ["--alias", NAME, *cls.OPTIONS],
             **cls.SETTINGS)

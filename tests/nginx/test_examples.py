@@ -48,14 +48,20 @@ class Examples(rig.Test):
                   encoding="ascii") as f:
             f.write("types { text/html html; }\n")
 
-    def run_example(self, name, *engines):
+    def run_example(self, name, *engines, large=()):
+        """`engines` serve smollm2, those of `large` a model of that name."""
         for engine in engines:
-            echo = rig.Echo(self.dir, engine, ["--model", "smollm2"])
-            self.addCleanup(echo.stop)
-            echo.start()
+            self.run_engine(engine, "smollm2")
+        self.large = [self.run_engine(engine, "large") for engine in large]
         self.nginx = Example(self.dir, name)
         self.nginx.start()
-        self.nginx.wait("connected to engine", len(engines))
+        self.nginx.wait("connected to engine", len(engines) + len(large))
+
+    def run_engine(self, name, model):
+        echo = rig.Echo(self.dir, name, ["--model", model])
+        self.addCleanup(echo.stop)
+        echo.start()
+        return echo
 
     def ask(self, prefix="", *headers, model="smollm2"):
         client = self.client()
@@ -162,6 +168,22 @@ class Examples(rig.Test):
                 "tenant=research by=jwt key=- model=gpt-4o served=smollm2",
                 "tenant=acme by=key key=ci", "tenant=research by=variable"))
         rig.wait_until(logged, "the log lines")
+
+    def test_several_engines(self):
+        self.run_example("several-engines.conf", "small", large=("a", "b"))
+        self.assertEqual(self.ask(model="large")[0], 200)
+        for engine in self.large:
+            engine.stop()
+        self.nginx.wait("lost engine", 2)
+        status, answer = self.ask(model="large")
+        self.assertEqual((status, answer["model"]), (200, "large"))
+
+        def logged():
+            with open(rig.os.path.join(self.dir, "llm.log"),
+                      encoding="utf-8") as f:
+                return re.search("large served=smollm2 .*small.sock",
+                                 f.read())
+        rig.wait_until(logged, "the log line")
 
     def test_static_site_plus_api(self):
         rig.os.mkdir(rig.os.path.join(self.dir, "html"))
