@@ -225,9 +225,9 @@ class Property(rig.Test):
         self.nginx.wait("start worker process ", count + self.WORKERS)
 
     def restart_engine(self, streams):
-        log = self.echo.text()
         self.echo.kill()
         self.echo.process.wait()
+        log = self.echo.text()  # whole: what ends later is in no account
         self.finish(streams)
         unknown = self.model.read(log, True)
         for name, prompt in unknown.items():

@@ -105,7 +105,7 @@ class Activation(ops.Test):
             self.addCleanup(bad.close)
             process = self.axiond(listen=False, fd=bad.fileno())
             self.wait_log(process, "not a listening unix socket")
-            self.assertEqual(process.wait(timeout=ops.HANG), 1)
+            self.assertEqual(process.wait(timeout=ops.HANG), 2)
 
     def test_more_sockets_than_one_are_refused(self):
         process = self.axiond(fd=self.listener().fileno(), LISTEN_FDS="2")
