@@ -141,6 +141,8 @@ class Scene(rig.Nginx):
     def place(self, text):
         """Names of the manual to names of the test; the rest stays."""
         for old, new in (("/run/axion/", self.dir + "/"),
+                         ("/etc/nginx/", self.dir + "/"),
+                         ("/tmp/k", self.dir + "/k"),
                          ("/srv/models/", "models/"),
                          ("build/", rig.BUILD + "/"),
                          ("localhost:8080", f"127.0.0.1:{self.port}"),
@@ -199,6 +201,13 @@ class Examples(unittest.TestCase):
         self.addCleanup(rig.shutil.rmtree, self.dir)
         os.chmod(self.dir, 0o755)
         self.scene = Scene(self.dir)
+        with open(os.path.join(self.dir, "jwks.json"), "w",
+                  encoding="ascii") as file:
+            json.dump({"keys": [{"kty": "oct", "k": "MDEy" * 16}]}, file)
+        with open(os.path.join(self.dir, "tenants"), "w",
+                  encoding="ascii") as file:
+            file.write("axion_tenant first { key sha256:%s; }\n" %
+                       hashlib.sha256(b"first").hexdigest())
 
     def of_kind(self, kind):
         found = [(where, text) for where, k, text in self.examples
@@ -325,6 +334,8 @@ class Examples(unittest.TestCase):
             for command in commands(text):
                 known = [x for x in [*ELSEWHERE, *NOWHERE]
                          if command.startswith(x)]
+                if command.startswith("#"):
+                    continue
                 if known:
                     seen |= set(known)
                     self.check_elsewhere(where, command, known[0])
@@ -339,6 +350,10 @@ class Examples(unittest.TestCase):
                 elif "axion chat" in command:
                     said = self.shell(where, command, input="hello\n")
                     self.assertIn("prompt tokens", said)
+                elif command.startswith("axion keygen"):
+                    self.shell(where, command)
+                elif "tenants.new" in command:
+                    self.check_tenants(where, command)
                 elif command.startswith("ls build/"):
                     self.shell(where, command)
                 elif "axiond" not in command.split(" --model")[0]:
@@ -365,6 +380,15 @@ class Examples(unittest.TestCase):
         with self.assertRaises(AssertionError):
             self.check_elsewhere("", "systemctl isolate axiond@smollm2",
                                  "systemctl ")
+
+    def check_tenants(self, where, command):
+        """nginx takes the file that the commands leave."""
+        self.shell(where, command)
+        self.scene.configure(
+            "location /v1/ {\n"
+            "axion_pass llm; axion_tenants file=/etc/nginx/tenants;\n}")
+        done = self.scene.check()
+        self.assertEqual(done.returncode, 0, f"{where}: {done.stdout}")
 
     def check_make(self, where, command):
         words = command.split("#")[0].split()[1:]
