@@ -192,6 +192,17 @@ attach(struct ax_sched *s, uint32_t slot, uint32_t n_max)
 }
 
 
+/* Positions of the whole blocks that the cache knows of it. */
+static uint32_t
+known_blocks(const struct ax_sched *s, uint32_t slot)
+{
+    const struct ax_sched_kv *kv = &s->options.kv;
+    return kv->known != NULL ? kv->known(kv->context, slot,
+                                         s->sequences[slot].n_tokens - 1)
+                             : 0;
+}
+
+
 /* The KV of everything pending, and one block more for each running sequence
  * that will want one soon; or nothing. */
 static bool
@@ -279,11 +290,10 @@ sched_admit(struct ax_sched *s, uint32_t slot)
         preempt(s, victim);
         n_running--;
     }
-    /* Where it is the last that could help, a block is not copied. */
-    uint32_t whole = (q->n_tokens - 1) / s->options.kv_block_tokens *
-                     s->options.kv_block_tokens;
+    /* Where it is the last that could help, a block is not copied: asked for
+     * no more than the whole blocks that it knows, attach() finds no other. */
     if (!take_kv(s, slot, q->n_tokens - 1, n_running) &&
-        !take_kv(s, slot, whole, n_running)) {
+        !take_kv(s, slot, known_blocks(s, slot), n_running)) {
         return false;
     }
     start(s, slot);

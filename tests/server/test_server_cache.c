@@ -208,6 +208,37 @@ cached_blocks_are_memory_for_the_next(void **state)
 }
 
 
+/* A prompt that takes every block, beside a cached one that begins likewise:
+ * there is no block left to copy the common tokens from. */
+static void
+a_prompt_that_needs_all_blocks_gives_up_the_copy(void **state)
+{
+    const struct tiny_options model = {
+        .format = TINY_Q4_0, .n_layer = 4, .n_head_kv = 4};
+    const char *args[] = {"--kv-memory", "1m", NULL};
+    char prompt[2 * sizeof(words)];
+    struct axion_board board;
+    uint32_t blocks = 0;
+    (void)state;
+    engine_start_options(&engine, &model, args);
+    client = client_open(&engine, "test_server_cache");
+    read_board(client, &board);
+    for (unsigned bytes = 300; streams[0].error == AXION_OK; bytes += 9) {
+        snprintf(prompt, sizeof(prompt), "abc def ghi jkl %s",
+                 text_of(bytes, bytes));
+        struct request_options o = request_of(prompt, 1);
+        submit(client, &o, &streams[0]);
+        wait_ended(client, &streams[0]);
+        if (streams[0].error == AXION_OK) {
+            blocks = (streams[0].done.prompt_tokens + 31) / 32;
+        }
+    }
+    assert_int_equal(streams[0].error, AXION_ERR_CONTEXT_LENGTH);
+    assert_int_equal(blocks, board.kv_blocks_total);
+    stop();
+}
+
+
 int
 main(void)
 {
@@ -219,6 +250,7 @@ main(void)
             a_prefix_file_that_is_none_ends_the_engine_with_a_line),
         cmocka_unit_test(one_beginning_is_computed_once),
         cmocka_unit_test(cached_blocks_are_memory_for_the_next),
+        cmocka_unit_test(a_prompt_that_needs_all_blocks_gives_up_the_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
