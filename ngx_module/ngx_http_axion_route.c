@@ -5,8 +5,8 @@
  * compared by their load boards: the least loaded gets the request, equals
  * take turns.  A prompt that is long enough to gain from a prefix cache goes
  * to the engine whose name suits its beginning best (api/route.h), among
- * those that are not much fuller than the least loaded one, have nobody
- * waiting where that one has not, and have room on the channel.  All workers
+ * those that are not much fuller than the least loaded one, have no queue
+ * where that one has none, and have room on the channel.  All workers
  * and all nodes come to the same choice, without a table.
  *
  * A model that no engine can take just now (nobody announces it; whoever does
@@ -153,7 +153,8 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
 
 /*
  * A hit saves the prefill of what is cached, a fuller engine costs a share of
- * each step: worth it for a request or a quarter more, not for a queue.
+ * each step: worth it for a request or a quarter more, not for a queue.  One
+ * that waits is none: every request does, until the next step.
  */
 static ngx_http_axion_engine_t *
 ngx_http_axion_prefer(ngx_http_axion_ctx_t *ctx,
@@ -176,8 +177,7 @@ ngx_http_axion_prefer(ngx_http_axion_ctx_t *ctx,
         engine = fit[i].engine;
 
         if (fit[i].load > best->load + 1 + best->load / 4
-            || (engine->board.waiting != 0
-                && best->engine->board.waiting == 0)
+            || engine->board.waiting > best->engine->board.waiting + 1
             || (!ngx_queue_empty(&engine->starving)
                 && ctx->starves_for != engine))
         {

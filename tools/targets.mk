@@ -87,8 +87,9 @@ sanitized: $(UNIT_TESTS) $(KERNEL_TESTS) $(RING_TESTS)
 # The module in an nginx that is not instrumented: what streams, waits, reloads
 # and lies, in well under a minute.
 SANITIZED_NGINX_TESTS = $(wildcard $(patsubst %,t/%-*.t,010 040 050 060 070 \
-    032 034 080 100 150)) $(patsubst %,tests/nginx/test_%.py,client_gone \
-    hostile_engine http2 limits limits_property tenants_file waiting)
+    032 034 080 100 140 150)) $(patsubst %,tests/nginx/test_%.py,client_gone \
+    hostile_engine http2 limits limits_property routing tenants_file \
+    waiting)
 
 sanitized-nginx: $(NGINX_MODULE) $(TEST_TOOLS)
 	@AXION_SUITE=nginx-$(subst $(comma),-,$(SAN)) \

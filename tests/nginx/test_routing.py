@@ -202,7 +202,7 @@ class Fallback(Routing):
         rig.wait_until(
             lambda: self.nginx.metrics()["axion_streams_active"] == 1,
             "the request to be submitted")
-        self.engines[1].stop()
+        self.engines[1].kill()
         self.nginx.wait("lost engine", 2)
         self.engines[0].start()
         status, headers, body = client.whole()
