@@ -17,7 +17,7 @@ VERSION := 0.1.0
 # SAN=address,undefined or SAN=thread builds everything instrumented; give it
 # a BUILD of its own.
 SAN      ?=
-SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -DAXION_SANITIZED -fno-omit-frame-pointer \
               -fno-sanitize-recover=all)
 
 WARN    := -Wall -Wextra -Wpointer-arith -Wstrict-prototypes \

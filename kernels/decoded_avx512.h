@@ -198,7 +198,9 @@ dot_parts(const uint32_t format, const uint8_t *w, const uint8_t *codes,
         total[0][t] = _mm512_setzero_si512();
         total[1][t] = total[0][t];
     }
+#ifndef AXION_SANITIZED /* instrumented, gcc 12 has no loop left here */
 #pragma GCC unroll 1
+#endif
     for (uint32_t part = 0; part < AXK_QK_K / part_elems(format); part++) {
         const uint8_t *scales =
             w + part / 2 * line_bytes(format) + part % 2 * 32;
