@@ -197,9 +197,9 @@ static uint32_t
 known_blocks(const struct ax_sched *s, uint32_t slot)
 {
     const struct ax_sched_kv *kv = &s->options.kv;
-    return kv->known != NULL ? kv->known(kv->context, slot,
-                                         s->sequences[slot].n_tokens - 1)
-                             : 0;
+    return kv->known != NULL
+               ? kv->known(kv->context, slot, s->sequences[slot].n_tokens - 1)
+               : 0;
 }
 
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "engine/pool/pool.h"
+#include "engine/spec/control.h"
 
 #define CATCH_UP     256u /* tokens of a step, beside one per sequence */
 #define KV_BYTES_MAX (256ull << 20)
@@ -14,7 +15,9 @@
 struct sequence {
     struct ax_kv_sequence kv;
     uint32_t n_computed; /* of its tokens, drafts included */
-    uint64_t used;       /* run */
+    uint32_t n_text;     /* tokens that were no drafts in its last run */
+    int32_t drafts[AX_SPEC_DRAFT_MAX]; /* behind them, as computed */
+    uint64_t used;                     /* run */
 };
 
 struct ax_draft_model {
@@ -232,6 +235,21 @@ evict(struct ax_draft_model *d)
 }
 
 
+/* How far what was computed is this text.  It may have gone on without us
+ * since the last run, so its length does not tell which drafts held. */
+static uint32_t
+still_right(const struct sequence *s, const struct ax_draft_sequence *q)
+{
+    uint32_t end =
+        s->n_computed < q->n_tokens ? s->n_computed : q->n_tokens - 1;
+    uint32_t n = s->n_text < end ? s->n_text : end;
+    while (n < end && s->drafts[n - s->n_text] == q->tokens[n]) {
+        n++;
+    }
+    return n;
+}
+
+
 /* What was drafted and did not hold is cut off; room for k more. */
 static bool
 prepare(struct ax_draft_model *d, const struct ax_draft_sequence *q)
@@ -239,9 +257,8 @@ prepare(struct ax_draft_model *d, const struct ax_draft_sequence *q)
     struct sequence *s = &d->sequences[q->slot];
     uint32_t positions = q->n_tokens + q->k - 1;
     s->used = d->run;
-    if (s->n_computed > q->n_tokens - 1) {
-        s->n_computed = q->n_tokens - 1;
-    }
+    s->n_computed = still_right(s, q);
+    s->n_text = q->n_tokens;
     ax_kv_truncate(d->kv, &s->kv, s->n_computed);
     if (positions > d->ctx) {
         return false;
@@ -278,6 +295,9 @@ add(struct ax_draft_model *d, const struct ax_draft_sequence *q,
     }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t position = s->n_computed + i;
+        if (position >= q->n_tokens) {
+            s->drafts[position - q->n_tokens] = q->tokens[position];
+        }
         d->tokens[round->n_tokens++] = (struct ax_step_token){
             .token = q->tokens[position],
             .position = position,
@@ -333,6 +353,9 @@ run_round(struct ax_draft_model *d, struct ax_draft_sequence *sequences,
         if (wants(&sequences[i], number)) {
             add(d, &sequences[i], &round);
         }
+    }
+    if (round.n_tokens == 0) {
+        return AXION_OK; /* who is behind wants no more: nothing to time */
     }
     struct ax_step step = {
         .tokens = d->tokens,

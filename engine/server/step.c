@@ -269,9 +269,10 @@ ax_server_step(struct ax_server *s)
     memcpy(s->step_entries, plan->entries,
            n_entries * sizeof(*s->step_entries));
 
+    uint64_t exec_us = ax_server_now_us();
     int rc = ax_exec_step(s->engine->exec, &step);
 
-    uint64_t us = ax_server_now_us() - start_us;
+    uint64_t end_us = ax_server_now_us(), us = end_us - start_us;
     s->board.steps++;
     s->board.step_us_total += us;
     struct ax_exec_times times = ax_exec_times(s->engine->exec);
@@ -279,7 +280,8 @@ ax_server_step(struct ax_server *s)
     s->board.attention_us_total = times.attention_ns / 1000;
     s->board.rows_us_total = times.rows_ns / 1000;
     if (rc == AXION_OK) {
-        ax_server_learn_cost(s, plan, us);
+        /* Without the draft model's rounds, which the law counts apart. */
+        ax_server_learn_cost(s, plan, end_us - exec_us);
     }
     ax_sched_stepped(s->sched, us, rc == AXION_OK);
     ax_server_take_events(s);
