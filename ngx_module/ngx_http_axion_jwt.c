@@ -326,7 +326,9 @@ ngx_http_axion_read_jwks(ngx_http_axion_jwt_t *jwt, ngx_log_t *log)
     ngx_free(text);
 
     if (error != AXION_OK) {
-        (void) ngx_http_axion_refuse_watched(&jwt->watch, &look, 0, why, 0,
+        err = (error == AXION_ERR_NO_MEMORY) ? NGX_ENOMEM : 0;
+
+        (void) ngx_http_axion_refuse_watched(&jwt->watch, &look, err, why, 0,
                                              kept, log);
         return NGX_ERROR;
     }

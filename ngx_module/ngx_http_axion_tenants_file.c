@@ -193,6 +193,10 @@ ngx_http_axion_init_tenants_files(ngx_conf_t *cf,
 
         cln->handler = ngx_http_axion_drop_tenants_file;
         cln->data = file[i];
+
+        /* the log of now is the old cycle's and goes with it */
+
+        file[i]->tenants->pool->log = &cf->cycle->new_log;
     }
 
     return NGX_CONF_OK;
@@ -257,6 +261,10 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
 
     reading->error = axion_tenants_read(&reading->tenants->set, text, bytes,
                                         &memory, &reading->fault);
+
+    if (reading->error == AXION_ERR_NO_MEMORY) {
+        reading->err = NGX_ENOMEM;
+    }
 
     if (reading->error == AXION_OK) {
         reading->error = axion_tenants_apart(&reading->tenants->set,

@@ -7,8 +7,9 @@
  * within the interval, and half a file never does.
  *
  * What is wrong changes nothing.  It is logged once: a version of the file
- * that was refused is not read again, and an error that goes on is not
- * repeated.
+ * that was refused for what it is is not read again, one that could not be
+ * read (no descriptor, no memory) at every look until it can, without a word
+ * more: the key that it revokes would be good for ever.
  */
 
 
@@ -194,7 +195,7 @@ ngx_http_axion_refuse_watched(ngx_http_axion_watch_t *watch,
     was = watch->err;
     watch->err = err;
 
-    if (err != NGX_EAGAIN) {
+    if (err == 0 || err == EFBIG || err == NGX_EINVAL) {
         watch->read = *look;
     }
 

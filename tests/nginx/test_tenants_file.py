@@ -5,6 +5,7 @@ take the place of dead ones know the file of now."""
 
 import hashlib
 import os
+import resource
 import signal
 
 import rig
@@ -92,6 +93,22 @@ class TenantsFile(rig.Test):
         self.wait_read(2)
         self.assertEqual((self.ask("one"), self.ask("two")), (401, 200))
 
+    def test_a_shortage_does_not_keep_a_key_alive(self):
+        """What could not be read for want of descriptors is read later."""
+        self.start()
+        limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                  for pid in self.nginx.workers()}
+        for pid, (_, hard) in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+        self.put(block("acme", "two"))
+        self.nginx.wait(r'cannot read ".*tenants", what was read before stays '
+                        "in force", 2)
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        self.wait_read(2)
+        for _ in range(4):
+            self.assertEqual((self.ask("one"), self.ask("two")), (401, 200))
+
     def test_nginx_t_and_a_reload_refuse_it(self):
         self.start()
         self.put("axion_tenant acme {\n    colour blue;\n}\n")
@@ -138,6 +155,18 @@ class TenantsFile(rig.Test):
         self.nginx.signal(signal.SIGHUP)
         self.nginx.wait("connected to engine", 4)
         self.nginx.wait("exited with code 0", 2)
+        for _ in range(4):
+            self.assertEqual((self.ask("one"), self.ask("two")), (401, 200))
+
+    def test_a_change_after_a_reload(self):
+        """The set that the reload read goes in a worker, long after the
+        configuration before it."""
+        self.start()
+        self.nginx.signal(signal.SIGHUP)
+        self.nginx.wait("connected to engine", 4)
+        self.nginx.wait("exited with code 0", 2)
+        self.put(block("acme", "two"))
+        self.wait_read(2)
         for _ in range(4):
             self.assertEqual((self.ask("one"), self.ask("two")), (401, 200))
 
