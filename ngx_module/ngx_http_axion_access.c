@@ -49,6 +49,17 @@ ngx_http_axion_get_ctx(ngx_http_request_t *r)
 struct axion_text
 ngx_http_axion_find_header(ngx_http_request_t *r, const char *lowcase)
 {
+    ngx_uint_t  n;
+
+    return ngx_http_axion_count_header(r, lowcase, &n);
+}
+
+
+/* The first one, and how many there are. */
+struct axion_text
+ngx_http_axion_count_header(ngx_http_request_t *r, const char *lowcase,
+    ngx_uint_t *n)
+{
     size_t              len;
     ngx_uint_t          i;
     ngx_list_part_t    *part;
@@ -57,6 +68,7 @@ ngx_http_axion_find_header(ngx_http_request_t *r, const char *lowcase)
 
     text.data = NULL;
     text.bytes = 0;
+    *n = 0;
 
     len = ngx_strlen(lowcase);
 
@@ -76,9 +88,10 @@ ngx_http_axion_find_header(ngx_http_request_t *r, const char *lowcase)
         }
 
         if (h[i].key.len == len
-            && ngx_strncmp(h[i].lowcase_key, lowcase, len) == 0)
+            && ngx_strncmp(h[i].lowcase_key, lowcase, len) == 0
+            && (*n)++ == 0)
         {
-            return ngx_http_axion_text(&h[i].value);
+            text = ngx_http_axion_text(&h[i].value);
         }
     }
 }
@@ -281,6 +294,7 @@ ngx_http_axion_late_access_handler(ngx_http_request_t *r)
     }
 
     ctx->tenant_known = 0;
+    ctx->decided = 1;
 
     return ngx_http_axion_check(r);
 }

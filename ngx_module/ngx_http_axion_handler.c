@@ -59,7 +59,18 @@ ngx_http_axion_handler(ngx_http_request_t *r)
     }
 
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_axion_module);
-    (void) ngx_http_axion_identify(r);
+
+    /* with "satisfy any" another rule's yes ends the ACCESS phase before the
+     * variable that auth_request has set was looked at: the request is that
+     * tenant's all the same */
+
+    if (ctx->conf->tenant_from != NULL && !ctx->decided) {
+        ctx->tenant_known = 0;
+    }
+
+    if (ngx_http_axion_identify(r) == NULL && ctx->broken) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     ngx_http_axion_find_endpoint(ctx);
 

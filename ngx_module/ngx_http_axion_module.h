@@ -341,6 +341,7 @@ struct ngx_http_axion_ctx_s {
     enum axion_limit_kind        cut;        /* what ends the stream */
 
     unsigned                     tenant_known:1;
+    unsigned                     decided:1;  /* the late handler has run */
     unsigned                     token:1;    /* a JWT was sent */
     unsigned                     broken:1;   /* no memory to find out who */
     unsigned                     unverified:1; /* `question` is open */
@@ -481,6 +482,8 @@ ngx_int_t ngx_http_axion_late_access_handler(ngx_http_request_t *r);
 
 struct axion_text ngx_http_axion_find_header(ngx_http_request_t *r,
     const char *lowcase);
+struct axion_text ngx_http_axion_count_header(ngx_http_request_t *r,
+    const char *lowcase, ngx_uint_t *n);
 
 /* _watch.c */
 char *ngx_http_axion_watch_interval(ngx_conf_t *cf, ngx_str_t *arg,

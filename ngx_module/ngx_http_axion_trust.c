@@ -11,7 +11,8 @@
  * named; from anybody else they are as if they were not there.  That is the
  * address as allow and deny see it, so realip has its say before.  A value
  * that names nobody, or that is wrong, lets nobody in: it does not fall back
- * to a key that came along.
+ * to a key that came along.  Nor does one that is there twice: a peer that
+ * adds its header behind the client's own leaves both.
  */
 
 
@@ -198,6 +199,7 @@ ngx_int_t
 ngx_http_axion_by_others(ngx_http_axion_ctx_t *ctx)
 {
     ngx_str_t                   value;
+    ngx_uint_t                  n;
     struct axion_text           name;
     ngx_http_request_t         *r;
     ngx_http_axion_loc_conf_t  *alcf;
@@ -207,9 +209,18 @@ ngx_http_axion_by_others(ngx_http_axion_ctx_t *ctx)
 
     if (ngx_http_axion_trusted(r, alcf->trusted)) {
 
-        name = ngx_http_axion_find_header(r, "x-axion-tenant");
+        name = ngx_http_axion_count_header(r, "x-axion-tenant", &n);
 
-        if (name.data != NULL) {
+        if (n > 1) {
+            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                          "axion: a trusted peer sent X-Axion-Tenant twice: "
+                          "it must replace what clients send");
+
+            ctx->stranger = "a header of the trusted peer is not valid";
+            return NGX_OK;
+        }
+
+        if (n == 1) {
             ngx_http_axion_by_name(ctx, name.data, name.bytes, "peer");
             return NGX_OK;
         }
@@ -240,22 +251,23 @@ static ngx_int_t
 ngx_http_axion_trusted_number(ngx_http_request_t *r, const char *name,
     uint32_t *value)
 {
-    ngx_int_t          n;
+    ngx_int_t          number;
+    ngx_uint_t         n;
     struct axion_text  text;
 
-    text = ngx_http_axion_find_header(r, name);
+    text = ngx_http_axion_count_header(r, name, &n);
 
-    if (text.data == NULL) {
+    if (n == 0) {
         return NGX_OK;
     }
 
-    n = ngx_atoi((u_char *) text.data, text.bytes);
+    number = ngx_atoi((u_char *) text.data, text.bytes);
 
-    if (n <= 0 || n > NGX_MAX_INT32_VALUE) {
+    if (n > 1 || number <= 0 || number > NGX_MAX_INT32_VALUE) {
         return NGX_ERROR;
     }
 
-    *value = n;
+    *value = number;
 
     return NGX_OK;
 }
@@ -265,6 +277,7 @@ ngx_http_axion_trusted_number(ngx_http_request_t *r, const char *name,
 void
 ngx_http_axion_heed_peer(ngx_http_axion_ctx_t *ctx)
 {
+    ngx_uint_t               n;
     struct axion_text        priority;
     ngx_http_request_t      *r;
     struct axion_identity   *who;
@@ -277,12 +290,13 @@ ngx_http_axion_heed_peer(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    priority = ngx_http_axion_find_header(r, "x-axion-priority");
+    priority = ngx_http_axion_count_header(r, "x-axion-priority", &n);
 
-    if ((priority.data == NULL
-         || axion_priority_parse(&who->priority, priority.data,
-                                 priority.bytes)
-            == AXION_OK)
+    if ((n == 0
+         || (n == 1
+             && axion_priority_parse(&who->priority, priority.data,
+                                     priority.bytes)
+                == AXION_OK))
         && ngx_http_axion_trusted_number(r, "x-axion-max-context",
                                          &who->max_context)
            == NGX_OK

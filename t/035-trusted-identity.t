@@ -228,3 +228,29 @@ invalid address "everybody", it must be an address, a CIDR range or "unix:"
 ["GET /v1/models?who=a", "GET /v1/models"]
 --- error_code eval
 [200, 401]
+
+
+
+=== TEST 18: a trusted peer that left the client's own header beside its own
+--- config eval
+"location /v1/ { axion_pass llm; axion_trust_headers 127.0.0.1; }"
+--- request eval
+["GET /v1/models", "GET /v1/models", "GET /v1/models"]
+--- more_headers eval
+["X-Axion-Tenant: keyless\nX-Axion-Tenant: acme\nx-api-key: foo", "x-api-key: test\nX-Axion-Priority: high\nX-Axion-Priority: low", "x-api-key: test\nX-Axion-Max-Output: 9\nX-Axion-Max-Output: 1"]
+--- error_code eval
+[401, 401, 401]
+--- error_log
+axion: a trusted peer sent X-Axion-Tenant twice
+
+
+
+=== TEST 19: satisfy any, where auth_request ends the phase before the variable is asked
+--- config eval
+"location /v1/ { set \$found ''; axion_pass llm; satisfy any; deny all; auth_request /auth; auth_request_set \$got \$found; axion_tenant_from \$got; $::say }
+ location = /auth { internal; set \$found acme; return 204; }"
+--- request
+GET /v1/models
+--- response_headers
+X-Who: acme variable
+--- response_body_unlike: gemma-2
