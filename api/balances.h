@@ -25,8 +25,9 @@
  *
  * The file.  flock: shared by every user, exclusive while somebody finds that
  * nobody else has it.  Then nobody holds a mutex either, they are made anew,
- * copies are held against their checksums, every lease is an orphan, and
- * after a restart of the machine the rates start afresh (their clock did).
+ * copies are held against their checksums, every lease is an orphan but those
+ * that no engine had got, and after a restart of the machine the rates start
+ * afresh (their clock did).
  * Space is allocated at once: a full disk fails the open, never a store.
  * Whoever may write the file is trusted; it has mode 0600.
  *

@@ -127,11 +127,14 @@ is_sane(const struct file *file, const struct lease_record *record)
 }
 
 
-/* Nobody lives: what was open is an orphan, and they are all there is. */
+/* Nobody lives: what was open is an orphan, and they are all there is.  But
+ * one that no engine had got cost nothing, if the machine did not restart:
+ * then the store that says who got it may be lost. */
 static void
-repair_leases(struct file *file)
+repair_leases(struct file *file, int other_boot)
 {
-    uint64_t now_ns = axion_limit_now().ns;
+    static const struct axion_limits no_limits;
+    struct axion_limit_time now = axion_limit_now();
     unsigned i;
 
     for (i = 0; i < TENANTS_MAX; i++) {
@@ -144,6 +147,7 @@ repair_leases(struct file *file)
     file->header.orphans = 0;
     for (i = 0; i < LEASES_MAX; i++) {
         struct lease_record *record = &file->leases[i];
+        struct axion_balance *balance;
 
         if (record->owner == OWNER_NONE)
             continue;
@@ -152,10 +156,19 @@ repair_leases(struct file *file)
             record->owner = OWNER_NONE;
             continue;
         }
+        balance =
+            &balances_current(&file->tenants[record->body.tenant])->balance;
+        balance->active++;
+        if (record->engine == 0 && !other_boot) {
+            (void)axion_limits_settle(balance, &no_limits, &now, 0, 0, 0,
+                                      &record->body.hold);
+            record->body.state = LEASE_FREE;
+            record->owner = OWNER_NONE;
+            continue;
+        }
         record->owner = OWNER_ORPHAN;
         file->header.orphans++;
-        record->orphan_ns = now_ns;
-        balances_current(&file->tenants[record->body.tenant])->balance.active++;
+        record->orphan_ns = now.ns;
     }
     for (i = 0; i < TENANTS_MAX; i++) {
         struct tenant_copy *current = balances_current(&file->tenants[i]);
@@ -199,7 +212,7 @@ repair(struct file *file, unsigned *repaired)
     /* Ids that the disk has not heard of may be in an engine's journal. */
     file->header.serial += LOST_IDS;
     *repaired = repair_tenants(file, other);
-    repair_leases(file);
+    repair_leases(file, other);
     return AXION_OK;
 }
 

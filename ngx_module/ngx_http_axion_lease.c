@@ -167,6 +167,8 @@ ngx_http_axion_lease_end(ngx_http_axion_ctx_t *ctx)
     uint32_t                 completion;
     struct axion_limit_time  now;
 
+    ctx->parked = 0;
+
     if (ctx->lease.id == 0) {
         return;
     }

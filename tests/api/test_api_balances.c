@@ -471,6 +471,39 @@ test_leases_of_the_dead(void **state)
 }
 
 
+/* nginx as a whole: nobody is left to bury anybody, the next start does. */
+static void
+test_all_killed(void **state)
+{
+    struct axion_limits l = {0};
+    struct axion_payer p = payer("acme", &l);
+    struct axion_balances *b = open_balances();
+    struct axion_lease leases[4];
+    struct axion_balances_figures figures;
+    int pipes[2];
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(pipe(pipes), 0);
+    pid = child(leave_leases, b, pipes[1]);
+    assert_int_equal(read(pipes[0], leases, sizeof(leases)),
+                     (ssize_t)sizeof(leases));
+    kill_child(pid);
+    axion_balances_close(b);
+    close(pipes[0]);
+    close(pipes[1]);
+
+    b = open_balances();
+    assert_int_equal(spent(b, &p), 100); /* no engine saw the 200 */
+    assert_int_equal(balance_of(b, &p).waiting, 0);
+    assert_int_equal(balance_of(b, &p).active, 1);
+    axion_balances_figures(b, &figures);
+    assert_int_equal(figures.leases, 2);
+    assert_int_equal(figures.orphans, 2);
+    axion_balances_close(b);
+}
+
+
 #define TENANTS 3
 
 /* Does everything that a worker does, as fast as it can, until it is killed;
@@ -581,6 +614,7 @@ main(void)
         cmocka_unit_test_setup(test_table_of_tenants_full, fresh),
         cmocka_unit_test_setup(test_queue, fresh),
         cmocka_unit_test_setup(test_leases_of_the_dead, fresh),
+        cmocka_unit_test_setup(test_all_killed, fresh),
         cmocka_unit_test_setup(test_killed_anywhere, fresh),
     };
     int failed;
