@@ -1,9 +1,11 @@
 /*
  * See draw.h.  A job of the pool has one phase, whose units are rows, computed
  * in private and committed (pool.h): a thread that is put aside with a row
- * makes nobody wait.  It may wake up much later, so what it reads is the
- * drawer's own and outlives the pool: a copy of the row's parameters, weighed
- * only while the row was still its to draw, and logits, whatever they are then.
+ * makes nobody wait.  It may wake up much later, when the logits are those of
+ * another step.  The sampler walks them several times and bounds one walk by
+ * what another found, so it must not see them change: a thread samples from
+ * copies of the row's parameters and logits, made while the row was its to
+ * draw.
  *
  * Rows that edit logits by their history (penalties) or by a list (logit_bias)
  * read the request's memory, which changes; thread 0 draws them.
@@ -12,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct row {
     struct ax_sampling sampling; /* without bias */
@@ -30,11 +33,27 @@ struct ax_drawer {
     struct ax_pool *pool;
     uint32_t n_samplers;
     uint32_t rows_max;
+    uint32_t n_vocab;
+    size_t copy_stride;           /* floats, of whole cache lines */
+    float *copies;                /* [threads]; NULL: nobody can be late */
     struct ax_sampler **samplers; /* [threads of the pool] */
     struct result *results;       /* [threads of the pool] */
     struct row *rows;             /* [rows_max] */
     struct ax_draw *draws;        /* of the job that runs */
 };
+
+
+static int
+open_copies(struct ax_drawer *d)
+{
+    if (d->n_samplers == 1) {
+        return AXION_OK;
+    }
+    d->copy_stride = ((size_t)d->n_vocab + 15) / 16 * 16;
+    d->copies =
+        aligned_alloc(64, d->n_samplers * d->copy_stride * sizeof(float));
+    return d->copies != NULL ? AXION_OK : AXION_ERR_NO_MEMORY;
+}
 
 
 int
@@ -47,13 +66,14 @@ ax_drawer_open(struct ax_drawer **out, struct ax_pool *pool, uint32_t rows_max,
         return AXION_ERR_NO_MEMORY;
     }
     d->pool = pool;
+    d->n_vocab = n_vocab;
     d->n_samplers = ax_pool_threads(pool);
     d->rows_max = rows_max < AX_POOL_UNITS_MAX ? rows_max : AX_POOL_UNITS_MAX;
     d->samplers = calloc(d->n_samplers, sizeof(struct ax_sampler *));
     d->results = calloc(d->n_samplers, sizeof(*d->results));
     d->rows = calloc(d->rows_max, sizeof(*d->rows));
     int rc = d->samplers != NULL && d->results != NULL && d->rows != NULL
-                 ? AXION_OK
+                 ? open_copies(d)
                  : AXION_ERR_NO_MEMORY;
     for (uint32_t i = 0; rc == AXION_OK && i < d->n_samplers; i++) {
         rc = ax_sampler_open(&d->samplers[i], n_vocab, ops);
@@ -77,6 +97,7 @@ ax_drawer_close(struct ax_drawer *d)
         ax_sampler_close(d->samplers[i]);
     }
     free(d->samplers);
+    free(d->copies);
     free(d->results);
     free(d->rows);
     free(d);
@@ -99,6 +120,14 @@ compute(void *context, const struct ax_pool_piece *piece)
     struct row row = d->rows[piece->begin];
     if (!ax_pool_holds(piece)) {
         return false;
+    }
+    if (d->copies != NULL) {
+        float *copy = d->copies + piece->thread * d->copy_stride;
+        memcpy(copy, row.logits, d->n_vocab * sizeof(*copy));
+        row.logits = copy;
+        if (!ax_pool_holds(piece)) {
+            return false;
+        }
     }
     struct ax_sample_history history = {NULL, 0, row.n_tokens};
     result->error = ax_sample(d->samplers[piece->thread], &row.sampling,
