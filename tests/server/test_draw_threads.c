@@ -20,7 +20,7 @@
 
 /* Large enough for a row to take as long as a step of a tiny model. */
 #define LATE_VOCAB 49157u
-#define LATE_ROWS  24u
+#define LATE_ROWS  67u
 
 static float logits[ROWS][N_VOCAB];
 static int32_t tokens[ROWS][TOKENS];
@@ -145,7 +145,7 @@ test_late_threads_do_no_harm(void **state)
     assert_int_equal(ax_pool_start(&pool, 16, 1, &err), 0);
     assert_int_equal(ax_drawer_open(&drawer, pool, LATE_ROWS, LATE_VOCAB, ops),
                      0);
-    for (uint32_t turn = 0; turn < 100; turn++) {
+    for (uint32_t turn = 0; turn < 150; turn++) {
         float size = turn % 2 == 0 ? 30.0f : -30.0f;
         for (uint32_t i = 0; i < LATE_ROWS; i++) {
             for (uint32_t v = 0; v < LATE_VOCAB; v++) {
