@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include "engine/spec/bigram.h"
 #include "engine/spec/suffix.h"
 
@@ -100,9 +101,13 @@ reserve(struct ax_spec *s)
         return AXION_ERR_NO_MEMORY;
     }
     s->memory = at;
+    uint64_t key;
+    if (getrandom(&key, sizeof(key), 0) != sizeof(key)) {
+        return AXION_ERR_SYSTEM;
+    }
     for (uint32_t i = 0; i < s->options.sequences; i++, at += bytes) {
         if (s->options.kind == AX_SPEC_SUFFIX) {
-            ax_suffix_init(&s->places[i].suffix, at, suffix_tokens(s));
+            ax_suffix_init(&s->places[i].suffix, at, suffix_tokens(s), key);
         } else {
             s->places[i].bigram = (struct ax_bigram *)(void *)at;
         }

@@ -53,9 +53,11 @@ ax_suffix_bytes(uint32_t tokens_max)
 
 
 void
-ax_suffix_init(struct ax_suffix *a, void *memory, uint32_t tokens_max)
+ax_suffix_init(struct ax_suffix *a, void *memory, uint32_t tokens_max,
+               uint64_t key)
 {
     char *at = memory;
+    a->hash_factor = key | 1;
     a->tokens_max = tokens_max;
     a->hash_mask = hash_size(tokens_max) - 1;
     a->heads = (uint32_t *)at;
@@ -94,7 +96,7 @@ static uint32_t *
 head_of(const struct ax_suffix *a, uint32_t state, int32_t token)
 {
     uint64_t key = (uint64_t)state << 32 | (uint32_t)token;
-    uint64_t hash = key * 0x9e3779b97f4a7c15u;
+    uint64_t hash = key * a->hash_factor;
     return &a->heads[(hash >> 32 ^ hash >> 48) & a->hash_mask];
 }
 

@@ -31,6 +31,7 @@ struct ax_suffix {
     uint32_t n_states, n_edges;
     uint32_t last;
     uint32_t hash_mask;
+    uint64_t hash_factor; /* odd */
     uint32_t match;     /* length of the longest suffix seen before; 0: none */
     uint32_t match_end; /* index of its last token there */
     uint32_t *heads;    /* [hash_mask + 1] of edge chains, 0: empty */
@@ -40,8 +41,10 @@ struct ax_suffix {
 
 /* Bytes of memory for so many tokens (1 .. AX_SUFFIX_TOKENS_MAX). */
 size_t ax_suffix_bytes(uint32_t tokens_max);
-/* memory is 64-aligned and zero; then the text is empty. */
-void ax_suffix_init(struct ax_suffix *a, void *memory, uint32_t tokens_max);
+/* memory is 64-aligned and zero; then the text is empty.  key: any number that
+ * those who write texts cannot know, or they could make all edges collide. */
+void ax_suffix_init(struct ax_suffix *a, void *memory, uint32_t tokens_max,
+                    uint64_t key);
 void ax_suffix_reset(struct ax_suffix *a);
 
 bool ax_suffix_full(const struct ax_suffix *a);

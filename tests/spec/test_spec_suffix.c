@@ -26,7 +26,7 @@ open_suffix(uint32_t tokens)
     memory = aligned_alloc(64, bytes);
     assert_non_null(memory);
     memset(memory, 0, bytes);
-    ax_suffix_init(&suffix, memory, tokens);
+    ax_suffix_init(&suffix, memory, tokens, 0x9e3779b97f4a7c15u);
 }
 
 
