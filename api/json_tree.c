@@ -21,9 +21,15 @@ struct axion_json_chunk {
     _Alignas(ALIGNMENT) unsigned char data[];
 };
 
-static _Thread_local struct axion_json_tree *trees; /* that are not freed */
-static _Thread_local struct axion_json_tree *loading;
-static _Thread_local jmp_buf out_of_memory;
+/* In a module that is loaded at run time glibc would allocate these at their
+ * first use, and end the process where it cannot: so they have their place
+ * from the loading on. */
+#define THREADS_OWN                                                            \
+    static _Thread_local __attribute__((tls_model("initial-exec")))
+
+THREADS_OWN struct axion_json_tree *trees; /* that are not freed */
+THREADS_OWN struct axion_json_tree *loading;
+THREADS_OWN jmp_buf out_of_memory;
 static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
 
 

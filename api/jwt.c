@@ -80,27 +80,27 @@ split(struct token *token, const char *text, size_t bytes)
 }
 
 
-/* A part that is a JSON object, to be given back. */
+/* A part that is a JSON object, to be given back (after an error too). */
 static int
-part_object(struct verifier *v, const struct axion_text *part, json_t **root)
+part_object(struct verifier *v, const struct axion_text *part,
+            struct axion_json_tree *tree)
 {
     char json[AXION_JWT_BYTES_MAX];
     json_error_t fault;
     size_t bytes;
     int error;
 
-    *root = NULL;
+    memset(tree, 0, sizeof(*tree));
     if (sodium_base642bin((uint8_t *)json, sizeof(json), part->data,
                           part->bytes, NULL, &bytes, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
         return refuse(v, "the token is malformed");
-    error = jwt_load(root, json, bytes, &fault);
+    error =
+        axion_json_tree_load(tree, json, bytes, JSON_REJECT_DUPLICATES, &fault);
     if (error == AXION_ERR_NO_MEMORY)
         return no_memory(v);
-    if (error == AXION_OK && json_is_object(*root))
+    if (error == AXION_OK && json_is_object(tree->root))
         return AXION_OK;
-    json_decref(*root);
-    *root = NULL;
     return refuse(v, "the token is malformed");
 }
 
@@ -386,16 +386,16 @@ take_claims(struct verifier *v, const json_t *payload)
 static int
 check_payload(struct verifier *v, const struct axion_text *part)
 {
-    json_t *payload;
+    struct axion_json_tree payload;
     int error = part_object(v, part, &payload);
 
     if (error == AXION_OK)
-        error = check_times(v, payload);
+        error = check_times(v, payload.root);
     if (error == AXION_OK)
-        error = check_parties(v, payload);
+        error = check_parties(v, payload.root);
     if (error == AXION_OK)
-        error = take_claims(v, payload);
-    json_decref(payload);
+        error = take_claims(v, payload.root);
+    axion_json_tree_free(&payload);
     return error;
 }
 
@@ -410,7 +410,7 @@ axion_jwt_verify(struct axion_jwt_claims *claims,
     const struct jwt_algorithm *algorithm;
     struct token token;
     const char *kid;
-    json_t *header;
+    struct axion_json_tree header;
     int error;
 
     memset(claims, 0, sizeof(*claims));
@@ -419,9 +419,9 @@ axion_jwt_verify(struct axion_jwt_claims *claims,
         return refuse(&v, "the token is malformed");
     error = part_object(&v, &token.header, &header);
     if (error == AXION_OK)
-        error = check_header(&v, header, &algorithm, &kid);
+        error = check_header(&v, header.root, &algorithm, &kid);
     if (error == AXION_OK)
         error = check_signature(&v, &token, keys, algorithm, kid);
-    json_decref(header);
+    axion_json_tree_free(&header);
     return error == AXION_OK ? check_payload(&v, &token.payload) : error;
 }

@@ -5,7 +5,6 @@
  */
 #include "api/jwt_keys.h"
 
-#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,20 +51,6 @@ axion_jwt_algorithm(const char *name, size_t bytes)
     const struct jwt_algorithm *a = jwt_algorithm_find(name, bytes);
 
     return a != NULL ? 1u << (a - jwt_algorithms) : 0;
-}
-
-
-int
-jwt_load(json_t **root, const char *text, size_t bytes, json_error_t *fault)
-{
-    errno = 0;
-    *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, fault);
-    if (errno == ENOMEM) {
-        json_decref(*root);
-        *root = NULL;
-        return AXION_ERR_NO_MEMORY;
-    }
-    return *root != NULL ? AXION_OK : AXION_ERR_INVALID_JSON;
 }
 
 
@@ -196,7 +181,6 @@ add_key(struct axion_jwt_keys *keys, json_t *jwk, size_t *skipped, char *why,
         return AXION_OK;
     }
     key->kid = jwt_string(jwk, "kid");
-    json_incref(jwk);
     keys->n++;
     return AXION_OK;
 }
@@ -233,7 +217,6 @@ axion_jwt_keys_open(struct axion_jwt_keys **out, const char *text, size_t bytes,
 {
     struct axion_jwt_keys *keys = calloc(1, sizeof(*keys));
     json_error_t fault;
-    json_t *root;
     int error;
 
     *out = NULL;
@@ -242,7 +225,8 @@ axion_jwt_keys_open(struct axion_jwt_keys **out, const char *text, size_t bytes,
         snprintf(why, why_bytes, "out of memory");
         return AXION_ERR_NO_MEMORY;
     }
-    error = jwt_load(&root, text, bytes, &fault);
+    error = axion_json_tree_load(&keys->tree, text, bytes,
+                                 JSON_REJECT_DUPLICATES, &fault);
     if (error == AXION_ERR_NO_MEMORY) {
         snprintf(why, why_bytes, "out of memory");
         axion_jwt_keys_close(keys);
@@ -255,12 +239,11 @@ axion_jwt_keys_open(struct axion_jwt_keys **out, const char *text, size_t bytes,
         axion_jwt_keys_close(keys);
         return AXION_ERR_BAD_OPTION;
     }
-    error = add_keys(keys, root, skipped, why, why_bytes);
+    error = add_keys(keys, keys->tree.root, skipped, why, why_bytes);
     if (error == AXION_OK && keys->n == 0) {
         snprintf(why, why_bytes, "the set has no key that could verify");
         error = AXION_ERR_BAD_OPTION;
     }
-    json_decref(root);
     if (error == AXION_OK)
         *out = keys;
     else
@@ -279,11 +262,8 @@ axion_jwt_keys_count(const struct axion_jwt_keys *keys)
 void
 axion_jwt_keys_close(struct axion_jwt_keys *keys)
 {
-    size_t i;
-
     if (keys == NULL)
         return;
-    for (i = 0; i < keys->n; i++)
-        json_decref(keys->keys[i].jwk);
+    axion_json_tree_free(&keys->tree);
     free(keys);
 }

@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "api/json_tree.h"
 #include "api/jwt.h"
 
 #define JWT_ED25519_BYTES 32u
@@ -33,6 +34,7 @@ struct jwt_key {
 };
 
 struct axion_jwt_keys {
+    struct axion_json_tree tree; /* the keys' jwk are in it */
     size_t n;
     struct jwt_key keys[AXION_JWT_KEYS_MAX];
 };
@@ -42,14 +44,6 @@ extern const size_t jwt_n_algorithms;
 
 /* NULL: there is none of that name. */
 const struct jwt_algorithm *jwt_algorithm_find(const char *name, size_t bytes);
-
-/*
- * The text as a tree that the caller gives back.  AXION_OK, INVALID_JSON, or
- * NO_MEMORY: jansson may leave a member out when it has none, and a member
- * that is missing is a restriction that is missing.
- */
-int jwt_load(json_t **root, const char *text, size_t bytes,
-             json_error_t *fault);
 
 /* A string member, NULL where it is missing or of another type. */
 const char *jwt_string(const json_t *object, const char *name);
