@@ -98,7 +98,8 @@ ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx)
 
     if (rc != AXION_OK) {
         axion_failure_set(&ctx->failure, AXION_ERR_QUEUE_FULL, NULL,
-                          "the gateway has no room for another lease");
+                          "the gateway's tables of tenants and requests "
+                          "have no room for this one");
         return NGX_DECLINED;
     }
 

@@ -32,6 +32,11 @@ journal_fault(const struct axion_client *client, const void *data, size_t bytes)
                      head.n_records * sizeof(struct axion_journal_record)) {
         return "JOURNAL of the wrong length";
     }
+    /* It says something: without end, it would keep the reader reading. */
+    if (head.n_records == 0 && ((head.flags & AXION_JOURNAL_COMPLETE) == 0 ||
+                                client->journal_complete)) {
+        return "JOURNAL without records";
+    }
     if (client->journal.n_records > 0 || client->settled_due) {
         return "JOURNAL before the last one was settled";
     }

@@ -266,6 +266,9 @@ test_hostile_engine(void **state)
     journal.n_records = UINT32_MAX;
     engine_says(&with_gateway, &journal, sizeof(journal),
                 "JOURNAL of the wrong length");
+    journal.n_records = 0;
+    engine_says(&with_gateway, &journal, AXION_JOURNAL_HEAD_BYTES,
+                "JOURNAL without records");
     journal.n_records = 1;
     journal.head.type = AXION_MSG_WELCOME;
     engine_says(&with_gateway, &journal, one, "message that is no doorbell");
