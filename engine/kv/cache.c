@@ -302,12 +302,19 @@ unlink_name(struct ax_kv *kv, uint32_t b)
         }
         *at = block->next_of_name;
     }
-    uint32_t bucket = parent_bucket(kv, &block->parent, &block->realm);
-    uint32_t *at = &kv->by_parent[bucket];
-    while (*at != b) {
-        at = &kv->blocks[*at].next_of_parent;
+    /* All first blocks of a tenant are in one chain: it may be long. */
+    if (block->prev_of_parent != NONE) {
+        kv->blocks[block->prev_of_parent].next_of_parent =
+            block->next_of_parent;
+    } else {
+        uint32_t bucket = parent_bucket(kv, &block->parent, &block->realm);
+        assert(kv->by_parent[bucket] == b);
+        kv->by_parent[bucket] = block->next_of_parent;
     }
-    *at = block->next_of_parent;
+    if (block->next_of_parent != NONE) {
+        kv->blocks[block->next_of_parent].prev_of_parent =
+            block->prev_of_parent;
+    }
 }
 
 
@@ -334,6 +341,10 @@ give_name(struct ax_kv *kv, uint32_t b, const struct ax_kv_chain *chain,
     uint32_t *first =
         &kv->by_parent[parent_bucket(kv, &block->parent, &block->realm)];
     block->next_of_parent = *first;
+    block->prev_of_parent = NONE;
+    if (*first != NONE) {
+        kv->blocks[*first].prev_of_parent = b;
+    }
     *first = b;
 }
 

@@ -32,12 +32,12 @@ struct block {
     struct ax_kv_name parent; /* of the block before it in its chain */
     struct ax_kv_realm realm; /* whose it is; compared on a hit */
     uint32_t refs;
-    uint32_t owner;        /* index, while named */
-    uint32_t n_tokens;     /* 0: no name */
-    uint32_t next_of_name; /* chains of the two hash tables */
-    uint32_t next_of_parent;
-    uint32_t prev, next; /* in a segment, while cached */
-    bool again;          /* attached since it was named */
+    uint32_t owner;                          /* index, while named */
+    uint32_t n_tokens;                       /* 0: no name */
+    uint32_t next_of_name;                   /* chains of the two hash tables */
+    uint32_t next_of_parent, prev_of_parent; /* prev: NONE, the first */
+    uint32_t prev, next;                     /* in a segment, while cached */
+    bool again;                              /* attached since it was named */
     enum segment segment;
 };
 
