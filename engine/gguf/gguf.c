@@ -484,11 +484,16 @@ ax_gguf_read(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
                                 t->name, strerror(errno));
         }
         if (got == 0) {
+            /* The end may lie well before what was to be read. */
+            uint64_t end = t->offset + offset + done;
+            struct stat now;
+            if (fstat(g->fd, &now) == 0 && (uint64_t)now.st_size < end) {
+                end = (uint64_t)now.st_size;
+            }
             return ax_error_set(err, AXION_ERR_MODEL_FILE,
                                 "%s: tensor %s: the file ends at byte %llu, "
                                 "it had %llu when it was opened",
-                                g->label, t->name,
-                                (unsigned long long)(t->offset + offset + done),
+                                g->label, t->name, (unsigned long long)end,
                                 (unsigned long long)g->file_bytes);
         }
         done += (size_t)got;
