@@ -74,8 +74,15 @@ balances_current(struct tenant_record *tenant)
 void
 balances_redo(struct file *file, const struct tenant_copy *copy)
 {
-    if (copy->lease < LEASES_MAX)
-        file->leases[copy->lease].body = copy->body;
+    struct lease_body *body;
+
+    if (copy->lease >= LEASES_MAX)
+        return;
+    body = &file->leases[copy->lease].body;
+    /* The ids of a place grow: a later one is of a lease that got the place
+     * when this one was over, maybe of another tenant. */
+    if (body->id <= copy->body.id)
+        *body = copy->body;
 }
 
 

@@ -185,6 +185,47 @@ test_restart_keeps_budgets(void **state)
 }
 
 
+/* A place of the table that two tenants' leases had, one after the other:
+ * repairing the first one's record does not undo the second one's lease. */
+static void
+test_restart_keeps_reused_places(void **state)
+{
+    struct axion_limits l = {.budget = {0, 100}};
+    struct axion_payer first = payer("first", &l), p = payer("acme", &l);
+    struct axion_balances *b = open_balances();
+    struct axion_limit_time now = axion_limit_now();
+    struct axion_lease before = {0}, open = {0}, later = {0};
+    struct axion_balances_figures figures;
+    uint64_t granted;
+    uint32_t index;
+
+    (void)state;
+    assert_int_equal(axion_balances_join(b), AXION_OK);
+    (void)admit(b, &first, 50, &before, &granted);
+    index = before.index;
+    axion_balances_settle(b, &l, &now, &before, 5, 0, 6, AXION_LIMIT_NONE);
+    axion_balances_part(b);
+    assert_int_equal(axion_balances_join(b), AXION_OK);
+    (void)admit(b, &p, 30, &open, &granted);
+    assert_int_equal(open.index, index);
+    axion_balances_send(b, &open, ENGINE);
+    (void)admit(b, &p, 30, &later, &granted);
+    axion_balances_settle(b, &l, &now, &later, 5, 0, 5, AXION_LIMIT_NONE);
+    axion_balances_close(b);
+
+    b = open_balances();
+    axion_balances_figures(b, &figures);
+    assert_int_equal(figures.orphans, 1);
+    assert_int_equal(balance_of(b, &p).active, 1);
+    assert_int_equal(spent(b, &p), 40);
+    assert_int_equal(axion_balances_journal(b, open.id, &now, 4, 2, 3),
+                     AXION_OK);
+    assert_int_equal(spent(b, &p), 17);
+    assert_int_equal(spent(b, &first), 11);
+    axion_balances_close(b);
+}
+
+
 static void
 scribble(size_t offset, const void *data, size_t bytes)
 {
@@ -609,6 +650,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_two_users_one_balance, fresh),
         cmocka_unit_test_setup(test_restart_keeps_budgets, fresh),
+        cmocka_unit_test_setup(test_restart_keeps_reused_places, fresh),
         cmocka_unit_test_setup(test_torn_write, fresh),
         cmocka_unit_test_setup(test_other_files_refused, fresh),
         cmocka_unit_test_setup(test_table_of_tenants_full, fresh),
