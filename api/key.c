@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include "api/limits.h"
 #include "api/tenant.h"
 #include "shm/errors.h"
 
@@ -131,22 +132,6 @@ parse_literal(const char **p, char c)
 }
 
 
-/* Days from 1970-01-01 to a date of the Gregorian calendar (years from 1970
- * on): whole years, the leap days among them, the months before. */
-static uint64_t
-days_since_1970(unsigned year, unsigned month, unsigned day)
-{
-    static const uint16_t before[] = {0,   31,  59,  90,  120, 151,
-                                      181, 212, 243, 273, 304, 334};
-    unsigned y = year - 1; /* the last whole year */
-    uint64_t days = (uint64_t)(year - 1970) * 365;
-    int leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-
-    days += (y / 4 - y / 100 + y / 400) - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    return days + before[month - 1] + (month > 2 && leap) + day - 1;
-}
-
-
 /* YYYY-MM-DD, maybe with Thh:mm:ssZ behind it; 0: it is neither. */
 static uint64_t
 parse_time(const char *text, size_t bytes)
@@ -171,8 +156,8 @@ parse_time(const char *text, size_t bytes)
         return 0;
     if (p != copy + bytes)
         return 0;
-    return days_since_1970(year, month, day) * 86400 + hour * 3600 +
-           minute * 60 + second;
+    return axion_month_start((year - 1970) * 12 + month - 1) +
+           (day - 1) * 86400 + hour * 3600 + minute * 60 + second;
 }
 
 
