@@ -456,6 +456,30 @@ axion_limits_admit(struct axion_balance *b, const struct axion_limits *limits,
 }
 
 
+/* Takes back what the hold has if `least` has its place then; or says why not,
+ * and the hold stays as it was. */
+static int
+empty_hold(struct axion_balance *b, const struct axion_limits *limits,
+           const struct axion_limit_time *now, const struct need *least,
+           struct axion_hold *hold, struct axion_verdict *verdict)
+{
+    static const struct need nothing;
+    struct axion_balance before;
+    struct axion_hold held = *hold;
+
+    memset(verdict, 0, sizeof(*verdict));
+    advance(b, limits, now);
+    before = *b;
+    adjust(b, hold, &nothing);
+    check(b, limits, now, least, verdict);
+    if (verdict->kind == AXION_LIMIT_NONE)
+        return 1;
+    *b = before;
+    *hold = held;
+    return 0;
+}
+
+
 void
 axion_limits_reprice(struct axion_balance *b, const struct axion_limits *limits,
                      const struct axion_price *price,
@@ -463,27 +487,17 @@ axion_limits_reprice(struct axion_balance *b, const struct axion_limits *limits,
                      struct axion_hold *hold, struct axion_verdict *verdict)
 {
     struct need least = need_exact(price, 1, 1);
-    static const struct need nothing;
-    struct axion_balance before;
-    struct axion_hold held = *hold;
 
-    memset(verdict, 0, sizeof(*verdict));
     if (hold->granted == AXION_NEVER) {
+        memset(verdict, 0, sizeof(*verdict));
         hold->price = *price;
         return;
     }
-    advance(b, limits, now);
-    before = *b;
-    adjust(b, hold, &nothing);
-    check(b, limits, now, &least, verdict);
-    if (verdict->kind != AXION_LIMIT_NONE) {
-        *b = before;
-        *hold = held;
+    if (!empty_hold(b, limits, now, &least, hold, verdict))
         return;
-    }
     hold->price = *price;
     hold->prompt_tokens = 0;
-    hold->granted = reserve_unknown(b, limits, held.granted, hold);
+    hold->granted = reserve_unknown(b, limits, hold->granted, hold);
 }
 
 
@@ -494,20 +508,9 @@ axion_limits_grow(struct axion_balance *b, const struct axion_limits *limits,
                   struct axion_verdict *verdict)
 {
     struct need least = need_exact(&hold->price, prompt_tokens, 1);
-    static const struct need nothing;
-    struct axion_balance before;
-    struct axion_hold held = *hold;
 
-    memset(verdict, 0, sizeof(*verdict));
-    advance(b, limits, now);
-    before = *b;
-    adjust(b, hold, &nothing);
-    check(b, limits, now, &least, verdict);
-    if (verdict->kind != AXION_LIMIT_NONE) {
-        *b = before;
-        *hold = held;
+    if (!empty_hold(b, limits, now, &least, hold, verdict))
         return;
-    }
     reserve(b, hold, &least);
     hold->prompt_tokens = prompt_tokens;
     hold->granted = (uint64_t)prompt_tokens + 1;
