@@ -16,8 +16,9 @@
 #define WORDS_MAX 1024u /* of one line */
 
 
-int
-axion_tenant_refuse(struct axion_tenant_draft *draft, const char *format, ...)
+/* Writes the reason; BAD_OPTION. */
+__attribute__((format(printf, 2, 3))) static int
+refuse(struct axion_tenant_draft *draft, const char *format, ...)
 {
     va_list args;
 
@@ -36,9 +37,9 @@ no_memory(struct axion_tenant_draft *draft)
 }
 
 
-struct axion_text
-axion_tenant_copy(struct axion_tenant_draft *draft,
-                  const struct axion_text *text)
+/* A copy of `text` with a NUL behind it; data NULL without memory. */
+static struct axion_text
+copy_text(struct axion_tenant_draft *draft, const struct axion_text *text)
 {
     struct axion_text copy = {
         axion_memory_copy(draft->memory, text->data, text->bytes),
@@ -90,8 +91,7 @@ set_key(struct axion_tenant_draft *draft, const struct axion_text *words,
     int error;
 
     if (tenant->n_keys == AXION_TENANT_KEYS_MAX)
-        return axion_tenant_refuse(draft, "more than %u keys",
-                                   AXION_TENANT_KEYS_MAX);
+        return refuse(draft, "more than %u keys", AXION_TENANT_KEYS_MAX);
     tenant->keys = room_for_one(draft, tenant->keys, tenant->n_keys,
                                 &draft->keys_room, sizeof(*key));
     if (tenant->keys == NULL)
@@ -101,13 +101,13 @@ set_key(struct axion_tenant_draft *draft, const struct axion_text *words,
     if (error == AXION_ERR_NO_MEMORY)
         return no_memory(draft);
     if (error != AXION_OK)
-        return axion_tenant_refuse(draft, "invalid key: %s", why);
+        return refuse(draft, "invalid key: %s", why);
     draft->n_chosen += key->argon2id.data != NULL;
     if (draft->n_chosen > AXION_TENANT_CHOSEN_MAX)
-        return axion_tenant_refuse(draft,
-                                   "more than %u keys by argon2id: each is "
-                                   "tried for a key that is sent",
-                                   AXION_TENANT_CHOSEN_MAX);
+        return refuse(draft,
+                      "more than %u keys by argon2id: each is "
+                      "tried for a key that is sent",
+                      AXION_TENANT_CHOSEN_MAX);
     tenant->n_keys++;
     return AXION_OK;
 }
@@ -120,10 +120,10 @@ set_priority(struct axion_tenant_draft *draft, const struct axion_text *words,
     (void)n;
     if (axion_priority_parse(&draft->tenant->priority, words[0].data,
                              words[0].bytes) != AXION_OK)
-        return axion_tenant_refuse(draft,
-                                   "invalid priority \"%.*s\", it must be "
-                                   "low, normal or high",
-                                   (int)words[0].bytes, words[0].data);
+        return refuse(draft,
+                      "invalid priority \"%.*s\", it must be "
+                      "low, normal or high",
+                      (int)words[0].bytes, words[0].data);
     return AXION_OK;
 }
 
@@ -137,16 +137,15 @@ set_models(struct axion_tenant_draft *draft, const struct axion_text *words,
 
     for (i = 0; i < n; i++) {
         if (words[i].bytes == 0)
-            return axion_tenant_refuse(draft, "empty pattern in \"models\"");
+            return refuse(draft, "empty pattern in \"models\"");
         if (tenant->n_models == AXION_TENANT_GLOBS_MAX)
-            return axion_tenant_refuse(draft, "more than %u models",
-                                       AXION_TENANT_GLOBS_MAX);
+            return refuse(draft, "more than %u models", AXION_TENANT_GLOBS_MAX);
         tenant->models =
             room_for_one(draft, tenant->models, tenant->n_models,
                          &draft->models_room, sizeof(tenant->models[0]));
         if (tenant->models == NULL)
             return no_memory(draft);
-        tenant->models[tenant->n_models] = axion_tenant_copy(draft, &words[i]);
+        tenant->models[tenant->n_models] = copy_text(draft, &words[i]);
         if (tenant->models[tenant->n_models].data == NULL)
             return no_memory(draft);
         tenant->n_models++;
@@ -180,20 +179,19 @@ set_alias(struct axion_tenant_draft *draft, const struct axion_text *words,
 
     (void)n;
     if (!model_name_valid(&words[0]) || !model_name_valid(&words[1]))
-        return axion_tenant_refuse(draft,
-                                   "\"alias\" needs two names of models, 1 "
-                                   "to %u bytes each without controls",
-                                   AXION_MODEL_BYTES_MAX);
+        return refuse(draft,
+                      "\"alias\" needs two names of models, 1 "
+                      "to %u bytes each without controls",
+                      AXION_MODEL_BYTES_MAX);
     if (tenant->n_aliases == AXION_TENANT_ALIASES_MAX)
-        return axion_tenant_refuse(draft, "more than %u aliases",
-                                   AXION_TENANT_ALIASES_MAX);
+        return refuse(draft, "more than %u aliases", AXION_TENANT_ALIASES_MAX);
     tenant->aliases = room_for_one(draft, tenant->aliases, tenant->n_aliases,
                                    &draft->aliases_room, sizeof(*alias));
     if (tenant->aliases == NULL)
         return no_memory(draft);
     alias = &tenant->aliases[tenant->n_aliases];
-    alias->name = axion_tenant_copy(draft, &words[0]);
-    alias->model = axion_tenant_copy(draft, &words[1]);
+    alias->name = copy_text(draft, &words[0]);
+    alias->model = copy_text(draft, &words[1]);
     if (alias->name.data == NULL || alias->model.data == NULL)
         return no_memory(draft);
     tenant->n_aliases++;
@@ -233,10 +231,10 @@ set_tokens(struct axion_tenant_draft *draft, uint32_t *value,
 {
     if (parse_tokens(value, word))
         return AXION_OK;
-    return axion_tenant_refuse(draft,
-                               "invalid %s \"%.*s\", it must be a number of "
-                               "tokens such as 4096 or 32k",
-                               parameter, (int)word->bytes, word->data);
+    return refuse(draft,
+                  "invalid %s \"%.*s\", it must be a number of "
+                  "tokens such as 4096 or 32k",
+                  parameter, (int)word->bytes, word->data);
 }
 
 
@@ -254,11 +252,10 @@ set_weight(struct axion_tenant_draft *draft, const struct axion_text *words,
         weight = weight * 10 + (uint32_t)(words[0].data[i] - '0');
     }
     if (i != words[0].bytes || weight == 0 || weight > AXION_WEIGHT_MAX)
-        return axion_tenant_refuse(draft,
-                                   "invalid weight \"%.*s\", it must be a "
-                                   "number from 1 to %u",
-                                   (int)words[0].bytes, words[0].data,
-                                   AXION_WEIGHT_MAX);
+        return refuse(draft,
+                      "invalid weight \"%.*s\", it must be a "
+                      "number from 1 to %u",
+                      (int)words[0].bytes, words[0].data, AXION_WEIGHT_MAX);
     draft->tenant->weight = weight;
     return AXION_OK;
 }
@@ -299,13 +296,12 @@ set_cache(struct axion_tenant_draft *draft, const struct axion_text *words,
     } else if (n == 2 && equals(&words[0], "group") &&
                axion_tenant_name_valid(words[1].data, words[1].bytes)) {
         tenant->cache_scope = AXION_CACHE_GROUP;
-        tenant->cache_group = axion_tenant_copy(draft, &words[1]);
+        tenant->cache_group = copy_text(draft, &words[1]);
         if (tenant->cache_group.data == NULL)
             return no_memory(draft);
     } else {
-        return axion_tenant_refuse(draft,
-                                   "\"cache\" must be tenant, key, none, or "
-                                   "group and a name");
+        return refuse(draft, "\"cache\" must be tenant, key, none, or "
+                             "group and a name");
     }
     return AXION_OK;
 }
@@ -325,12 +321,17 @@ set_disabled(struct axion_tenant_draft *draft, const struct axion_text *words,
 /* ---- the table ---- */
 
 
+/* What a row's handler gets: the words behind the parameter's name.  It
+ * returns AXION_OK, or what refuse() or no_memory() returned. */
+typedef int (*param_handler)(struct axion_tenant_draft *draft,
+                             const struct axion_text *words, size_t n);
+
 struct param {
     const char *name;
     size_t words_min; /* behind the name */
     size_t words_max;
     int many; /* it may come more than once */
-    axion_tenant_param handler;
+    param_handler handler;
 };
 
 static const struct param params[] = {
@@ -360,17 +361,17 @@ axion_tenant_begin(struct axion_tenant_draft *draft,
     memset(draft, 0, sizeof(*draft));
     draft->memory = memory;
     if (!axion_tenant_name_valid(name->data, name->bytes))
-        return axion_tenant_refuse(draft,
-                                   "invalid name \"%.*s\": 1 to %u of A-Z a-z "
-                                   "0-9 _ . -",
-                                   (int)(name->bytes > 64 ? 64 : name->bytes),
-                                   name->data, AXION_TENANT_NAME_MAX);
+        return refuse(draft,
+                      "invalid name \"%.*s\": 1 to %u of A-Z a-z "
+                      "0-9 _ . -",
+                      (int)(name->bytes > 64 ? 64 : name->bytes), name->data,
+                      AXION_TENANT_NAME_MAX);
     tenant = memory->alloc(memory->context, sizeof(*tenant));
     if (tenant == NULL)
         return no_memory(draft);
     memset(tenant, 0, sizeof(*tenant));
     draft->tenant = tenant;
-    tenant->name = axion_tenant_copy(draft, name);
+    tenant->name = copy_text(draft, name);
     if (tenant->name.data == NULL)
         return no_memory(draft);
     tenant->number = axion_tenant_number(name->data, name->bytes);
@@ -385,27 +386,26 @@ axion_tenant_set(struct axion_tenant_draft *draft,
                  const struct axion_text *words, size_t n)
 {
     const struct param *p;
-    int rc = AXION_AGAIN;
+    int rc;
 
     assert(n >= 1);
     for (p = params; p < params + N_PARAMS; p++) {
         if (equals(&words[0], p->name))
             break;
     }
-    if (p == params + N_PARAMS)
+    if (p == params + N_PARAMS) {
         rc = axion_limits_set(&draft->tenant->limits, words, n, draft->why,
                               sizeof(draft->why));
-    if (p == params + N_PARAMS && rc != AXION_AGAIN)
-        return rc;
-    if (p == params + N_PARAMS)
-        return axion_tenant_refuse(
-            draft, "unknown parameter \"%.*s\" in axion_tenant",
-            (int)(words[0].bytes > 64 ? 64 : words[0].bytes), words[0].data);
+        if (rc != AXION_AGAIN)
+            return rc;
+        return refuse(draft, "unknown parameter \"%.*s\" in axion_tenant",
+                      (int)(words[0].bytes > 64 ? 64 : words[0].bytes),
+                      words[0].data);
+    }
     if (n - 1 < p->words_min || n - 1 > p->words_max)
-        return axion_tenant_refuse(
-            draft, "invalid number of parameters of \"%s\"", p->name);
+        return refuse(draft, "invalid number of parameters of \"%s\"", p->name);
     if (!p->many && (draft->seen >> (p - params) & 1) != 0)
-        return axion_tenant_refuse(draft, "\"%s\" is duplicate", p->name);
+        return refuse(draft, "\"%s\" is duplicate", p->name);
     draft->seen |= (uint64_t)1 << (p - params);
     return p->handler(draft, words + 1, n - 1);
 }
@@ -417,8 +417,7 @@ axion_tenant_end(struct axion_tenant_draft *draft)
     const struct axion_tenant *tenant = draft->tenant;
 
     if (tenant->max_context != 0 && tenant->max_output > tenant->max_context)
-        return axion_tenant_refuse(draft,
-                                   "max_output %u is more than max_context %u",
-                                   tenant->max_output, tenant->max_context);
+        return refuse(draft, "max_output %u is more than max_context %u",
+                      tenant->max_output, tenant->max_context);
     return AXION_OK;
 }

@@ -1,15 +1,16 @@
 /*
  * The lines of a tenant's block, whoever reads them: nginx's parser for
  * `axion_tenant NAME { ... }` of nginx.conf, ours for a tenants file.  Both
- * hand over one line at a time as words; one table has every parameter with
- * how many words it takes, whether it may come again, and its handler.
+ * hand over one line at a time as words; one table has every parameter of
+ * identity with how many words it takes, whether it may come again, and its
+ * handler.
  *
  *   axion_tenant_begin()      a name, defaults
  *   axion_tenant_set()        one line, any number of times
  *   axion_tenant_end()        what only the whole block shows
  *
- * A parameter of another part (limits) is a row of the table in
- * tenant_params.c whose handler is declared in that part's header.
+ * What the table does not have is asked of limits.h, whose lines (rates,
+ * budgets, the queue) are axion_limits_set()'s.
  *
  * Errors are BAD_OPTION, with a reason that stands alone ("invalid priority
  * ..."); whoever reads adds file and line.  Reasons never repeat what may be
@@ -36,19 +37,6 @@ struct axion_tenant_draft {
     size_t n_chosen; /* keys by Argon2id */
     char why[AXION_TENANT_WHY_BYTES];
 };
-
-/* What a row's handler gets: the words behind the parameter's name.  It
- * returns AXION_OK, NO_MEMORY, or what axion_tenant_refuse() returned. */
-typedef int (*axion_tenant_param)(struct axion_tenant_draft *draft,
-                                  const struct axion_text *words, size_t n);
-
-/* Writes the reason; BAD_OPTION. */
-int axion_tenant_refuse(struct axion_tenant_draft *draft, const char *format,
-                        ...) __attribute__((format(printf, 2, 3)));
-
-/* A copy of `text` with a NUL behind it; data NULL without memory. */
-struct axion_text axion_tenant_copy(struct axion_tenant_draft *draft,
-                                    const struct axion_text *text);
 
 /* draft->tenant is allocated here and set to the defaults. */
 int axion_tenant_begin(struct axion_tenant_draft *draft,
