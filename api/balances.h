@@ -14,8 +14,9 @@
  * brought up to it.  A process that is killed before the store has changed
  * nothing, one that is killed after it has changed everything: the mutex
  * tells the next one (EOWNERDEAD), which brings up the lease record again.
- * A mutex is held for well under a microsecond and never over a call that
- * can wait.
+ * A tenant's mutex is held over arithmetic and copies of some hundred bytes,
+ * never over a call that can wait; the one of the table's names, which is for
+ * tenants that are new, over tenants' mutexes one by one.
  *
  * Processes.  Each holds its own mutex as long as it lives, so that a try on
  * it tells the living from the dead whatever became of the pid.  Leases of

@@ -80,7 +80,7 @@ struct header {
     _Atomic uint64_t serial; /* of lease ids */
     _Atomic uint64_t recovered;
     _Atomic uint64_t forfeited;
-    _Atomic uint64_t orphans; /* there are, or a few less */
+    _Atomic uint64_t orphans; /* no fewer than there are */
     pthread_mutex_t mutex;    /* of names in the table of tenants */
 };
 

@@ -20,8 +20,8 @@
  * Of a chat the messages up to the user's first count, at most bytes_max of
  * them: that is what the turns of a conversation have in common.  Of a
  * completion as much of the prompt as the largest power of two that it has
- * and bytes_max allows: a prompt that grew has kept most of its numbers'
- * sources.  Keyed by the cache's realm, as the engine's own names are.
+ * and bytes_max allows: a prompt that grows keeps its number up to the next
+ * power of two.  Keyed by the cache's realm, as the engine's own names are.
  */
 uint64_t axion_route_prefix(const struct axion_parsed *parsed,
                             size_t bytes_max);

@@ -137,7 +137,7 @@ int axion_tenants_build(struct axion_tenants *set,
                         size_t why_bytes);
 
 /* By a key's SHA-256; whether the key is still good is the caller's to ask
- * (axion_key_usable).  `set` may be NULL. */
+ * (axion_key_fault).  `set` may be NULL. */
 struct axion_match axion_tenants_find_key(const struct axion_tenants *set,
                                           const struct axion_key_hash *hash);
 

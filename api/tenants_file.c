@@ -1,8 +1,8 @@
 /*
  * Reading a file of tenants: bytes → words (nginx's rules, one statement at a
- * time), statements → drafts (tenant_params.c), drafts → a set.  A word
- * without backslashes is a piece of the text; one with them is unescaped into
- * a buffer of the reader's that the next statement uses again.
+ * time), statements → drafts (tenant_params.c), drafts → a set.  Words are
+ * unescaped into a buffer of the reader's that the next statement uses again;
+ * what a draft keeps of them, it copies.
  */
 #include "api/tenants_file.h"
 
