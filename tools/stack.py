@@ -244,20 +244,29 @@ class Stack:
             raise StackError(f"no metric {name}")
         return sum(found)
 
-    def wait_metric(self, name, wanted, seconds=30):
-        """Until the metric has the value; the load board is polled."""
+    def wait_until(self, read, wanted, what, seconds=120):
+        """Until read() gives what is wanted, while nginx lives: of what has
+        no event of its own."""
         deadline = time.monotonic() + seconds
         while True:
-            try:
-                value = self.metric(name)
-            except StackError:
-                value = None  # this worker is not connected yet
+            value = read()
             if value == wanted:
                 return
             if time.monotonic() > deadline:
-                raise StackError(f"{name} is {value}, not {wanted}, "
+                raise StackError(f"{what} is {value}, not {wanted}, "
                                  f"after {seconds} s")
-            self.nginx.died_within(POLL_S)
+            if self.nginx.died_within(POLL_S):
+                raise StackError("nginx ended:\n" + self.nginx.tail()
+                                 + self.errors()[-2000:])
+
+    def wait_metric(self, name, wanted, seconds=30):
+        """Until the metric has the value; the load board is polled."""
+        def read():
+            try:
+                return self.metric(name)
+            except StackError:
+                return None  # this worker is not connected yet
+        self.wait_until(read, wanted, name, seconds)
 
 
 def rss_bytes(pid):
