@@ -16,31 +16,21 @@ import subprocess
 import sys
 
 import result
+from shared_cores import AXION, burner
 
 MODEL = os.path.join(result.ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf")
-AXION = os.path.join(result.ROOT, os.environ.get("BUILD", "build"), "axion")
 PLACES = {"anywhere": [], "--pin": ["--pin"],
           "--realtime 1": ["--realtime", "1"],
           "--pin --realtime 1": ["--pin", "--realtime", "1"]}
 
 
-def burner(cpu):
-    code = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
-    return subprocess.Popen([sys.executable, "-c", code])
-
-
 def steps(args, options, busy_cpu):
     """(p50, p99) in ms; None where the options are refused."""
-    neighbour = burner(busy_cpu) if busy_cpu is not None else None
-    try:
+    with burner(busy_cpu):
         done = subprocess.run(
             [AXION, "bench", "-m", args.model, "-p", "0", "-n",
              str(args.tokens), "-t", "2", "-r", "1", "-o", "jsonl", *options],
             capture_output=True, text=True)
-    finally:
-        if neighbour:
-            neighbour.kill()
-            neighbour.wait()
     if done.returncode != 0:
         print(f"left out: {' '.join(options)}: {done.stderr.strip()}",
               file=sys.stderr)

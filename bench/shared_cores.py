@@ -10,32 +10,37 @@ cores are always shared, so two threads beside a burner must never be slower
 than one thread that is left alone: the last column is the ratio to that.
 """
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 
-AXION = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                     "..", "build", "axion")
+import result
+
+AXION = os.path.join(result.ROOT, os.environ.get("BUILD", "build"), "axion")
 
 
+@contextlib.contextmanager
 def burner(cpu):
-    """A process that spins on a CPU until it is ended."""
+    """A process that spins on a CPU meanwhile; None: nobody does."""
+    if cpu is None:
+        yield
+        return
     code = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
-    return subprocess.Popen([sys.executable, "-c", code])
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def measure(args, threads, busy):
     command = [AXION, "bench", "-m", args.model, "-p", str(args.prompt),
                "-n", str(args.gen), "-t", str(threads), "-r", str(args.reps),
                "-o", "jsonl"]
-    busy_with = burner(busy) if busy is not None else None
-    try:
+    with burner(busy):
         done = subprocess.run(command, check=True, capture_output=True)
-    finally:
-        if busy_with:
-            busy_with.kill()
-            busy_with.wait()
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
