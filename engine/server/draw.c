@@ -5,7 +5,7 @@
  * another step.  The sampler walks them several times and bounds one walk by
  * what another found, so it must not see them change: a thread samples from
  * copies of the row's parameters and logits, made while the row was its to
- * draw.
+ * draw.  Thread 0 waits for the job's end, so it needs none of the logits.
  *
  * Rows that edit logits by their history (penalties) or by a list (logit_bias)
  * read the request's memory, which changes; thread 0 draws them.
@@ -35,7 +35,7 @@ struct ax_drawer {
     uint32_t rows_max;
     uint32_t n_vocab;
     size_t copy_stride;           /* floats, of whole cache lines */
-    float *copies;                /* [threads]; NULL: nobody can be late */
+    float *copies;                /* [threads but 0] */
     struct ax_sampler **samplers; /* [threads of the pool] */
     struct result *results;       /* [threads of the pool] */
     struct row *rows;             /* [rows_max] */
@@ -46,12 +46,12 @@ struct ax_drawer {
 static int
 open_copies(struct ax_drawer *d)
 {
-    if (d->n_samplers == 1) {
+    size_t late = d->n_samplers - 1;
+    if (late == 0) {
         return AXION_OK;
     }
     d->copy_stride = ((size_t)d->n_vocab + 15) / 16 * 16;
-    d->copies =
-        aligned_alloc(64, d->n_samplers * d->copy_stride * sizeof(float));
+    d->copies = aligned_alloc(64, late * d->copy_stride * sizeof(float));
     return d->copies != NULL ? AXION_OK : AXION_ERR_NO_MEMORY;
 }
 
@@ -121,8 +121,8 @@ compute(void *context, const struct ax_pool_piece *piece)
     if (!ax_pool_holds(piece)) {
         return false;
     }
-    if (d->copies != NULL) {
-        float *copy = d->copies + piece->thread * d->copy_stride;
+    if (piece->thread != 0) {
+        float *copy = d->copies + (piece->thread - 1) * d->copy_stride;
         memcpy(copy, row.logits, d->n_vocab * sizeof(*copy));
         row.logits = copy;
         if (!ax_pool_holds(piece)) {

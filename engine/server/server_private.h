@@ -176,7 +176,6 @@ struct ax_server {
     struct ax_kv_sequence **step_sequences;
     struct ax_sched_entry *step_entries; /* a copy for after the step */
     struct ax_draw *step_draws;          /* [logits_rows] */
-    bool stepping;
     char *text_out;
     size_t text_out_bytes;
 
