@@ -17,20 +17,6 @@
 
 const struct axk_ops axk_ops_avx512 = {
     .isa = "avx512",
-    .quantize = vec_quantize,
     .matmul = axk_matmul_avx512,
-    .rmsnorm = vec_rmsnorm,
-    .rope = vec_rope,
-    .silu_mul = vec_silu_mul,
-    .gelu_mul = vec_gelu_mul,
-    .add = vec_add,
-    .scale = vec_scale,
-    .softcap = vec_softcap,
-    .kv_write = vec_kv_write,
-    .attention = vec_attention,
-    .attention_partial = vec_attention_partial,
-    .attention_merge = vec_attention_merge,
-    .argmax = vec_argmax,
-    .logsumexp = vec_logsumexp,
-    .exp_sub = vec_exp_sub,
+    VEC_OPS,
 };

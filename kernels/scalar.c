@@ -360,24 +360,23 @@ axk_exp_sub_scalar(float *y, const float *x, float sub, size_t n)
 }
 
 
+/* All of a table but .isa and .matmul. */
+#define SCALAR_OPS                                                             \
+    .quantize = axk_quantize_scalar, .rmsnorm = axk_rmsnorm_scalar,            \
+    .rope = axk_rope_scalar, .silu_mul = axk_silu_mul_scalar,                  \
+    .gelu_mul = axk_gelu_mul_scalar, .add = axk_add_scalar,                    \
+    .scale = axk_scale_scalar, .softcap = axk_softcap_scalar,                  \
+    .kv_write = axk_kv_write_scalar, .attention = axk_attention_scalar,        \
+    .attention_partial = axk_attention_partial_scalar,                         \
+    .attention_merge = axk_attention_merge_scalar,                             \
+    .argmax = axk_argmax_scalar, .logsumexp = axk_logsumexp_scalar,            \
+    .exp_sub = axk_exp_sub_scalar
+
+
 const struct axk_ops axk_ops_scalar = {
     .isa = "scalar",
-    .quantize = axk_quantize_scalar,
     .matmul = axk_matmul_scalar,
-    .rmsnorm = axk_rmsnorm_scalar,
-    .rope = axk_rope_scalar,
-    .silu_mul = axk_silu_mul_scalar,
-    .gelu_mul = axk_gelu_mul_scalar,
-    .add = axk_add_scalar,
-    .scale = axk_scale_scalar,
-    .softcap = axk_softcap_scalar,
-    .kv_write = axk_kv_write_scalar,
-    .attention = axk_attention_scalar,
-    .attention_partial = axk_attention_partial_scalar,
-    .attention_merge = axk_attention_merge_scalar,
-    .argmax = axk_argmax_scalar,
-    .logsumexp = axk_logsumexp_scalar,
-    .exp_sub = axk_exp_sub_scalar,
+    SCALAR_OPS,
 };
 
 #if defined(__aarch64__)
@@ -385,42 +384,14 @@ const struct axk_ops axk_ops_scalar = {
 /* Only the matmuls are written for NEON. */
 const struct axk_ops axk_ops_neon = {
     .isa = "neon",
-    .quantize = axk_quantize_scalar,
     .matmul = axk_matmul_neon,
-    .rmsnorm = axk_rmsnorm_scalar,
-    .rope = axk_rope_scalar,
-    .silu_mul = axk_silu_mul_scalar,
-    .gelu_mul = axk_gelu_mul_scalar,
-    .add = axk_add_scalar,
-    .scale = axk_scale_scalar,
-    .softcap = axk_softcap_scalar,
-    .kv_write = axk_kv_write_scalar,
-    .attention = axk_attention_scalar,
-    .attention_partial = axk_attention_partial_scalar,
-    .attention_merge = axk_attention_merge_scalar,
-    .argmax = axk_argmax_scalar,
-    .logsumexp = axk_logsumexp_scalar,
-    .exp_sub = axk_exp_sub_scalar,
+    SCALAR_OPS,
 };
 
 const struct axk_ops axk_ops_neon_i8mm = {
     .isa = "neon-i8mm",
-    .quantize = axk_quantize_scalar,
     .matmul = axk_matmul_neon_i8mm,
-    .rmsnorm = axk_rmsnorm_scalar,
-    .rope = axk_rope_scalar,
-    .silu_mul = axk_silu_mul_scalar,
-    .gelu_mul = axk_gelu_mul_scalar,
-    .add = axk_add_scalar,
-    .scale = axk_scale_scalar,
-    .softcap = axk_softcap_scalar,
-    .kv_write = axk_kv_write_scalar,
-    .attention = axk_attention_scalar,
-    .attention_partial = axk_attention_partial_scalar,
-    .attention_merge = axk_attention_merge_scalar,
-    .argmax = axk_argmax_scalar,
-    .logsumexp = axk_logsumexp_scalar,
-    .exp_sub = axk_exp_sub_scalar,
+    SCALAR_OPS,
 };
 
 #endif
