@@ -29,7 +29,7 @@
 #ifndef AXK_CODES_H
 #define AXK_CODES_H
 
-#include "kernels/axk.h"
+#include "kernels/internal.h"
 
 #define AXK_QK_K 256
 
@@ -103,6 +103,35 @@ is_k_format(uint32_t format)
     default:
         return false;
     }
+}
+
+
+/* The activations that a format is multiplied with. */
+INLINE enum axk_act
+act_kind(uint32_t format)
+{
+    return is_float_format(format) ? AXK_ACT_F32
+           : is_k_format(format)   ? AXK_ACT_Q8_K
+                                   : AXK_ACT_Q8;
+}
+
+
+/* Words of an activation record and weights in a block. */
+INLINE uint32_t
+record_words(uint32_t format)
+{
+    return is_float_format(format) ? 1
+           : is_k_format(format)   ? AXK_ACT_K_WORDS
+                                   : AXK_ACT_WORDS;
+}
+
+
+INLINE uint32_t
+block_elems(uint32_t format)
+{
+    return is_float_format(format) ? 1
+           : is_k_format(format)   ? AXK_QK_K
+                                   : AXK_QK;
 }
 
 

@@ -34,6 +34,8 @@
 
 #include "kernels/axk.h"
 
+#define INLINE static inline __attribute__((always_inline))
+
 #define AXK_QK 32 /* weights in a block of the simple formats */
 
 /* Words of an activation record, per token of its tile. */

@@ -1,11 +1,8 @@
 /*
  * Matmuls for AVX-512 with VNNI: walks panels and tiles of tokens, and ends
  * a tile with bias, residual and store.  The arithmetic is in
- * tiles_avx512.h; each function axk_panel_FORMAT_avx512 is one copy of it
- * with that format as a literal.
+ * tiles_avx512.h.
  */
-
-#include <assert.h>
 
 #include "kernels/tiles_avx512.h"
 #include "kernels/decoded_avx512.h"
@@ -46,15 +43,6 @@ store_tile(const struct axk_matmul *a, uint32_t row, uint32_t m, const int n,
 }
 
 
-INLINE enum axk_act
-act_kind(const uint32_t format)
-{
-    return is_float_format(format) ? AXK_ACT_F32
-           : is_k_format(format)   ? AXK_ACT_Q8_K
-                                   : AXK_ACT_Q8;
-}
-
-
 INLINE void
 run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
          const uint8_t *panel, uint32_t tile, const int n)
@@ -89,9 +77,8 @@ run_decoded_tile(const uint32_t format, const struct axk_matmul *a,
                  float *sofar)
 {
     const enum axk_act kind = act_kind(format);
-    const uint32_t elems = kind == AXK_ACT_Q8_K ? AXK_QK_K : AXK_QK;
-    const uint32_t words =
-        kind == AXK_ACT_Q8_K ? AXK_ACT_K_WORDS : AXK_ACT_WORDS;
+    const uint32_t elems = block_elems(format);
+    const uint32_t words = record_words(format);
     const uint32_t *act = (const uint32_t *)a->act +
                           tile * act_tile_words(kind, a->k) +
                           (size_t)b0 * words * (uint32_t)n;
@@ -126,7 +113,7 @@ INLINE void
 run_decoded(const uint32_t format, const struct axk_matmul *a, uint32_t row,
             const uint8_t *panel, uint32_t tile0, uint32_t tile1)
 {
-    const uint32_t elems = is_k_format(format) ? AXK_QK_K : AXK_QK;
+    const uint32_t elems = block_elems(format);
     const uint32_t chunk = DECODED_K / elems;
     uint32_t n_blocks = a->k / elems;
     uint8_t codes[DECODED_K * AXK_PANEL_ROWS] __attribute__((aligned(64)));
@@ -205,173 +192,11 @@ run_panel(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 }
 
 
-static void
-axk_panel_f32_avx512(const struct axk_matmul *a, uint32_t row,
-                     const uint8_t *panel)
-{
-    run_panel(AXK_F32, a, row, panel);
-}
-
-
-static void
-axk_panel_f16_avx512(const struct axk_matmul *a, uint32_t row,
-                     const uint8_t *panel)
-{
-    run_panel(AXK_F16, a, row, panel);
-}
-
-
-static void
-axk_panel_bf16_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_BF16, a, row, panel);
-}
-
-
-static void
-axk_panel_q4_0_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q4_0, a, row, panel);
-}
-
-
-static void
-axk_panel_q4_1_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q4_1, a, row, panel);
-}
-
-
-static void
-axk_panel_q5_0_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q5_0, a, row, panel);
-}
-
-
-static void
-axk_panel_q5_1_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q5_1, a, row, panel);
-}
-
-
-static void
-axk_panel_q8_0_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q8_0, a, row, panel);
-}
-
-
-static void
-axk_panel_q2_k_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q2_K, a, row, panel);
-}
-
-
-static void
-axk_panel_q3_k_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q3_K, a, row, panel);
-}
-
-
-static void
-axk_panel_q4_k_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q4_K, a, row, panel);
-}
-
-
-static void
-axk_panel_q5_k_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q5_K, a, row, panel);
-}
-
-
-static void
-axk_panel_q6_k_avx512(const struct axk_matmul *a, uint32_t row,
-                      const uint8_t *panel)
-{
-    run_panel(AXK_Q6_K, a, row, panel);
-}
-
-
-static void
-axk_panel_iq4_nl_avx512(const struct axk_matmul *a, uint32_t row,
-                        const uint8_t *panel)
-{
-    run_panel(AXK_IQ4_NL, a, row, panel);
-}
-
-
-static void
-axk_panel_iq4_xs_avx512(const struct axk_matmul *a, uint32_t row,
-                        const uint8_t *panel)
-{
-    run_panel(AXK_IQ4_XS, a, row, panel);
-}
-
-
-static void
-axk_panel_mxfp4_avx512(const struct axk_matmul *a, uint32_t row,
-                       const uint8_t *panel)
-{
-    run_panel(AXK_MXFP4, a, row, panel);
-}
-
-
-static const struct {
-    uint32_t format;
-    void (*panel)(const struct axk_matmul *a, uint32_t row,
-                  const uint8_t *panel);
-} panels[] = {
-    {AXK_F32, axk_panel_f32_avx512},
-    {AXK_F16, axk_panel_f16_avx512},
-    {AXK_BF16, axk_panel_bf16_avx512},
-    {AXK_Q4_0, axk_panel_q4_0_avx512},
-    {AXK_Q4_1, axk_panel_q4_1_avx512},
-    {AXK_Q5_0, axk_panel_q5_0_avx512},
-    {AXK_Q5_1, axk_panel_q5_1_avx512},
-    {AXK_Q8_0, axk_panel_q8_0_avx512},
-    {AXK_Q2_K, axk_panel_q2_k_avx512},
-    {AXK_Q3_K, axk_panel_q3_k_avx512},
-    {AXK_Q4_K, axk_panel_q4_k_avx512},
-    {AXK_Q5_K, axk_panel_q5_k_avx512},
-    {AXK_Q6_K, axk_panel_q6_k_avx512},
-    {AXK_IQ4_NL, axk_panel_iq4_nl_avx512},
-    {AXK_IQ4_XS, axk_panel_iq4_xs_avx512},
-    {AXK_MXFP4, axk_panel_mxfp4_avx512},
-};
+#include "kernels/panels.inc.h"
 
 
 void
 axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
 {
-    const struct axk_format_traits *f = axk_format_traits(a->format);
-    size_t panel_bytes = (a->k / f->block_elems) * panel_block_bytes(a->format);
-    const uint8_t *panel =
-        (const uint8_t *)a->w + row0 / AXK_PANEL_ROWS * panel_bytes;
-    size_t i = 0;
-
-    while (panels[i].format != a->format) {
-        i++;
-        assert(i < sizeof(panels) / sizeof(panels[0]));
-    }
-    for (uint32_t row = row0; row < row1; row += AXK_PANEL_ROWS) {
-        panels[i].panel(a, row, panel);
-        panel += panel_bytes;
-    }
+    matmul_panels(a, row0, row1);
 }

@@ -10,5 +10,5 @@
 void
 axk_matmul_avxvnni(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
 {
-    matmul_ymm(a, row0, row1);
+    matmul_panels(a, row0, row1);
 }

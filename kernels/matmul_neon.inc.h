@@ -21,8 +21,6 @@
 #include "kernels/internal.h"
 #include "kernels/codes.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 #define VECTORS 2 /* of 4 rows in a tile */
 
 typedef int32x4_t sums[VECTORS][AXK_TILE];
@@ -410,7 +408,7 @@ INLINE void
 run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
            const uint8_t *panel, uint32_t tile, const uint32_t n)
 {
-    const enum axk_act kind = is_k_format(format) ? AXK_ACT_Q8_K : AXK_ACT_Q8;
+    const enum axk_act kind = act_kind(format);
     const uint32_t *act =
         (const uint32_t *)a->act + tile * act_tile_words(kind, a->k);
 

@@ -1,12 +1,8 @@
 /*
  * Matmuls over ymm: walks panels and tiles of tokens, and ends a tile with
  * bias, residual and store.  matmul_avx2.c and matmul_avxvnni.c include it,
- * with AXK_YMM_VNNI 0 or 1: which integer dots tiles_ymm.h uses.  Each
- * function panel_FORMAT is one copy of the arithmetic with that format as a
- * literal.
+ * with AXK_YMM_VNNI 0 or 1: which integer dots tiles_ymm.h uses.
  */
-
-#include <assert.h>
 
 #include "kernels/tiles_ymm.h"
 
@@ -44,33 +40,6 @@ store_rows(const struct axk_matmul *a, uint32_t row, uint32_t m, __m256 x)
 /* Bytes of a panel between two looks at memory: they stay in L1 while all row
  * vectors are done. */
 #define CHUNK_BYTES 4096
-
-INLINE enum axk_act
-act_kind(const uint32_t format)
-{
-    return is_float_format(format) ? AXK_ACT_F32
-           : is_k_format(format)   ? AXK_ACT_Q8_K
-                                   : AXK_ACT_Q8;
-}
-
-
-/* Words of an activation record and weights in a block. */
-INLINE uint32_t
-record_words(const uint32_t format)
-{
-    return is_float_format(format) ? 1
-           : is_k_format(format)   ? AXK_ACT_K_WORDS
-                                   : AXK_ACT_WORDS;
-}
-
-
-INLINE uint32_t
-block_elems(const uint32_t format)
-{
-    return is_float_format(format) ? 1
-           : is_k_format(format)   ? AXK_QK_K
-                                   : AXK_QK;
-}
 
 
 /* Blocks of a panel for the rows of one shape, added to acc. */
@@ -191,149 +160,4 @@ run_panel(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 }
 
 
-static void
-panel_f32(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_F32, a, row, panel);
-}
-
-
-static void
-panel_f16(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_F16, a, row, panel);
-}
-
-
-static void
-panel_bf16(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_BF16, a, row, panel);
-}
-
-
-static void
-panel_q4_0(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q4_0, a, row, panel);
-}
-
-
-static void
-panel_q4_1(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q4_1, a, row, panel);
-}
-
-
-static void
-panel_q5_0(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q5_0, a, row, panel);
-}
-
-
-static void
-panel_q5_1(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q5_1, a, row, panel);
-}
-
-
-static void
-panel_q8_0(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q8_0, a, row, panel);
-}
-
-
-static void
-panel_q2_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q2_K, a, row, panel);
-}
-
-
-static void
-panel_q3_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q3_K, a, row, panel);
-}
-
-
-static void
-panel_q4_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q4_K, a, row, panel);
-}
-
-
-static void
-panel_q5_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q5_K, a, row, panel);
-}
-
-
-static void
-panel_q6_k(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_Q6_K, a, row, panel);
-}
-
-
-static void
-panel_iq4_nl(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_IQ4_NL, a, row, panel);
-}
-
-
-static void
-panel_iq4_xs(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_IQ4_XS, a, row, panel);
-}
-
-
-static void
-panel_mxfp4(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
-{
-    run_panel(AXK_MXFP4, a, row, panel);
-}
-
-
-static const struct {
-    uint32_t format;
-    void (*panel)(const struct axk_matmul *a, uint32_t row,
-                  const uint8_t *panel);
-} panels[] = {
-    {AXK_F32, panel_f32},       {AXK_F16, panel_f16},
-    {AXK_BF16, panel_bf16},     {AXK_Q4_0, panel_q4_0},
-    {AXK_Q4_1, panel_q4_1},     {AXK_Q5_0, panel_q5_0},
-    {AXK_Q5_1, panel_q5_1},     {AXK_Q8_0, panel_q8_0},
-    {AXK_Q2_K, panel_q2_k},     {AXK_Q3_K, panel_q3_k},
-    {AXK_Q4_K, panel_q4_k},     {AXK_Q5_K, panel_q5_k},
-    {AXK_Q6_K, panel_q6_k},     {AXK_IQ4_NL, panel_iq4_nl},
-    {AXK_IQ4_XS, panel_iq4_xs}, {AXK_MXFP4, panel_mxfp4},
-};
-
-
-static void
-matmul_ymm(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
-{
-    const struct axk_format_traits *f = axk_format_traits(a->format);
-    size_t panel_bytes = (a->k / f->block_elems) * panel_block_bytes(a->format);
-    const uint8_t *panel =
-        (const uint8_t *)a->w + row0 / AXK_PANEL_ROWS * panel_bytes;
-    size_t i = 0;
-
-    while (panels[i].format != a->format) {
-        i++;
-        assert(i < sizeof(panels) / sizeof(panels[0]));
-    }
-    for (uint32_t row = row0; row < row1; row += AXK_PANEL_ROWS) {
-        panels[i].panel(a, row, panel);
-        panel += panel_bytes;
-    }
-}
+#include "kernels/panels.inc.h"

@@ -17,8 +17,6 @@
 #include "kernels/codes.h"
 #include "kernels/file_blocks.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 
 /* Four codes at once, one to a byte. */
 INLINE uint32_t

@@ -10,8 +10,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* 6 rows of one v16 are 12 of the 16 ymm. */
 #define V16_BATCH 1
 

@@ -11,8 +11,6 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Vectors of columns in one attention micro-kernel: accumulators of 6 rows
  * must fit the registers (32 zmm). */
 #define V16_BATCH 4

@@ -21,8 +21,6 @@
 #include "kernels/internal.h"
 #include "kernels/codes.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 typedef __m512i sums[2][AXK_TILE];
 
 

@@ -25,8 +25,6 @@
 #include "kernels/internal.h"
 #include "kernels/codes.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 #define ROWS_MAX   4 /* ymm of rows in a tile */
 #define TOKENS_MAX AXK_TILE
 
