@@ -318,9 +318,7 @@ stay_out(struct transaction *t, const struct axion_limits *limits,
     struct axion_balance *balance = &t->copy.balance;
     int waits = t->copy.lease != NO_LEASE;
 
-    /* Longer than anybody may wait: no use in waiting. */
-    *keep = limits->wait_ms != 0 &&
-            verdict->wait_ns <= limits->wait_ms * 1000000ull &&
+    *keep = axion_limits_may_wait(limits, verdict) &&
             (waits || balance->waiting < limits->queue);
     if (*keep && !waits)
         balance->waiting++;

@@ -701,6 +701,15 @@ axion_limits_by_lease(const struct axion_limits *limits)
 }
 
 
+int
+axion_limits_may_wait(const struct axion_limits *limits,
+                      const struct axion_verdict *verdict)
+{
+    return limits->wait_ms != 0 &&
+           verdict->wait_ns <= limits->wait_ms * MILLION;
+}
+
+
 const char *
 axion_limit_name(enum axion_limit_kind kind)
 {

@@ -170,6 +170,11 @@ int axion_price_set(struct axion_price *price, const struct axion_text *word,
 /* 1 when tokens or cost are limited, so that requests need leases. */
 int axion_limits_by_lease(const struct axion_limits *limits);
 
+/* 1 when who was told `verdict` may wait: the tenant has a queue, and its wait
+ * is no shorter than the verdict's. */
+int axion_limits_may_wait(const struct axion_limits *limits,
+                          const struct axion_verdict *verdict);
+
 const char *axion_limit_name(enum axion_limit_kind kind);
 
 /* ---- spending ---- */

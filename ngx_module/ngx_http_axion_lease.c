@@ -114,15 +114,14 @@ ngx_http_axion_lease_low(ngx_http_axion_ctx_t *ctx, uint64_t wanted)
     n = axion_balances_more(ctx->main->balances, limits, &now, &ctx->lease,
                             ctx->wanted, &ctx->verdict);
 
-    if (n == 0 && limits->wait_ms != 0
-        && ctx->verdict.wait_ns <= limits->wait_ms * 1000000ull)
-    {
+    if (n == 0 && axion_limits_may_wait(limits, &ctx->verdict)) {
+
         if (!ctx->parked) {
             ctx->parked = 1;
             ctx->limit_deadline = ngx_current_msec + limits->wait_ms;
         }
 
-        if ((ngx_msec_int_t) (ctx->limit_deadline - ngx_current_msec) > 0) {
+        if (ngx_http_axion_limits_patient(ctx)) {
             ngx_http_axion_set_timer(ctx);
             return;
         }

@@ -24,7 +24,6 @@
 static ngx_int_t ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_limits_wait(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_limits_refuse(ngx_http_axion_ctx_t *ctx);
-static ngx_uint_t ngx_http_axion_limits_patient(ngx_http_axion_ctx_t *ctx);
 static uint64_t ngx_http_axion_limits_answer(ngx_http_axion_ctx_t *ctx);
 
 
@@ -157,7 +156,8 @@ ngx_http_axion_limits_until(ngx_http_axion_ctx_t *ctx, ngx_msec_t wait)
 }
 
 
-static ngx_uint_t
+/* Its wait for a limit is not over. */
+ngx_uint_t
 ngx_http_axion_limits_patient(ngx_http_axion_ctx_t *ctx)
 {
     return (ngx_msec_int_t) (ctx->limit_deadline - ngx_current_msec) > 0;
@@ -253,8 +253,7 @@ ngx_http_axion_limits_regrow(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    if (limits->wait_ms != 0
-        && ctx->verdict.wait_ns <= limits->wait_ms * 1000000ull
+    if (axion_limits_may_wait(limits, &ctx->verdict)
         && (!ctx->limit_waited || ngx_http_axion_limits_patient(ctx)))
     {
         ctx->regrown--;

@@ -44,6 +44,7 @@ struct ngx_http_axion_left_s {
 ngx_int_t ngx_http_axion_limits_admit(ngx_http_axion_ctx_t *ctx);
 ngx_msec_t ngx_http_axion_limits_until(ngx_http_axion_ctx_t *ctx,
     ngx_msec_t wait);
+ngx_uint_t ngx_http_axion_limits_patient(ngx_http_axion_ctx_t *ctx);
 ngx_uint_t ngx_http_axion_limits_reprice(ngx_http_axion_ctx_t *ctx,
     const struct axion_text *model);
 void ngx_http_axion_limits_retry(ngx_http_axion_ctx_t *ctx);
