@@ -167,9 +167,27 @@ is_tenant(const struct tenant_record *record, uint64_t number,
 
 
 static uint32_t
-probe(uint64_t number, uint32_t i)
+probe(struct segment s, uint64_t number, uint32_t i)
 {
-    return (uint32_t)(number + i) % TENANTS_MAX;
+    return s.first + (uint32_t)(number + i) % s.places;
+}
+
+
+static uint32_t
+find_in(const struct file *file, struct segment s, uint64_t number,
+        const struct axion_text *name)
+{
+    uint32_t i;
+
+    for (i = 0; i < PROBES_MAX; i++) {
+        uint32_t index = probe(s, number, i);
+
+        if (is_tenant(&file->tenants[index], number, name))
+            return index;
+        if (file->tenants[index].number == 0)
+            break;
+    }
+    return TENANTS_MAX;
 }
 
 
@@ -178,17 +196,13 @@ static uint32_t
 find_tenant(const struct file *file, uint64_t number,
             const struct axion_text *name)
 {
-    uint32_t i;
+    uint32_t index = TENANTS_MAX, n_places = file->header.n_places;
+    struct segment s = balances_first_segment();
 
-    for (i = 0; i < PROBES_MAX; i++) {
-        const struct tenant_record *record = &file->tenants[probe(number, i)];
-
-        if (is_tenant(record, number, name))
-            return probe(number, i);
-        if (record->number == 0)
-            break;
-    }
-    return TENANTS_MAX;
+    for (; s.first < n_places && index == TENANTS_MAX;
+         s = balances_next_segment(s))
+        index = find_in(file, s, number, name);
+    return index;
 }
 
 
@@ -207,13 +221,13 @@ is_forgotten(struct tenant_record *record, uint64_t wall_s)
 
 /* Under the header's mutex: the first place that is free or forgotten. */
 static uint32_t
-make_tenant(struct axion_balances *b, uint64_t number,
-            const struct axion_text *name, uint64_t wall_s)
+make_in(struct axion_balances *b, struct segment s, uint64_t number,
+        const struct axion_text *name, uint64_t wall_s)
 {
     uint32_t i;
 
     for (i = 0; i < PROBES_MAX; i++) {
-        uint32_t index = probe(number, i);
+        uint32_t index = probe(s, number, i);
         struct tenant_record *record = &b->file->tenants[index];
         struct transaction t;
 
@@ -230,6 +244,8 @@ make_tenant(struct axion_balances *b, uint64_t number,
         memcpy(record->name, name->data, name->bytes);
         memset(&t.copy.balance, 0, sizeof(t.copy.balance));
         balances_commit(b, &t);
+        if (record->number == 0)
+            atomic_fetch_add(&b->file->header.n_tenants, 1);
         atomic_store(&record->number, number);
         atomic_store(&record->name_bytes, name->bytes);
         record->used_wall_s = wall_s;
@@ -239,21 +255,70 @@ make_tenant(struct axion_balances *b, uint64_t number,
 }
 
 
+/* Under the header's mutex. */
+static uint32_t
+make_tenant(struct axion_balances *b, uint64_t number,
+            const struct axion_text *name, uint64_t wall_s)
+{
+    struct segment s = balances_first_segment();
+
+    for (;; s = balances_next_segment(s)) {
+        uint32_t index;
+
+        if (s.first == b->file->header.n_places && !balances_double_places(b))
+            return TENANTS_MAX;
+        index = make_in(b, s, number, name, wall_s);
+        if (index != TENANTS_MAX)
+            return index;
+    }
+}
+
+
+static void
+lock_names(struct axion_balances *b)
+{
+    int died;
+
+    balances_lock(&b->file->header.mutex, &died);
+    if (died)
+        balances_count_tenants(b->file);
+}
+
+
 static uint32_t
 tenant_of(struct axion_balances *b, const struct axion_payer *payer,
           uint64_t wall_s)
 {
     uint32_t index = find_tenant(b->file, payer->number, &payer->name);
-    int died;
 
     if (index != TENANTS_MAX || payer->name.bytes > AXION_TENANT_NAME_MAX)
         return index;
-    balances_lock(&b->file->header.mutex, &died);
+    lock_names(b);
     index = find_tenant(b->file, payer->number, &payer->name);
     if (index == TENANTS_MAX)
         index = make_tenant(b, payer->number, &payer->name, wall_s);
     pthread_mutex_unlock(&b->file->header.mutex);
     return index;
+}
+
+
+int
+axion_balances_reserve(struct axion_balances *b, uint32_t n_tenants)
+{
+    uint64_t wanted = n_tenants + n_tenants / 4ull; /* chains stay short */
+    int rc = AXION_OK;
+
+    if (wanted > TENANTS_MAX)
+        wanted = TENANTS_MAX;
+    if (b->file->header.n_places >= wanted)
+        return AXION_OK;
+    lock_names(b);
+    while (rc == AXION_OK && b->file->header.n_places < wanted) {
+        if (!balances_double_places(b))
+            rc = AXION_ERR_SYSTEM;
+    }
+    pthread_mutex_unlock(&b->file->header.mutex);
+    return rc;
 }
 
 
@@ -340,6 +405,15 @@ is_overtaking(const struct transaction *t, const struct axion_limits *limits)
 }
 
 
+/* So many are under way that the others' would suffer. */
+static int
+is_hoarding(const struct transaction *t)
+{
+    return t->copy.lease == NO_LEASE &&
+           t->copy.balance.active + t->copy.balance.waiting >= PAYER_LEASES;
+}
+
+
 int
 axion_balances_admit(struct axion_balances *b, const struct axion_payer *payer,
                      const struct axion_price *price,
@@ -363,6 +437,14 @@ axion_balances_admit(struct axion_balances *b, const struct axion_payer *payer,
     }
     (void)balances_take_lease(b, &t, lease->index, lease->id);
     t.tenant->used_wall_s = now->wall_s;
+    if (is_hoarding(&t)) {
+        *verdict =
+            (struct axion_verdict){AXION_LIMIT_CONCURRENCY, 0, PAYER_LEASES, 0};
+        t.copy.balance.refused[AXION_LIMIT_CONCURRENCY]++;
+        balances_commit(b, &t);
+        unclaim(b, lease);
+        return AXION_OK;
+    }
     before = t.copy.balance;
     axion_limits_admit(&t.copy.balance, payer->limits, price, now, wanted,
                        force, &hold, verdict);
@@ -563,7 +645,7 @@ axion_balances_each(struct axion_balances *b,
     struct transaction t;
     uint32_t i;
 
-    for (i = 0; i < TENANTS_MAX; i++) {
+    for (i = 0; i < b->file->header.n_places; i++) {
         struct tenant_record *record = &b->file->tenants[i];
 
         if (record->number == 0)

@@ -29,7 +29,9 @@
  * copies are held against their checksums, every lease is an orphan but those
  * that no engine had got, and after a restart of the machine the rates start
  * afresh (their clock did).
- * Space is allocated at once: a full disk fails the open, never a store.
+ * Space is allocated ahead, when the file is opened and when the table of
+ * tenants doubles: a full disk fails the open, or a tenant that is new, never
+ * a store.
  * Whoever may write the file is trusted; it has mode 0600.
  *
  * Nothing here allocates after open or waits for anything but those mutexes.
@@ -71,6 +73,12 @@ const char *axion_balances_path(const struct axion_balances *balances);
 /* The gateway's number for the ring's handshake, never 0. */
 uint32_t axion_balances_gateway(const struct axion_balances *balances);
 
+/*
+ * Makes room for so many tenants ahead, so that none of them waits for the
+ * disk; in any thread.  AXION_OK; SYSTEM when the disk has no room.
+ */
+int axion_balances_reserve(struct axion_balances *balances, uint32_t n_tenants);
+
 /* This process serves requests from now on.  Not before a fork that does.
  * AXION_OK, or NO_MEMORY when there are too many. */
 int axion_balances_join(struct axion_balances *balances);
@@ -89,7 +97,8 @@ enum axion_admit_flags {
  * verdict->kind NONE it is there and *granted says how much it is; else
  * lease->id is 0: refused, or not 0: the request has a place in the tenant's
  * queue and asks again with the same lease until limits->wait_ms are over,
- * then axion_balances_leave().  Newcomers stand behind those who wait.
+ * then axion_balances_leave().  Newcomers stand behind those who wait.  A
+ * tenant that has a quarter of all leases is refused whatever the flags say.
  * AXION_OK; NO_MEMORY when a table is full.
  */
 int axion_balances_admit(struct axion_balances *balances,
@@ -185,7 +194,8 @@ void axion_balances_each(struct axion_balances *balances,
                          void *context);
 
 struct axion_balances_figures {
-    uint32_t tenants;
+    uint32_t tenants; /* that have a balance */
+    uint32_t places;  /* for tenants, that the file has now */
     uint32_t leases;
     uint32_t orphans;
     uint32_t processes;

@@ -49,6 +49,18 @@ read_boot(char *boot, size_t bytes)
 
 
 static int
+make_places(struct file *file, uint32_t from, uint32_t to)
+{
+    uint32_t i;
+    int error = 0;
+
+    for (i = from; i < to && error == 0; i++)
+        error = balances_mutex_init(&file->tenants[i].mutex);
+    return error;
+}
+
+
+static int
 make_mutexes(struct file *file)
 {
     uint32_t i;
@@ -58,9 +70,7 @@ make_mutexes(struct file *file)
         error = balances_mutex_init(&file->processes[i].mutex);
         file->processes[i].pid = 0;
     }
-    for (i = 0; i < TENANTS_MAX && error == 0; i++)
-        error = balances_mutex_init(&file->tenants[i].mutex);
-    return error;
+    return error != 0 ? error : make_places(file, 0, file->header.n_places);
 }
 
 
@@ -96,7 +106,7 @@ repair_tenants(struct file *file, int other_boot)
 {
     unsigned i, repaired = 0;
 
-    for (i = 0; i < TENANTS_MAX; i++) {
+    for (i = 0; i < file->header.n_places; i++) {
         struct tenant_record *tenant = &file->tenants[i];
         struct tenant_copy *current;
 
@@ -120,7 +130,7 @@ is_sane(const struct file *file, const struct lease_record *record)
 {
     const struct lease_body *body = &record->body;
 
-    return body->id != 0 && body->tenant < TENANTS_MAX &&
+    return body->id != 0 && body->tenant < file->header.n_places &&
            (body->state == LEASE_OPEN || body->state == LEASE_WAITING) &&
            (body->id & (LEASES_MAX - 1)) == (uint64_t)(record - file->leases) &&
            file->tenants[body->tenant].number != 0;
@@ -137,7 +147,7 @@ repair_leases(struct file *file, int other_boot)
     struct axion_limit_time now = axion_limit_now();
     unsigned i;
 
-    for (i = 0; i < TENANTS_MAX; i++) {
+    for (i = 0; i < file->header.n_places; i++) {
         struct tenant_copy *current = balances_current(&file->tenants[i]);
 
         if (file->tenants[i].number == 0)
@@ -170,7 +180,7 @@ repair_leases(struct file *file, int other_boot)
         file->header.orphans++;
         record->orphan_ns = now.ns;
     }
-    for (i = 0; i < TENANTS_MAX; i++) {
+    for (i = 0; i < file->header.n_places; i++) {
         struct tenant_copy *current = balances_current(&file->tenants[i]);
 
         if (file->tenants[i].number != 0)
@@ -188,7 +198,8 @@ format_file(struct file *file)
         header->gateway = randombytes_random();
     } while (header->gateway == 0);
     header->version = BALANCES_VERSION;
-    header->file_bytes = sizeof(*file);
+    header->layout_bytes = sizeof(*file);
+    header->n_places = TENANTS_MIN;
     read_boot(header->boot, sizeof(header->boot));
     if (make_mutexes(file) != 0)
         return AXION_ERR_SYSTEM;
@@ -212,8 +223,18 @@ repair(struct file *file, unsigned *repaired)
     /* Ids that the disk has not heard of may be in an engine's journal. */
     file->header.serial += LOST_IDS;
     *repaired = repair_tenants(file, other);
+    balances_count_tenants(file);
     repair_leases(file, other);
     return AXION_OK;
+}
+
+
+/* TENANTS_MIN doubled some times. */
+static int
+is_table(uint32_t n_places)
+{
+    return n_places >= TENANTS_MIN && n_places <= TENANTS_MAX &&
+           (n_places & (n_places - 1)) == 0;
 }
 
 
@@ -225,7 +246,8 @@ check_header(const struct header *header, char *why, size_t why_bytes)
         return AXION_ERR_BAD_OPTION;
     }
     if (header->version != BALANCES_VERSION ||
-        header->file_bytes != sizeof(struct file)) {
+        header->layout_bytes != sizeof(struct file) ||
+        !is_table(header->n_places)) {
         snprintf(why, why_bytes,
                  "it was written by another version of Axion (%u)",
                  header->version);
@@ -246,7 +268,16 @@ fail(char *why, size_t why_bytes, const char *what)
 }
 
 
-/* The mapping, as large as it must be. */
+static size_t
+bytes_with(uint32_t n_places)
+{
+    return offsetof(struct file, tenants) +
+           n_places * sizeof(struct tenant_record);
+}
+
+
+/* Memory is there for as many tenants as there may ever be, the file only for
+ * those that it has places for: nothing behind them is touched. */
 static int
 map_file(struct axion_balances *b, int sole, char *why, size_t why_bytes)
 {
@@ -256,7 +287,7 @@ map_file(struct axion_balances *b, int sole, char *why, size_t why_bytes)
 
     if (fstat(b->fd, &st) != 0)
         return fail(why, why_bytes, "fstat()");
-    if (st.st_size != 0 && (uint64_t)st.st_size != sizeof(struct file)) {
+    if (st.st_size != 0 && (uint64_t)st.st_size < bytes_with(TENANTS_MIN)) {
         snprintf(why, why_bytes, "it is no file of balances of this version");
         return AXION_ERR_BAD_OPTION;
     }
@@ -264,7 +295,7 @@ map_file(struct axion_balances *b, int sole, char *why, size_t why_bytes)
         snprintf(why, why_bytes, "it is empty and in use");
         return AXION_ERR_BAD_OPTION;
     }
-    error = posix_fallocate(b->fd, 0, sizeof(struct file));
+    error = posix_fallocate(b->fd, 0, (off_t)bytes_with(TENANTS_MIN));
     if (error != 0) {
         errno = error;
         return fail(why, why_bytes, "posix_fallocate()");
@@ -275,6 +306,46 @@ map_file(struct axion_balances *b, int sole, char *why, size_t why_bytes)
         return fail(why, why_bytes, "mmap()");
     b->file = at;
     return AXION_OK;
+}
+
+
+/* Of a file whose header is good: all that it promises is there. */
+static int
+allocate_places(struct axion_balances *b, char *why, size_t why_bytes)
+{
+    int error =
+        posix_fallocate(b->fd, 0, (off_t)bytes_with(b->file->header.n_places));
+
+    if (error == 0)
+        return AXION_OK;
+    errno = error;
+    return fail(why, why_bytes, "posix_fallocate()");
+}
+
+
+/* Killed in here, it has changed nothing that counts. */
+int
+balances_double_places(struct axion_balances *b)
+{
+    uint32_t n = b->file->header.n_places;
+
+    if (n >= TENANTS_MAX ||
+        posix_fallocate(b->fd, 0, (off_t)bytes_with(2 * n)) != 0 ||
+        make_places(b->file, n, 2 * n) != 0)
+        return 0;
+    atomic_store(&b->file->header.n_places, 2 * n);
+    return 1;
+}
+
+
+void
+balances_count_tenants(struct file *file)
+{
+    uint32_t i, n = 0;
+
+    for (i = 0; i < file->header.n_places; i++)
+        n += file->tenants[i].number != 0;
+    atomic_store(&file->header.n_tenants, n);
 }
 
 
@@ -304,6 +375,8 @@ open_file(struct axion_balances *b, unsigned *repaired, char *why,
         rc = format_file(b->file);
     } else if (rc == AXION_OK) {
         rc = check_header(&b->file->header, why, why_bytes);
+        if (rc == AXION_OK)
+            rc = allocate_places(b, why, why_bytes);
         if (rc == AXION_OK && sole)
             rc = repair(b->file, repaired);
     }

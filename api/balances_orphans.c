@@ -51,7 +51,7 @@ redo_all(struct axion_balances *b)
     struct transaction t;
     uint32_t i;
 
-    for (i = 0; i < TENANTS_MAX; i++) {
+    for (i = 0; i < b->file->header.n_places; i++) {
         (void)balances_begin(b, &t, i, 0);
         balances_rollback(&t);
     }
@@ -66,7 +66,8 @@ bury_lease(struct axion_balances *b, uint32_t index,
     struct lease_record *record = &b->file->leases[index];
     struct transaction t;
 
-    (void)balances_begin(b, &t, record->body.tenant % TENANTS_MAX, 0);
+    (void)balances_begin(b, &t, record->body.tenant % b->file->header.n_places,
+                         0);
     if (!balances_take_lease(b, &t, index, record->body.id)) {
         balances_rollback(&t);
         give_back(record);
@@ -152,7 +153,8 @@ close_orphan(struct axion_balances *b, uint32_t index, uint64_t id,
     uint32_t full[3] = {record->seen_prompt, record->seen_cached,
                         record->seen_completion};
 
-    if (record->owner != OWNER_ORPHAN || record->body.tenant >= TENANTS_MAX)
+    if (record->owner != OWNER_ORPHAN ||
+        record->body.tenant >= b->file->header.n_places)
         return 0;
     (void)balances_begin(b, &t, record->body.tenant, 0);
     if (record->owner != OWNER_ORPHAN ||
@@ -232,8 +234,8 @@ axion_balances_figures(struct axion_balances *b,
     uint32_t i;
 
     memset(figures, 0, sizeof(*figures));
-    for (i = 0; i < TENANTS_MAX; i++)
-        figures->tenants += b->file->tenants[i].number != 0;
+    figures->tenants = b->file->header.n_tenants;
+    figures->places = b->file->header.n_places;
     for (i = 0; i < LEASES_MAX; i++) {
         figures->leases += b->file->leases[i].owner != OWNER_NONE;
         figures->orphans += b->file->leases[i].owner == OWNER_ORPHAN;

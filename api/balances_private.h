@@ -11,12 +11,14 @@
 #include "api/balances.h"
 
 #define BALANCES_MAGIC   0x3178656c6178612eull
-#define BALANCES_VERSION 1u
+#define BALANCES_VERSION 2u
 
 #define PROCESSES_MAX 256u
-#define TENANTS_MAX   4096u
-#define LEASES_MAX    16384u
-#define PROBES_MAX    256u
+#define TENANTS_MIN   4096u   /* places in a file that is made */
+#define TENANTS_MAX   131072u /* doubled as often as need be, up to this */
+#define LEASES_MAX    32768u
+#define PAYER_LEASES  (LEASES_MAX / 4) /* that one tenant may have */
+#define PROBES_MAX    64u
 #define INDEX_BITS    16u
 
 #define OWNER_NONE   0u
@@ -75,20 +77,22 @@ struct header {
     uint64_t magic;
     uint32_t version;
     uint32_t gateway;
-    uint64_t file_bytes;
+    uint64_t layout_bytes;
     char boot[40];
     _Atomic uint64_t serial; /* of lease ids */
     _Atomic uint64_t recovered;
     _Atomic uint64_t forfeited;
-    _Atomic uint64_t orphans; /* no fewer than there are */
-    pthread_mutex_t mutex;    /* of names in the table of tenants */
+    _Atomic uint64_t orphans;   /* no fewer than there are */
+    _Atomic uint32_t n_places;  /* for tenants, that the file has */
+    _Atomic uint32_t n_tenants; /* places that a tenant has, or had */
+    pthread_mutex_t mutex;      /* of names in the table of tenants */
 };
 
 struct file {
     _Alignas(4096) struct header header;
     _Alignas(4096) struct process_record processes[PROCESSES_MAX];
-    _Alignas(4096) struct tenant_record tenants[TENANTS_MAX];
     _Alignas(4096) struct lease_record leases[LEASES_MAX];
+    _Alignas(4096) struct tenant_record tenants[TENANTS_MAX];
 };
 
 struct axion_balances {
@@ -118,6 +122,35 @@ void balances_rollback(struct transaction *t);
 /* A locked robust mutex; *died says that its last holder was killed. */
 void balances_lock(pthread_mutex_t *mutex, int *died);
 int balances_mutex_init(pthread_mutex_t *mutex);
+
+/*
+ * The table of tenants grows without moving anybody: it is a row of hash
+ * tables, the first of TENANTS_MIN places and each later one as large as all
+ * before it.  A new tenant goes to the first that has a place for it.
+ */
+struct segment {
+    uint32_t first;
+    uint32_t places;
+};
+
+static inline struct segment
+balances_first_segment(void)
+{
+    return (struct segment){0, TENANTS_MIN};
+}
+
+
+static inline struct segment
+balances_next_segment(struct segment s)
+{
+    return (struct segment){s.first + s.places, s.first + s.places};
+}
+
+
+/* Doubles the places, under the header's mutex; 0: it cannot. */
+int balances_double_places(struct axion_balances *b);
+/* Counts n_tenants anew: whoever held the header's mutex was killed. */
+void balances_count_tenants(struct file *file);
 
 /* The copy in force, and bringing its lease up to it. */
 struct tenant_copy *balances_current(struct tenant_record *tenant);

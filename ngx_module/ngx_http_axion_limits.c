@@ -102,13 +102,13 @@ ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx)
         return NGX_DECLINED;
     }
 
-    if (ctx->verdict.kind == AXION_LIMIT_NONE || ctx->conf->limit_dry_run) {
-        return NGX_OK;
-    }
-
     if (ctx->lease.id == 0) {
         ngx_http_axion_limits_refuse(ctx);
         return NGX_DECLINED;
+    }
+
+    if (ctx->verdict.kind == AXION_LIMIT_NONE || ctx->conf->limit_dry_run) {
+        return NGX_OK;
     }
 
     return ngx_http_axion_limits_wait(ctx);

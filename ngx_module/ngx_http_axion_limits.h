@@ -77,6 +77,8 @@ char *ngx_http_axion_limit_state(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_axion_price(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_axion_limits_open(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_main_conf_t *old, ngx_log_t *log);
+void ngx_http_axion_limits_reserve(ngx_http_axion_main_conf_t *amcf,
+    size_t n, ngx_log_t *log);
 void ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_limits_stop(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_limits_soon(ngx_http_axion_main_conf_t *amcf);

@@ -30,6 +30,8 @@ static ngx_int_t ngx_http_axion_limits_share(
 static void ngx_http_axion_limits_release(void *data);
 static ngx_int_t ngx_http_axion_limits_path(ngx_http_axion_main_conf_t *amcf);
 static void ngx_http_axion_limits_timer(ngx_event_t *ev);
+static ngx_int_t ngx_http_axion_limits_use(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_main_conf_t *old, ngx_log_t *log);
 
 
 char *
@@ -171,19 +173,50 @@ ngx_int_t
 ngx_http_axion_limits_open(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_main_conf_t *old, ngx_log_t *log)
 {
+    if (ngx_test_config || !amcf->has_tenants) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_axion_limits_path(amcf) != NGX_OK
+        || ngx_http_axion_limits_use(amcf, old, log) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_http_axion_limits_reserve(amcf,
+                                  ngx_http_axion_count_file_tenants(amcf),
+                                  log);
+
+    return NGX_OK;
+}
+
+
+/* Places for `n` tenants of files beside those of nginx.conf.  In any thread.
+ * Without them the requests of tenants that are new may be refused. */
+void
+ngx_http_axion_limits_reserve(ngx_http_axion_main_conf_t *amcf, size_t n,
+    ngx_log_t *log)
+{
+    if (amcf->balances != NULL
+        && axion_balances_reserve(amcf->balances, n + amcf->tenants.nelts)
+           != AXION_OK)
+    {
+        ngx_log_error(NGX_LOG_CRIT, log, 0,
+                      "axion: no room for the balances of %uz tenants in "
+                      "\"%V\"", n + amcf->tenants.nelts, &amcf->limit_state);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_axion_limits_use(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_main_conf_t *old, ngx_log_t *log)
+{
     int                       rc;
     char                      why[160];
     unsigned                  repaired;
     struct axion_balances    *balances;
     ngx_http_axion_shared_t  *shared;
-
-    if (ngx_test_config || !amcf->has_tenants) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_axion_limits_path(amcf) != NGX_OK) {
-        return NGX_ERROR;
-    }
 
     if (old != NULL && old->shared != NULL
         && ngx_strcmp(axion_balances_path(old->shared->balances),

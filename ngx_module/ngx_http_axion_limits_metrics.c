@@ -495,6 +495,14 @@ ngx_http_axion_metrics_leases(struct axion_out *out,
 
     axion_balances_figures(balances, &figures);
 
+    axion_metric_head(out, "axion_balances", AXION_GAUGE,
+                      "Tenants that have a balance.");
+    axion_metric_u64(out, "axion_balances", NULL, 0, figures.tenants);
+
+    axion_metric_head(out, "axion_balance_places", AXION_GAUGE,
+                      "Places for balances, doubled when they are needed.");
+    axion_metric_u64(out, "axion_balance_places", NULL, 0, figures.places);
+
     axion_metric_head(out, "axion_leases", AXION_GAUGE,
                       "Leases of requests, those that wait included.");
     axion_metric_u64(out, "axion_leases", NULL, 0, figures.leases);

@@ -505,6 +505,7 @@ char *ngx_http_axion_init_tenants_files(ngx_conf_t *cf,
     ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_watch_tenants(ngx_http_axion_main_conf_t *amcf,
     ngx_log_t *log);
+size_t ngx_http_axion_count_file_tenants(ngx_http_axion_main_conf_t *amcf);
 const struct axion_tenants *ngx_http_axion_tenants_of(
     ngx_http_axion_tenants_file_t *file);
 ngx_http_axion_tenants_t *ngx_http_axion_hold_tenants(ngx_http_request_t *r,

@@ -16,6 +16,7 @@
  */
 
 
+#include "ngx_module/ngx_http_axion_limits.h"
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
@@ -273,6 +274,11 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
                                              &reading->fault);
     }
 
+    if (reading->error == AXION_OK) {
+        ngx_http_axion_limits_reserve(amcf, reading->tenants->set.n_tenants,
+                                      log);
+    }
+
     ngx_free(text);
 }
 
@@ -498,6 +504,24 @@ ngx_http_axion_drop_tenants_file(void *data)
     ngx_http_axion_tenants_file_t *file = data;
 
     ngx_http_axion_let_go(file->tenants);
+}
+
+
+size_t
+ngx_http_axion_count_file_tenants(ngx_http_axion_main_conf_t *amcf)
+{
+    size_t                            n;
+    ngx_uint_t                        i;
+    ngx_http_axion_tenants_file_t   **file;
+
+    n = 0;
+    file = amcf->tenants_files.elts;
+
+    for (i = 0; i < amcf->tenants_files.nelts; i++) {
+        n += file[i]->tenants->set.n_tenants;
+    }
+
+    return n;
 }
 
 

@@ -17,11 +17,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "api/balances.h"
 #include "api/balances_private.h"
+#include "api/tenants_file.h"
 #include "shm/errors.h"
 
 #define ENGINE 77u
@@ -243,7 +245,7 @@ test_torn_write(void **state)
     struct axion_payer p = payer("acme", &l);
     struct axion_limit_time now = axion_limit_now();
     size_t at = offsetof(struct file, tenants) +
-                p.number % TENANTS_MAX * sizeof(struct tenant_record) +
+                p.number % TENANTS_MIN * sizeof(struct tenant_record) +
                 offsetof(struct tenant_record, copies);
     struct axion_lease lease = {0};
     struct axion_balances *b = open_balances();
@@ -264,10 +266,10 @@ test_torn_write(void **state)
         assert_int_equal(pread(fd, copies, sizeof(copies), (off_t)at),
                          (ssize_t)sizeof(copies));
         close(fd);
-        scribble(at + (copies[1].sequence > copies[0].sequence) *
-                          sizeof(copies[0]) +
-                     offsetof(struct tenant_copy, balance),
-                 &bad, sizeof(bad));
+        scribble(
+            at + (copies[1].sequence > copies[0].sequence) * sizeof(copies[0]) +
+                offsetof(struct tenant_copy, balance),
+            &bad, sizeof(bad));
     }
     b = open_balances();
     assert_int_equal(spent(b, &p), 11);
@@ -282,8 +284,8 @@ test_torn_write(void **state)
     bad = 1000;
     scribble(at + sizeof(struct tenant_copy), &bad, sizeof(bad));
     scribble(at, &bad, sizeof(bad));
-    assert_int_equal(
-        axion_balances_open(&b, path, &repaired, why, sizeof(why)), AXION_OK);
+    assert_int_equal(axion_balances_open(&b, path, &repaired, why, sizeof(why)),
+                     AXION_OK);
     assert_int_equal(repaired, 1);
     assert_int_equal(spent(b, &p), 0);
     axion_balances_close(b);
@@ -297,27 +299,24 @@ test_other_files_refused(void **state)
     char why[128];
     unsigned repaired;
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    uint32_t version = 2;
+    uint32_t version = BALANCES_VERSION + 1;
 
     (void)state;
     assert_int_equal(write(fd, "hello", 5), 5);
     close(fd);
-    assert_int_equal(
-        axion_balances_open(&b, path, &repaired, why, sizeof(why)),
-        AXION_ERR_BAD_OPTION);
+    assert_int_equal(axion_balances_open(&b, path, &repaired, why, sizeof(why)),
+                     AXION_ERR_BAD_OPTION);
     assert_null(b);
     unlink(path);
     axion_balances_close(open_balances());
     scribble(offsetof(struct header, version), &version, sizeof(version));
-    assert_int_equal(
-        axion_balances_open(&b, path, &repaired, why, sizeof(why)),
-        AXION_ERR_BAD_OPTION);
+    assert_int_equal(axion_balances_open(&b, path, &repaired, why, sizeof(why)),
+                     AXION_ERR_BAD_OPTION);
     assert_non_null(strstr(why, "another version"));
     unlink(path);
     assert_int_equal(symlink("/tmp", path), 0);
-    assert_int_equal(
-        axion_balances_open(&b, path, &repaired, why, sizeof(why)),
-        AXION_ERR_SYSTEM);
+    assert_int_equal(axion_balances_open(&b, path, &repaired, why, sizeof(why)),
+                     AXION_ERR_SYSTEM);
 }
 
 
@@ -333,13 +332,20 @@ test_table_of_tenants_full(void **state)
     struct axion_payer p;
     struct axion_verdict v;
     uint64_t granted;
+    struct rlimit old, one_doubling;
     char name[16];
     unsigned i;
     int rc;
 
     (void)state;
     assert_int_equal(axion_balances_join(b), AXION_OK);
-    for (i = 0; i < PROBES_MAX + 1; i++) {
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    one_doubling = old;
+    one_doubling.rlim_cur = offsetof(struct file, tenants) +
+                            2 * TENANTS_MIN * sizeof(struct tenant_record);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &one_doubling), 0);
+    for (i = 0; i < 2 * PROBES_MAX + 1; i++) {
         snprintf(name, sizeof(name), "t%u", i);
         p = payer(name, &l);
         p.number = 5; /* all would like the same place */
@@ -349,18 +355,105 @@ test_table_of_tenants_full(void **state)
             break;
         axion_balances_settle(b, &l, &now, &lease, i, 0, 0, AXION_LIMIT_NONE);
     }
-    assert_int_equal(i, PROBES_MAX);
+    assert_int_equal(i, 2 * PROBES_MAX);
     assert_int_equal(rc, AXION_ERR_NO_MEMORY);
+    assert_int_equal(axion_balances_reserve(b, 3 * TENANTS_MIN),
+                     AXION_ERR_SYSTEM);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(lease.id, 0);
     now.wall_s += 64 * 86400;
-    assert_int_equal(axion_balances_admit(b, &p, &no_price, &now, 9, 0,
-                                          &lease, &granted, &v),
+    assert_int_equal(axion_balances_admit(b, &p, &no_price, &now, 9, 0, &lease,
+                                          &granted, &v),
                      AXION_OK);
     axion_balances_settle(b, &l, &now, &lease, 1, 0, 1, AXION_LIMIT_NONE);
     assert_int_equal(spent(b, &p), 2);
     p = payer("t7", &l);
     p.number = 5;
     assert_int_equal(spent(b, &p), 7);
+    axion_balances_close(b);
+}
+
+
+/* As many as a tenants file may have: each has a balance, also after the
+ * file was opened again, and another user of it sees the table grow. */
+static void
+test_table_of_tenants_grows(void **state)
+{
+    struct axion_limits l = {0};
+    struct axion_balances *a = open_balances(), *b = open_balances();
+    struct axion_limit_time now = axion_limit_now();
+    struct axion_balances_figures figures;
+    struct axion_lease lease = {0};
+    struct axion_verdict v;
+    uint64_t granted;
+    char name[16];
+    unsigned i;
+
+    (void)state;
+    assert_int_equal(axion_balances_join(a), AXION_OK);
+    assert_int_equal(axion_balances_join(b), AXION_OK);
+    for (i = 0; i < AXION_TENANTS_FILE_MAX; i++) {
+        struct axion_balances *by = i % 2 ? a : b;
+        struct axion_payer p;
+
+        if (i == 50000)
+            assert_int_equal(axion_balances_reserve(a, 70000), AXION_OK);
+        snprintf(name, sizeof(name), "t%u", i);
+        p = payer(name, &l);
+        assert_int_equal(axion_balances_admit(by, &p, &no_price, &now, 9, 0,
+                                              &lease, &granted, &v),
+                         AXION_OK);
+        axion_balances_settle(by, &l, &now, &lease, i, 0, 1, AXION_LIMIT_NONE);
+    }
+    axion_balances_close(a);
+    axion_balances_close(b);
+    a = open_balances();
+    for (i = 0; i < AXION_TENANTS_FILE_MAX; i++) {
+        struct axion_payer p;
+
+        snprintf(name, sizeof(name), "t%u", i);
+        p = payer(name, &l);
+        assert_int_equal(spent(a, &p), i + 1);
+    }
+    axion_balances_figures(a, &figures);
+    assert_int_equal(figures.tenants, AXION_TENANTS_FILE_MAX);
+    assert_int_equal(figures.places, TENANTS_MAX);
+    axion_balances_close(a);
+}
+
+
+/* One tenant without a limit of its own does not take the last lease. */
+static void
+test_leases_of_one_tenant(void **state)
+{
+    static struct axion_lease leases[PAYER_LEASES];
+    struct axion_limits l = {0};
+    struct axion_payer p = payer("acme", &l), other = payer("beta", &l);
+    struct axion_balances *b = open_balances();
+    struct axion_limit_time now = axion_limit_now();
+    struct axion_lease more = {0};
+    struct axion_verdict v;
+    uint64_t granted;
+    unsigned i;
+
+    (void)state;
+    memset(leases, 0, sizeof(leases));
+    assert_int_equal(axion_balances_join(b), AXION_OK);
+    for (i = 0; i < PAYER_LEASES; i++)
+        assert_int_equal(admit(b, &p, 9, &leases[i], &granted),
+                         AXION_LIMIT_NONE);
+    assert_int_equal(admit(b, &p, 9, &more, &granted), AXION_LIMIT_CONCURRENCY);
+    assert_int_equal(more.id, 0);
+    assert_int_equal(axion_balances_admit(b, &p, &no_price, &now, 9,
+                                          AXION_ADMIT_FORCE, &more, &granted,
+                                          &v),
+                     AXION_OK);
+    assert_int_equal(v.kind, AXION_LIMIT_CONCURRENCY);
+    assert_int_equal(v.limit, PAYER_LEASES);
+    assert_int_equal(more.id, 0);
+    assert_int_equal(admit(b, &other, 9, &more, &granted), AXION_LIMIT_NONE);
+    axion_balances_settle(b, &l, &now, &leases[0], 1, 0, 1, AXION_LIMIT_NONE);
+    assert_int_equal(admit(b, &p, 9, &leases[0], &granted), AXION_LIMIT_NONE);
     axion_balances_close(b);
 }
 
@@ -438,8 +531,8 @@ static void
 leave_leases(struct axion_balances *b, int out)
 {
     struct axion_limits l = {.budget = {0, 1000}};
-    struct axion_limits waiting = {.concurrency = 1, .queue = 1,
-                                   .wait_ms = 60000};
+    struct axion_limits waiting = {
+        .concurrency = 1, .queue = 1, .wait_ms = 60000};
     struct axion_limits none = {0};
     struct axion_payer p = payer("acme", &l), w = payer("acme", &waiting);
     struct axion_payer free_rider = payer("other", &none);
@@ -552,10 +645,8 @@ test_all_killed(void **state)
 static void
 work_hard(struct axion_balances *b, int out)
 {
-    struct axion_limits l = {.budget = {0, 1000000000},
-                             .concurrency = 6,
-                             .queue = 3,
-                             .wait_ms = 1};
+    struct axion_limits l = {
+        .budget = {0, 1000000000}, .concurrency = 6, .queue = 3, .wait_ms = 1};
     struct axion_lease leases[8] = {{0}};
     struct axion_limit_time now;
     struct axion_verdict v;
@@ -654,6 +745,8 @@ main(void)
         cmocka_unit_test_setup(test_torn_write, fresh),
         cmocka_unit_test_setup(test_other_files_refused, fresh),
         cmocka_unit_test_setup(test_table_of_tenants_full, fresh),
+        cmocka_unit_test_setup(test_table_of_tenants_grows, fresh),
+        cmocka_unit_test_setup(test_leases_of_one_tenant, fresh),
         cmocka_unit_test_setup(test_queue, fresh),
         cmocka_unit_test_setup(test_leases_of_the_dead, fresh),
         cmocka_unit_test_setup(test_all_killed, fresh),

@@ -138,6 +138,18 @@ class TenantsFile(rig.Test):
         self.assertEqual((text, error, done), ("abcd" * 40, None, True))
         self.assertEqual((self.ask("one"), self.ask("two")), (401, 200))
 
+    def test_places_for_as_many_as_the_file_has(self):
+        """None of many tenants is refused for want of a balance."""
+        self.start()
+        self.assertEqual(self.nginx.metrics()["axion_balance_places"], 4096)
+        self.put("".join(block(f"t{i}", f"key-{i}") for i in range(9000)))
+        self.wait_read(2)
+        self.assertEqual(self.nginx.metrics()["axion_balance_places"], 16384)
+        client = self.client()
+        client.chat("abcd", headers=["x-api-key: key-8999"])
+        self.assertEqual(client.stream(), ("abcd", None, True))
+        self.assertEqual(self.nginx.metrics()["axion_balances"], 1)
+
     def test_a_new_worker_knows_the_file_of_now(self):
         self.expected = "exited on signal 9"
         self.start()
