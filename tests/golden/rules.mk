@@ -1,7 +1,8 @@
 # Readers of the goldens and the tests that compare the engine with them.
 GOLDEN_TESTS := $(BUILD)/tests/golden/test_model_goldens \
                 $(BUILD)/tests/golden/test_determinism \
-                $(BUILD)/tests/golden/test_kv_types
+                $(BUILD)/tests/golden/test_kv_types \
+                $(BUILD)/tests/golden/test_random_goldens
 UNIT_TESTS   += $(GOLDEN_TESTS)
 
 $(BUILD)/libaxion_golden.a: $(BUILD)/tests/golden/golden.o \
@@ -46,4 +47,18 @@ endif
 
 ifneq ($(wildcard $(GEMMA)),)
 test-unit: $(GEMMA_F32)
+endif
+
+E2E_TESTS += tests/golden/test_random_gguf.py
+
+# Small shapes of tools/random_gguf.py, with SmolLM2's vocabulary.
+RANDOM_MODELS := $(patsubst %,$(BUILD)/random/%.gguf,tiny-llama/Q4_0 \
+    tiny-llama/Q8_0 tiny-llama/Q4_K_M tiny-llama/BF16 tiny-qwen3/Q8_0)
+
+$(RANDOM_MODELS): $(BUILD)/random/%.gguf: tools/random_gguf.py $(SMOLLM2)
+	@mkdir -p $(@D)
+	$(VENV)/bin/python $< $(subst /, ,$*) $@ --vocabulary $(SMOLLM2)
+
+ifneq ($(wildcard $(SMOLLM2)),)
+test-unit: $(RANDOM_MODELS)
 endif
