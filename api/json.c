@@ -258,6 +258,8 @@ json_engine_load(struct axion_json *json, const struct axion_board *board)
     axion_json_u64(json, "kv_blocks_cached", board->kv_blocks_cached);
     axion_json_u64(json, "kv_block_tokens", board->kv_block_tokens);
     axion_json_u64(json, "kv_bytes", board->kv_bytes);
+    axion_json_u64(json, "weight_bytes", board->weight_bytes);
+    axion_json_u64(json, "load_us", board->load_us);
     axion_json_decimal(json, "tokens_per_second",
                        board->tokens_per_second_milli / 1e3, 3);
     axion_json_decimal(json, "prefill_tokens_per_second",

@@ -1,24 +1,67 @@
 #!/usr/bin/env python3
-"""SmolLM2 in `axion bench` beside llama.cpp, built on this machine from PyPI's
-source package (tools/llama.sh): tokens per second of a 512-token prompt and of
-128 single tokens, on 1 and 2 threads, runs alternating A B A B so that a
-machine's mood hits both.
+"""`axion bench` beside llama.cpp, built on this machine from PyPI's source package
+(tools/llama.sh): tokens per second of a 512-token prompt and of 128 single
+tokens, on 1 and 2 threads, runs alternating A B A B so that a machine's mood
+hits both, beside what the machine can compute (int8) and read, measured in the
+same runs.
 
-    bench/compare_llama.py [ROUNDS]
+    bench/compare_llama.py                    # what is not measured yet
+    bench/compare_llama.py --rows smollm2,qwen3-q4_0
+    bench/compare_llama.py --batch            # decodes of 1 to 32 sequences
+    bench/compare_llama.py --depth            # decodes behind 2048 tokens
+    bench/compare_llama.py --models           # only makes the models
+    bench/compare_llama.py --print            # only writes the tables again
+
+Rows are kept in .cache/bench as they end, so that a run that was cut off goes on
+where it was; --fresh measures what is there already again.  Models of real
+shapes are made by tools/random_gguf.py, once, into .cache/models (4.5 GB).
+
+Shares of the limit: for prompts two operations for each weight of the layers'
+matrices and token, of the int8 peak; for single tokens the bytes of all
+matrices that a token needs, of the read bandwidth.
 """
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
+import time
 
 import result
 
 ROOT = result.ROOT
-MODEL = "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 PEER = ".cache/llama/bin/python"
-PROMPT, ANSWER = 512, 128
+MODELS, KEPT = ".cache/models", ".cache/bench"
+GEMMA = "models/gemma-3-270m-q4_k_m.gguf"
+
+# Name: title, file or (shape, kind) of tools/random_gguf.py
+ROWS = {
+    "smollm2": ("SmolLM2-135M Q4_1",
+                "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "gemma3": ("Gemma 3 270M Q4_K_M", GEMMA),
+}
+for _shape, _name, _title in (("qwen3-0.6b", "qwen3", "Qwen3-0.6B shape"),
+                              ("llama-3.2-1b", "llama1b",
+                               "Llama-3.2-1B shape")):
+    for _kind in ("Q4_0", "Q8_0", "Q4_K_M"):
+        ROWS[f"{_name}-{_kind.lower()}"] = (f"{_title} {_kind}",
+                                            (_shape, _kind))
+
+# Name of a table: its title, tests, rows if none are named.
+TABLES = {
+    "main": ("Prefill and decode", ["pp512", "tg128"], list(ROWS)),
+    "batch": ("Batched decode, all sequences together",
+              ["pp512", "tg32", "tg32x2", "tg32x4", "tg32x8", "tg32x16",
+               "tg32x32"], ["smollm2", "qwen3-q4_0"]),
+    "depth": ("Decode behind 2048 tokens", ["tg32", "tg32@2048"],
+              ["smollm2", "qwen3-q4_0", "llama1b-q4_0"]),
+}
+
+
+def axion():
+    return os.path.join(os.environ.get("BUILD", "build"), "axion")
 
 
 def run(*argv):
@@ -27,39 +70,202 @@ def run(*argv):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def run_axion(threads):
-    program = os.path.join(os.environ.get("BUILD", "build"), "axion")
-    pp, tg = run(program, "bench", "-m", MODEL, "-t", str(threads), "-p",
-                 str(PROMPT), "-n", str(ANSWER), "-r", "1", "-o", "jsonl")
-    return {"pp": pp["avg_ts"], "tg": tg["avg_ts"]}
+def runs_of(tests):
+    """Options of `axion bench` for all tests, few runs: each loads the model."""
+    sizes = {}
+    for test in tests:
+        n, _, depth = test[2:].partition("@")
+        n, _, sequences = n.partition("x")
+        lists = sizes.setdefault((depth or "0", sequences or "1"),
+                                 {"pp": [], "tg": []})
+        lists[test[:2]].append(n)
+    merged = {}
+    for (depth, sequences), lists in sizes.items():
+        merged.setdefault((depth, ",".join(lists["pp"]) or "0",
+                           ",".join(lists["tg"]) or "0"), []).append(sequences)
+    return [("-p", pp, "-n", tg, "-d", depth, "-s", ",".join(sequences))
+            for (depth, pp, tg), sequences in merged.items()]
 
 
-def run_llama(threads):
-    return run(PEER, "bench/llama_peer.py", MODEL, str(threads), str(PROMPT),
-               str(ANSWER))[0]
+def test_of(line):
+    test = (f"pp{line['n_prompt']}" if line["n_prompt"] else
+            f"tg{line['n_gen']}")
+    test += f"x{line['n_sequences']}" if line["n_sequences"] > 1 else ""
+    return test + (f"@{line['n_depth']}" if line["n_depth"] else "")
+
+
+def run_axion(model, threads, tests):
+    """{(threads, test): rate}, and the peaks by threads."""
+    rates, peaks = {}, {}
+    for options in runs_of(tests):
+        for line in run(axion(), "bench", "-m", model, "-t", threads, *options,
+                        "-r", "1", "-b", "512", "--peaks", "-o", "jsonl"):
+            at = line["n_threads"]
+            rates[at, test_of(line)] = line["avg_ts"]
+            found = peaks.setdefault(at, {"read": 0, "int8": 0})
+            found["read"] = max(found["read"], line["peak_read_bytes"])
+            found["int8"] = max(found["int8"], line["peak_int8_ops"])
+    return rates, peaks
+
+
+def run_llama(model, threads, tests):
+    lines = run(PEER, "bench/llama_peer.py", model, threads, *tests)
+    return {(line["threads"], line["test"]): line["rate"] for line in lines}
+
+
+def needs(model):
+    """Operations for a prompt's token and bytes for a single one."""
+    done = subprocess.run([axion(), "inspect", "--json", model], check=True,
+                          stdout=subprocess.PIPE, cwd=ROOT)
+    tensors = [t for t in json.loads(done.stdout)["tensors"]
+               if len(t["shape"]) == 2]
+    head = {"output.weight"} & {t["name"] for t in tensors} or {
+        "token_embd.weight"}
+    layers = [t for t in tensors if t["name"].startswith("blk.")]
+    weights = sum(t["shape"][0] * t["shape"][1] for t in layers)
+    read = sum(t["bytes"] for t in tensors
+               if t in layers or t["name"] in head)
+    return 2 * weights, read
+
+
+def model_of(name):
+    source = ROWS[name][1]
+    if isinstance(source, str):
+        return source
+    path = os.path.join(MODELS, "-".join(source) + ".gguf")
+    if not os.path.exists(os.path.join(ROOT, path)):
+        print(f"making {path}", flush=True)
+        os.makedirs(os.path.join(ROOT, MODELS), exist_ok=True)
+        subprocess.run([sys.executable, "tools/random_gguf.py", *source, path],
+                       check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return path
+
+
+def kept_path(table, name):
+    return os.path.join(ROOT, KEPT, f"{table}-{name}.json")
+
+
+def measure(table, name, rounds, threads):
+    model = model_of(name)
+    tests = TABLES[table][1]
+    samples = {}
+    peaks = {}
+    started = time.monotonic()
+    for _ in range(rounds):
+        ours, found = run_axion(model, threads, tests)
+        theirs = run_llama(model, threads, tests)
+        for key, rate in sorted(ours.items(), key=lambda item: (
+                item[0][0], tests.index(item[0][1]))):
+            both = samples.setdefault("%d %s" % key, [[], []])
+            both[0].append(rate)
+            both[1].append(theirs[key])
+        for count, values in found.items():
+            best = peaks.setdefault(str(count), values)
+            for kind, value in values.items():
+                best[kind] = max(best[kind], value)
+    operations, read = needs(model)
+    os.makedirs(os.path.join(ROOT, KEPT), exist_ok=True)
+    with open(kept_path(table, name), "w", encoding="utf-8") as file:
+        json.dump({"samples": samples, "peaks": peaks, "read": read,
+                   "operations": operations, "commit": result.commit(),
+                   "command": " ".join(sys.argv),
+                   "when": time.strftime("%Y-%m-%d %H:%M UTC",
+                                         time.gmtime())}, file)
+    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def share(kept, threads, test, rate):
+    """Of the limit that the test runs against."""
+    peaks = kept["peaks"][threads]
+    if test.startswith("pp"):
+        return rate * kept["operations"] / peaks["int8"] if peaks[
+            "int8"] else None
+    return rate * kept["read"] / peaks["read"]
+
+
+def percent(value):
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def lines_of(name, kept):
+    for key, (ours, theirs) in kept["samples"].items():
+        threads, test = key.split()
+        a, b = statistics.median(ours), statistics.median(theirs)
+        shares = ["", ""]
+        if "x" not in test and "@" not in test:
+            shares = [percent(share(kept, threads, test, rate))
+                      for rate in (a, b)]
+        yield [ROWS[name][0], threads, test, result.cell(ours),
+               result.cell(theirs), f"{a / b:.2f}", *shares]
+
+
+def peaks_line(name, kept):
+    return (f"{ROWS[name][0]} ({kept['when']}, {kept['commit']}): " + ", ".join(
+        f"{threads} thread{'s' if threads != '1' else ''} "
+        f"{values['int8'] / 1e9:.0f} Gop/s int8, "
+        f"{values['read'] / 1e9:.1f} GB/s read"
+        for threads, values in kept["peaks"].items()))
+
+
+def report():
+    lines = result.head("axion beside llama.cpp") + [
+        "- a cell is median (min..max, samples), tokens per second", "",
+        "llama.cpp is llama-cpp-python 0.3.36's, GGML_NATIVE, flash attention "
+        "on. pp512 is one batch into an empty context, tg128 single tokens "
+        "from an empty context, tg32x8 steps of 8 sequences, tg32@2048 single "
+        "tokens behind 2048; each run has its own warm-up, runs alternate. "
+        "\"of the limit\": of the int8 peak for prompts, of the read bandwidth "
+        "for single tokens, both measured in the same runs and listed below."]
+    peaks = []
+    for table, (title, _, _) in TABLES.items():
+        rows = []
+        for name in ROWS:
+            if os.path.exists(kept_path(table, name)):
+                with open(kept_path(table, name), encoding="utf-8") as file:
+                    kept = json.load(file)
+                rows += list(lines_of(name, kept))
+                peaks.append(f"- {title}, {peaks_line(name, kept)}")
+        if rows:
+            lines += ["", f"## {title}", "",
+                      "| model | threads | test | axion | llama.cpp | ratio | "
+                      "axion of the limit | llama.cpp of the limit |",
+                      "|" + "---|" * 8]
+            lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines += ["", "## Limits", ""] + peaks
+    print("\n".join(line for line in lines if line.startswith("|")))
+    result.save("llama", lines)
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("rounds", nargs="?", type=int, default=2)
+    parser.add_argument("--rows", help=",".join(ROWS))
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--gemma", metavar="FILE", default=GEMMA)
+    parser.add_argument("--models", action="store_true")
+    parser.add_argument("--print", action="store_true")
+    for table in ("batch", "depth"):
+        parser.add_argument("--" + table, dest="table", action="store_const",
+                            const=table, default="main")
+    args = parser.parse_args()
+    ROWS["gemma3"] = (ROWS["gemma3"][0], args.gemma)
+    names = args.rows.split(",") if args.rows else TABLES[args.table][2]
+    for name in names:
+        if name not in ROWS:
+            parser.error(f"there is no row {name}; there are {', '.join(ROWS)}")
     if not os.path.exists(os.path.join(ROOT, PEER)):
         sys.exit("llama.cpp is not built: tools/llama.sh")
-    rows = []
-    for threads in (1, 2):
-        samples = {run_axion: [], run_llama: []}
-        for _ in range(rounds):
-            for way, figures in samples.items():
-                figures.append(way(threads))
-        for test, size in (("pp", PROMPT), ("tg", ANSWER)):
-            a, b = ([figures[test] for figures in samples[way]]
-                    for way in (run_axion, run_llama))
-            ratio = statistics.median(a) / statistics.median(b)
-            rows.append([f"{test}{size}", str(threads), result.cell(a),
-                         result.cell(b), f"{ratio:.2f}"])
-    result.write("llama", "SmolLM2-135M Q4_1 beside llama.cpp", [
-        "test", "threads", "axion tokens/s", "llama.cpp tokens/s", "ratio"],
-        rows, "llama.cpp is llama-cpp-python 0.3.36's, GGML_NATIVE, flash "
-        "attention on. pp512 is one batch into an empty context, tg128 single "
-        "tokens from an empty context; each run has its own warm-up.")
+    for name in [] if args.print else names:
+        if not os.path.exists(os.path.join(ROOT, model_of(name))):
+            print(f"{name}: skipped, no {model_of(name)} (make model "
+                  "model-gemma)")
+        elif not args.models and (args.fresh or not os.path.exists(
+                kept_path(args.table, name))):
+            measure(args.table, name, args.rounds, args.threads)
+    if not args.models:
+        report()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ echo "== start to ready"
 "$python" bench/startup.py "$rounds"
 if [ -x .cache/llama/bin/python ]; then
     echo "== beside llama.cpp"
-    "$python" bench/compare_llama.py "$rounds"
+    "$python" bench/compare_llama.py "$rounds" --fresh --rows smollm2
 else
     echo "skipped: llama.cpp is not built here (tools/llama.sh builds it)"
 fi

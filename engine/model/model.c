@@ -245,6 +245,7 @@ ax_model_open(struct ax_model **out, const struct ax_model_options *options,
 {
     struct ax_error local;
     struct ax_model *m = calloc(1, sizeof(*m));
+    uint64_t start_ns = ax_pool_clock_ns();
 
     *out = NULL;
     err = err != NULL ? err : &local;
@@ -269,6 +270,7 @@ ax_model_open(struct ax_model **out, const struct ax_model_options *options,
         name_file(m->gguf, err);
         goto failed;
     }
+    m->info.load_us = (ax_pool_clock_ns() - start_ns) / 1000;
     *out = m;
     return AXION_OK;
 

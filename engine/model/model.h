@@ -60,6 +60,7 @@ struct ax_model_info {
     uint64_t n_params;         /* elements of all tensors of the file */
     uint64_t file_bytes;
     uint64_t weight_bytes; /* packed, in memory */
+    uint64_t load_us;      /* that opening took */
     int64_t bos_id;        /* AX_TOKEN_NONE if absent */
     int64_t eos_id;
     int64_t eot_id;

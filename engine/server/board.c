@@ -39,6 +39,8 @@ ax_server_board_model(struct ax_server *s)
     b->kv_blocks_total = ax_kv_blocks_total(e->kv);
     b->kv_block_tokens = AX_KV_BLOCK_TOKENS;
     b->kv_bytes = ax_kv_block_bytes(e->kv) * b->kv_blocks_total;
+    b->load_us = e->info->load_us;
+    b->weight_bytes = e->info->weight_bytes;
     struct axion_board_model *m = &b->models[0];
     m->context_tokens = e->ctx;
     m->vocabulary = e->info->n_vocab;

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/exec/profile.h"
 #include "engine/pool/place.h"
@@ -21,6 +22,7 @@
 
 
 #define LIST_MAX      16u
+#define WARM_STEPS    16u /* of decode: everything has been read once */
 #define TOKENS_MAX    (1u << 20)
 #define SEQUENCES_MAX 1024u
 
@@ -47,6 +49,7 @@ struct options {
     struct pairs pairs;
     uint32_t reps;
     bool no_warmup;
+    bool wants_peaks;
     bool pin;
     uint32_t realtime;
     bool counters;
@@ -63,7 +66,6 @@ struct bench {
     struct ax_exec *exec;
     struct ax_placement placement;
     FILE *profile;
-    struct ax_peaks peaks;
     uint32_t n_batch;
     uint32_t n_sequences;
     struct ax_kv_sequence *sequences;
@@ -95,6 +97,10 @@ static const char usage[] =
     "      --isa NAME         cap of the instruction set: scalar, avx2, "
     "avxvnni, avx512\n"
     "      --no-warmup        no repetition ahead of those that count\n"
+    "      --peaks            measures the machine's peaks behind each test, "
+    "for "
+    "json\n"
+    "                         and jsonl\n"
     "      --profile FILE     time, bytes and operations by layer and kind of "
     "work,\n"
     "                         as CSV\n"
@@ -214,6 +220,9 @@ parse_option(struct options *o, int option, const char *arg)
     case 'w':
         o->no_warmup = true;
         return true;
+    case 'x':
+        o->wants_peaks = true;
+        return true;
     case 'y':
         o->pin = true;
         return true;
@@ -250,6 +259,7 @@ parse_options(int argc, char **argv, struct options *o)
         {"kv-type", required_argument, NULL, 'k'},
         {"ctk", required_argument, NULL, 'k'},
         {"no-warmup", no_argument, NULL, 'w'},
+        {"peaks", no_argument, NULL, 'x'},
         {"pin", no_argument, NULL, 'y'},
         {"realtime", required_argument, NULL, 'z'},
         {"n-depth", required_argument, NULL, 'd'},
@@ -382,7 +392,8 @@ decode(struct bench *b)
 }
 
 
-/* One repetition; ns NULL: the one that warms up. */
+/* One repetition; ns NULL: the one that warms up, which need not decode to
+ * the end. */
 static int
 run_once(struct bench *b, const struct ax_bench_result *r, uint64_t *ns)
 {
@@ -398,7 +409,8 @@ run_once(struct bench *b, const struct ax_bench_result *r, uint64_t *ns)
     if (rc == AXION_OK) {
         rc = prefill_all(b, r->n_prompt);
     }
-    for (uint32_t i = 0; i < r->n_gen && rc == AXION_OK; i++) {
+    uint32_t n_gen = b->timed || r->n_gen < WARM_STEPS ? r->n_gen : WARM_STEPS;
+    for (uint32_t i = 0; i < n_gen && rc == AXION_OK; i++) {
         rc = decode(b);
     }
     if (b->timed) {
@@ -522,6 +534,23 @@ run_test(struct bench *b, struct ax_bench_result *r)
 }
 
 
+/* What the kernel counts as this process's in memory; 0: it does not say. */
+static uint64_t
+resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file != NULL) {
+        if (fscanf(file, "%*u %llu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(file);
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+
 static int
 write_profile(struct bench *b, const struct ax_bench_result *r)
 {
@@ -530,12 +559,8 @@ write_profile(struct bench *b, const struct ax_bench_result *r)
     if (b->profile == NULL) {
         return AXION_OK;
     }
-    int rc = ax_peaks_measure(r->n_threads, &b->peaks, &b->err);
-    if (rc != AXION_OK) {
-        return rc;
-    }
     ax_bench_test_name(r, test, sizeof(test));
-    return ax_profile_write(b->profile, b->exec, test, &b->peaks) == 0
+    return ax_profile_write(b->profile, b->exec, test, &r->peaks) == 0
                ? AXION_OK
                : ax_error_set(&b->err, AXION_ERR_SYSTEM, "cannot write %s",
                               b->o->profile);
@@ -574,6 +599,10 @@ run_and_print(struct bench *b, struct ax_bench_result *r, uint32_t *index)
 {
     int rc = run_test(b, r);
 
+    r->rss_bytes = resident_bytes();
+    if (rc == AXION_OK && (b->o->wants_peaks || b->profile != NULL)) {
+        rc = ax_peaks_measure(r->n_threads, &r->peaks, &b->err);
+    }
     if (rc == AXION_OK) {
         ax_bench_print(stdout, b->o->format, r, (*index)++);
         if (b->o->counters) {

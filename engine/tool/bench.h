@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "engine/exec/exec.h"
+#include "engine/exec/peaks.h"
 #include "engine/model/model.h"
 
 
@@ -39,6 +40,8 @@ struct ax_bench_result {
     uint64_t samples_ns[AX_BENCH_REPS_MAX];
     uint64_t step_p50_ns; /* of one executor step */
     uint64_t step_p99_ns;
+    uint64_t rss_bytes;    /* of the process, behind the test */
+    struct ax_peaks peaks; /* zeros unless asked for */
 };
 
 

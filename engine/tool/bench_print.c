@@ -174,7 +174,20 @@ print_json(FILE *out, const struct ax_bench_result *r, const char *gap)
     for (uint32_t i = 0; i < r->n_reps; i++) {
         fprintf(out, "%s%.3f", i == 0 ? "" : ", ", rate(r, i));
     }
-    fprintf(out, "]%s}", gap[0] == '\n' ? "\n" : "");
+    fprintf(out,
+            "],%s\"load_us\": %llu,%s\"weight_bytes\": %llu,%s"
+            "\"rss_bytes\": %llu",
+            gap, (unsigned long long)r->info->load_us, gap,
+            (unsigned long long)r->info->weight_bytes, gap,
+            (unsigned long long)r->rss_bytes);
+    if (r->peaks.read_bytes > 0) {
+        fprintf(out,
+                ",%s\"peak_read_bytes\": %.0f,%s\"peak_int8_ops\": %.0f,%s"
+                "\"peak_f32_ops\": %.0f",
+                gap, r->peaks.read_bytes, gap, r->peaks.int8_ops, gap,
+                r->peaks.f32_ops);
+    }
+    fprintf(out, "%s}", gap[0] == '\n' ? "\n" : "");
 }
 
 
