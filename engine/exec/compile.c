@@ -99,6 +99,7 @@ static const enum ax_row_kind row_kinds[] = {
     [AX_OP_ROPE] = AX_ROW_ROPE,       [AX_OP_GATED] = AX_ROW_GATED,
     [AX_OP_ADD] = AX_ROW_ADD,         [AX_OP_SCALE] = AX_ROW_SCALE,
     [AX_OP_SOFTCAP] = AX_ROW_SOFTCAP, [AX_OP_SELECT] = AX_ROW_SELECT,
+    [AX_OP_ROUTE] = AX_ROW_ROUTE,     [AX_OP_COMBINE] = AX_ROW_COMBINE,
 };
 
 
@@ -154,10 +155,82 @@ compile_row_op(struct ax_compile *c, const struct ax_plan_op *op)
     if (op->kind != AX_OP_EMBED) {
         touch(c, op->a, stage);
     }
-    if (op->kind == AX_OP_GATED) {
+    if (op->kind == AX_OP_GATED || op->kind == AX_OP_COMBINE) {
         touch(c, op->b, stage);
     }
     wrote(c, op->out, stage);
+}
+
+
+static void
+compile_route(struct ax_compile *c, const struct ax_plan_op *op)
+{
+    bool selected = c->program->plan->values[op->out].selected;
+
+    compile_row_op(c, op);
+    new_stage(c, AX_STAGE_GROUP, selected)->experts = op;
+    c->group = c->current;
+    touch(c, op->out, c->current);
+}
+
+
+/* The quantized rows of x in the order of their experts. */
+static uint32_t
+find_routed_act(struct ax_compile *c, const struct ax_plan_op *op,
+                ax_matrix matrix)
+{
+    struct ax_program *p = c->program;
+    const struct ax_plan_matrix *m = &p->plan->matrices[matrix];
+    enum axk_act kind = axk_format_traits(m->tensor->format)->act;
+
+    for (uint32_t i = p->n_acts; i-- > 0;) {
+        const struct ax_act *a = &p->acts[i];
+        if (a->routed && a->value == op->a && a->kind == kind &&
+            a->version == c->version[op->a] && a->ready > c->group) {
+            return i;
+        }
+    }
+    struct ax_stage *s =
+        new_stage(c, AX_STAGE_GATHER, p->plan->values[op->a].selected);
+    s->experts = op;
+    s->group = c->group;
+    s->act[0] = p->n_acts;
+    touch(c, op->a, c->current);
+    p->acts[p->n_acts] = (struct ax_act){
+        .value = op->a,
+        .version = c->version[op->a],
+        .routed = true,
+        .kind = kind,
+        .k = m->k,
+        .ready = c->current,
+        .last = c->current,
+    };
+    return p->n_acts++;
+}
+
+
+static void
+compile_experts(struct ax_compile *c, const struct ax_plan_op *op)
+{
+    struct ax_program *p = c->program;
+    const struct ax_plan *plan = p->plan;
+    uint32_t act = find_routed_act(c, op, op->matrix);
+    uint32_t up_act = op->up == AX_NONE ? act : find_routed_act(c, op, op->up);
+    struct ax_stage *s =
+        new_stage(c, AX_STAGE_EXPERTS, plan->values[op->out].selected);
+
+    s->experts = op;
+    s->group = c->group;
+    s->act[0] = act;
+    s->act[1] = up_act;
+    s->panels =
+        plan->matrices[op->matrix].n_rows / plan->n_expert / AXK_PANEL_ROWS;
+    p->acts[act].last = c->current;
+    p->acts[up_act].last = c->current;
+    if (op->up != AX_NONE) {
+        wrote(c, op->c, c->current);
+    }
+    wrote(c, op->out, c->current);
 }
 
 
@@ -185,7 +258,8 @@ find_act(struct ax_compile *c, ax_value x, enum axk_act kind)
 
     for (uint32_t i = p->n_acts; i-- > 0;) {
         const struct ax_act *a = &p->acts[i];
-        if (a->value == x && a->version == c->version[x] && a->kind == kind) {
+        if (!a->routed && a->value == x && a->version == c->version[x] &&
+            a->kind == kind) {
             return i;
         }
     }
@@ -288,6 +362,10 @@ compile_ops(struct ax_compile *c)
             compile_matmul(c, op);
         } else if (op->kind == AX_OP_ATTENTION) {
             rc = compile_attention(c, op);
+        } else if (op->kind == AX_OP_ROUTE) {
+            compile_route(c, op);
+        } else if (op->kind == AX_OP_EXPERTS) {
+            compile_experts(c, op);
         } else {
             compile_row_op(c, op);
         }
@@ -437,6 +515,8 @@ static const char *const row_names[] = {
     [AX_ROW_ADD] = "add",
     [AX_ROW_SCALE] = "scale",
     [AX_ROW_SOFTCAP] = "softcap",
+    [AX_ROW_ROUTE] = "route",
+    [AX_ROW_COMBINE] = "combine",
     [AX_ROW_QUANTIZE] = "quantize",
 };
 
@@ -459,6 +539,19 @@ append_tensor_name(char *out, const char *tensor)
 
 
 static void
+name_experts(const struct ax_plan *plan, const struct ax_plan_op *op, char *out)
+{
+    append_tensor_name(out, plan->matrices[op->matrix].tensor->name);
+    if (op->up != AX_NONE) {
+        append_tensor_name(out, plan->matrices[op->up].tensor->name);
+        size_t used = strlen(out);
+        snprintf(out + used, AX_COUNTER_NAME - used, "+%s",
+                 row_names[AX_ROW_GATED]);
+    }
+}
+
+
+static void
 name_stage(const struct ax_program *p, const struct ax_stage *s, char *out)
 {
     out[0] = '\0';
@@ -468,6 +561,13 @@ name_stage(const struct ax_program *p, const struct ax_stage *s, char *out)
     for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_MATMUL; i++) {
         const struct ax_plan_op *op = p->mat_ops[s->first + i].op;
         append_tensor_name(out, p->plan->matrices[op->matrix].tensor->name);
+    }
+    if (s->kind == AX_STAGE_GROUP || s->kind == AX_STAGE_GATHER) {
+        snprintf(out, AX_COUNTER_NAME,
+                 s->kind == AX_STAGE_GROUP ? "group" : "gather+quantize");
+    }
+    if (s->kind == AX_STAGE_EXPERTS) {
+        name_experts(p->plan, s->experts, out);
     }
     if (s->gated != NULL) {
         size_t used = strlen(out);
@@ -509,12 +609,12 @@ allocate(struct ax_compile *c)
     const struct ax_plan *plan = p->plan;
     size_t n = plan->n_ops + 4u;
 
-    /* An op adds at most two stages, a row op, a quantization. */
-    p->stages = calloc(2 * n, sizeof(*p->stages));
-    p->counters = calloc(2 * n, sizeof(*p->counters));
+    /* An op adds at most three stages, a row op, two quantizations. */
+    p->stages = calloc(3 * n, sizeof(*p->stages));
+    p->counters = calloc(3 * n, sizeof(*p->counters));
     p->row_ops = calloc(2 * n + plan->n_ropes, sizeof(*p->row_ops));
     p->mat_ops = calloc(n, sizeof(*p->mat_ops));
-    p->acts = calloc(n, sizeof(*p->acts));
+    p->acts = calloc(2 * n, sizeof(*p->acts));
     p->buffers = calloc(plan->n_values + 1, sizeof(*p->buffers));
     p->strides = calloc(plan->n_values + 1, sizeof(*p->strides));
     p->rope_tables = calloc(plan->n_ropes + 1, sizeof(*p->rope_tables));

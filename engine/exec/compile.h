@@ -22,6 +22,7 @@ struct ax_compile {
     uint32_t current;          /* the last stage */
     uint32_t layer;            /* of the op at hand */
     uint32_t layer_begun;      /* of the last stage */
+    uint32_t group;            /* the last GROUP stage */
     uint32_t *version;         /* [n_values] writes so far */
     uint32_t *written;         /* [n_values] stage of the last */
     struct ax_lifetime *lives; /* [n_values] */

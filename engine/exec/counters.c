@@ -40,6 +40,28 @@ count_matmul(const struct ax_exec *e, const struct ax_stage *stage,
 }
 
 
+/* Matrices of the experts that had rows. */
+static void
+count_experts(const struct ax_exec *e, const struct ax_stage *stage,
+              struct ax_exec_counter *c)
+{
+    const struct ax_plan *plan = e->plan;
+    uint64_t groups = e->routing.stage_groups[stage->group];
+    uint64_t pairs = (uint64_t)ax_stage_rows(e, stage) * plan->n_expert_used;
+    ax_matrix matrices[2] = {stage->experts->matrix, stage->experts->up};
+
+    for (uint32_t i = 0; i < 2 && matrices[i] != AX_NONE; i++) {
+        const struct ax_plan_matrix *m = &plan->matrices[matrices[i]];
+        enum axk_status status;
+        size_t bytes =
+            axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
+        c->bytes += bytes / plan->n_expert * groups;
+        c->operations += 2 * pairs * (m->n_rows / plan->n_expert) * m->k;
+        c->floats |= axk_format_traits(m->tensor->format)->act == AXK_ACT_F32;
+    }
+}
+
+
 /* Keys from the first that any query sees to the last, once for a segment. */
 static void
 count_attention(const struct ax_exec *e, const struct ax_stage *stage,
@@ -81,6 +103,8 @@ ax_counters_count(struct ax_exec *e, uint32_t n_phases, uint64_t start_ns)
                 count_matmul(e, stage, c);
             } else if (stage->kind == AX_STAGE_ATTENTION) {
                 count_attention(e, stage, c);
+            } else if (stage->kind == AX_STAGE_EXPERTS) {
+                count_experts(e, stage, c);
             }
         }
         start_ns = e->end_ns[i];
@@ -117,6 +141,7 @@ ax_exec_times(const struct ax_exec *e)
     for (uint32_t s = 0; s < e->program.n_stages; s++) {
         switch (e->program.stages[s].kind) {
         case AX_STAGE_MATMUL:
+        case AX_STAGE_EXPERTS:
             times.matmul_ns += e->counters[s].ns;
             break;
         case AX_STAGE_ATTENTION:

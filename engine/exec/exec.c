@@ -122,6 +122,9 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
         rc = ax_attention_open(e, err);
     }
     if (rc == AXION_OK) {
+        rc = ax_experts_open(e, err);
+    }
+    if (rc == AXION_OK) {
         rc = ax_private_open(e, err);
     }
     if (rc == AXION_OK) {
@@ -154,6 +157,7 @@ ax_exec_close(struct ax_exec *e)
     }
     ax_private_close(e);
     ax_attention_close(e);
+    ax_experts_close(e);
     ax_arena_close(&e->tables);
     ax_program_free(&e->program);
     free(e->segments);
@@ -182,7 +186,7 @@ uint64_t
 ax_exec_bytes(const struct ax_exec *e)
 {
     return e->program.arena.bytes + e->partials.bytes + e->private_arena.bytes +
-           e->tables.bytes;
+           e->tables.bytes + e->routing.arena.bytes;
 }
 
 
@@ -289,8 +293,10 @@ stage_units(const struct ax_exec *e, const struct ax_stage *stage)
         return axk_act_tiles(rows);
     case AX_STAGE_MATMUL:
         return rows == 0 ? 0 : stage->panels;
-    default:
+    case AX_STAGE_ATTENTION:
         return e->n_items[stage->window];
+    default:
+        return ax_experts_units(e, stage);
     }
 }
 
@@ -308,6 +314,11 @@ static void
 add_stage(struct ax_exec *e, uint32_t s, uint32_t phase)
 {
     const struct ax_stage *stage = &e->program.stages[s];
+    if (stage->kind == AX_STAGE_GROUP) {
+        e->phase_stage[phase] = s;
+        e->units[phase] = AX_POOL_GATE;
+        return;
+    }
     uint32_t n = stage_units(e, stage);
     uint32_t scale = n <= AX_POOL_UNITS_MAX ? 1 : n / AX_POOL_UNITS_MAX + 1;
 
@@ -346,6 +357,10 @@ gate(void *context, uint32_t phase)
     struct ax_exec *e = context;
     const struct ax_stage *stage = &e->program.stages[e->phase_stage[phase]];
 
+    if (stage->kind == AX_STAGE_GROUP) {
+        ax_experts_group(e, stage);
+        return AXION_OK;
+    }
     return e->step->at_layer(e->step->context, stage->layer);
 }
 

@@ -1,7 +1,8 @@
 /*
  * The open executor, shared by exec.c (life, checks, the step), stages.c (the
  * work of a stage in place), private.c (the same in private, for stages that
- * the pool may compute twice) and attention.c (cutting attention into items).
+ * the pool may compute twice), attention.c (cutting attention into items) and
+ * experts.c (rows by their experts).
  *
  * What private work reads of the step lies here and not behind e->step: a
  * thread may come so late that the caller's memory is gone.
@@ -41,6 +42,30 @@ struct ax_attention_split {
     float *partials;
     uint32_t pieces; /* per KV head */
     uint32_t left0;  /* its counters in left, one per KV head */
+};
+
+
+/* The rows of one expert, in routed values and activations. */
+struct ax_expert_group {
+    uint32_t expert;
+    uint32_t row0; /* begins a tile */
+    uint32_t n;
+};
+
+
+/* Which rows go where: of the last GROUP stage that was passed. */
+struct ax_routing {
+    uint32_t n_groups;
+    struct ax_expert_group *groups; /* [n_expert] */
+    uint32_t n_tiles;
+    uint32_t *tile_group;   /* [routed rows / AXK_TILE] */
+    uint32_t *sources;      /* [routed rows]: row of the step */
+    uint32_t *places;       /* [rows][n_expert_used]: routed row */
+    uint32_t *expert_group; /* [n_expert]: while grouping */
+    uint32_t *stage_groups; /* [stages]: n_groups there, for counters */
+    size_t gather_floats;   /* of one thread */
+    float *gather;          /* [n_threads][AXK_TILE][widest k] */
+    struct ax_arena arena;
 };
 
 
@@ -105,6 +130,8 @@ struct ax_exec {
     struct ax_attention_split *splits[AX_PROGRAM_WINDOWS_MAX];
     _Atomic uint32_t *left; /* [splits][n_head_kv] */
     struct ax_arena partials;
+
+    struct ax_routing routing;
 
     struct ax_arena private_arena;
     struct ax_private *privates; /* [n_threads], NULL with one thread */
@@ -173,6 +200,37 @@ bool ax_attention_compute(struct ax_exec *e, const struct ax_stage *stage,
                           const struct ax_pool_piece *piece);
 void ax_attention_commit(struct ax_exec *e, const struct ax_stage *stage,
                          const struct ax_pool_piece *piece);
+
+/* Tables for mixtures of experts at open; they go with ax_experts_close(). */
+int ax_experts_open(struct ax_exec *e, struct ax_error *err);
+void ax_experts_close(struct ax_exec *e);
+
+/* Row r's experts by its logits: the ROUTE op. */
+void ax_experts_route(const struct ax_exec *e, const float *logits,
+                      float *route);
+
+/* Row r of the COMBINE op: y += its experts' rows of x, weighted. */
+void ax_experts_combine(const struct ax_exec *e, const struct ax_plan_op *op,
+                        uint32_t r, const float *route, float *y);
+
+/* A GROUP stage, on the caller's thread. */
+void ax_experts_group(struct ax_exec *e, const struct ax_stage *stage);
+
+/* Units of a GATHER (tiles) or EXPERTS stage (panels of groups), at most. */
+uint32_t ax_experts_units(const struct ax_exec *e,
+                          const struct ax_stage *stage);
+
+/* Units [begin, end) of such, in place. */
+void ax_experts_gather(struct ax_exec *e, const struct ax_stage *stage,
+                       uint32_t begin, uint32_t end, uint32_t thread);
+void ax_experts_matmul(struct ax_exec *e, const struct ax_stage *stage,
+                       uint32_t begin, uint32_t end);
+
+/* A piece of an EXPERTS stage in private. */
+bool ax_experts_compute(struct ax_exec *e, const struct ax_stage *stage,
+                        const struct ax_pool_piece *piece);
+void ax_experts_commit(struct ax_exec *e, const struct ax_stage *stage,
+                       const struct ax_pool_piece *piece);
 
 /* Names at open; a step's times, from its phases' end_ns. */
 void ax_counters_name(struct ax_exec *e);

@@ -42,6 +42,29 @@ rows_of(const struct ax_program *p, ax_value v)
 }
 
 
+/* Each expert's rows begin at a cache line: a line for each besides. */
+static size_t
+act_bytes(const struct ax_program *p, const struct ax_act *a)
+{
+    uint32_t rows = rows_of(p, a->value);
+
+    if (!a->routed) {
+        return align(axk_act_bytes(a->kind, rows, a->k));
+    }
+    return align(axk_act_bytes(a->kind, ax_routed_rows(p->plan, rows), a->k)) +
+           (size_t)AX_ARENA_ALIGN * p->plan->n_expert;
+}
+
+
+static uint32_t
+value_rows(const struct ax_program *p, ax_value v)
+{
+    uint32_t rows = rows_of(p, v);
+
+    return p->plan->values[v].routed ? ax_routed_rows(p->plan, rows) : rows;
+}
+
+
 static uint32_t
 collect(struct ax_compile *c, struct item *items)
 {
@@ -60,7 +83,7 @@ collect(struct ax_compile *c, struct item *items)
             items[n++] = (struct item){
                 .first = c->lives[v].first,
                 .last = c->lives[v].last,
-                .bytes = p->strides[v] * sizeof(float) * rows_of(p, v),
+                .bytes = p->strides[v] * sizeof(float) * value_rows(p, v),
                 .value = &p->buffers[v],
             };
         }
@@ -70,7 +93,7 @@ collect(struct ax_compile *c, struct item *items)
         items[n++] = (struct item){
             .first = a->ready,
             .last = a->last,
-            .bytes = align(axk_act_bytes(a->kind, rows_of(p, a->value), a->k)),
+            .bytes = act_bytes(p, a),
             .act = &a->data,
         };
     }

@@ -122,13 +122,16 @@ uint32_t
 ax_private_piece_max(const struct ax_exec *e, const struct ax_stage *stage,
                      uint32_t scale)
 {
-    if (e->privates == NULL || stage->kind == AX_STAGE_ROWS) {
-        return 0;
-    }
-    if (stage->kind == AX_STAGE_ATTENTION) {
+    if (e->privates != NULL && stage->kind == AX_STAGE_ATTENTION) {
         return scale == 1 ? 1 : 0;
     }
-    uint32_t panels = stage->gated != NULL ? 2 : 1; /* of a unit */
+    if (e->privates == NULL ||
+        (stage->kind != AX_STAGE_MATMUL && stage->kind != AX_STAGE_EXPERTS)) {
+        return 0;
+    }
+    bool two = stage->gated != NULL ||
+               (stage->experts != NULL && stage->experts->up != AX_NONE);
+    uint32_t panels = two ? 2 : 1; /* of a unit */
     return MATMUL_FLOATS /
            (AXK_PANEL_ROWS * scale * panels * ax_stage_rows(e, stage));
 }
@@ -252,6 +255,9 @@ ax_exec_compute(void *context, const struct ax_pool_piece *piece)
     if (!ax_pool_holds(piece)) {
         return false;
     }
+    if (stage->kind == AX_STAGE_EXPERTS) {
+        return ax_experts_compute(e, stage, piece);
+    }
     return stage->kind == AX_STAGE_MATMUL
                ? compute_matmul(e, stage, piece)
                : ax_attention_compute(e, stage, piece);
@@ -266,6 +272,8 @@ ax_exec_commit(void *context, const struct ax_pool_piece *piece)
 
     if (stage->kind == AX_STAGE_MATMUL) {
         commit_matmul(e, stage, piece);
+    } else if (stage->kind == AX_STAGE_EXPERTS) {
+        ax_experts_commit(e, stage, piece);
     } else {
         ax_attention_commit(e, stage, piece);
     }

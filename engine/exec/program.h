@@ -6,7 +6,13 @@
  * whole list while it is in cache.  MATMUL runs one or more matrices that
  * have their activations ready (Q, K, V; gate, up) as one range of panels.
  * Gate and up are one range of pairs, and activation(gate) * up the end of it.
- * ATTENTION runs items that attention.c cuts for each step.  Between stages
+ * ATTENTION runs items that attention.c cuts for each step.
+ *
+ * A mixture of experts has three more: GROUP, a gate where thread 0 sorts the
+ * rows by expert; GATHER, which quantizes them in that order; EXPERTS, for
+ * each expert that has rows the panels of its matrix.  experts.c has them.
+ *
+ * Between stages
  * all threads meet, so the compiler's aim is few of them: ops that can join
  * the stage before do, and an activation is quantized once for all matrices
  * that read it.
@@ -36,7 +42,14 @@
 #define AX_COUNTER_NAME        64u
 
 
-enum ax_stage_kind { AX_STAGE_ROWS, AX_STAGE_MATMUL, AX_STAGE_ATTENTION };
+enum ax_stage_kind {
+    AX_STAGE_ROWS,
+    AX_STAGE_MATMUL,
+    AX_STAGE_ATTENTION,
+    AX_STAGE_GROUP,
+    AX_STAGE_GATHER,
+    AX_STAGE_EXPERTS
+};
 
 
 enum ax_row_kind {
@@ -50,6 +63,8 @@ enum ax_row_kind {
     AX_ROW_ADD,
     AX_ROW_SCALE,
     AX_ROW_SOFTCAP,
+    AX_ROW_ROUTE,
+    AX_ROW_COMBINE,
     AX_ROW_QUANTIZE /* act */
 };
 
@@ -85,6 +100,10 @@ struct ax_stage {
     /* MATMUL: its two matrices are gate and up, a piece has the same rows of
      * both, and ends with their product; or NULL. */
     const struct ax_plan_op *gated;
+    /* GROUP: the ROUTE; GATHER, EXPERTS: the EXPERTS op */
+    const struct ax_plan_op *experts;
+    uint32_t act[2]; /* GATHER: [0]; EXPERTS: of its matrix and its up */
+    uint32_t group;  /* GATHER, EXPERTS: the GROUP stage before it */
     uint32_t counter;
 };
 
@@ -93,6 +112,7 @@ struct ax_stage {
 struct ax_act {
     ax_value value;
     uint32_t version;
+    bool routed; /* a row for each expert of a value's row */
     enum axk_act kind;
     uint32_t k;
     uint32_t ready; /* stage that quantizes it */
@@ -123,6 +143,20 @@ struct ax_program {
     char (*counters)[AX_COUNTER_NAME];
     struct ax_arena arena;
 };
+
+
+/*
+ * Rows of a routed value for `rows` of the step, at most: sorted by expert,
+ * those of each begin a tile.
+ */
+static inline uint32_t
+ax_routed_rows(const struct ax_plan *plan, uint32_t rows)
+{
+    uint32_t pairs = rows * plan->n_expert_used;
+    uint32_t groups = pairs < plan->n_expert ? pairs : plan->n_expert;
+
+    return (pairs + groups * (AXK_TILE - 1)) / AXK_TILE * AXK_TILE;
+}
 
 
 /* AXION_ERR_NO_MEMORY, AXION_ERR_MODEL_UNSUPPORTED, AXION_ERR_INTERNAL. */

@@ -167,6 +167,24 @@ run_elementwise(const struct ax_rows *s, const struct ax_row_op *row_op)
 
 
 static void
+run_route(const struct ax_rows *s, const struct ax_plan_op *op)
+{
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        ax_experts_route(s->e, row(s, op->a, r), row(s, op->out, r));
+    }
+}
+
+
+static void
+run_combine(const struct ax_rows *s, const struct ax_plan_op *op)
+{
+    for (uint32_t r = s->r0; r < s->r1; r++) {
+        ax_experts_combine(s->e, op, r, row(s, op->b, r), row(s, op->out, r));
+    }
+}
+
+
+static void
 run_quantize(const struct ax_rows *s, uint32_t act)
 {
     const struct ax_exec *e = s->e;
@@ -203,6 +221,12 @@ run_row_op(const struct ax_rows *s, const struct ax_row_op *op)
         break;
     case AX_ROW_GATED:
         run_gated(s, op->op);
+        break;
+    case AX_ROW_ROUTE:
+        run_route(s, op->op);
+        break;
+    case AX_ROW_COMBINE:
+        run_combine(s, op->op);
         break;
     case AX_ROW_QUANTIZE:
         run_quantize(s, op->act);
@@ -333,5 +357,13 @@ ax_exec_work(void *context, const struct ax_pool_piece *piece)
     case AX_STAGE_ATTENTION:
         ax_attention_run(e, stage, begin, end);
         break;
+    case AX_STAGE_GATHER:
+        ax_experts_gather(e, stage, begin, end, piece->thread);
+        break;
+    case AX_STAGE_EXPERTS:
+        ax_experts_matmul(e, stage, begin, end);
+        break;
+    case AX_STAGE_GROUP:
+        assert(!"a gate");
     }
 }

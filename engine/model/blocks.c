@@ -154,6 +154,32 @@ ax_block_down(struct ax_describe *d, uint32_t layer, ax_value a)
 
 
 void
+ax_block_experts_add(struct ax_describe *d, uint32_t layer, ax_value x,
+                     ax_value h)
+{
+    const struct ax_hparams *hp = &d->hp;
+    struct ax_plan *p = d->plan;
+    uint32_t n_ff = hp->n_ff_expert;
+
+    ax_value logits =
+        ax_plan_matmul(p, h,
+                       ax_describe_matrix(d, layer, "ffn_gate_inp.weight",
+                                          hp->n_expert, hp->n_embd),
+                       AX_NONE);
+    ax_value route = ax_plan_route(p, logits, hp->n_expert_used);
+    ax_matrix gate =
+        ax_describe_experts(d, layer, "ffn_gate_exps.weight", n_ff, hp->n_embd);
+    ax_matrix up =
+        ax_describe_experts(d, layer, "ffn_up_exps.weight", n_ff, hp->n_embd);
+    ax_matrix down =
+        ax_describe_experts(d, layer, "ffn_down_exps.weight", hp->n_embd, n_ff);
+    ax_value a = ax_plan_experts_gated(p, h, AX_SILU, gate, up);
+    a = ax_plan_experts(p, a, down);
+    ax_plan_combine(p, x, a, route);
+}
+
+
+void
 ax_block_decoder(struct ax_describe *d, const struct ax_block_attention *block)
 {
     struct ax_plan *p = d->plan;
@@ -171,6 +197,10 @@ ax_block_decoder(struct ax_describe *d, const struct ax_block_attention *block)
         }
         ax_block_attention_add(d, il, x, a);
         h = ax_block_norm(d, il, "ffn_norm.weight", x);
+        if (d->hp.n_expert != 0) {
+            ax_block_experts_add(d, il, x, h);
+            continue;
+        }
         h = ax_block_gate_up(d, il, h, AX_SILU);
         ax_block_down_add(d, il, x, h);
     }

@@ -31,6 +31,10 @@ ax_value ax_block_attention(struct ax_describe *d, uint32_t layer, ax_value h,
 ax_value ax_block_gate_up(struct ax_describe *d, uint32_t layer, ax_value h,
                           enum ax_activation activation);
 
+/* A mixture of SiLU-gated experts of h, added into x. */
+void ax_block_experts_add(struct ax_describe *d, uint32_t layer, ax_value x,
+                          ax_value h);
+
 /* The projection attn_output or ffn_down of a: added into x, or by itself. */
 void ax_block_attention_add(struct ax_describe *d, uint32_t layer, ax_value x,
                             ax_value a);
@@ -42,7 +46,8 @@ ax_value ax_block_down(struct ax_describe *d, uint32_t layer, ax_value a);
 
 /*
  * The whole of a decoder whose layers are x += attention(norm(x)),
- * x += gated(norm(x)): Llama and Qwen.
+ * x += gated(norm(x)): Llama and Qwen.  Where the file has experts, gated is
+ * their mixture.
  */
 void ax_block_decoder(struct ax_describe *d,
                       const struct ax_block_attention *a);

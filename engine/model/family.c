@@ -22,10 +22,8 @@
 
 
 static const struct ax_family *const families[] = {
-    &ax_family_llama,
-    &ax_family_qwen2,
-    &ax_family_qwen3,
-    &ax_family_gemma3,
+    &ax_family_llama,    &ax_family_qwen2,  &ax_family_qwen3,
+    &ax_family_qwen3moe, &ax_family_gemma3,
 };
 
 #define N_FAMILIES (sizeof(families) / sizeof(families[0]))
@@ -247,16 +245,45 @@ read_rope(struct ax_describe *d)
 }
 
 
+static void
+read_experts(struct ax_describe *d)
+{
+    struct ax_hparams *hp = &d->hp;
+    const struct ax_family *family =
+        ax_family_find(d->architecture, strlen(d->architecture));
+
+    if (ax_describe_u32(d, "expert_count", 0) == 0) {
+        return;
+    }
+    if (family == NULL || !family->experts) {
+        ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
+                     "key %s.expert_count: no mixture of experts is known of "
+                     "this architecture",
+                     d->architecture);
+        return;
+    }
+    hp->n_expert = count(d, "expert_count", 0, AX_PLAN_EXPERTS_MAX);
+    hp->n_expert_used = count(d, "expert_used_count", 0,
+                              hp->n_expert < AX_PLAN_EXPERTS_USED_MAX
+                                  ? hp->n_expert
+                                  : AX_PLAN_EXPERTS_USED_MAX);
+    hp->n_ff_expert =
+        count(d, "expert_feed_forward_length", hp->n_ff, WIDTH_MAX);
+    if (ax_describe_u32(d, "expert_shared_count", 0) != 0 ||
+        ax_describe_u32(d, "leading_dense_block_count", 0) != 0 ||
+        ax_describe_u32(d, "expert_gating_func", 1) > 1) {
+        ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
+                     "%s: shared experts, dense first layers and gates other "
+                     "than softmax are not supported",
+                     d->architecture);
+    }
+}
+
+
 /* Keys that change the forward pass and that no family here knows. */
 static void
 refuse_unknown(struct ax_describe *d)
 {
-    if (ax_describe_u32(d, "expert_count", 0) != 0) {
-        ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
-                     "key %s.expert_count: mixture-of-experts models are not "
-                     "supported",
-                     d->architecture);
-    }
     if (ax_describe_f32(d, "attention.clamp_kqv", 0.0f) != 0.0f ||
         ax_describe_f32(d, "attention.max_alibi_bias", 0.0f) != 0.0f) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
@@ -281,6 +308,7 @@ ax_hparams_read(struct ax_describe *d, struct ax_error *err)
     hp->rms_eps =
         positive(d, "attention.layer_norm_rms_epsilon", 0.0f, 1e-12f, 0.1f);
     hp->window = ax_describe_u32(d, "attention.sliding_window", 0);
+    read_experts(d);
     refuse_unknown(d);
     if (embd == NULL) {
         ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
@@ -315,33 +343,38 @@ find_tensor(struct ax_describe *d, uint32_t layer, const char *name, char *full,
 }
 
 
-/* ne[0] = k, ne[1] = n_rows, the rest 1; a vector has n_rows 1. */
+/* ne[0] = k, ne[1] = n_rows, ne[2] = n; a vector has n_rows and n 1. */
 static bool
 shape_fits(struct ax_describe *d, const struct ax_gguf_tensor *t,
-           uint32_t n_rows, uint32_t k)
+           uint32_t n_rows, uint32_t k, uint32_t n)
 {
-    if (t->ne[0] == k && t->ne[1] == n_rows && t->ne[2] == 1 && t->ne[3] == 1) {
+    char experts[16] = "";
+
+    if (t->ne[0] == k && t->ne[1] == n_rows && t->ne[2] == n && t->ne[3] == 1) {
         return true;
+    }
+    if (n > 1) {
+        snprintf(experts, sizeof(experts), ", %u", n);
     }
     ax_plan_fail(d->plan, AXION_ERR_MODEL_FILE,
                  "tensor %s: found [%llu, %llu, %llu, %llu], expected "
-                 "[%u, %u]",
+                 "[%u, %u%s]",
                  t->name, (unsigned long long)t->ne[0],
                  (unsigned long long)t->ne[1], (unsigned long long)t->ne[2],
-                 (unsigned long long)t->ne[3], k, n_rows);
+                 (unsigned long long)t->ne[3], k, n_rows, experts);
     return false;
 }
 
 
-ax_matrix
-ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer, const char *name,
-                       uint32_t n_rows, uint32_t k)
+static ax_matrix
+matrices(struct ax_describe *d, uint32_t layer, const char *name,
+         uint32_t n_rows, uint32_t k, uint32_t n)
 {
     char full[NAME_BYTES];
     const struct ax_gguf_tensor *t =
         find_tensor(d, layer, name, full, sizeof(full));
 
-    if (t == NULL || !shape_fits(d, t, n_rows, k)) {
+    if (t == NULL || !shape_fits(d, t, n_rows, k, n)) {
         return AX_NONE;
     }
     if (axk_format_traits(t->format)->act == AXK_ACT_NONE) {
@@ -354,6 +387,14 @@ ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer, const char *name,
 }
 
 
+ax_matrix
+ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer, const char *name,
+                       uint32_t n_rows, uint32_t k)
+{
+    return matrices(d, layer, name, n_rows, k, 1);
+}
+
+
 ax_vector
 ax_describe_vector_opt(struct ax_describe *d, uint32_t layer, const char *name,
                        uint32_t n)
@@ -362,7 +403,7 @@ ax_describe_vector_opt(struct ax_describe *d, uint32_t layer, const char *name,
     const struct ax_gguf_tensor *t =
         find_tensor(d, layer, name, full, sizeof(full));
 
-    if (t == NULL || !shape_fits(d, t, 1, n)) {
+    if (t == NULL || !shape_fits(d, t, 1, n, 1)) {
         return AX_NONE;
     }
     if (t->format != AXK_F32 && t->format != AXK_F16) {
@@ -394,6 +435,27 @@ ax_describe_matrix(struct ax_describe *d, uint32_t layer, const char *name,
 {
     ax_matrix m = ax_describe_matrix_opt(d, layer, name, n_rows, k);
 
+    if (m == AX_NONE) {
+        missing(d, layer, name);
+    }
+    return m;
+}
+
+
+ax_matrix
+ax_describe_experts(struct ax_describe *d, uint32_t layer, const char *name,
+                    uint32_t n_rows, uint32_t k)
+{
+    uint32_t n = d->hp.n_expert;
+
+    if (n_rows % AXK_PANEL_ROWS != 0 || n_rows > AXK_DIM_MAX / n) {
+        ax_plan_fail(d->plan, AXION_ERR_MODEL_UNSUPPORTED,
+                     "blk.%u.%s: experts of %u rows; a multiple of %u, at most "
+                     "%u for %u experts, is supported",
+                     layer, name, n_rows, AXK_PANEL_ROWS, AXK_DIM_MAX / n, n);
+        return AX_NONE;
+    }
+    ax_matrix m = matrices(d, layer, name, n_rows, k, n);
     if (m == AX_NONE) {
         missing(d, layer, name);
     }

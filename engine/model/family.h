@@ -34,6 +34,9 @@ struct ax_hparams {
     enum ax_rope_scaling rope_scaling;
     float rope_factor; /* 1 without scaling */
     uint32_t window;   /* attention.sliding_window or 0 */
+    uint32_t n_expert; /* 0: no mixture */
+    uint32_t n_expert_used;
+    uint32_t n_ff_expert;
 };
 
 
@@ -48,6 +51,7 @@ struct ax_describe {
 struct ax_family {
     const char *architecture;
     void (*describe)(struct ax_describe *d);
+    bool experts; /* has mixtures */
 };
 
 
@@ -55,6 +59,7 @@ extern const struct ax_family ax_family_gemma3;
 extern const struct ax_family ax_family_llama;
 extern const struct ax_family ax_family_qwen2;
 extern const struct ax_family ax_family_qwen3;
+extern const struct ax_family ax_family_qwen3moe;
 
 /* NULL: unknown. */
 const struct ax_family *ax_family_find(const char *architecture, uint64_t n);
@@ -75,6 +80,10 @@ ax_matrix ax_describe_matrix(struct ax_describe *d, uint32_t layer,
                              const char *name, uint32_t n_rows, uint32_t k);
 ax_matrix ax_describe_matrix_opt(struct ax_describe *d, uint32_t layer,
                                  const char *name, uint32_t n_rows, uint32_t k);
+/* n_expert matrices of n_rows each behind one another, n_rows a multiple of
+ * AXK_PANEL_ROWS. */
+ax_matrix ax_describe_experts(struct ax_describe *d, uint32_t layer,
+                              const char *name, uint32_t n_rows, uint32_t k);
 ax_vector ax_describe_vector(struct ax_describe *d, uint32_t layer,
                              const char *name, uint32_t n);
 ax_vector ax_describe_vector_opt(struct ax_describe *d, uint32_t layer,

@@ -94,4 +94,4 @@ describe(struct ax_describe *d)
 }
 
 
-const struct ax_family ax_family_gemma3 = {"gemma3", describe};
+const struct ax_family ax_family_gemma3 = {"gemma3", describe, false};

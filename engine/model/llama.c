@@ -1,6 +1,7 @@
 /*
- * The Llama family (Llama 1 to 3, Mistral, SmolLM, TinyLlama and their many
- * relatives): RMS norm, grouped-query attention, SiLU-gated feed-forward.
+ * The Llama family (Llama 1 to 3, Mistral, Mixtral, SmolLM, TinyLlama and
+ * their many relatives): RMS norm, grouped-query attention, SiLU-gated
+ * feed-forward or, where the file has experts, a mixture of such.
  *
  * RoPE rotates adjacent pairs: the converter to GGUF has permuted Q and K
  * for that.  Llama 3's frequency scaling comes as a tensor of divisors
@@ -28,4 +29,4 @@ describe(struct ax_describe *d)
 }
 
 
-const struct ax_family ax_family_llama = {"llama", describe};
+const struct ax_family ax_family_llama = {"llama", describe, true};

@@ -81,7 +81,10 @@ add_value(struct ax_plan *p, uint32_t width, bool selected)
         return 0;
     }
     p->values = table;
-    p->values[p->n_values] = (struct ax_plan_value){width, selected};
+    p->values[p->n_values] = (struct ax_plan_value){
+        .width = width,
+        .selected = selected,
+    };
     return p->n_values++;
 }
 
@@ -115,7 +118,7 @@ ax_plan_matrix(struct ax_plan *p, const struct ax_gguf_tensor *t)
     p->matrices = table;
     p->matrices[p->n_matrices] = (struct ax_plan_matrix){
         .tensor = t,
-        .n_rows = (uint32_t)t->ne[1],
+        .n_rows = (uint32_t)(t->ne[1] * t->ne[2]),
         .k = (uint32_t)t->ne[0],
     };
     return p->n_matrices++;
@@ -390,6 +393,108 @@ ax_plan_select(struct ax_plan *p, ax_value x)
     op.out = add_value(p, width(p, x), true);
     add_op(p, &op);
     return op.out;
+}
+
+
+ax_value
+ax_plan_route(struct ax_plan *p, ax_value logits, uint32_t n_used)
+{
+    struct ax_plan_op op = {.kind = AX_OP_ROUTE, .a = logits};
+    uint32_t n = width(p, logits);
+
+    if (p->err.number != AXION_OK) {
+        return 0;
+    }
+    if (n > AX_PLAN_EXPERTS_MAX || n_used == 0 || n_used > n ||
+        n_used > AX_PLAN_EXPERTS_USED_MAX ||
+        (p->n_expert != 0 &&
+         (p->n_expert != n || p->n_expert_used != n_used))) {
+        ax_plan_fail(p, AXION_ERR_MODEL_UNSUPPORTED,
+                     "layer %u: %u of %u experts; at most %u of %u, the same "
+                     "in all layers, are supported",
+                     p->layer, n_used, n, AX_PLAN_EXPERTS_USED_MAX,
+                     AX_PLAN_EXPERTS_MAX);
+        return 0;
+    }
+    p->n_expert = n;
+    p->n_expert_used = n_used;
+    op.out = add_value(p, 2 * n_used, selected(p, logits));
+    add_op(p, &op);
+    return op.out;
+}
+
+
+/* True if m is a bank for rows of x. */
+static bool
+bank_fits(struct ax_plan *p, ax_matrix m, ax_value x)
+{
+    return p->err.number == AXION_OK && p->n_expert != 0 &&
+           widths_equal(p, "experts", p->matrices[m].k, width(p, x)) &&
+           widths_equal(p, "experts",
+                        p->matrices[m].n_rows % (p->n_expert * AXK_PANEL_ROWS),
+                        0);
+}
+
+
+static ax_value
+add_routed(struct ax_plan *p, ax_matrix m, bool selected)
+{
+    ax_value v = add_value(p, p->matrices[m].n_rows / p->n_expert, selected);
+
+    if (p->err.number == AXION_OK) {
+        p->values[v].routed = true;
+    }
+    return v;
+}
+
+
+ax_value
+ax_plan_experts_gated(struct ax_plan *p, ax_value x,
+                      enum ax_activation activation, ax_matrix gate,
+                      ax_matrix up)
+{
+    struct ax_plan_op op = {.kind = AX_OP_EXPERTS,
+                            .a = x,
+                            .matrix = gate,
+                            .up = up,
+                            .activation = activation};
+
+    if (!bank_fits(p, gate, x) || !bank_fits(p, up, x) ||
+        !widths_equal(p, "experts", p->matrices[up].n_rows,
+                      p->matrices[gate].n_rows)) {
+        return 0;
+    }
+    op.out = add_routed(p, gate, selected(p, x));
+    op.c = add_routed(p, gate, selected(p, x));
+    add_op(p, &op);
+    return op.out;
+}
+
+
+ax_value
+ax_plan_experts(struct ax_plan *p, ax_value x, ax_matrix m)
+{
+    struct ax_plan_op op = {
+        .kind = AX_OP_EXPERTS, .a = x, .matrix = m, .up = AX_NONE};
+
+    if (!bank_fits(p, m, x)) {
+        return 0;
+    }
+    op.out = add_routed(p, m, selected(p, x));
+    add_op(p, &op);
+    return op.out;
+}
+
+
+void
+ax_plan_combine(struct ax_plan *p, ax_value y, ax_value x, ax_value route)
+{
+    struct ax_plan_op op = {
+        .kind = AX_OP_COMBINE, .out = y, .a = x, .b = route};
+
+    if (widths_equal(p, "experts", width(p, x), width(p, y))) {
+        add_op(p, &op);
+    }
 }
 
 

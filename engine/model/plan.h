@@ -8,8 +8,9 @@
  * quantized activations or KV blocks: those are the compiler's.
  *
  * A value is a matrix [rows][width] f32.  Its rows are the step's tokens, or,
- * behind ax_plan_select(), the rows that logits are wanted for.  Ops return
- * the value they write.  rope, add and matmul_add change a value in place.
+ * behind ax_plan_select(), the rows that logits are wanted for.  A routed
+ * value has a row for each expert of each of these.  Ops return the value
+ * they write.  rope, add, matmul_add and combine change a value in place.
  *
  * Errors are sticky: the first one is kept in plan->err, every later call
  * does nothing, so a family reads as a straight list.  After describing the
@@ -30,6 +31,10 @@
 #define AX_PLAN_WIDTH_MAX  AXK_DIM_MAX
 #define AX_PLAN_LAYERS_MAX 1024u
 
+/* A mixture: experts of a layer, and those that a token goes to. */
+#define AX_PLAN_EXPERTS_MAX      1024u
+#define AX_PLAN_EXPERTS_USED_MAX 64u
+
 
 typedef uint32_t ax_value;  /* index into plan->values */
 typedef uint32_t ax_matrix; /* index into plan->matrices, or AX_NONE */
@@ -49,7 +54,13 @@ enum ax_plan_kind {
     AX_OP_ADD,       /* out += a */
     AX_OP_SCALE,     /* out = a * scale, in place */
     AX_OP_SOFTCAP,   /* out = scale * tanh(a / scale), in place */
-    AX_OP_SELECT     /* out = the rows of a that logits are wanted for */
+    AX_OP_SELECT,    /* out = the rows of a that logits are wanted for */
+    AX_OP_ROUTE,     /* out = the experts of each row of logits a, the most
+                        probable first, behind them their weights */
+    AX_OP_EXPERTS,   /* out = for each row of a and each of its experts:
+                        activation(matrix * a) * (up * a), or matrix * a
+                        where there is no up; c is room for up * a */
+    AX_OP_COMBINE    /* out += a row's experts' rows of a, weighted by b */
 };
 
 
@@ -59,12 +70,13 @@ enum ax_activation { AX_SILU, AX_GELU_TANH };
 struct ax_plan_value {
     uint32_t width;
     bool selected; /* rows are the wanted ones */
+    bool routed;   /* a row for each expert of each of them */
 };
 
 
 struct ax_plan_matrix {
     const struct ax_gguf_tensor *tensor;
-    uint32_t n_rows;
+    uint32_t n_rows; /* of all experts together */
     uint32_t k;
     const void *packed; /* by weights.c */
 };
@@ -102,6 +114,7 @@ struct ax_plan_op {
     uint32_t layer;
     ax_value out, a, b, c;
     ax_matrix matrix;
+    ax_matrix up; /* EXPERTS, or AX_NONE */
     ax_vector vector;
     ax_rope rope;
     enum ax_activation activation;
@@ -117,6 +130,8 @@ struct ax_plan {
     uint32_t n_layer;
     uint32_t layer; /* being described */
     ax_value logits;
+    uint32_t n_expert; /* of every mixture; 0: there is none */
+    uint32_t n_expert_used;
     uint32_t n_ops, ops_room;
     struct ax_plan_op *ops;
     uint32_t n_values, values_room;
@@ -168,6 +183,22 @@ void ax_plan_add(struct ax_plan *p, ax_value y, ax_value x);
 void ax_plan_scale(struct ax_plan *p, ax_value x, float scale);
 void ax_plan_softcap(struct ax_plan *p, ax_value x, float cap);
 ax_value ax_plan_select(struct ax_plan *p, ax_value x);
+
+/*
+ * A mixture of experts.  logits [..][n_expert] -> [..][2 * n_used]: a softmax
+ * over all experts, the n_used largest of it divided by their sum (clamped to
+ * 2^-14, as llama.cpp has it); equal ones in the order of their numbers.
+ */
+ax_value ax_plan_route(struct ax_plan *p, ax_value logits, uint32_t n_used);
+/* Banks of n_expert matrices [n_rows / n_expert][k] behind one another; x by
+ * the row, or routed as a result of this.  -> routed [..][n_rows / n_expert] */
+ax_value ax_plan_experts_gated(struct ax_plan *p, ax_value x,
+                               enum ax_activation activation, ax_matrix gate,
+                               ax_matrix up);
+ax_value ax_plan_experts(struct ax_plan *p, ax_value x, ax_matrix m);
+/* y += the weighted rows of x, in the route's order. */
+void ax_plan_combine(struct ax_plan *p, ax_value y, ax_value x, ax_value route);
+
 /* The end: x holds the logits. */
 void ax_plan_logits(struct ax_plan *p, ax_value x);
 

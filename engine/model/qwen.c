@@ -1,7 +1,8 @@
 /*
- * Qwen 2, 2.5 and 3 (dense).  Like Llama but for RoPE, which rotates halves
- * of a head, and the attention's inputs: Qwen 2 has biases on Q, K and V,
- * Qwen 3 has none and RMS-normalizes every head of Q and K before RoPE.
+ * Qwen 2, 2.5 and 3, dense, and Qwen 3's mixtures of experts.  Like Llama but
+ * for RoPE, which rotates halves of a head, and the attention's inputs: Qwen 2
+ * has biases on Q, K and V, Qwen 3 has none and RMS-normalizes every head of Q
+ * and K before RoPE.
  */
 #include "engine/model/blocks.h"
 
@@ -37,5 +38,6 @@ describe_qwen3(struct ax_describe *d)
 }
 
 
-const struct ax_family ax_family_qwen2 = {"qwen2", describe_qwen2};
-const struct ax_family ax_family_qwen3 = {"qwen3", describe_qwen3};
+const struct ax_family ax_family_qwen2 = {"qwen2", describe_qwen2, false};
+const struct ax_family ax_family_qwen3 = {"qwen3", describe_qwen3, false};
+const struct ax_family ax_family_qwen3moe = {"qwen3moe", describe_qwen3, true};

@@ -207,6 +207,15 @@ float_models_answer_alike_with_any_threads(void **state)
 }
 
 
+static void
+mixtures_of_experts_answer_alike_with_any_threads(void **state)
+{
+    (void) state;
+    compare("f32-mixtral");
+    compare("q8_0-qwen3moe");
+}
+
+
 int
 main(void)
 {
@@ -215,6 +224,7 @@ main(void)
         cmocka_unit_test(
             quantized_keys_and_values_give_the_same_with_any_threads),
         cmocka_unit_test(float_models_answer_alike_with_any_threads),
+        cmocka_unit_test(mixtures_of_experts_answer_alike_with_any_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -139,6 +139,43 @@ hyper_parameters_are_bounded(void **state)
 
 
 static void
+mixture_refused(const char *key, uint32_t value, int number, const char *words)
+{
+    struct bytes b = { 0 };
+
+    bytes_tiny(&b, "f32-mixtral");
+    bytes_set_u32(&b, key, value);
+    refused(&b, number, words);
+}
+
+
+static void
+mixtures_of_experts_are_bounded(void **state)
+{
+    struct bytes b = { 0 };
+
+    (void) state;
+    mixture_refused("llama.expert_count", 2000, AXION_ERR_MODEL_FILE,
+                    "llama.expert_count: found 2000, expected 1 to 1024");
+    mixture_refused("llama.expert_count", 4, AXION_ERR_MODEL_FILE,
+                    "tensor blk.0.ffn_gate_inp.weight: found [128, 5");
+    mixture_refused("llama.expert_used_count", 0, AXION_ERR_MODEL_FILE,
+                    "llama.expert_used_count: found 0");
+    mixture_refused("llama.expert_used_count", 6, AXION_ERR_MODEL_FILE,
+                    "found 6, expected 1 to 5");
+    mixture_refused("llama.feed_forward_length", 96, AXION_ERR_MODEL_FILE,
+                    "tensor blk.0.ffn_gate_exps.weight: found "
+                    "[128, 192, 5, 1], expected [128, 96, 5]");
+    mixture_refused("llama.feed_forward_length", 100,
+                    AXION_ERR_MODEL_UNSUPPORTED,
+                    "ffn_gate_exps.weight: experts of 100 rows");
+    bytes_tiny(&b, "f32-mixtral");
+    bytes_set_dim(&b, "blk.1.ffn_down_exps.weight", 2, 1);
+    refused(&b, AXION_ERR_MODEL_FILE, "blk.1.ffn_down_exps.weight");
+}
+
+
+static void
 keys_of_another_type_are_refused(void **state)
 {
     struct bytes b = { 0 };
@@ -356,6 +393,7 @@ main(void)
         cmocka_unit_test(a_whole_model_opens),
         cmocka_unit_test(architectures_are_named),
         cmocka_unit_test(hyper_parameters_are_bounded),
+        cmocka_unit_test(mixtures_of_experts_are_bounded),
         cmocka_unit_test(keys_of_another_type_are_refused),
         cmocka_unit_test(missing_tensors_are_named),
         cmocka_unit_test(tensors_that_nobody_uses_are_refused),

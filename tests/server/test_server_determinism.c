@@ -193,10 +193,11 @@ play_all(const char *path, const char *little)
 static void
 tiny_models(void **state)
 {
-    static const char *const variants[] = {"q4_0", "q8_0-qwen3", "f16-gemma3"};
+    static const char *const variants[] = {"q4_0", "q8_0-qwen3", "f16-gemma3",
+                                           "f16-qwen3moe"};
     (void)state;
     /* One where sanitizers make it slow. */
-    size_t n = getenv("AXION_SANITIZED") != NULL ? 1 : 3;
+    size_t n = getenv("AXION_SANITIZED") != NULL ? 1 : 4;
     for (size_t i = 0; i < n; i++) {
         char path[] = "/tmp/axion-test-model-XXXXXX";
         int fd = mkstemp(path);

@@ -3,10 +3,11 @@
  *
  *   tiny-model --list                   the names that goldens cover
  *   tiny-model --variant NAME OUT
- *   tiny-model [--family llama|qwen2|qwen3|gemma3]
+ *   tiny-model [--family llama|qwen2|qwen3|gemma3|qwen3moe]
  *              [--format f32|f16|bf16|q4_0|...|mxfp4] [--gguf-version 2|3]
  *              [--layers N] [--embd N] [--heads N] [--kv-heads N] [--ff N]
- *              [--ctx N] [--seed N] [--tied] [--rope-factors] OUT
+ *              [--ctx N] [--seed N] [--tied] [--rope-factors]
+ *              [--experts N] [--experts-used N] OUT
  */
 
 #include <getopt.h>
@@ -32,6 +33,8 @@ static const struct option long_options[] = {
     {"seed", required_argument, NULL, 's'},
     {"tied", no_argument, NULL, 't'},
     {"rope-factors", no_argument, NULL, 'r'},
+    {"experts", required_argument, NULL, 'x'},
+    {"experts-used", required_argument, NULL, 'u'},
     {NULL, 0, NULL, 0},
 };
 
@@ -40,11 +43,12 @@ static int
 usage(void)
 {
     fprintf(stderr, "usage: tiny-model --list | --variant NAME OUT |"
-                    " [--family llama|qwen2|qwen3|gemma3]"
+                    " [--family llama|qwen2|qwen3|gemma3|qwen3moe]"
                     " [--format f32|f16|bf16|q4_0|...|mxfp4] [--gguf-version 2|3]"
                     " [--layers N] [--embd N] [--heads N] [--kv-heads N]"
                     " [--ff N] [--ctx N] [--seed N] [--tied]"
-                    " [--rope-factors] OUT\n");
+                    " [--rope-factors] [--experts N] [--experts-used N]"
+                    " OUT\n");
     return 2;
 }
 
@@ -95,7 +99,7 @@ int
 main(int argc, char **argv)
 {
     static const char *const families[] = {"llama", "qwen2", "qwen3",
-                                           "gemma3"};
+                                           "gemma3", "qwen3moe"};
     struct tiny_options options = {0};
     int option, place;
 
@@ -114,7 +118,7 @@ main(int argc, char **argv)
             options = *tiny_variant_find(optarg);
             break;
         case 'a':
-            place = place_of_name(optarg, families, 4);
+            place = place_of_name(optarg, families, 5);
             if (place < 0) {
                 return usage();
             }
@@ -155,6 +159,12 @@ main(int argc, char **argv)
             break;
         case 'r':
             options.rope_factors = true;
+            break;
+        case 'x':
+            options.n_expert = number;
+            break;
+        case 'u':
+            options.n_expert_used = number;
             break;
         default:
             return usage();

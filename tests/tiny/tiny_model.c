@@ -36,7 +36,7 @@ enum gguf_type {
 struct tensor {
     char name[40];
     uint32_t n_dims;
-    uint64_t shape[2]; /* [n_in, n_out]: n_in is contiguous */
+    uint64_t shape[3]; /* [n_in, n_out, experts]: n_in is contiguous */
     enum tiny_format format;
     uint32_t gain_256; /* spread of a row's output, in 1/256; 0 for vectors */
     uint64_t offset;
@@ -95,6 +95,19 @@ const struct tiny_variant tiny_variants[] = {
     {"q5_k", {.format = TINY_Q5_K, .seed = 39, K_SIZES}},
     {"q6_k", {.format = TINY_Q6_K, .seed = 40, K_SIZES}},
     {"iq4_xs", {.format = TINY_IQ4_XS, .seed = 41, K_SIZES}},
+    {"f32-mixtral", {.format = TINY_F32, .seed = 51, .n_expert = 5}},
+    {"f16-qwen3moe",
+     {.format = TINY_F16,
+      .seed = 52,
+      .family = TINY_QWEN3MOE,
+      .n_layer = 3,
+      .n_ff = 96,
+      .n_expert = 12,
+      .n_expert_used = 4,
+      .tied = true}},
+    /* A seed with which no position's experts hang on one rounding. */
+    {"q8_0-qwen3moe",
+     {.format = TINY_Q8_0, .seed = 56, .family = TINY_QWEN3MOE, .n_ff = 64}},
     {NULL, {0}},
 };
 
@@ -330,7 +343,8 @@ put_tokenizer(struct builder *b)
 static const char *
 architecture(const struct tiny_options *o)
 {
-    static const char *const names[] = {"llama", "qwen2", "qwen3", "gemma3"};
+    static const char *const names[] = {"llama", "qwen2", "qwen3", "gemma3",
+                                        "qwen3moe"};
 
     return names[o->family];
 }
@@ -359,12 +373,28 @@ put_arch_f32(struct builder *b, const struct tiny_options *o, const char *key,
 }
 
 
+/* RMS norms of Q's and K's heads. */
+static bool
+has_head_norms(const struct tiny_options *o)
+{
+    return o->family == TINY_QWEN3 || o->family == TINY_GEMMA3 ||
+           o->family == TINY_QWEN3MOE;
+}
+
+
 static uint32_t
 put_family_keys(struct builder *b, const struct tiny_options *o)
 {
     uint32_t n = 0, head = o->n_embd / o->n_head;
 
-    if (o->family == TINY_QWEN3 || o->family == TINY_GEMMA3) {
+    if (o->n_expert > 0) {
+        n += put_arch_u32(b, o, "expert_count", o->n_expert);
+        n += put_arch_u32(b, o, "expert_used_count", o->n_expert_used);
+    }
+    if (o->family == TINY_QWEN3MOE) {
+        n += put_arch_u32(b, o, "expert_feed_forward_length", o->n_ff);
+    }
+    if (has_head_norms(o)) {
         n += put_arch_u32(b, o, "attention.key_length", head);
         n += put_arch_u32(b, o, "attention.value_length", head);
     }
@@ -406,7 +436,7 @@ tensor_bytes(const struct tensor *t)
 {
     const struct tiny_block_format *f = &tiny_block_formats[t->format];
 
-    return t->shape[0] / f->values * f->bytes * t->shape[1];
+    return t->shape[0] / f->values * f->bytes * t->shape[1] * t->shape[2];
 }
 
 
@@ -422,6 +452,7 @@ add_tensor(struct builder *b, const char *name, uint64_t n_in, uint64_t n_out,
     t->n_dims = gain_256 == 0 ? 1 : 2;
     t->shape[0] = n_in;
     t->shape[1] = n_out;
+    t->shape[2] = 1;
     t->format = format;
     t->gain_256 = gain_256;
 }
@@ -462,7 +493,7 @@ add_family_vectors(struct builder *b, const struct tiny_options *o,
         add_layer_vector(b, layer, "attn_k.bias", head * o->n_head_kv);
         add_layer_vector(b, layer, "attn_v.bias", head * o->n_head_kv);
     }
-    if (o->family == TINY_QWEN3 || o->family == TINY_GEMMA3) {
+    if (has_head_norms(o)) {
         add_layer_vector(b, layer, "attn_q_norm.weight", head);
         add_layer_vector(b, layer, "attn_k_norm.weight", head);
     }
@@ -474,10 +505,41 @@ add_family_vectors(struct builder *b, const struct tiny_options *o,
 
 
 static void
+add_experts(struct builder *b, const struct tiny_options *o, uint32_t layer,
+            const char *what, uint64_t n_in, uint64_t n_out, uint32_t gain_256)
+{
+    add_layer_tensor(b, layer, what, n_in, n_out, o->format, gain_256);
+    b->tensors[b->n_tensors - 1].n_dims = 3;
+    b->tensors[b->n_tensors - 1].shape[2] = o->n_expert;
+}
+
+
+static void
+add_feed_forward(struct builder *b, const struct tiny_options *o,
+                 uint32_t layer)
+{
+    uint64_t n = o->n_embd, ff = o->n_ff;
+
+    if (o->n_expert > 0) {
+        /* A wide spread: rounding seldom decides who is chosen. */
+        add_layer_tensor(b, layer, "ffn_gate_inp", n, o->n_expert, TINY_F32,
+                         1024);
+        add_experts(b, o, layer, "ffn_gate_exps", n, ff, 256);
+        add_experts(b, o, layer, "ffn_up_exps", n, ff, 256);
+        add_experts(b, o, layer, "ffn_down_exps", ff, n, 384);
+        return;
+    }
+    add_layer_tensor(b, layer, "ffn_gate", n, ff, o->format, 256);
+    add_layer_tensor(b, layer, "ffn_up", n, ff, o->format, 256);
+    add_layer_tensor(b, layer, "ffn_down", ff, n, o->format, 384);
+}
+
+
+static void
 add_tensors(struct builder *b, const struct tiny_options *o)
 {
     enum tiny_format format = o->format;
-    uint64_t n = o->n_embd, ff = o->n_ff;
+    uint64_t n = o->n_embd;
     uint64_t head = n / o->n_head, n_kv = head * o->n_head_kv;
     uint32_t i;
 
@@ -492,9 +554,7 @@ add_tensors(struct builder *b, const struct tiny_options *o)
         add_layer_tensor(b, i, "attn_v", n, n_kv, format, 256);
         add_layer_tensor(b, i, "attn_output", n, n, format, 256);
         add_layer_tensor(b, i, "ffn_norm", n, 1, TINY_F32, 0);
-        add_layer_tensor(b, i, "ffn_gate", n, ff, format, 256);
-        add_layer_tensor(b, i, "ffn_up", n, ff, format, 256);
-        add_layer_tensor(b, i, "ffn_down", ff, n, format, 384);
+        add_feed_forward(b, o, i);
         add_family_vectors(b, o, i);
     }
     add_tensor(b, "output_norm.weight", n, 1, TINY_F32, 0);
@@ -594,7 +654,7 @@ put_matrix(struct builder *b, const struct tensor *t)
 {
     const struct tiny_block_format *format = &tiny_block_formats[t->format];
     float a = amplitude(t);
-    uint64_t n = t->shape[0] * t->shape[1] / format->values, i;
+    uint64_t n = t->shape[0] * t->shape[1] * t->shape[2] / format->values, i;
 
     for (i = 0; i < n; i++) {
         switch (t->format) {
@@ -633,7 +693,15 @@ options_resolve(struct tiny_options *o)
     o->n_ctx = o->n_ctx == 0 ? 1024 : o->n_ctx;
     o->seed = o->seed == 0 ? 1 : o->seed;
     o->window = o->window == 0 ? 24 : o->window;
+    if (o->n_expert == 0 && o->family == TINY_QWEN3MOE) {
+        o->n_expert = 8;
+    }
+    o->n_expert_used = o->n_expert_used == 0 ? 2 : o->n_expert_used;
     return o->gguf_version >= 2 && o->gguf_version <= 3 &&
+           o->n_expert <= 256 &&
+           (o->n_expert == 0 || o->n_expert_used <= o->n_expert) &&
+           (o->n_expert == 0 || o->family == TINY_LLAMA ||
+            o->family == TINY_QWEN3MOE) &&
            o->n_layer <= 64 && o->n_embd <= 4096 && o->n_ff <= 16384 &&
            o->n_embd % block == 0 && o->n_ff % block == 0 &&
            o->n_embd % o->n_head == 0 && o->n_head % o->n_head_kv == 0 &&

@@ -47,6 +47,7 @@ enum tiny_family {
     TINY_QWEN2,  /* biases on Q, K, V */
     TINY_QWEN3,  /* RMS norms of Q's and K's heads */
     TINY_GEMMA3, /* norms before and after, sliding window */
+    TINY_QWEN3MOE, /* as QWEN3, with experts */
 };
 
 #define TINY_N_VOCAB 331
@@ -71,6 +72,8 @@ struct tiny_options {
     bool tied;                /* no output.weight */
     bool rope_factors;        /* rope_freqs.weight, as Llama 3.1 scales */
     uint32_t window;          /* of Gemma, in tokens [24] */
+    uint32_t n_expert;        /* of LLAMA (0: dense) and QWEN3MOE [8] */
+    uint32_t n_expert_used;   /* [2] */
 };
 
 struct tiny_variant {
