@@ -2,15 +2,24 @@
 """nginx and axiond beside llama-server under load: SmolLM2, the same prompts,
 threads and machine, one after the other in every round.
 
-    bench/compare_server.py [ROUNDS [WHAT...]]
+    bench/compare_server.py [ROUNDS] [WHAT...] [--servers NAME,...] [--keep]
+    bench/compare_server.py --write
 
 WHAT (default all):
-  streams   128 tokens each of 1, 4, 16, 32, 64 streams, cold: tokens per
-            second together, TTFT and ITL
+  streams   128 tokens each of 1, 4, 16, 32, 64 streams behind prompts of 16
+            tokens, cold: tokens per second together, TTFT and ITL;
+            streams32: just that row
+  prompts   32 such streams behind prompts of 128 tokens
   long      a prompt of 4000 tokens arrives among 16 decoding streams
   prefix    TTFT behind 1, 2 and 4 thousand tokens that were asked before
   tenants   one tenant's TTFT alone and beside another that floods
   ones      one-token requests per second, their prompt of 200 tokens cached
+
+A whole run takes some ten minutes a round.  Where a machine is quiet for a
+minute only, it can be done in pieces: --keep adds a run's samples to those of
+the same commit in build/bench/server.jsonl, --servers names some of
+"axion", "axion, no drafts" and "llama-server" (as axion, plain, llama), and
+--write makes the result file of all that were kept.
 
 Prompts are slices of this repository's documentation as token ids, so both
 servers compute the same.  Axion runs as it comes and without speculation.
@@ -18,10 +27,12 @@ llama-server is of llama-cpp-python's source (tools/llama.sh server); without
 it the column is empty.  PEER_ARGS adds to its options, AXION_ARGS to axiond's.
 """
 
+import argparse
 import asyncio
 import glob
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -167,24 +178,26 @@ async def warm(server, prompts):
                         server.keys[0])
 
 
-async def run_streams(server, prompts, n):
+async def run_streams(server, prompts, n, prompt_tokens=16):
     await warm(server, prompts)
     return summary(await load.together(
-        server.port, [body(prompts.take(128), ANSWER) for _ in range(n)],
-        server.keys[0]))
+        server.port, [body(prompts.take(prompt_tokens), ANSWER)
+                      for _ in range(n)], server.keys[0]))
 
 
 async def run_long(server, prompts):
     await warm(server, prompts)
     connections = [load.Connection(server.port) for _ in range(16)]
-    streams = asyncio.ensure_future(asyncio.gather(
-        *(c.ask(body(prompts.take(64), 600)) for c in connections)))
-    while (not streams.done()
-           and min(len(c.reply.times) for c in connections) < 32):
+    streams = [asyncio.ensure_future(c.ask(body(prompts.take(64), 600)))
+               for c in connections]
+    while min(len(c.reply.times) for c in connections) < 64:
         await asyncio.sleep(0.05)
     long = (await load.together(server.port,
                                 [body(prompts.take(4000), 1)]))[0]
-    replies = await streams
+    for stream in streams:  # what they say behind it is not looked at
+        stream.cancel()
+    await asyncio.gather(*streams, return_exceptions=True)
+    replies = [c.reply for c in connections]
     for connection in connections:
         connection.close()
     before, during = [], []
@@ -265,6 +278,8 @@ WHAT = {
     "streams": [(f"{n} streams", min(max(n, 4), 32), 512 * min(max(n, 4), 32),
                  False, lambda s, p, n=n: run_streams(s, p, n))
                 for n in (1, 4, 16, 32, 64)],
+    "prompts": [("32 streams behind 128 tokens", 32, 32 * 512, False,
+                 lambda s, p: run_streams(s, p, 32, 128))],
     "long": [("4000 tokens among 16 streams", 17, 17 * 4608, False,
               run_long)],
     "prefix": [(f"{n} shared tokens", 4, 4 * 4608, False,
@@ -277,40 +292,113 @@ WHAT = {
 }
 
 
+# ---- rounds, and what is kept of them ----
+
+NAMES = {"axion": "axion", "plain": "axion, no drafts",
+         "llama": "llama-server"}
+
+
+def rows_of(wanted):
+    """(row, slots, context, tenants, way) of what was asked for, in order."""
+    for what in wanted:
+        name, number = re.fullmatch(r"([a-z]+)(\d*)", what).groups()
+        for row in WHAT[name]:
+            if not number or row[0].startswith(number + " "):
+                yield row
+
+
 def measure(make, prompts, way):
     with make() as server:
         return asyncio.run(way(server, prompts))
 
 
-def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    wanted = sys.argv[2:] or list(WHAT)
-    unknown = set(wanted) - set(WHAT)
-    if unknown or rounds < 1:
-        sys.exit(__doc__)
+def run(rounds, wanted, names):
+    """Samples: (row, server's name, figures)."""
     prompts = Prompts()
-    rows = []
-    for what in wanted:
-        for row, slots, context, tenants, way in WHAT[what]:
+    samples = []
+    for _ in range(rounds):
+        for row, slots, context, tenants, way in rows_of(wanted):
             made = servers(slots, context, tenants)
-            samples = {name: [] for name in made}
-            for _ in range(rounds):
-                for name, make in made.items():
-                    samples[name].append(measure(make, prompts, way))
-                    print(row, name, json.dumps(samples[name][-1]),
-                          file=sys.stderr)
-            for figure in samples["axion"][0]:
-                rows.append([row, figure] + [
-                    result.cell([s[figure] for s in samples[name]])
-                    if name in samples else "-"
-                    for name in ("axion", "axion, no drafts",
-                                 "llama-server")])
-    name = "server" if wanted == list(WHAT) else "server-" + "-".join(wanted)
-    result.write(name, "Under load: nginx and axiond beside llama-server", [
-        "load", "figure", "axion", "axion, no drafts", "llama-server"], rows,
-        f"SmolLM2-135M Q4_1, {THREADS} threads; client, nginx and engine share "
-        "the CPUs. llama-server: -np, -cb, a context for its slots, otherwise "
-        "as it comes, of llama-cpp-python 0.3.36's source.")
+            for name in [n for n in names if n in made]:
+                figures = measure(made[name], prompts, way)
+                samples.append((row, name, figures))
+                print(row, name, json.dumps(figures), file=sys.stderr)
+    return samples
+
+
+def kept_path():
+    os.makedirs(stack.build_path("bench"), exist_ok=True)
+    return stack.build_path("bench/server.jsonl")
+
+
+def keep(samples):
+    with open(kept_path(), "a", encoding="utf-8") as file:
+        for sample in samples:
+            file.write(json.dumps([result.commit(), sys.argv[1:], *sample])
+                       + "\n")
+
+
+def kept():
+    """This commit's samples and the runs that they are of."""
+    samples, runs = [], []
+    with open(kept_path(), encoding="utf-8") as file:
+        for line in file:
+            commit, argv, *sample = json.loads(line)
+            if commit == result.commit():
+                samples.append(sample)
+                if argv not in runs:
+                    runs.append(argv)
+    return samples, runs
+
+
+def write(name, samples, runs):
+    rows = []
+    measured = {row for row, _, _ in samples}
+    for row in [r[0] for r in rows_of(WHAT) if r[0] in measured]:
+        figures = {name: [f for r, n, f in samples if (r, n) == (row, name)]
+                   for name in NAMES.values()}
+        for figure in next(f[0] for f in figures.values() if f):
+            rows.append([row, figure] + [
+                result.cell([f[figure] for f in figures[name]])
+                for name in NAMES.values()])
+    notes = (f"SmolLM2-135M Q4_1, {THREADS} threads; client, nginx and engine "
+             "share the CPUs. llama-server: -np, -cb, a context for its slots, "
+             "otherwise as it comes, of llama-cpp-python 0.3.36's source.")
+    if runs:
+        notes += " In pieces: " + "; ".join(
+            f"`{' '.join(argv)}`" for argv in runs) + "."
+    result.write(name, "Under load: nginx and axiond beside llama-server",
+                 ["load", "figure", *NAMES.values()], rows, notes)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="ROUNDS | WHAT")
+    parser.add_argument("--servers", default=",".join(NAMES))
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    rounds = 3
+    if args.words and args.words[0].isdigit():
+        rounds = int(args.words.pop(0))
+    wanted = args.words or list(WHAT)
+    servers_ = args.servers.split(",")
+    if (rounds < 1 or set(servers_) - set(NAMES)
+            or not all(re.fullmatch("(%s)|streams(1|4|16|32|64)"
+                                    % "|".join(WHAT), w) for w in wanted)):
+        parser.error("see --help for what there is")
+    if args.write:
+        samples, runs = kept()
+        write("server", samples, runs)
+        return
+    samples = run(rounds, wanted, [NAMES[n] for n in servers_])
+    if args.keep:
+        keep(samples)
+    else:
+        write("server" if wanted == list(WHAT)
+              else "server-" + "-".join(wanted), samples, [])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,19 @@
 /* See control.h. */
 #include "engine/spec/control.h"
 
-#define RATE_TAU 0.08f
+/* What was known before counts as much as so many tokens of a class; then the
+ * mean becomes an EMA, and forgets. */
+#define RATE_BEFORE 6.0f
+#define RATE_TAU    0.08f
 
-/* Rates of a suffix automaton on mixed text, rounded; they last for a dozen
- * tokens. */
+/* Rates of a suffix automaton on mixed text, rounded. */
 static const float rates_before[AX_SPEC_CLASSES] = {
     0.15f, 0.25f, 0.40f, 0.55f, 0.70f, 0.80f, 0.90f, 0.95f,
+};
+
+/* Of copies with edits, found again behind them. */
+static const float copy_rates_before[AX_SPEC_CLASSES] = {
+    0.35f, 0.60f, 0.70f, 0.80f, 0.85f, 0.90f, 0.95f, 0.95f,
 };
 
 
@@ -22,20 +29,37 @@ ax_spec_class(uint32_t match)
 }
 
 
+static void
+begin_with(struct ax_spec_rates *rates, const float *before)
+{
+    for (uint32_t i = 0; i < AX_SPEC_CLASSES; i++) {
+        rates->rate[i] = before[i];
+        rates->step[i] = 1 / (RATE_BEFORE + 1);
+    }
+}
+
+
 void
 ax_spec_rates_init(struct ax_spec_rates *rates)
 {
-    for (uint32_t i = 0; i < AX_SPEC_CLASSES; i++) {
-        rates->rate[i] = rates_before[i];
-    }
+    begin_with(rates, rates_before);
+}
+
+
+void
+ax_spec_rates_init_copy(struct ax_spec_rates *rates)
+{
+    begin_with(rates, copy_rates_before);
 }
 
 
 void
 ax_spec_rates_learn(struct ax_spec_rates *rates, uint32_t match, bool right)
 {
-    float *rate = &rates->rate[ax_spec_class(match)];
-    *rate += ((right ? 1.0f : 0.0f) - *rate) * RATE_TAU;
+    uint32_t class = ax_spec_class(match);
+    float *rate = &rates->rate[class], *step = &rates->step[class];
+    *rate += ((right ? 1.0f : 0.0f) - *rate) * *step;
+    *step = *step > RATE_TAU ? *step / (1 + *step) : RATE_TAU;
 }
 
 

@@ -37,6 +37,7 @@
 /* Share of right tokens by class of match length. */
 struct ax_spec_rates {
     float rate[AX_SPEC_CLASSES];
+    float step[AX_SPEC_CLASSES]; /* of the EMA, falling to its last one */
 };
 
 /* 1, 2, 3, 4-5, 6-8, 9-15, 16-31, 32 and more tokens; length >= 1. */
@@ -44,6 +45,9 @@ uint32_t ax_spec_class(uint32_t match);
 
 /* What copying text of each class is worth before anything is known. */
 void ax_spec_rates_init(struct ax_spec_rates *rates);
+/* The same for a copy (copy.h) that was found again so many tokens ago, the
+ * first of them counted as well: match is its run + 1. */
+void ax_spec_rates_init_copy(struct ax_spec_rates *rates);
 void ax_spec_rates_learn(struct ax_spec_rates *rates, uint32_t match,
                          bool right);
 /* survive[j]: the chance that drafts 0..j are right, for n drafts behind a

@@ -1,5 +1,10 @@
 /* See spec.h.  A place is a sequence's proposer, its rates, and what it said
- * last: drafts[compared ..] wait for the tokens that come. */
+ * last: drafts[compared ..] wait for the tokens that come.
+ *
+ * `suffix` has two opinions: what followed the longest repeated suffix, and
+ * what stands where a copy has come to (copy.h).  Each has rates of its own;
+ * the likelier one is proposed, and the other's first token, `silent`, is
+ * compared as well, so that both are known. */
 #include "engine/spec/spec.h"
 
 #include <assert.h>
@@ -8,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include "engine/spec/bigram.h"
+#include "engine/spec/copy.h"
 #include "engine/spec/suffix.h"
 
 #define NONE           UINT32_MAX
@@ -19,6 +25,13 @@
 #define PROBE_SURVIVAL 0.6f
 
 
+/* A proposal's first token, and where its rate is. */
+struct guess {
+    int32_t token;
+    uint32_t match;
+    struct ax_spec_rates *rates; /* NULL: there is none */
+};
+
 struct place {
     uint32_t slot;    /* NONE: free */
     uint64_t used;    /* step number */
@@ -27,7 +40,11 @@ struct place {
     struct ax_suffix suffix;
     struct ax_bigram *bigram;
     struct ax_spec_rates rates;
-    uint32_t match; /* behind which the drafts stand */
+    struct ax_copy copy;
+    struct ax_spec_rates copy_rates;
+    struct ax_spec_rates *said_rates; /* of what was proposed */
+    uint32_t match;                   /* behind which the drafts stand */
+    struct guess silent;
     uint32_t n_drafts, compared;
     int32_t drafts[AX_SPEC_DRAFT_MAX];
     float survive[AX_SPEC_DRAFT_MAX];
@@ -225,8 +242,12 @@ start(struct ax_spec *s, struct place *p, uint32_t slot)
     p->first = p->indexed = 0;
     p->n_drafts = p->compared = 0;
     ax_spec_rates_init(&p->rates);
+    ax_spec_rates_init_copy(&p->copy_rates);
+    p->said_rates = &p->rates;
+    p->silent.rates = NULL;
     if (s->options.kind == AX_SPEC_SUFFIX) {
         ax_suffix_reset(&p->suffix);
+        ax_copy_reset(&p->copy);
     } else if (s->options.kind == AX_SPEC_BIGRAM) {
         ax_bigram_reset(p->bigram);
     }
@@ -270,6 +291,23 @@ begin_again(struct place *p, uint32_t n_tokens)
 }
 
 
+/* The place in the text that the automaton means. */
+static uint32_t
+suffix_at(const struct place *p)
+{
+    return p->first + p->suffix.match_end + 1;
+}
+
+
+static void
+add_to_suffix(struct place *p, const int32_t *tokens)
+{
+    ax_suffix_add(&p->suffix, tokens[p->indexed]);
+    ax_copy_add(&p->copy, tokens, p->indexed + 1);
+    ax_copy_anchor(&p->copy, suffix_at(p), p->suffix.match);
+}
+
+
 static void
 index_text(struct ax_spec *s, struct place *p, const int32_t *tokens,
            uint32_t n_tokens)
@@ -280,7 +318,7 @@ index_text(struct ax_spec *s, struct place *p, const int32_t *tokens,
             if (ax_suffix_full(&p->suffix)) {
                 begin_again(p, n_tokens);
             }
-            ax_suffix_add(&p->suffix, tokens[p->indexed]);
+            add_to_suffix(p, tokens);
         } else {
             ax_bigram_add(p->bigram, tokens[p->indexed]);
         }
@@ -322,6 +360,38 @@ ax_spec_follow(struct ax_spec *s, uint32_t slot, const int32_t *tokens,
 }
 
 
+static float
+rate_of(const struct guess *guess)
+{
+    return guess->rates == NULL
+               ? 0
+               : guess->rates->rate[ax_spec_class(guess->match)];
+}
+
+
+/* The likelier of both opinions, where they differ in the place. */
+static uint32_t
+ask_suffix(struct place *p, const int32_t *tokens, uint32_t n_tokens,
+           int32_t *out, uint32_t max)
+{
+    struct guess suffix = {.match = p->suffix.match};
+    struct guess copy = {.match = p->copy.run + 1};
+    if (ax_suffix_propose(&p->suffix, tokens + p->first, &suffix.token, 1)) {
+        suffix.rates = &p->rates;
+    }
+    if ((suffix.rates == NULL || p->copy.at != suffix_at(p)) &&
+        ax_copy_propose(&p->copy, tokens, n_tokens, &copy.token, 1)) {
+        copy.rates = &p->copy_rates;
+    }
+    bool copies = rate_of(&copy) > rate_of(&suffix);
+    p->match = copies ? copy.match : suffix.match;
+    p->said_rates = copies ? copy.rates : &p->rates;
+    p->silent = copies ? suffix : copy;
+    return copies ? ax_copy_propose(&p->copy, tokens, n_tokens, out, max)
+                  : ax_suffix_propose(&p->suffix, tokens + p->first, out, max);
+}
+
+
 static uint32_t
 ask(struct ax_spec *s, struct place *p, int32_t *tokens, uint32_t n_prompt,
     uint32_t n_tokens, uint32_t max)
@@ -331,8 +401,7 @@ ask(struct ax_spec *s, struct place *p, int32_t *tokens, uint32_t n_prompt,
     p->match = 1;
     switch (o->kind) {
     case AX_SPEC_SUFFIX:
-        p->match = p->suffix.match;
-        return ax_suffix_propose(&p->suffix, tokens + p->first, out, max);
+        return max > 0 ? ask_suffix(p, tokens, n_tokens, out, max) : 0;
     case AX_SPEC_BIGRAM:
         return ax_bigram_propose(p->bigram, out, max);
     case AX_SPEC_DRAFT:
@@ -353,6 +422,7 @@ ax_spec_propose(struct ax_spec *s, uint32_t slot, int32_t *tokens,
     }
     struct place *p = take_place(s, slot);
     p->n_drafts = p->compared = 0;
+    p->silent.rates = NULL;
     if (indexes(s)) {
         index_text(s, p, tokens, n_tokens);
         if (p->indexed < n_tokens) {
@@ -367,7 +437,7 @@ ax_spec_propose(struct ax_spec *s, uint32_t slot, int32_t *tokens,
     if (s->options.kind != AX_SPEC_DRAFT) {
         memcpy(p->drafts, tokens + n_tokens, p->n_drafts * sizeof(int32_t));
     }
-    ax_spec_survival(&p->rates, p->match, p->n_drafts, p->survive);
+    ax_spec_survival(p->said_rates, p->match, p->n_drafts, p->survive);
     s->items[s->n_items] = (struct ax_spec_item){
         .survive = p->survive, .n = p->n_drafts, .positions = n_tokens};
     s->item_places[s->n_items] = p;
@@ -466,11 +536,16 @@ ax_spec_sampled(struct ax_spec *s, uint32_t slot, int32_t token)
     if (p == NULL || p->compared == p->n_drafts) {
         return;
     }
+    if (p->silent.rates != NULL) {
+        ax_spec_rates_learn(p->silent.rates, p->silent.match,
+                            p->silent.token == token);
+        p->silent.rates = NULL;
+    }
     bool right = p->drafts[p->compared] == token;
     if (s->options.kind == AX_SPEC_BIGRAM) {
         ax_bigram_learn(p->bigram, right);
     } else {
-        ax_spec_rates_learn(&p->rates, p->match + p->compared, right);
+        ax_spec_rates_learn(p->said_rates, p->match + p->compared, right);
     }
     p->compared = right ? p->compared + 1 : p->n_drafts;
 }

@@ -5,7 +5,8 @@
  * while the token drawn equals the draft, so text, distribution and bytes are
  * those of the undrafted run.
  *
- *   suffix   a suffix automaton over the request's own prompt and answer
+ *   suffix   a suffix automaton over the request's own prompt and answer,
+ *            and the place that a copy with edits has come to (copy.h)
  *   bigram   AX Engine's tables (bigram.h), with their own gate
  *   draft    a smaller model, which costs: how much it may say is chosen
  *            first, then the server runs it and tells what it said

@@ -1,6 +1,6 @@
 # tests/spec: speculation, its parts alone and in a whole engine.
 
-SPEC_PART_TESTS := $(patsubst %,$(BUILD)/tests/spec/test_spec_%,suffix control)
+SPEC_PART_TESTS := $(patsubst %,$(BUILD)/tests/spec/test_spec_%,suffix copy control)
 SPEC_ENGINE_TESTS := $(BUILD)/tests/spec/test_spec_exact
 UNIT_TESTS += $(SPEC_PART_TESTS) $(SPEC_ENGINE_TESTS)
 
