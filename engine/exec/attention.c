@@ -105,7 +105,8 @@ ax_attention_close(struct ax_exec *e)
 }
 
 
-/* What the kernels need to know of a segment; q and out are the stage's. */
+/* What the kernels need to know of a segment; q, out and the blocks are the
+ * layer's. */
 static struct axk_attention
 describe(const struct ax_exec *e, const struct ax_segment *segment,
          uint32_t window)
@@ -117,7 +118,6 @@ describe(const struct ax_exec *e, const struct ax_segment *segment,
         .head_dim = e->kv_shape.head_dim,
         .kv_type = e->kv_shape.type,
         .kv_block_stride = ax_kv_block_bytes(e->kv),
-        .block_table = segment->blocks,
         .window = window,
     };
 }
@@ -263,6 +263,8 @@ describe_item(const struct ax_exec *e, const struct ax_stage *stage,
     a.out = e->program.buffers[op->out] + segment->token0 * a.out_stride;
     a.n_head = op->attention.n_head;
     a.kv_base = ax_kv_layer(e->kv, op->layer);
+    a.block_table = segment->blocks +
+                    (size_t)ax_kv_group(e->kv, op->layer) * segment->n_blocks;
     a.scale = op->attention.scale;
     a.softcap = op->attention.softcap;
     return a;

@@ -65,7 +65,7 @@ allocate(struct ax_exec *e, struct ax_error *err)
     }
     ax_counters_name(e);
     size_t table = ax_kv_blocks_for(ax_model_info(e->model)->n_ctx);
-    table = table * sizeof(uint32_t) + AX_ARENA_ALIGN;
+    table = table * ax_kv_groups(e->kv) * sizeof(uint32_t) + AX_ARENA_ALIGN;
     if (ax_arena_open(&e->tables, table * o->sequences_max) != AXION_OK) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY,
                             "no memory for block tables");
@@ -190,16 +190,45 @@ ax_exec_bytes(const struct ax_exec *e)
 }
 
 
-/* The segment's blocks, for threads that may come late; room is for all. */
+/*
+ * The segment's tables, [groups][blocks], for threads that may come late; room
+ * is for all.  What is behind a window keeps numbers of earlier steps: they
+ * are blocks as well, so a late thread reads valid memory.
+ */
 static const uint32_t *
-copy_table(struct ax_exec *e, const struct ax_kv_sequence *seq)
+copy_tables(struct ax_exec *e, const struct ax_kv_sequence *seq)
 {
-    size_t bytes = ax_kv_blocks_for(seq->n_tokens) * sizeof(uint32_t);
-    uint32_t *table = ax_arena_take(&e->tables, bytes);
+    uint32_t groups = ax_kv_groups(e->kv);
+    size_t row = seq->n_blocks;
+    uint32_t *tables =
+        ax_arena_take(&e->tables, groups * row * sizeof(*tables));
 
-    assert(table != NULL);
-    memcpy(table, seq->blocks, bytes);
-    return table;
+    assert(tables != NULL);
+    for (uint32_t g = 0; g < groups; g++) {
+        struct ax_kv_held held = ax_kv_held(e->kv, seq, g);
+        memcpy(tables + g * row + held.first,
+               seq->blocks + (size_t)g * seq->blocks_max + held.first,
+               (held.end - held.first) * sizeof(*tables));
+    }
+    return tables;
+}
+
+
+/* The segments are whole: their windows move on, and what they hold stays as
+ * it is until the step is over. */
+static int
+move_windows(struct ax_exec *e)
+{
+    for (uint32_t i = 0; i < e->n_segments; i++) {
+        struct ax_segment *s = &e->segments[i];
+        int rc = ax_kv_window(e->kv, s->sequence, s->pos0, s->pos0 + s->n);
+        if (rc != AXION_OK) {
+            return rc;
+        }
+        s->blocks = copy_tables(e, s->sequence);
+        s->n_blocks = s->sequence->n_blocks;
+    }
+    return AXION_OK;
 }
 
 
@@ -213,9 +242,9 @@ place_token(struct ax_exec *e, uint32_t i)
     if (t->sequence >= step->n_sequences) {
         return AXION_ERR_INTERNAL;
     }
-    const struct ax_kv_sequence *seq = step->sequences[t->sequence];
+    struct ax_kv_sequence *seq = step->sequences[t->sequence];
     if (t->position >= seq->n_tokens ||
-        seq->n_blocks < ax_kv_blocks_for(seq->n_tokens) ||
+        seq->n_blocks != ax_kv_blocks_for(seq->n_tokens) ||
         seq->n_tokens > ax_model_info(e->model)->n_ctx ||
         t->position >= ax_model_info(e->model)->n_ctx) {
         return AXION_ERR_INTERNAL;
@@ -234,7 +263,6 @@ place_token(struct ax_exec *e, uint32_t i)
     e->seen[t->sequence] = e->step_number;
     e->segments[e->n_segments++] = (struct ax_segment){
         .sequence = seq,
-        .blocks = copy_table(e, seq),
         .token0 = i,
         .n = 1,
         .pos0 = t->position,
@@ -279,7 +307,7 @@ check_step(struct ax_exec *e)
         e->selected[t->logits_row] = i;
         rows++;
     }
-    return rows == step->n_logits ? AXION_OK : AXION_ERR_INTERNAL;
+    return rows == step->n_logits ? move_windows(e) : AXION_ERR_INTERNAL;
 }
 
 

@@ -19,9 +19,10 @@
 
 /* Consecutive tokens of one sequence. */
 struct ax_segment {
-    const struct ax_kv_sequence *sequence; /* while checking */
-    const uint32_t *blocks; /* its block table, a copy of the executor's */
-    uint32_t token0;        /* index in the step */
+    struct ax_kv_sequence *sequence; /* while checking */
+    const uint32_t *blocks; /* its tables, [groups][n_blocks], a copy */
+    uint32_t n_blocks;
+    uint32_t token0; /* index in the step */
     uint32_t n;
     uint32_t pos0;
 };

@@ -103,11 +103,13 @@ run_kv_write(const struct ax_rows *s, const struct ax_plan_op *op)
     const struct ax_exec *e = s->e;
     char *layer = ax_kv_layer(e->kv, op->layer);
     size_t block_bytes = ax_kv_block_bytes(e->kv);
+    size_t group = ax_kv_group(e->kv, op->layer);
 
     for (uint32_t r = s->r0; r < s->r1; r++) {
         const struct ax_step_token *t = &e->step->tokens[r];
         const struct ax_kv_sequence *seq = e->step->sequences[t->sequence];
-        uint32_t block = seq->blocks[t->position / AX_KV_BLOCK_TOKENS];
+        const uint32_t *blocks = seq->blocks + group * seq->blocks_max;
+        uint32_t block = blocks[t->position / AX_KV_BLOCK_TOKENS];
         assert(ax_kv_block_refs(e->kv, block) == 1);
         e->ops->kv_write(e->kv_shape.type, layer + block * block_bytes,
                          t->position % AX_KV_BLOCK_TOKENS, row(s, op->b, r),

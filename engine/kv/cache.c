@@ -123,8 +123,8 @@ seen(const struct ax_kv *kv, const struct ax_kv_name *name)
 }
 
 
-static void
-note_seen(struct ax_kv *kv, const struct ax_kv_name *name)
+void
+cache_note_seen(struct ax_kv *kv, const struct ax_kv_name *name)
 {
     for (unsigned row = 0; row < 2; row++) {
         uint8_t *count = seen_at(kv, name, row);
@@ -266,6 +266,7 @@ cache_unkeep(struct ax_kv *kv, uint32_t b)
     segment_remove(kv, b);
     kv->n_cached--;
     kv->blocks[b].refs = 1;
+    kv_count_held(kv, b, true);
     kv->taken++;
 }
 
@@ -273,20 +274,20 @@ cache_unkeep(struct ax_kv *kv, uint32_t b)
 /* ---- the tables ---- */
 
 static uint32_t
-bucket_of(const struct ax_kv *kv, const struct ax_kv_name *name)
+bucket_of(const struct ax_kv *kv, const struct ax_kv_name *name, uint32_t group)
 {
-    return (uint32_t)name->word[0] & (kv->n_buckets - 1);
+    return ((uint32_t)name->word[0] + group * 0x9e3779b9u) &
+           (kv->n_buckets - 1);
 }
 
 
 /* First blocks of all realms have the same parent: the realm spreads them. */
 static uint32_t
 parent_bucket(const struct ax_kv *kv, const struct ax_kv_name *parent,
-              const struct ax_kv_realm *realm)
+              const struct ax_kv_realm *realm, uint32_t group)
 {
-    uint64_t mixed = parent->word[0] ^
-                     (realm->word[0] ^ realm->word[1] >> 3 ^ realm->shared) *
-                         0x9e3779b97f4a7c15u;
+    uint64_t whose = realm->word[0] ^ realm->word[1] >> 3 ^ realm->shared;
+    uint64_t mixed = parent->word[0] ^ (whose + group) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(mixed >> 24) & (kv->n_buckets - 1);
 }
 
@@ -296,7 +297,7 @@ unlink_name(struct ax_kv *kv, uint32_t b)
 {
     struct block *block = &kv->blocks[b];
     if (block->n_tokens == AX_KV_BLOCK_TOKENS) {
-        uint32_t *at = &kv->by_name[bucket_of(kv, &block->name)];
+        uint32_t *at = &kv->by_name[bucket_of(kv, &block->name, block->group)];
         while (*at != b) {
             at = &kv->blocks[*at].next_of_name;
         }
@@ -307,7 +308,8 @@ unlink_name(struct ax_kv *kv, uint32_t b)
         kv->blocks[block->prev_of_parent].next_of_parent =
             block->next_of_parent;
     } else {
-        uint32_t bucket = parent_bucket(kv, &block->parent, &block->realm);
+        uint32_t bucket =
+            parent_bucket(kv, &block->parent, &block->realm, block->group);
         assert(kv->by_parent[bucket] == b);
         kv->by_parent[bucket] = block->next_of_parent;
     }
@@ -318,9 +320,9 @@ unlink_name(struct ax_kv *kv, uint32_t b)
 }
 
 
-static void
-give_name(struct ax_kv *kv, uint32_t b, const struct ax_kv_chain *chain,
-          uint32_t i, const int32_t *tokens, uint32_t n_tokens)
+void
+cache_give_name(struct ax_kv *kv, uint32_t b, const struct ax_kv_chain *chain,
+                uint32_t i, const int32_t *tokens, uint32_t n_tokens)
 {
     struct block *block = &kv->blocks[b];
     assert(block->refs > 0 && block->n_tokens == 0 && n_tokens > 0);
@@ -333,13 +335,16 @@ give_name(struct ax_kv *kv, uint32_t b, const struct ax_kv_chain *chain,
     memcpy(tokens_of(kv, b), tokens, n_tokens * sizeof(*tokens));
     if (n_tokens == AX_KV_BLOCK_TOKENS) {
         block->name = chain->names[i];
-        uint32_t *first = &kv->by_name[bucket_of(kv, &block->name)];
+        uint32_t *first =
+            &kv->by_name[bucket_of(kv, &block->name, block->group)];
         block->next_of_name = *first;
         *first = b;
-        note_seen(kv, &block->name);
+        if (block->group == 0) {
+            cache_note_seen(kv, &block->name);
+        }
     }
-    uint32_t *first =
-        &kv->by_parent[parent_bucket(kv, &block->parent, &block->realm)];
+    uint32_t *first = &kv->by_parent[parent_bucket(
+        kv, &block->parent, &block->realm, block->group)];
     block->next_of_parent = *first;
     block->prev_of_parent = NONE;
     if (*first != NONE) {
@@ -349,22 +354,22 @@ give_name(struct ax_kv *kv, uint32_t b, const struct ax_kv_chain *chain,
 }
 
 
-/* The block with this place in a chain and these tokens, or NONE. */
-static uint32_t
-find_full(const struct ax_kv *kv, const struct ax_kv_chain *chain, uint32_t i,
-          const int32_t *tokens)
+uint32_t
+cache_find(const struct ax_kv *kv, const struct ax_kv_chain *chain, uint32_t i,
+           const int32_t *tokens, uint32_t group)
 {
     const struct ax_kv_name *name = &chain->names[i];
     struct ax_kv_name parent = ax_kv_parent(chain, i);
     struct ax_kv_realm realm = ax_kv_realm_of(chain, i);
+    const int32_t *text = tokens + (size_t)i * AX_KV_BLOCK_TOKENS;
     assert(i < chain->n);
-    for (uint32_t b = kv->by_name[bucket_of(kv, name)]; b != NONE;
+    for (uint32_t b = kv->by_name[bucket_of(kv, name, group)]; b != NONE;
          b = kv->blocks[b].next_of_name) {
         const struct block *block = &kv->blocks[b];
-        if (same_name(&block->name, name) &&
+        if (block->group == group && same_name(&block->name, name) &&
             same_name(&block->parent, &parent) &&
             same_realm(&block->realm, &realm) &&
-            memcmp(tokens_of(kv, b), tokens, BLOCK_BYTES) == 0) {
+            memcmp(tokens_of(kv, b), text, BLOCK_BYTES) == 0) {
             return b;
         }
     }
@@ -372,21 +377,20 @@ find_full(const struct ax_kv *kv, const struct ax_kv_chain *chain, uint32_t i,
 }
 
 
-/* The block in this place whose tokens have the longest common beginning
- * with tokens[0 .. n); *common says how long.  NONE: nothing in common. */
-static uint32_t
-find_beginning(const struct ax_kv *kv, const struct ax_kv_chain *chain,
-               uint32_t i, const int32_t *tokens, uint32_t n, uint32_t *common)
+uint32_t
+cache_find_beginning(const struct ax_kv *kv, const struct ax_kv_chain *chain,
+                     uint32_t i, const int32_t *tokens, uint32_t n,
+                     uint32_t group, uint32_t *common)
 {
     struct ax_kv_name parent = ax_kv_parent(chain, i);
     struct ax_kv_realm realm = ax_kv_realm_of(chain, i);
     uint32_t best = NONE, looked = 0;
     *common = 0;
-    for (uint32_t b = kv->by_parent[parent_bucket(kv, &parent, &realm)];
+    for (uint32_t b = kv->by_parent[parent_bucket(kv, &parent, &realm, group)];
          b != NONE && looked < CHILDREN_MAX && *common < n;
          b = kv->blocks[b].next_of_parent, looked++) {
         const struct block *block = &kv->blocks[b];
-        if (!same_name(&block->parent, &parent) ||
+        if (block->group != group || !same_name(&block->parent, &parent) ||
             !same_realm(&block->realm, &realm)) {
             continue;
         }
@@ -401,6 +405,17 @@ find_beginning(const struct ax_kv *kv, const struct ax_kv_chain *chain,
         }
     }
     return best;
+}
+
+
+void
+cache_forget(struct ax_kv *kv, uint32_t b)
+{
+    struct block *block = &kv->blocks[b];
+    assert(block->refs > 0 && block->n_tokens > 0);
+    unlink_name(kv, b);
+    block->n_tokens = 0;
+    kv->owners[block->owner].n_blocks--;
 }
 
 
@@ -452,150 +467,7 @@ cache_evict(struct ax_kv *kv)
 }
 
 
-/* ---- attach ---- */
-
-static void
-hold(struct ax_kv *kv, uint32_t b)
-{
-    if (kv->blocks[b].refs == 0) {
-        cache_unkeep(kv, b);
-    } else {
-        ax_kv_block_ref(kv, b);
-    }
-}
-
-
-/* Block i of seq becomes the known block b. */
-static void
-take_over(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t i, uint32_t b)
-{
-    hold(kv, b);
-    if (i < seq->n_blocks) {
-        ax_kv_block_unref(kv, seq->blocks[i]);
-    } else {
-        assert(i < seq->blocks_max);
-        seq->n_blocks = i + 1;
-    }
-    seq->blocks[i] = b;
-}
-
-
-uint32_t
-ax_kv_attach(struct ax_kv *kv, struct ax_kv_sequence *seq,
-             const struct ax_kv_chain *chain, const int32_t *tokens,
-             uint32_t n_computed, uint32_t n_tokens_max)
-{
-    uint32_t i = n_computed / AX_KV_BLOCK_TOKENS, common;
-    assert(n_computed % AX_KV_BLOCK_TOKENS == 0 && n_computed <= seq->n_tokens);
-    for (; (i + 1) * AX_KV_BLOCK_TOKENS <= n_tokens_max; i++) {
-        const int32_t *text = tokens + (size_t)i * AX_KV_BLOCK_TOKENS;
-        uint32_t b = find_full(kv, chain, i, text);
-        if (b == NONE) {
-            break;
-        }
-        take_over(kv, seq, i, b);
-        kv->blocks[b].again = true;
-        note_seen(kv, &kv->blocks[b].name);
-        kv->owners[kv->blocks[b].owner].used_at = kv->taken;
-        kv->counts.hit_blocks++;
-    }
-    uint32_t n = i * AX_KV_BLOCK_TOKENS;
-    seq->n_tokens = seq->n_tokens < n ? n : seq->n_tokens;
-    seq->n_named = seq->n_named < i ? i : seq->n_named;
-    if (seq->n_tokens > n || n == n_tokens_max) {
-        return n; /* room behind is reserved already: no copy */
-    }
-    uint32_t most = n_tokens_max - n < AX_KV_BLOCK_TOKENS ? n_tokens_max - n
-                                                          : AX_KV_BLOCK_TOKENS;
-    uint32_t b = find_beginning(kv, chain, i, tokens + n, most, &common);
-    if (b == NONE || common < AX_KV_PARTIAL_MIN) {
-        return n;
-    }
-    take_over(kv, seq, i, b);
-    kv->blocks[b].again = true;
-    seq->n_tokens = n + common;
-    kv->counts.copied_blocks++;
-    return seq->n_tokens;
-}
-
-
-uint32_t
-ax_kv_known(const struct ax_kv *kv, const struct ax_kv_chain *chain,
-            const int32_t *tokens, uint32_t n_tokens_max)
-{
-    uint32_t i = 0;
-    while ((i + 1) * AX_KV_BLOCK_TOKENS <= n_tokens_max && i < chain->n &&
-           find_full(kv, chain, i, tokens + (size_t)i * AX_KV_BLOCK_TOKENS) !=
-               NONE) {
-        i++;
-    }
-    return i * AX_KV_BLOCK_TOKENS;
-}
-
-
-/* ---- publish ---- */
-
-static void
-publish_block(struct ax_kv *kv, struct ax_kv_sequence *seq,
-              const struct ax_kv_chain *chain, const int32_t *tokens,
-              uint32_t i)
-{
-    uint32_t mine = seq->blocks[i];
-    uint32_t known = find_full(kv, chain, i, tokens);
-    if (known != NONE && known != mine) {
-        take_over(kv, seq, i, known);
-    } else if (known == NONE && kv_owns(kv, mine)) {
-        give_name(kv, mine, chain, i, tokens, AX_KV_BLOCK_TOKENS);
-    }
-}
-
-
-void
-ax_kv_publish(struct ax_kv *kv, struct ax_kv_sequence *seq,
-              const struct ax_kv_chain *chain, const int32_t *tokens,
-              uint32_t n_computed)
-{
-    uint32_t n_full = n_computed / AX_KV_BLOCK_TOKENS;
-    assert(n_computed <= seq->n_tokens && n_full <= chain->n);
-    for (; seq->n_named < n_full; seq->n_named++) {
-        uint32_t i = seq->n_named;
-        publish_block(kv, seq, chain, tokens + (size_t)i * AX_KV_BLOCK_TOKENS,
-                      i);
-    }
-}
-
-
-void
-ax_kv_retire(struct ax_kv *kv, struct ax_kv_sequence *seq,
-             const struct ax_kv_chain *chain, const int32_t *tokens,
-             uint32_t n_computed)
-{
-    ax_kv_publish(kv, seq, chain, tokens, n_computed);
-    uint32_t i = n_computed / AX_KV_BLOCK_TOKENS;
-    uint32_t n = n_computed % AX_KV_BLOCK_TOKENS, common;
-    const int32_t *text = tokens + (size_t)i * AX_KV_BLOCK_TOKENS;
-    if (n >= AX_KV_PARTIAL_MIN && kv_owns(kv, seq->blocks[i])) {
-        (void)find_beginning(kv, chain, i, text, n, &common);
-        if (common < n) {
-            give_name(kv, seq->blocks[i], chain, i, text, n);
-        }
-    }
-    ax_kv_release(kv, seq);
-}
-
-
 /* ---- figures ---- */
-
-uint32_t
-ax_kv_alone(const struct ax_kv *kv, const struct ax_kv_sequence *seq)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < seq->n_blocks; i++) {
-        n += kv->blocks[seq->blocks[i]].refs == 1;
-    }
-    return n;
-}
-
 
 uint32_t
 ax_kv_blocks_cached(const struct ax_kv *kv)
@@ -657,12 +529,16 @@ void
 ax_kv_check(const struct ax_kv *kv)
 {
     uint32_t named = 0, full = 0, cached = 0, owned = 0, chained = 0,
-             parented = 0, idle = 0;
+             parented = 0, idle = 0, held = 0;
     for (uint32_t b = 0; b < kv->n_blocks; b++) {
         named += kv->blocks[b].n_tokens > 0;
         full += kv->blocks[b].n_tokens == AX_KV_BLOCK_TOKENS;
         idle += kv->blocks[b].refs == 0;
+        held +=
+            kv->blocks[b].refs > 0 && kv->blocks[b].group < kv->layout.n_full;
     }
+    assert(held == kv->n_full_held);
+    assert(ax_kv_blocks_free(kv) <= kv->n_free + kv->n_cached);
     for (uint32_t i = 0; i < OWNERS; i++) {
         cached += check_segment(kv, i, PROBATION);
         cached += check_segment(kv, i, PROTECTED);

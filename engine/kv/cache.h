@@ -16,6 +16,10 @@
  *   retire    the same for a sequence that ends, its last partial block
  *             included
  *
+ * Groups of layers (kv.h) have blocks of their own under the same name.  A
+ * prefix is known when full attention's blocks are there from the beginning,
+ * and of each window those that the next position sees.
+ *
  * A cached block counts as free: reserve takes it when the free ones are out.
  * Which one goes: blocks of owners that have been away for long, then of the
  * owner with the most blocks, so that everyone may borrow what is idle and
@@ -116,7 +120,8 @@ void ax_kv_retire(struct ax_kv *kv, struct ax_kv_sequence *seq,
                   const struct ax_kv_chain *chain, const int32_t *tokens,
                   uint32_t n_computed);
 
-/* Blocks of seq that nobody else holds: what releasing it would free. */
+/* What releasing it would free: blocks that nobody else holds, and what its
+ * windows are promised. */
 uint32_t ax_kv_alone(const struct ax_kv *kv, const struct ax_kv_sequence *seq);
 
 /* Cached blocks, which count as free as well. */

@@ -1,6 +1,7 @@
 /*
- * The block pool's insides, shared by kv.c (blocks and sequences) and cache.c
- * (names, eviction, quotas).
+ * The block pool's insides, shared by groups.c (which layers share a block),
+ * kv.c (blocks), sequence.c (sequences, windows), cache.c (names, eviction,
+ * quotas) and prefix.c (attach, publish).
  *
  * A block is in one of three states:
  *
@@ -32,6 +33,7 @@ struct block {
     struct ax_kv_name parent; /* of the block before it in its chain */
     struct ax_kv_realm realm; /* whose it is; compared on a hit */
     uint32_t refs;
+    uint32_t group;                          /* of layers, unless free */
     uint32_t owner;                          /* index, while named */
     uint32_t n_tokens;                       /* 0: no name */
     uint32_t next_of_name;                   /* chains of the two hash tables */
@@ -56,10 +58,37 @@ struct owner {
 };
 
 
+struct kv_window {
+    uint32_t tokens;
+    uint32_t n_layers;
+    uint32_t group0, n_groups;
+    uint32_t held_max; /* blocks of each group that a sequence holds */
+};
+
+
+struct kv_layout {
+    uint32_t layers_max; /* of a group */
+    uint32_t n_groups;
+    uint32_t n_full; /* the first groups: full attention */
+    uint32_t n_full_layers;
+    uint32_t n_windows;
+    struct kv_window windows[AX_KV_WINDOWS_MAX];
+    size_t layer_bytes; /* of a layer in a block */
+    size_t block_bytes;
+};
+
+
+struct kv_place {
+    uint32_t group, index; /* in its block */
+};
+
+
 struct ax_kv {
     struct ax_kv_shape shape;
-    size_t layer_bytes; /* one block of one layer */
-    size_t block_bytes; /* one block of all layers */
+    struct kv_layout layout;
+    struct kv_place *places; /* [n_layer] */
+    uint32_t n_full_held;    /* blocks of full groups, refs > 0 */
+    uint32_t promised;       /* to sequences, for windows; see sequence.c */
     uint32_t n_blocks;
     uint32_t n_free;   /* on the stack */
     uint32_t n_cached; /* in segments */
@@ -85,17 +114,72 @@ kv_owns(const struct ax_kv *kv, uint32_t block)
 }
 
 
-int cache_open(struct ax_kv *kv);
-void cache_close(struct ax_kv *kv);
+/* Block i of a group's table. */
+static inline uint32_t *
+kv_entry(const struct ax_kv_sequence *seq, uint32_t group, uint32_t i)
+{
+    return &seq->blocks[(size_t)group * seq->blocks_max + i];
+}
+
+
+/* ---- groups.c ---- */
+
+int kv_check_shape(const struct ax_kv_shape *shape, struct ax_error *err);
+/* AXION_ERR_BAD_OPTION: too many windows or groups. */
+int kv_lay_out(struct kv_layout *l, const struct ax_kv_shape *shape,
+               struct ax_error *err);
+void kv_place_layers(const struct kv_layout *l, const struct ax_kv_shape *shape,
+                     struct kv_place *places);
+/* The first block that a position sees through a window. */
+uint32_t kv_first_seen(const struct kv_window *window, uint32_t position);
+/* Blocks of a new sequence. */
+uint64_t kv_needed(const struct kv_layout *l, uint32_t n_tokens);
+
+/* ---- sequence.c ---- */
+
+/* What windows come to at most while seq has n_blocks in its tables. */
+uint32_t kv_promise(const struct ax_kv *kv, const struct ax_kv_sequence *seq,
+                    uint32_t n_blocks);
+/* After any change: the promise follows. */
+void kv_settle(struct ax_kv *kv, struct ax_kv_sequence *seq);
+/* A window gives back its blocks before `first`, and begins there. */
+void kv_leave_behind(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t w,
+                     uint32_t first);
+
+/* ---- kv.c ---- */
 
 /* A block of refs 1 without a name: a free one, else the cached one that is
  * missed least.  There must be one. */
-uint32_t kv_take_block(struct ax_kv *kv);
+uint32_t kv_take_block(struct ax_kv *kv, uint32_t group);
+/* refs of a block went from 0 to 1, or back. */
+void kv_count_held(struct ax_kv *kv, uint32_t block, bool held);
+
+/* ---- cache.c ---- */
+
+int cache_open(struct ax_kv *kv);
+void cache_close(struct ax_kv *kv);
 
 /* refs became 0: true when the cache keeps it. */
 bool cache_keep(struct ax_kv *kv, uint32_t block);
 /* A cached block is held again. */
 void cache_unkeep(struct ax_kv *kv, uint32_t block);
+/* The group's block with place i in the chain of tokens, or NONE. */
+uint32_t cache_find(const struct ax_kv *kv, const struct ax_kv_chain *chain,
+                    uint32_t i, const int32_t *tokens, uint32_t group);
+/* The group's block in this place whose tokens have the longest common
+ * beginning with tokens[0 .. n); *common says how long.  NONE: nothing. */
+uint32_t cache_find_beginning(const struct ax_kv *kv,
+                              const struct ax_kv_chain *chain, uint32_t i,
+                              const int32_t *tokens, uint32_t n, uint32_t group,
+                              uint32_t *common);
+/* A held block without a name gets that of place i, for tokens[0 .. n). */
+void cache_give_name(struct ax_kv *kv, uint32_t block,
+                     const struct ax_kv_chain *chain, uint32_t i,
+                     const int32_t *tokens, uint32_t n_tokens);
+/* A name was wanted once more. */
+void cache_note_seen(struct ax_kv *kv, const struct ax_kv_name *name);
+/* A held block with a name has none any more. */
+void cache_forget(struct ax_kv *kv, uint32_t block);
 /* Gives up the cached block that is missed least; there is one. */
 uint32_t cache_evict(struct ax_kv *kv);
 

@@ -5,6 +5,7 @@
  */
 #include "engine/model/model.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct ax_model {
     char *chat_template;
     struct ax_hparams hp;
     struct ax_vocab vocab;
+    uint32_t *windows; /* [n_layer], 0: all */
 };
 
 
@@ -206,6 +208,25 @@ choose_isa(struct ax_model *m, const char *cap, struct ax_error *err)
 }
 
 
+/* What each layer sees, for the KV pool. */
+static int
+read_windows(struct ax_model *m, struct ax_error *err)
+{
+    m->windows = calloc(m->hp.n_layer, sizeof(*m->windows));
+    if (m->windows == NULL) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    for (uint32_t i = 0; i < m->plan.n_ops; i++) {
+        const struct ax_plan_op *op = &m->plan.ops[i];
+        if (op->kind == AX_OP_ATTENTION) {
+            assert(op->layer < m->hp.n_layer);
+            m->windows[op->layer] = op->attention.window;
+        }
+    }
+    return AXION_OK;
+}
+
+
 /* From an open file to a complete model. */
 static int
 load(struct ax_model *m, const struct ax_model_options *options,
@@ -218,6 +239,9 @@ load(struct ax_model *m, const struct ax_model_options *options,
     }
     if (rc == AXION_OK) {
         rc = describe(m, err);
+    }
+    if (rc == AXION_OK) {
+        rc = read_windows(m, err);
     }
     if (rc == AXION_OK) {
         rc = ax_vocab_read(&m->vocab, m->gguf, m->hp.n_vocab, err);
@@ -290,6 +314,7 @@ ax_model_close(struct ax_model *m)
     ax_plan_free(&m->plan);
     ax_gguf_close(m->gguf);
     ax_vocab_free(&m->vocab);
+    free(m->windows);
     free(m->chat_template);
     free(m->architecture);
     free(m->name);
@@ -312,6 +337,7 @@ ax_model_kv_shape(const struct ax_model *m)
         .n_layer = m->hp.n_layer,
         .n_head_kv = m->hp.n_head_kv,
         .head_dim = m->hp.head_dim,
+        .windows = m->windows,
     };
 }
 

@@ -91,7 +91,8 @@ int ax_model_tokenizer_params(const struct ax_model *m,
                               struct ax_tokenizer_params *params,
                               struct ax_error *err);
 
-/* What the KV pool must hold for one token. */
+/* What the KV pool must hold for one token; its windows live as long as the
+ * model. */
 struct ax_kv_shape ax_model_kv_shape(const struct ax_model *m);
 
 /* For the executor. */

@@ -203,6 +203,19 @@ known_blocks(const struct ax_sched *s, uint32_t slot)
 }
 
 
+/* Blocks that the KV of everything pending takes, what is known of it left
+ * out.  A block that is known in part is copied: it counts as missing. */
+static uint32_t
+missing_blocks(const struct ax_sched *s, uint32_t slot, uint32_t known)
+{
+    const struct ax_sched_kv *kv = &s->options.kv;
+    uint32_t n = s->sequences[slot].n_tokens;
+    return kv->missing != NULL
+               ? kv->missing(kv->context, slot, n)
+               : sched_blocks(s, n) - known / s->options.kv_block_tokens;
+}
+
+
 /* The KV of everything pending, and one block more for each running sequence
  * that will want one soon; or nothing. */
 static bool
@@ -211,9 +224,8 @@ take_kv(struct ax_sched *s, uint32_t slot, uint32_t n_max, uint32_t n_running)
     struct sequence *q = &s->sequences[slot];
     const struct ax_sched_kv *kv = &s->options.kv;
     uint32_t known = attach(s, slot, n_max);
-    /* A block that is known in part is copied: it counts as missing. */
-    uint32_t blocks = sched_blocks(s, q->n_tokens) -
-                      known / s->options.kv_block_tokens + n_running;
+    uint32_t blocks =
+        missing_blocks(s, slot, known) + n_running * sched_blocks(s, 1);
     bool fits = n_running == 0 || could_fit(s, q, blocks);
     while (fits && (kv->blocks_free(kv->context) < blocks ||
                     kv->reserve(kv->context, slot, q->n_tokens) != AXION_OK)) {

@@ -129,10 +129,15 @@ void sched_stop_running(struct ax_sched *s, uint32_t slot);
 /* Out of the figures of the queue: it starts, or ends unstarted. */
 void sched_leave_queue(struct ax_sched *s, const struct sequence *q);
 void sched_lease_check(struct ax_sched *s, uint32_t slot);
+/* Of a new sequence of n tokens. */
 static inline uint32_t
 sched_blocks(const struct ax_sched *s, uint32_t n_tokens)
 {
+    const struct ax_sched_kv *kv = &s->options.kv;
     uint32_t size = s->options.kv_block_tokens;
+    if (kv->needed != NULL) {
+        return kv->needed(kv->context, n_tokens);
+    }
     return n_tokens / size + (n_tokens % size != 0);
 }
 

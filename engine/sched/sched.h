@@ -84,6 +84,14 @@ struct ax_sched_kv {
     uint32_t (*known)(void *context, uint32_t slot, uint32_t n_max);
     uint64_t (*name)(void *context, uint32_t slot, uint32_t position);
     uint32_t (*alone)(void *context, uint32_t slot);
+    /*
+     * Where blocks are not simply kv_block_tokens positions each (sliding
+     * windows), both; else NULL.  missing: free blocks that reserve would
+     * take.  needed: by a new sequence of so many tokens; of 1, what a running
+     * one may want next.
+     */
+    uint32_t (*missing)(void *context, uint32_t slot, uint32_t n_tokens);
+    uint32_t (*needed)(void *context, uint32_t n_tokens);
 };
 
 #define AX_SCHED_COSTS_MAX 32u

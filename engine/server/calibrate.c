@@ -195,7 +195,8 @@ open_bench(struct bench *b)
     n = n < e->ctx ? n : e->ctx;
     b->sequences[0] = &b->sequence;
     b->sequence.blocks_max = ax_kv_blocks_for(n);
-    b->sequence.blocks = calloc(b->sequence.blocks_max, sizeof(uint32_t));
+    b->sequence.blocks = calloc(
+        (size_t)b->sequence.blocks_max * ax_kv_groups(e->kv), sizeof(uint32_t));
     b->tokens = calloc(e->batch_tokens, sizeof(*b->tokens));
     if (b->sequence.blocks == NULL || b->tokens == NULL) {
         return AXION_ERR_NO_MEMORY;

@@ -28,7 +28,7 @@ struct ax_draft_model {
     struct ax_sampler *sampler;
     uint32_t ctx, batch_tokens;
     struct sequence *sequences; /* [slots] */
-    uint32_t *blocks;           /* [slots][blocks of ctx] */
+    uint32_t *blocks;           /* [slots][groups][blocks of ctx] */
     float *logits;              /* [sequences of a step][n_vocab] */
     struct ax_step_token *tokens;
     struct ax_kv_sequence **step_sequences;
@@ -99,6 +99,8 @@ open_kv(struct ax_draft_model *d, struct ax_error *err)
 {
     const struct ax_engine *e = d->options.engine;
     struct ax_kv_shape shape = ax_model_kv_shape(d->model);
+    d->batch_tokens = e->sequences + CATCH_UP;
+    shape.step_tokens_max = d->batch_tokens;
     uint64_t bytes =
         (uint64_t)ax_kv_blocks_total(e->kv) * ax_kv_block_bytes(e->kv);
     int rc = ax_kv_open(&d->kv, &shape,
@@ -106,17 +108,18 @@ open_kv(struct ax_draft_model *d, struct ax_error *err)
     if (rc != AXION_OK) {
         return rc;
     }
-    uint64_t tokens = (uint64_t)ax_kv_blocks_total(d->kv) * AX_KV_BLOCK_TOKENS;
+    uint32_t tokens = ax_kv_tokens_max(d->kv);
     d->ctx = ax_model_info(d->model)->n_ctx;
-    d->ctx = d->ctx < tokens ? d->ctx : (uint32_t)tokens;
+    d->ctx = d->ctx < tokens ? d->ctx : tokens;
     uint32_t blocks = ax_kv_blocks_for(d->ctx);
+    size_t table = (size_t)blocks * ax_kv_groups(d->kv);
     d->sequences = calloc(d->options.slots, sizeof(*d->sequences));
-    d->blocks = calloc((size_t)d->options.slots * blocks, sizeof(*d->blocks));
+    d->blocks = calloc(d->options.slots * table, sizeof(*d->blocks));
     if (d->sequences == NULL || d->blocks == NULL) {
         return AXION_ERR_NO_MEMORY;
     }
     for (uint32_t i = 0; i < d->options.slots; i++) {
-        d->sequences[i].kv.blocks = d->blocks + (size_t)i * blocks;
+        d->sequences[i].kv.blocks = d->blocks + i * table;
         d->sequences[i].kv.blocks_max = blocks;
     }
     return AXION_OK;
@@ -127,7 +130,6 @@ static int
 open_exec(struct ax_draft_model *d, struct ax_error *err)
 {
     const struct ax_engine *e = d->options.engine;
-    d->batch_tokens = e->sequences + CATCH_UP;
     struct ax_exec_options options = {.n_threads = e->threads,
                                       .batch_tokens_max = d->batch_tokens,
                                       .logits_max = e->sequences,
@@ -259,7 +261,8 @@ prepare(struct ax_draft_model *d, const struct ax_draft_sequence *q)
     s->used = d->run;
     s->n_computed = still_right(s, q);
     s->n_text = q->n_tokens;
-    ax_kv_truncate(d->kv, &s->kv, s->n_computed);
+    uint32_t left = ax_kv_truncate(d->kv, &s->kv, s->n_computed);
+    s->n_computed = s->n_computed < left ? s->n_computed : left;
     if (positions > d->ctx) {
         return false;
     }

@@ -114,6 +114,7 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
              struct ax_error *err)
 {
     struct ax_kv_shape shape = ax_model_kv_shape(e->model);
+    shape.step_tokens_max = e->batch_tokens;
     if (options->kv_type != NULL) {
         shape.type = (enum axk_kv_type)axk_kv_type_of(options->kv_type);
     }
@@ -123,9 +124,8 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     if (rc != AXION_OK) {
         return rc;
     }
-    uint64_t kv_tokens =
-        (uint64_t)ax_kv_blocks_total(e->kv) * AX_KV_BLOCK_TOKENS;
-    e->ctx = kv_tokens < e->info->n_ctx ? (uint32_t)kv_tokens : e->info->n_ctx;
+    e->ctx = ax_kv_tokens_max(e->kv);
+    e->ctx = e->ctx < e->info->n_ctx ? e->ctx : e->info->n_ctx;
     struct ax_exec_options exec = {.n_threads = e->threads,
                                    .batch_tokens_max = e->batch_tokens,
                                    .logits_max = e->logits_rows,

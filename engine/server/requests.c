@@ -92,6 +92,22 @@ kv_alone(void *context, uint32_t slot)
 
 
 static uint32_t
+kv_missing(void *context, uint32_t slot, uint32_t n_tokens)
+{
+    struct ax_server *s = context;
+    return ax_kv_missing(s->engine->kv, &s->requests[slot].kv, n_tokens);
+}
+
+
+static uint32_t
+kv_needed(void *context, uint32_t n_tokens)
+{
+    struct ax_server *s = context;
+    return ax_kv_needed(s->engine->kv, n_tokens);
+}
+
+
+static uint32_t
 kv_free(void *context)
 {
     struct ax_server *s = context;
@@ -126,7 +142,8 @@ reserve_slots(struct ax_server *s)
 {
     size_t tokens = (size_t)s->engine->ctx * sizeof(int32_t);
     uint32_t blocks_max = ax_kv_blocks_for(s->engine->ctx);
-    size_t blocks = (size_t)blocks_max * sizeof(uint32_t);
+    size_t blocks =
+        (size_t)blocks_max * ax_kv_groups(s->engine->kv) * sizeof(uint32_t);
     size_t bias = AXION_LOGIT_BIAS_MAX * sizeof(struct ax_sampling_bias);
     size_t text = text_memory_bytes();
     size_t names = (size_t)blocks_max * sizeof(struct ax_kv_name);
@@ -199,7 +216,9 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
                .attach = kv_attach,
                .known = kv_known,
                .name = kv_name,
-               .alone = kv_alone},
+               .alone = kv_alone,
+               .missing = kv_missing,
+               .needed = kv_needed},
     };
     int rc = ax_sched_open(&s->sched, &options);
     s->step_tokens = calloc(e->batch_tokens, sizeof(*s->step_tokens));

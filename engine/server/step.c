@@ -214,7 +214,8 @@ verify(struct ax_server *s, struct request *r,
     }
     if (r->state == REQUEST_SCHED && entry->n_drafts > 0) {
         /* The rest is rolled back: the last token is not computed yet. */
-        ax_kv_truncate(s->engine->kv, &r->kv, r->n_tokens - 1);
+        uint32_t left = ax_kv_truncate(s->engine->kv, &r->kv, r->n_tokens - 1);
+        assert(left == r->n_tokens - 1);
     }
 }
 

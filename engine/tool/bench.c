@@ -471,24 +471,26 @@ open_run(struct bench *b, const struct ax_bench_result *r)
     b->table = calloc(n, sizeof(*b->table));
     b->tokens = calloc(eo.batch_tokens_max, sizeof(*b->tokens));
     b->logits = calloc((size_t)n * info->n_vocab, sizeof(*b->logits));
-    uint32_t *tables = calloc((size_t)n * blocks, sizeof(*tables));
+    shape.step_tokens_max = b->n_batch;
+    int rc =
+        ax_kv_open(&b->kv, &shape,
+                   n * ax_kv_bytes_needed(&shape, (uint32_t)length), &b->err);
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    size_t table = (size_t)blocks * ax_kv_groups(b->kv);
+    uint32_t *tables = calloc(n * table, sizeof(*tables));
     if (b->sequences == NULL || b->table == NULL || b->tokens == NULL ||
         b->logits == NULL || tables == NULL) {
         free(tables);
         return ax_error_set(&b->err, AXION_ERR_NO_MEMORY, "no memory");
     }
     for (uint32_t s = 0; s < n; s++) {
-        b->sequences[s].blocks = tables + (size_t)s * blocks;
+        b->sequences[s].blocks = tables + s * table;
         b->sequences[s].blocks_max = blocks;
         b->table[s] = &b->sequences[s];
     }
-    size_t layer =
-        axk_kv_block_bytes(shape.type, shape.n_head_kv, shape.head_dim);
-    int rc = ax_kv_open(&b->kv, &shape,
-                        (uint64_t)blocks * n * layer * shape.n_layer, &b->err);
-    if (rc == AXION_OK) {
-        rc = ax_exec_open(&b->exec, b->model, b->kv, &eo, &b->err);
-    }
+    rc = ax_exec_open(&b->exec, b->model, b->kv, &eo, &b->err);
     return rc != AXION_OK
                ? rc
                : ax_pool_place(ax_exec_pool(b->exec), &b->placement, &b->err);

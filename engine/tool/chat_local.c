@@ -45,7 +45,9 @@ reserve(struct local *l, struct ax_error *err)
 {
     uint32_t ctx = l->engine->ctx;
     l->kv.blocks_max = ax_kv_blocks_for(ctx);
-    l->kv.blocks = calloc(l->kv.blocks_max, sizeof(*l->kv.blocks));
+    l->kv.blocks =
+        calloc((size_t)l->kv.blocks_max * ax_kv_groups(l->engine->kv),
+               sizeof(*l->kv.blocks));
     l->tokens = calloc(ctx, sizeof(*l->tokens));
     l->in_kv = calloc(ctx, sizeof(*l->in_kv));
     l->stream = malloc(ax_stream_size(NULL, 0));
@@ -102,7 +104,8 @@ prefill(struct local *l, uint32_t n_prompt, struct chat_usage *usage)
            l->tokens[same] == l->in_kv[same]) {
         same++;
     }
-    ax_kv_truncate(l->engine->kv, &l->kv, same);
+    /* From its beginning where a sliding window has moved on. */
+    same = ax_kv_truncate(l->engine->kv, &l->kv, same);
     l->n_in_kv = same;
     usage->prompt_tokens = n_prompt;
     usage->reused_tokens = same;

@@ -1,7 +1,7 @@
 # Unit tests of gguf, kv, pool, model and exec, and the GGUF fuzzer.
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
-                  kv kv_cache model_refused load_faults pool_threads pool_place \
+                  kv kv_cache kv_windows model_refused load_faults pool_threads pool_place \
                   program exec exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 

@@ -260,7 +260,9 @@ options_are_checked(void **state)
     struct ax_exec *e;
     struct ax_error err = { 0 };
     struct ax_kv *kv;
-    struct ax_kv_shape shape = { 1, 1, 32, AXK_KV_F16 };
+    struct ax_kv_shape shape = {
+        .n_layer = 1, .n_head_kv = 1, .head_dim = 32, .type = AXK_KV_F16,
+    };
     struct ax_exec_options good = {
         .n_threads = 1, .batch_tokens_max = 8, .logits_max = 8,
     };

@@ -17,7 +17,9 @@
 
 #define BLOCKS  16u
 
-static const struct ax_kv_shape shape = { 2, 3, 32, AXK_KV_F16 };
+static const struct ax_kv_shape shape = {
+    .n_layer = 2, .n_head_kv = 3, .head_dim = 32, .type = AXK_KV_F16,
+};
 
 
 static struct ax_kv *
@@ -219,7 +221,7 @@ sizes_out_of_range_are_refused(void **state)
 {
     struct ax_kv *kv;
     struct ax_error err = { 0 };
-    struct ax_kv_shape bad = { 0, 1, 64, AXK_KV_F16 };
+    struct ax_kv_shape bad = { .n_head_kv = 1, .head_dim = 64 };
 
     (void) state;
     assert_int_equal(ax_kv_open(&kv, &shape, 100, &err),

@@ -17,7 +17,8 @@
 #define BLOCKS     64u
 #define TOKENS_MAX (BLOCKS * AX_KV_BLOCK_TOKENS)
 
-static const struct ax_kv_shape shape = {2, 1, 32, AXK_KV_F16};
+static const struct ax_kv_shape shape = {
+    .n_layer = 2, .n_head_kv = 1, .head_dim = 32, .type = AXK_KV_F16};
 static struct ax_kv *kv;
 static struct ax_kv_key key;
 

@@ -45,14 +45,15 @@ runner_open(struct runner *r, const char *path, const char *isa,
     r->n_vocab = ax_model_info(r->model)->n_vocab;
     shape = ax_model_kv_shape(r->model);
     shape.type = runner_kv_type;
-    bytes = (uint64_t)shape.n_layer * shape.n_head_kv * shape.head_dim *
-            (2 * sizeof(uint16_t));
-    bytes *= (uint64_t)RUNNER_TOKENS_MAX * (RUNNER_SEQUENCES_MAX + 1);
+    shape.step_tokens_max = BATCH_TOKENS_MAX;
+    bytes = ax_kv_bytes_needed(&shape, RUNNER_TOKENS_MAX) *
+            (RUNNER_SEQUENCES_MAX + 1);
     if (ax_kv_open(&r->kv, &shape, bytes, &err) != AXION_OK ||
         ax_exec_open(&r->exec, r->model, r->kv, &exec_options, &err) !=
             AXION_OK) {
         fail_msg("%s: %s", path, err.text);
     }
+    assert_true(ax_kv_groups(r->kv) <= RUNNER_GROUPS_MAX);
     r->logits = calloc((size_t)logits_max * r->n_vocab, sizeof(float));
     assert_non_null(r->logits);
     runner_reset(r);

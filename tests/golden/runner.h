@@ -15,11 +15,12 @@
 
 #define RUNNER_SEQUENCES_MAX 16
 #define RUNNER_TOKENS_MAX    1280 /* of one sequence */
+#define RUNNER_GROUPS_MAX    8 /* of layers */
 #define RUNNER_BLOCKS_MAX    (RUNNER_TOKENS_MAX / AX_KV_BLOCK_TOKENS)
 
 struct runner_sequence {
     struct ax_kv_sequence kv;
-    uint32_t blocks[RUNNER_BLOCKS_MAX];
+    uint32_t blocks[RUNNER_GROUPS_MAX * RUNNER_BLOCKS_MAX];
 };
 
 struct runner {

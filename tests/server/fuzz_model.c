@@ -51,7 +51,7 @@ make_prompt(const struct ax_engine *e, int32_t *ids)
 static void
 run_step(struct ax_engine *e)
 {
-    uint32_t blocks[BATCH_TOKENS];
+    static uint32_t blocks[AX_KV_GROUPS_MAX * BATCH_TOKENS];
     struct ax_kv_sequence sequence = {.blocks = blocks,
                                       .blocks_max = BATCH_TOKENS};
     struct ax_kv_sequence *sequences[] = {&sequence};

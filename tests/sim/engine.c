@@ -69,11 +69,21 @@ sim_one_in(struct sim_chance *c, uint32_t n)
 /* ---- KV ---- */
 
 static uint64_t *
+value_in(const struct sim_engine *e, const struct sim_slot *s, uint32_t layer,
+         uint32_t p)
+{
+    uint32_t group = ax_kv_group(e->kv, layer);
+    uint32_t block = s->blocks[group * SIM_CHAIN + p / AX_KV_BLOCK_TOKENS];
+    char *at =
+        (char *)ax_kv_layer(e->kv, layer) + block * ax_kv_block_bytes(e->kv);
+    return (uint64_t *)(void *)at + p % AX_KV_BLOCK_TOKENS;
+}
+
+
+static uint64_t *
 value_at(const struct sim_engine *e, const struct sim_slot *s, uint32_t p)
 {
-    uint32_t block = s->blocks[p / AX_KV_BLOCK_TOKENS];
-    char *at = (char *)ax_kv_layer(e->kv, 0) + block * ax_kv_block_bytes(e->kv);
-    return (uint64_t *)(void *)at + p % AX_KV_BLOCK_TOKENS;
+    return value_in(e, s, 0, p);
 }
 
 
@@ -140,19 +150,43 @@ kv_alone(void *context, uint32_t slot)
 }
 
 
+static uint32_t
+kv_missing(void *context, uint32_t slot, uint32_t n_tokens)
+{
+    struct sim_engine *e = context;
+    return ax_kv_missing(e->kv, &e->slots[slot].kv, n_tokens);
+}
+
+
+static uint32_t
+kv_needed(void *context, uint32_t n_tokens)
+{
+    struct sim_engine *e = context;
+    return ax_kv_needed(e->kv, n_tokens);
+}
+
+
 /* ---- open, close ---- */
 
 void
 sim_engine_open(struct sim_engine *e, const struct sim_options *o,
                 uint64_t seed)
 {
-    static const struct ax_kv_shape shape = {1, 1, 32, AXK_KV_F16};
+    uint32_t windows[3] = {0, o->window, o->window};
+    struct ax_kv_shape shape = {.n_layer = o->window != 0 ? 3 : 1,
+                                .n_head_kv = 1,
+                                .head_dim = 32,
+                                .type = AXK_KV_F16,
+                                .windows = windows,
+                                .step_tokens_max = o->batch};
     size_t bytes = axk_kv_block_bytes(AXK_KV_F16, 1, 32) * o->blocks;
-    *e = (struct sim_engine){.options = *o, .now_us = 1};
+    *e = (struct sim_engine){
+        .options = *o, .now_us = 1, .n_layer = shape.n_layer};
     e->chance.state = seed * 0x9e3779b97f4a7c15u + 1;
     memcpy(e->key.bytes, &seed, sizeof(seed)); /* a seed reproduces a run */
     assert_int_equal(ax_kv_open(&e->kv, &shape, bytes, NULL), AXION_OK);
     assert_true(ax_kv_block_bytes(e->kv) >= 8 * AX_KV_BLOCK_TOKENS);
+    assert_int_equal(ax_kv_groups(e->kv), shape.n_layer);
     struct ax_sched_options options = {
         .slots_max = SIM_SLOTS,
         .running_max = o->running,
@@ -172,7 +206,9 @@ sim_engine_open(struct sim_engine *e, const struct sim_options *o,
                .attach = kv_attach,
                .known = kv_known,
                .name = kv_name,
-               .alone = kv_alone},
+               .alone = kv_alone,
+               .missing = kv_missing,
+               .needed = kv_needed},
     };
     assert_int_equal(ax_sched_open(&e->sched, &options), AXION_OK);
     if (o->costs) {
@@ -481,6 +517,19 @@ draft(struct sim_engine *e, const struct ax_sched_step *step)
 }
 
 
+/* What a layer shows position p is what was computed there. */
+static void
+check_window(const struct sim_engine *e, const struct sim_slot *s,
+             uint32_t layer, uint32_t p)
+{
+    uint32_t seen = e->options.window;
+    uint32_t first = layer > 0 && p >= seen ? p - seen + 1 : 0;
+    for (uint32_t k = first; layer > 0 && k <= p; k++) {
+        assert_int_equal(*value_in(e, s, layer, k), *value_at(e, s, k));
+    }
+}
+
+
 static void
 compute(struct sim_engine *e, const struct ax_sched_entry *entry)
 {
@@ -489,12 +538,19 @@ compute(struct sim_engine *e, const struct ax_sched_entry *entry)
     assert_true(s->live && !s->told && !s->held);
     assert_true(end - entry->n_drafts <= s->n_tokens);
     assert_true(end <= s->kv.n_tokens);
+    assert_int_equal(ax_kv_window(e->kv, &s->kv, entry->position, end),
+                     AXION_OK);
     for (uint32_t p = entry->position; p < end; p++) {
         uint64_t before = p > 0 ? *value_at(e, s, p - 1) : 0;
-        uint32_t block = s->blocks[p / AX_KV_BLOCK_TOKENS];
-        assert_int_equal(ax_kv_block_refs(e->kv, block), 1);
-        *value_at(e, s, p) =
+        uint64_t value =
             sim_value(before, s->tokens[p], sim_realm(&s->request, p));
+        for (uint32_t layer = 0; layer < e->n_layer; layer++) {
+            uint32_t block = s->blocks[ax_kv_group(e->kv, layer) * SIM_CHAIN +
+                                       p / AX_KV_BLOCK_TOKENS];
+            assert_int_equal(ax_kv_block_refs(e->kv, block), 1);
+            *value_in(e, s, layer, p) = value;
+            check_window(e, s, layer, p);
+        }
     }
     e->computed += entry->n_tokens;
 }
@@ -539,7 +595,8 @@ answer(struct sim_engine *e, const struct ax_sched_entry *entry)
         held = say(e, s, token) && held;
     }
     if (s->live && entry->n_drafts > 0) {
-        ax_kv_truncate(e->kv, &s->kv, s->n_tokens - 1);
+        assert_int_equal(ax_kv_truncate(e->kv, &s->kv, s->n_tokens - 1),
+                         s->n_tokens - 1);
     }
 }
 
@@ -632,21 +689,25 @@ check_blocks(const struct sim_engine *e)
 {
     static uint32_t holders[4096];
     static uint64_t realms[4096];
-    uint32_t total = ax_kv_blocks_total(e->kv), used = 0;
+    uint32_t total = ax_kv_blocks_total(e->kv), used = 0, promised = 0;
     assert_true(total <= 4096);
     memset(holders, 0, total * sizeof(*holders));
-    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
-        const struct sim_slot *s = &e->slots[i];
+    for (uint32_t i = 0; i < SIM_SLOTS * e->n_layer; i++) {
+        const struct sim_slot *s = &e->slots[i / e->n_layer];
+        uint32_t group = i % e->n_layer, n = 0;
+        struct ax_kv_held held = ax_kv_held(e->kv, &s->kv, group);
         assert_true(s->live || s->kv.n_blocks == 0);
-        for (uint32_t b = 0; b < s->kv.n_blocks; b++) {
-            uint32_t block = s->blocks[b];
+        for (uint32_t b = held.first; b < held.end; b++) {
+            uint32_t block = s->blocks[group * SIM_CHAIN + b];
             uint64_t realm = sim_realm(&s->request, b * AX_KV_BLOCK_TOKENS);
             assert_true(holders[block] == 0 || realms[block] == realm);
             realms[block] = realm;
-            used += holders[block]++ == 0;
+            n += holders[block]++ == 0;
         }
+        used += group == 0 ? n : 0;
+        promised += group == 0 ? s->kv.promised : 0;
     }
-    assert_int_equal(used, ax_kv_blocks_used(e->kv));
+    assert_int_equal(used + promised, ax_kv_blocks_used(e->kv));
     for (uint32_t b = 0; b < total; b++) {
         assert_int_equal(holders[b], ax_kv_block_refs(e->kv, b));
     }

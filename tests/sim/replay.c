@@ -234,7 +234,8 @@ cost_us(uint32_t n_tokens)
 static void
 open_all(uint64_t seed)
 {
-    static const struct ax_kv_shape shape = {1, 1, 32, AXK_KV_F16};
+    static const struct ax_kv_shape shape = {
+        .n_layer = 1, .n_head_kv = 1, .head_dim = 32, .type = AXK_KV_F16};
     struct ax_sched_options o = {.slots_max = SLOTS,
                                  .running_max = RUNNING,
                                  .batch_tokens_max = BATCH,

@@ -13,8 +13,12 @@ options_of(uint64_t seed)
     static const uint32_t blocks[] = {12, 16, 24, 48, 400};
     static const uint32_t running[] = {1, 2, 4, 8, 24};
     static const uint32_t batch[] = {24, 32, 64, 256};
+    static const uint32_t windows[] = {5, 32, 50, 96, 200};
     (void)sim_any(&c, 2);
-    return (struct sim_options){.blocks = blocks[sim_any(&c, 5)],
+    uint32_t window = sim_one_in(&c, 3) ? windows[sim_any(&c, 5)] : 0;
+    uint32_t part = window != 0 ? 3 : 1; /* of a block of 32 tokens */
+    return (struct sim_options){.blocks = part * blocks[sim_any(&c, 5)],
+                                .window = window,
                                 .running = running[sim_any(&c, 5)],
                                 .batch = batch[sim_any(&c, 4)],
                                 .queue = 4 + sim_any(&c, 28),

@@ -4,7 +4,9 @@
  *
  * The model is a function.  What it "computes" for a position is a number made
  * of the number before it, the token and whose block it is, and it reads the
- * number before it from the block, as attention reads keys.  The next token
+ * number before it from the block, as attention reads keys.  In some worlds two
+ * more layers see only a window: they hold the same numbers, and every one
+ * that the window shows must be there.  The next token
  * follows from the last number.  So a client, which knows its own prompt, can
  * tell every token that it must get, and a block that was lost, written twice
  * or found by somebody else is a wrong answer.
@@ -31,6 +33,7 @@
 #define SIM_STREAMS  12u /* of one gateway */
 #define SIM_CTX      512u
 #define SIM_CHAIN    (SIM_CTX / AX_KV_BLOCK_TOKENS)
+#define SIM_GROUPS   3u /* at most: full attention, and two for a window */
 #define SIM_SHARED   2u /* blocks of the declared prefix */
 #define SIM_TENANTS  4u
 #define SIM_VOCAB    50000u
@@ -76,11 +79,12 @@ struct sim_slot {
     struct ax_kv_sequence kv;
     struct ax_kv_chain chain;
     struct ax_kv_name names[SIM_CHAIN];
-    uint32_t blocks[SIM_CHAIN];
+    uint32_t blocks[SIM_GROUPS * SIM_CHAIN];
 };
 
 struct sim_options {
     uint32_t blocks, running, batch, queue;
+    uint32_t window; /* of two of three layers; 0: one layer that sees all */
     uint64_t queue_tokens, tpot_us;
     bool costs; /* T(m) is given to the scheduler */
 };
@@ -89,6 +93,7 @@ struct sim_engine {
     struct sim_options options;
     struct sim_chance chance;
     uint64_t now_us;
+    uint32_t n_layer;
     struct ax_sched *sched;
     struct ax_kv *kv;
     struct ax_kv_key key;
