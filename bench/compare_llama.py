@@ -136,7 +136,7 @@ def model_of(name):
     if not os.path.exists(os.path.join(ROOT, path)):
         print(f"making {path}", flush=True)
         os.makedirs(os.path.join(ROOT, MODELS), exist_ok=True)
-        subprocess.run([sys.executable, "tools/random_gguf.py", *source, path],
+        subprocess.run([PEER, "tools/random_gguf.py", *source, path],
                        check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return path
 

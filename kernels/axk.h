@@ -121,6 +121,14 @@ size_t axk_file_bytes(uint32_t format, uint32_t n_rows, uint32_t k);
 
 /* ---- packed weights (the same layout for every instruction set) ---- */
 
+/*
+ * What files with packed weights are named by: the class says who can read
+ * them, the version grows with every change of any format's packed bytes
+ * (tests/kernels/test_pack_layout.c notices one).
+ */
+#define AXK_LAYOUT_CLASS   "panels32"
+#define AXK_LAYOUT_VERSION 1u
+
 /* Bytes of the packed matrix; *status says why when it returns 0. */
 size_t axk_packed_bytes(uint32_t format, uint32_t n_rows, uint32_t k,
                         enum axk_status *status);

@@ -96,8 +96,7 @@ static ngx_http_axion_engine_t *
 ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
     const struct axion_text *model, int *error)
 {
-    int                           rc;
-    ngx_uint_t                    i, n, n_fit, n_known;
+    ngx_uint_t                    i, n, n_fit;
     ngx_http_axion_engine_t      *engine, **engines;
     ngx_http_axion_upstream_t    *upstream;
     ngx_http_axion_candidate_t   *best, fit[NGX_HTTP_AXION_ENGINES_MAX];
@@ -107,7 +106,6 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
     n = upstream->engines.nelts;
 
     n_fit = 0;
-    n_known = 0;
     best = NULL;
     *error = AXION_ERR_MODEL_NOT_FOUND;
 
@@ -116,10 +114,7 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
     for (i = 0; i < n; i++) {
         engine = engines[(upstream->turn + i) % n];
 
-        rc = ngx_http_axion_fitness(engine, model);
-        n_known += engine->seen;
-
-        switch (rc) {
+        switch (ngx_http_axion_fitness(engine, model)) {
 
         case AXION_OK:
             fit[n_fit].engine = engine;
@@ -146,10 +141,6 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
 
             break;
         }
-    }
-
-    if (n_known == 0 && *error == AXION_ERR_MODEL_NOT_FOUND) {
-        *error = AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
     if (best == NULL) {
@@ -216,11 +207,7 @@ ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
     rc = ngx_http_axion_engine_board(engine);
 
     if (!engine->seen) {
-
-        /* a socket that nobody listens on may be there for ever */
-
-        return (engine->joined && engine->reported)
-                   ? AXION_ERR_MODEL_NOT_FOUND : AXION_ERR_ENGINE_UNAVAILABLE;
+        return AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
     if (rc == NGX_OK && engine->board.state == AXION_ENGINE_LOADING) {

@@ -24,9 +24,8 @@ set_label(struct ax_gguf *g)
 }
 
 
-/* The range is only address space until pread writes into it. */
 static int
-reserve_header(struct ax_gguf *g, struct ax_error *err)
+look_at_file(struct ax_gguf *g, struct ax_error *err)
 {
     struct stat st;
 
@@ -39,8 +38,17 @@ reserve_header(struct ax_gguf *g, struct ax_error *err)
                             "%s: not a regular file with content", g->label);
     }
     g->file_bytes = (uint64_t)st.st_size;
+    g->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
     g->header_room = g->file_bytes < AX_GGUF_HEADER_MAX ? (size_t)g->file_bytes
                                                         : AX_GGUF_HEADER_MAX;
+    return AXION_OK;
+}
+
+
+/* The range is only address space until pread writes into it. */
+static int
+reserve_header(struct ax_gguf *g, struct ax_error *err)
+{
     void *p = mmap(NULL, g->header_room, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
@@ -53,9 +61,10 @@ reserve_header(struct ax_gguf *g, struct ax_error *err)
 }
 
 
-int
-ax_gguf_open_fd(struct ax_gguf **out, int fd, const char *name,
-                struct ax_error *err)
+/* part NULL: the whole file is the GGUF. */
+static int
+open_part(struct ax_gguf **out, int fd, const char *name,
+          const struct ax_gguf_part *part, struct ax_error *err)
 {
     struct ax_gguf *g = calloc(1, sizeof(*g));
     int rc;
@@ -72,7 +81,15 @@ ax_gguf_open_fd(struct ax_gguf **out, int fd, const char *name,
         goto failed;
     }
     set_label(g);
-    rc = reserve_header(g, err);
+    rc = look_at_file(g, err);
+    if (rc == AXION_OK && part != NULL) {
+        g->base = part->offset;
+        g->header_room = part->bytes;
+        g->file_bytes = part->file_bytes;
+    }
+    if (rc == AXION_OK) {
+        rc = reserve_header(g, err);
+    }
     if (rc == AXION_OK) {
         rc = ax_gguf_parse(g, err);
     }
@@ -85,6 +102,31 @@ ax_gguf_open_fd(struct ax_gguf **out, int fd, const char *name,
 failed:
     ax_gguf_close(g);
     return rc;
+}
+
+
+int
+ax_gguf_open_fd(struct ax_gguf **out, int fd, const char *name,
+                struct ax_error *err)
+{
+    return open_part(out, fd, name, NULL, err);
+}
+
+
+int
+ax_gguf_open_part(struct ax_gguf **out, int fd, const char *name,
+                  const struct ax_gguf_part *part, struct ax_error *err)
+{
+    *out = NULL;
+    if (part->bytes == 0 || part->bytes > AX_GGUF_HEADER_MAX ||
+        part->bytes > part->file_bytes) {
+        close(fd);
+        return ax_error_set(err, AXION_ERR_MODEL_FILE,
+                            "%llu bytes of metadata of a file of %llu",
+                            (unsigned long long)part->bytes,
+                            (unsigned long long)part->file_bytes);
+    }
+    return open_part(out, fd, name, part, err);
 }
 
 
@@ -458,6 +500,21 @@ ax_gguf_strings(const struct ax_gguf *g, const char *name,
     }
     *n = count;
     return AXION_OK;
+}
+
+
+const void *
+ax_gguf_header(const struct ax_gguf *g, uint64_t *bytes)
+{
+    *bytes = g->table_end;
+    return g->header;
+}
+
+
+int64_t
+ax_gguf_mtime_ns(const struct ax_gguf *g)
+{
+    return g->mtime_ns;
 }
 
 

@@ -98,6 +98,20 @@ int ax_gguf_open(struct ax_gguf **out, const char *path, struct ax_error *err);
 /* The same from a descriptor, which is taken over also on an error. */
 int ax_gguf_open_fd(struct ax_gguf **out, int fd, const char *name,
                     struct ax_error *err);
+
+/*
+ * The header alone, copied from a GGUF file of file_bytes into `bytes` at
+ * `offset` of another file: everything but ax_gguf_read() works.
+ */
+struct ax_gguf_part {
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t file_bytes;
+};
+
+int ax_gguf_open_part(struct ax_gguf **out, int fd, const char *name,
+                      const struct ax_gguf_part *part, struct ax_error *err);
+
 void ax_gguf_close_file(struct ax_gguf *g);
 void ax_gguf_close(struct ax_gguf *g); /* NULL is fine */
 
@@ -106,6 +120,9 @@ const char *ax_gguf_path(const struct ax_gguf *g);
 const char *ax_gguf_label(const struct ax_gguf *g);
 uint32_t ax_gguf_version(const struct ax_gguf *g);
 uint64_t ax_gguf_file_bytes(const struct ax_gguf *g);
+int64_t ax_gguf_mtime_ns(const struct ax_gguf *g);
+/* The file's first bytes, to the end of the tensor table. */
+const void *ax_gguf_header(const struct ax_gguf *g, uint64_t *bytes);
 
 /* All keys and tensors in file order; NULL past the end. */
 uint32_t ax_gguf_n_keys(const struct ax_gguf *g);

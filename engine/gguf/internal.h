@@ -14,6 +14,7 @@ struct ax_gguf {
     char *path;
     char label[AX_GGUF_LABEL]; /* its end, escaped */
     int fd;                    /* -1: closed */
+    uint64_t base;             /* where the header lies in fd */
     uint32_t version;
     uint64_t file_bytes;
 
@@ -24,6 +25,8 @@ struct ax_gguf {
 
     uint64_t alignment;
     uint64_t data_offset; /* of the first tensor */
+    uint64_t table_end;   /* behind the last tensor's record */
+    int64_t mtime_ns;     /* of the file when it was opened */
 
     uint32_t n_keys;
     struct ax_gguf_key *keys;

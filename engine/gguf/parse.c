@@ -113,8 +113,9 @@ pull(struct cursor *c, size_t upto)
     want = want < upto ? upto : want;
     want = want > g->header_room ? g->header_room : want;
     while (g->header_have < want) {
-        ssize_t n = pread(g->fd, g->header + g->header_have,
-                          want - g->header_have, (off_t)g->header_have);
+        ssize_t n =
+            pread(g->fd, g->header + g->header_have, want - g->header_have,
+                  (off_t)(g->base + g->header_have));
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -542,6 +543,7 @@ place_tensors(struct cursor *c)
 {
     struct ax_gguf *g = c->g;
 
+    g->table_end = c->pos;
     /* pos is at most AX_GGUF_HEADER_MAX: rounding up cannot overflow. */
     g->data_offset = (c->pos + g->alignment - 1) & ~(g->alignment - 1);
     for (uint32_t i = 0; i < g->n_tensors; i++) {

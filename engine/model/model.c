@@ -12,6 +12,7 @@
 
 #include "engine/gguf/gguf.h"
 #include "engine/model/family.h"
+#include "engine/model/packfile.h"
 #include "engine/model/vocab.h"
 #include "engine/model/weights.h"
 #include "engine/pool/pool.h"
@@ -20,6 +21,7 @@
 struct ax_model {
     struct ax_model_info info;
     struct ax_gguf *gguf;
+    struct ax_pack pack; /* while opening, where info.mapped */
     struct ax_plan plan;
     struct ax_arena arena;
     const struct axk_ops *ops;
@@ -253,11 +255,31 @@ load(struct ax_model *m, const struct ax_model_options *options,
         uint32_t n =
             options->n_threads != 0 ? options->n_threads : ax_pool_cpus();
         n = n > AX_POOL_THREADS_MAX ? AX_POOL_THREADS_MAX : n;
-        rc = ax_weights_load(&m->plan, m->gguf, options, n, &m->arena, err);
+        rc =
+            ax_weights_load(&m->plan, m->gguf, m->info.mapped ? &m->pack : NULL,
+                            options, n, &m->arena, err);
     }
     if (rc == AXION_OK) {
         m->info.weight_bytes = m->arena.bytes;
         ax_gguf_close_file(m->gguf);
+        ax_pack_close(&m->pack);
+    }
+    return rc;
+}
+
+
+/* A pack file, known by its first bytes, or a GGUF file. */
+static int
+open_file(struct ax_model *m, struct ax_error *err)
+{
+    int rc = ax_pack_open(&m->pack, m->path, err);
+
+    if (rc == AXION_AGAIN) {
+        return ax_gguf_open(&m->gguf, m->path, err);
+    }
+    if (rc == AXION_OK) {
+        m->info.mapped = true;
+        rc = ax_pack_gguf(&m->pack, &m->gguf, m->path, err);
     }
     return rc;
 }
@@ -276,6 +298,7 @@ ax_model_open(struct ax_model **out, const struct ax_model_options *options,
     if (m == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
+    m->pack.fd = -1;
     int rc = choose_isa(m, options->isa, err);
     if (rc != AXION_OK) {
         goto failed;
@@ -285,7 +308,7 @@ ax_model_open(struct ax_model **out, const struct ax_model_options *options,
         rc = ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
         goto failed;
     }
-    rc = ax_gguf_open(&m->gguf, options->path, err);
+    rc = open_file(m, err);
     if (rc != AXION_OK) {
         goto failed;
     }
@@ -310,6 +333,7 @@ ax_model_close(struct ax_model *m)
     if (m == NULL) {
         return;
     }
+    ax_pack_close(&m->pack);
     ax_arena_close(&m->arena);
     ax_plan_free(&m->plan);
     ax_gguf_close(m->gguf);
@@ -320,6 +344,18 @@ ax_model_close(struct ax_model *m)
     free(m->name);
     free(m->path);
     free(m);
+}
+
+
+int
+ax_model_pack(const struct ax_model *m, const char *path, struct ax_error *err)
+{
+    if (m->info.mapped) {
+        return ax_error_set(err, AXION_ERR_BAD_OPTION,
+                            "%s is a pack file already",
+                            ax_gguf_label(m->gguf));
+    }
+    return ax_pack_write(path, m->gguf, &m->plan, &m->arena, err);
 }
 
 

@@ -5,7 +5,8 @@
  * describe the forward pass as a plan (plan.h), checks every tensor that the
  * plan names, and packs the weights in parallel into one arena on huge pages.
  * After that the file is closed; the model is immutable and any number of
- * executors, on any threads, may use it.
+ * executors, on any threads, may use it.  From a pack file (packfile.h) it
+ * checks and maps weights that were packed before.
  *
  * Called by the engine's loader thread and by the tools; the KV pool and the
  * executor are opened on a model and must be closed before it.
@@ -18,6 +19,7 @@
 #ifndef AX_MODEL_H
 #define AX_MODEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,6 +63,7 @@ struct ax_model_info {
     uint64_t file_bytes;
     uint64_t weight_bytes; /* packed, in memory */
     uint64_t load_us;      /* that opening took */
+    bool mapped;           /* the weights are a pack file's */
     int64_t bos_id;        /* AX_TOKEN_NONE if absent */
     int64_t eos_id;
     int64_t eot_id;
@@ -80,6 +83,14 @@ struct axk_ops;
 int ax_model_open(struct ax_model **out, const struct ax_model_options *options,
                   struct ax_error *err);
 void ax_model_close(struct ax_model *m); /* NULL is fine */
+
+/*
+ * Writes the model as a pack file.  AXION_ERR_BAD_OPTION when it comes from
+ * one, AXION_ERR_MODEL_FILE when its file has changed, AXION_ERR_SYSTEM,
+ * AXION_ERR_NO_MEMORY.
+ */
+int ax_model_pack(const struct ax_model *m, const char *path,
+                  struct ax_error *err);
 
 const struct ax_model_info *ax_model_info(const struct ax_model *m);
 

@@ -248,9 +248,9 @@ align(size_t n)
 }
 
 
-/* One arena for all, cut up in the order of the plan. */
+/* Bytes of all, and whether every matrix has kernels. */
 static int
-place(struct ax_plan *plan, struct ax_arena *arena, struct ax_error *err)
+measure(const struct ax_plan *plan, uint64_t *all, struct ax_error *err)
 {
     uint64_t total = 0;
 
@@ -267,11 +267,15 @@ place(struct ax_plan *plan, struct ax_arena *arena, struct ax_error *err)
     for (uint32_t i = 0; i < plan->n_vectors; i++) {
         total += align(plan->vectors[i].n * sizeof(float));
     }
-    if (ax_arena_open(arena, total) != AXION_OK) {
-        return ax_error_set(err, AXION_ERR_NO_MEMORY,
-                            "no memory for %llu bytes of weights",
-                            (unsigned long long)total);
-    }
+    *all = total;
+    return AXION_OK;
+}
+
+
+/* Cuts the arena up in the order of the plan, which has room for it. */
+static void
+place(struct ax_plan *plan, struct ax_arena *arena)
+{
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
         struct ax_plan_matrix *m = &plan->matrices[i];
         enum axk_status status;
@@ -283,7 +287,52 @@ place(struct ax_plan *plan, struct ax_arena *arena, struct ax_error *err)
         struct ax_plan_vector *v = &plan->vectors[i];
         v->data = ax_arena_take(arena, v->n * sizeof(float));
     }
+}
+
+
+static int
+open_arena(struct ax_plan *plan, struct ax_arena *arena, struct ax_error *err)
+{
+    uint64_t bytes = 0;
+    int rc = measure(plan, &bytes, err);
+
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    /* One line more, so that a pack file can end in one. */
+    if (ax_arena_open(arena, bytes + AX_ARENA_ALIGN) != AXION_OK) {
+        return ax_error_set(err, AXION_ERR_NO_MEMORY,
+                            "no memory for %llu bytes of weights",
+                            (unsigned long long)bytes);
+    }
+    place(plan, arena);
     return AXION_OK;
+}
+
+
+static int
+map_pack(struct ax_plan *plan, const struct ax_pack *pack,
+         const struct ax_model_options *options, uint32_t n_threads,
+         struct ax_arena *arena, struct ax_error *err)
+{
+    uint64_t bytes = 0;
+    int rc = measure(plan, &bytes, err);
+
+    if (rc == AXION_OK && bytes > pack->header.payload_bytes) {
+        rc = ax_error_set(err, AXION_ERR_MODEL_FILE,
+                          "%llu bytes of weights in the pack file, the plan "
+                          "needs %llu",
+                          (unsigned long long)pack->header.payload_bytes,
+                          (unsigned long long)bytes);
+    }
+    if (rc == AXION_OK) {
+        rc = ax_pack_map(pack, plan, n_threads, options->progress,
+                         options->context, arena, err);
+    }
+    if (rc == AXION_OK) {
+        place(plan, arena);
+    }
+    return rc;
 }
 
 
@@ -346,20 +395,23 @@ make_frequencies(struct ax_plan *plan, struct ax_plan_rope *rope,
 
 int
 ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
+                const struct ax_pack *pack,
                 const struct ax_model_options *options, uint32_t n_threads,
                 struct ax_arena *arena, struct ax_error *err)
 {
     struct load l = {
         .plan = plan, .gguf = gguf, .options = options, .err = err};
-    int rc = place(plan, arena, err);
+    int rc = pack != NULL ? map_pack(plan, pack, options, n_threads, arena, err)
+                          : open_arena(plan, arena, err);
 
-    for (uint32_t i = 0; i < plan->n_vectors && rc == AXION_OK; i++) {
+    for (uint32_t i = 0; i < plan->n_vectors && rc == AXION_OK && pack == NULL;
+         i++) {
         rc = load_vector(gguf, &plan->vectors[i], err);
     }
     for (uint32_t i = 0; i < plan->n_ropes && rc == AXION_OK; i++) {
         rc = make_frequencies(plan, &plan->ropes[i], err);
     }
-    if (rc != AXION_OK) {
+    if (rc != AXION_OK || pack != NULL) {
         return rc;
     }
     pthread_mutex_init(&l.lock, NULL);

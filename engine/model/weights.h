@@ -1,10 +1,12 @@
 /*
- * Weights: from the file into one arena, in the kernels' packed layout.
+ * Weights: from the file into one arena, in the kernels' packed layout, or from
+ * a pack file that has them so.
  */
 #ifndef AX_WEIGHTS_H
 #define AX_WEIGHTS_H
 
 #include "engine/model/model.h"
+#include "engine/model/packfile.h"
 #include "engine/model/plan.h"
 #include "engine/pool/arena.h"
 
@@ -12,10 +14,12 @@
 /*
  * Packs every matrix of the plan, converts its vectors to f32, fills in the
  * pointers and the RoPE frequencies.  n_threads read and pack; progress comes
- * on the calling thread.  The arena must be zeroed; it is the caller's to
+ * on the calling thread.  With a pack (NULL: none) nothing is packed: what it
+ * has is checked and mapped.  The arena must be zeroed; it is the caller's to
  * close, also on an error.
  */
 int ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
+                    const struct ax_pack *pack,
                     const struct ax_model_options *options, uint32_t n_threads,
                     struct ax_arena *arena, struct ax_error *err);
 

@@ -11,8 +11,9 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 
-int
-ax_arena_open(struct ax_arena *arena, uint64_t bytes)
+/* Address space from a huge page's start on, with these rights. */
+static int
+reserve(struct ax_arena *arena, uint64_t bytes, int protection)
 {
     *arena = (struct ax_arena){0};
     if (bytes > SIZE_MAX / 2 - 2 * HUGE_PAGE) {
@@ -20,8 +21,7 @@ ax_arena_open(struct ax_arena *arena, uint64_t bytes)
     }
     size_t size = ((size_t)bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     size_t room = size + HUGE_PAGE;
-    void *p = mmap(NULL, room, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(NULL, room, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         return AXION_ERR_NO_MEMORY;
     }
@@ -30,8 +30,41 @@ ax_arena_open(struct ax_arena *arena, uint64_t bytes)
     arena->mapping_bytes = room;
     arena->base = (void *)aligned;
     arena->bytes = size;
-    /* Refused where the kernel has none: small pages do. */
-    (void)madvise(arena->base, size, MADV_HUGEPAGE);
+    return AXION_OK;
+}
+
+
+int
+ax_arena_open(struct ax_arena *arena, uint64_t bytes)
+{
+    int rc = reserve(arena, bytes, PROT_READ | PROT_WRITE);
+
+    if (rc == AXION_OK) {
+        /* Refused where the kernel has none: small pages do. */
+        (void)madvise(arena->base, arena->bytes, MADV_HUGEPAGE);
+    }
+    return rc;
+}
+
+
+int
+ax_arena_map(struct ax_arena *arena, int fd, uint64_t offset, uint64_t bytes)
+{
+    int rc = reserve(arena, bytes, PROT_NONE);
+
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    if (mmap(arena->base, (size_t)bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
+             (off_t)offset) == MAP_FAILED) {
+        ax_arena_close(arena);
+        return AXION_ERR_NO_MEMORY;
+    }
+    arena->bytes = (size_t)bytes;
+    /* Both are favours: large pages where the file system has them, and no
+     * page faults while requests are served. */
+    (void)madvise(arena->base, arena->bytes, MADV_HUGEPAGE);
+    (void)madvise(arena->base, arena->bytes, MADV_POPULATE_READ);
     return AXION_OK;
 }
 

@@ -27,6 +27,14 @@ struct ax_arena {
 int ax_arena_open(struct ax_arena *arena, uint64_t bytes);
 void ax_arena_close(struct ax_arena *arena);
 
+/*
+ * Bytes [offset, offset + bytes) of a file as an arena that cannot be written
+ * to; all who map the file share its pages.  offset is a multiple of 2 MiB.
+ * AXION_ERR_NO_MEMORY.
+ */
+int ax_arena_map(struct ax_arena *arena, int fd, uint64_t offset,
+                 uint64_t bytes);
+
 /* Aligned to AX_ARENA_ALIGN; NULL when the arena is too small. */
 #define AX_ARENA_ALIGN 64u
 void *ax_arena_take(struct ax_arena *arena, size_t bytes);

@@ -44,7 +44,10 @@ ax_engine_names(const char *path, const char *alias,
     const char *slash = strrchr(path, '/');
     const char *base = slash != NULL ? slash + 1 : path;
     size_t n = strlen(base);
-    if (n > 5 && strcmp(base + n - 5, ".gguf") == 0) {
+    if (n > 7 && strcmp(base + n - 7, ".axpack") == 0) {
+        n -= 7;
+    }
+    if (n > 5 && strncmp(base + n - 5, ".gguf", 5) == 0) {
         n -= 5;
     }
     ax_error_escape(file_id, AX_ENGINE_ID_BYTES, base, n);

@@ -65,7 +65,7 @@ struct ax_engine {
     uint32_t sequences;
     uint32_t token_bytes_max;
     uint64_t created;                  /* of the file, seconds */
-    char file_id[AX_ENGINE_ID_BYTES];  /* the file's name without .gguf */
+    char file_id[AX_ENGINE_ID_BYTES];  /* the file's name, no .gguf, .axpack */
     char id[AX_ENGINE_ID_BYTES];       /* the alias, else file_id */
     char template_note[AX_ERROR_TEXT]; /* why there is no chat template */
 };

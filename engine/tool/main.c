@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"inspect", ax_tool_inspect, "metadata and tensors of a model file"},
     {"tokenize", ax_tool_tokenize, "token ids and pieces of a text"},
     {"keygen", ax_tool_keygen, "an API key and the line that lets it in"},
+    {"pack", ax_tool_pack, "a model file ready to be mapped"},
     {"bench", ax_tool_bench, "prefill and decode rates of a model"},
     {"compare", ax_tool_compare, "what changed between two profiles"},
     {NULL, NULL, NULL},

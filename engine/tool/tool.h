@@ -15,6 +15,7 @@ int ax_tool_chat(int argc, char **argv);
 int ax_tool_compare(int argc, char **argv);
 int ax_tool_inspect(int argc, char **argv);
 int ax_tool_keygen(int argc, char **argv);
+int ax_tool_pack(int argc, char **argv);
 int ax_tool_tokenize(int argc, char **argv);
 
 /* The exit status of an error: an option that is wrong, or does not go with

@@ -1,7 +1,8 @@
 # Unit tests of gguf, kv, pool, model and exec, and the GGUF fuzzer.
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
-                  kv kv_cache kv_windows model_refused load_faults pool_threads pool_place \
+                  kv kv_cache kv_windows model_refused pack_file \
+                  load_faults pool_threads pool_place \
                   program exec exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 
@@ -22,4 +23,10 @@ FUZZ_GGUF := $(BUILD)/tests/engine/fuzz_gguf
 FUZZERS += $(FUZZ_GGUF)
 
 $(FUZZ_GGUF): %: %.o $(MODEL_LIBS)
-$(FUZZ_GGUF): LDLIBS = -lm
+$(FUZZ_GGUF): LDLIBS = -lsodium -lm
+
+FUZZ_PACK := $(BUILD)/tests/engine/fuzz_pack
+FUZZERS += $(FUZZ_PACK)
+
+$(FUZZ_PACK): %: %.o $(MODEL_LIBS)
+$(FUZZ_PACK): LDLIBS = -lsodium -lm

@@ -27,6 +27,12 @@ $(BUILD)/tests/kernels/test_kernel_opcodes: LDLIBS = -lcmocka
 
 KERNEL_TESTS += $(BUILD)/tests/kernels/test_kernel_opcodes
 
+PACK_LAYOUT_TEST := $(BUILD)/tests/kernels/test_pack_layout
+KERNEL_TESTS += $(PACK_LAYOUT_TEST)
+
+$(PACK_LAYOUT_TEST): %: %.o $(BUILD)/libaxion_kernels.a
+$(PACK_LAYOUT_TEST): LDLIBS = -lcmocka
+
 # A script beside the programs, and what it runs.
 E2E_TESTS += tests/kernels/test_other_cpus.sh
 test-e2e: $(BUILD)/tests/kernels/checkkernels

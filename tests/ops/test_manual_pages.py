@@ -13,7 +13,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests/docs"))
 import test_docs  # noqa: E402
 
 PAGES = ["docs/man/axiond.8", "docs/man/axion.1", "docs/man/axion_ring.7"]
-AXION = ["bench", "chat", "compare", "inspect", "keygen", "tokenize"]
+AXION = ["bench", "chat", "compare", "inspect", "keygen", "pack",
+         "tokenize"]
 
 
 def documented(text):

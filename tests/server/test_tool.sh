@@ -58,6 +58,19 @@ here=$("$build/axion" chat $ask "$model" 2>"$work/figures")
 check "chat reports its figures" \
     "$(grep -c 'prompt tokens' "$work/figures")" 1
 
+"$build/axion" pack -t 1 "$model" -o "$work/tiny.axpack" >/dev/null
+check "a pack file answers as its source does" \
+    "$("$build/axion" chat --prompt Hello -n 24 --temp 0.8 --seed 7 \
+        "$work/tiny.axpack" 2>/dev/null)" "$here"
+check "pack --check reads a whole one" \
+    "$("$build/axion" pack --check "$work/tiny.axpack" | grep -c whole)" 1
+check "pack --check refuses a GGUF file" \
+    "$("$build/axion" pack --check "$model" 2>&1)" \
+    "axion pack: $model is no pack file"
+printf x | dd of="$work/tiny.axpack" bs=1 seek=2097252 conv=notrunc 2>/dev/null
+check "a damaged one is refused in a line" \
+    "$("$build/axion" pack --check "$work/tiny.axpack" 2>&1 | wc -l)" 1
+
 bench()
 {
     "$build/axion" bench -m "$model" -t 2 -r 2 "$@"
