@@ -128,6 +128,18 @@ v16_fma(v16 a, v16 b, v16 c)
 }
 
 
+/* acc[v] += *a * b[v] for v < n */
+INLINE void
+v16_fma_row(v16 *acc, const float *a, const v16 *b, const uint32_t n)
+{
+    v16 x = v16_set1(*a);
+
+    for (uint32_t v = 0; v < n; v++) {
+        acc[v] = v16_fma(x, b[v], acc[v]);
+    }
+}
+
+
 INLINE v16
 v16_max(v16 a, v16 b)
 {

@@ -114,6 +114,26 @@ v16_fma(v16 a, v16 b, v16 c)
 }
 
 
+/*
+ * acc[v] += *a * b[v] for v < n.  The broadcast is part of the instruction: as
+ * one of its own, which is what gcc makes of intrinsics, it takes a tenth of
+ * the time of 3 rows of 4 vectors on Zen 4.
+ */
+INLINE void
+v16_fma_row(v16 *acc, const float *a, const v16 *b, const uint32_t n)
+{
+#pragma GCC unroll 4
+    for (uint32_t v = 0; v < n; v++) {
+        v16 x = acc[v];
+
+        __asm__("vfmadd231ps %2%{1to16%}, %1, %0"
+                : "+v"(x)
+                : "v"(b[v]), "m"(*a));
+        acc[v] = x;
+    }
+}
+
+
 INLINE v16
 v16_max(v16 a, v16 b)
 {

@@ -5,11 +5,11 @@
  * Work is a chunk of rows: consecutive queries times the query heads of one
  * KV head, query-major, so that each K and V line is read once for all of
  * them.  For every tile of 64 keys, ascending, and every block of up to 6
- * rows:  scores = rows x K (lanes are keys), softmax terms, partial = terms
- * x V (lanes are elements), merge into the rows' running result.  Both
- * products are one micro-kernel: c[row][column] += sum over k of a[row][k] *
- * b[k][column] with b in f16, every c its own chain of fma, so the tiling
- * shows in no bit.
+ * rows:  scores = rows x K (lanes are keys), softmax terms, and terms x V
+ * (lanes are elements), whose sums go from the registers into the rows'
+ * running result.  Both products are one micro-kernel: c[row][column] += sum
+ * over k of a[row][k] * b[k][column] with b in f16, every c its own chain of
+ * fma, so the tiling shows in no bit.
  *
  * Queries of one block of rows see different keys only at the causal edge
  * and the window's edge.  There the keys that all rows see go together, and
@@ -38,32 +38,40 @@ struct chunk {
     float o[ROWS_MAX][ROW_FLOATS] __attribute__((aligned(64)));
 };
 
-/* What one tile gives for a block of rows. */
+/* A tile and a block of rows, all of which see some of it. */
 struct tile {
+    uint32_t lo[BLOCK_MAX]; /* the slots [lo, hi) that a row sees; rows are */
+    uint32_t hi[BLOCK_MAX]; /* in the order of their positions */
+    uint32_t blocks[2];     /* in the block table; one that nobody sees is
+                             * replaced by the other: it may not exist */
+    ptrdiff_t ahead[2];     /* bytes from each to the next tile's */
     float m[16];
     float l[16];
     float p[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
     float o[BLOCK_MAX][ROW_FLOATS] __attribute__((aligned(64)));
 };
 
+/* Where the sums over a tile's values go: into running results, as
+ * o = sum * new_part + o * old_part, or alone where there are no factors. */
+struct target {
+    float *o;
+    size_t stride;
+    const float *old_part; /* [rows], or NULL */
+    const float *new_part;
+};
 
-/* c[r][0 .. 16 n_vectors) = sum over k < n of a[r][k] * b[v][k * b_stride], or
- * += where add says so; ahead: by how many bytes to fetch ahead of each pair of
- * b. */
+
+/* acc[r][v] += a[r][k] * b[v][k * b_stride] for k < n; ahead: by how many bytes
+ * to fetch ahead of each pair of b. */
 INLINE void
 multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
          const size_t a_stride, const uint16_t *const *b, size_t b_stride,
-         uint32_t n, float *c, const size_t c_stride, const ptrdiff_t *ahead,
-         const bool add)
+         uint32_t n, v16 (*acc)[V16_BATCH], const ptrdiff_t *ahead)
 {
-    v16 acc[BLOCK_MAX][V16_BATCH];
     const uint16_t *p[V16_BATCH];
 
     for (uint32_t v = 0; v < n_vectors; v++) {
         p[v] = b[v];
-        for (uint32_t r = 0; r < rows; r++) {
-            acc[r][v] = add ? v16_load(c + r * c_stride + 16 * v) : v16_set1(0);
-        }
     }
     for (uint32_t k = 0; k < n; k++) {
         v16 column[V16_BATCH];
@@ -75,103 +83,180 @@ multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
             }
             p[v] += b_stride;
         }
+#pragma GCC unroll 6
         for (uint32_t r = 0; r < rows; r++) {
-            v16 x = v16_set1(a[r * a_stride + k]);
-
-            for (uint32_t v = 0; v < n_vectors; v++) {
-                acc[r][v] = v16_fma(x, column[v], acc[r][v]);
-            }
-        }
-    }
-    for (uint32_t v = 0; v < n_vectors; v++) {
-        for (uint32_t r = 0; r < rows; r++) {
-            v16_store(c + r * c_stride + 16 * v, acc[r][v]);
+            v16_fma_row(acc[r], &a[r * a_stride + k], column, n_vectors);
         }
     }
 }
 
 
-/* Scores: a is a block of queries, c of terms. */
-static void
-multiply_keys(uint32_t rows, const float *a, const uint16_t *const *b,
-              uint32_t n, float *c, const ptrdiff_t *ahead)
+/* Scores of rows of queries, against 16 n_vectors keys. */
+INLINE void
+score_rows(const uint32_t rows, const uint32_t n_vectors, const float *q,
+           const uint16_t *const *keys, uint32_t n, float *p,
+           const ptrdiff_t *ahead)
 {
-    const size_t sa = ROW_FLOATS;
-    const size_t sc = AXK_ATTN_KEYS;
-    const size_t sb = AXK_KV_TOKENS;
+    v16 acc[BLOCK_MAX][V16_BATCH];
 
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t v = 0; v < n_vectors; v++) {
+            acc[r][v] = v16_set1(0);
+        }
+    }
+    multiply(rows, n_vectors, q, ROW_FLOATS, keys, AXK_KV_TOKENS, n, acc,
+             ahead);
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t v = 0; v < n_vectors; v++) {
+            v16_store(p + r * AXK_ATTN_KEYS + 16 * v, acc[r][v]);
+        }
+    }
+}
+
+
+INLINE void
+score_vectors(const uint32_t n_vectors, uint32_t rows, const float *q,
+              const uint16_t *const *keys, uint32_t n, float *p,
+              const ptrdiff_t *ahead)
+{
     switch (rows) {
     case 1:
-        multiply(1, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
+        score_rows(1, n_vectors, q, keys, n, p, ahead);
         break;
     case 2:
-        multiply(2, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
+        score_rows(2, n_vectors, q, keys, n, p, ahead);
         break;
     case 3:
-        multiply(3, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
+        score_rows(3, n_vectors, q, keys, n, p, ahead);
         break;
     case 4:
-        multiply(4, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
+        score_rows(4, n_vectors, q, keys, n, p, ahead);
         break;
     case 5:
-        multiply(5, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
+        score_rows(5, n_vectors, q, keys, n, p, ahead);
         break;
     default:
-        multiply(6, V16_BATCH, a, sa, b, sb, n, c, sc, ahead, false);
+        score_rows(6, n_vectors, q, keys, n, p, ahead);
         break;
     }
 }
 
 
-/* Weighted values: a is a block of terms, c of partial results. */
+/* Values of a tile: slots [lo, hi) of two blocks from some element on. */
+struct values {
+    const uint16_t *block[2];
+    const ptrdiff_t *ahead;
+    uint32_t padded;
+    uint32_t lo;
+    uint32_t hi;
+};
+
+
+/* What rows see of one block; twice and not a loop, which would keep acc in
+ * memory. */
 INLINE void
-multiply_values_of(const uint32_t n_vectors, uint32_t rows, const float *a,
-                   const uint16_t *values, size_t sb, uint32_t n, float *c,
-                   const ptrdiff_t *ahead)
+weigh_half(const uint32_t rows, const uint32_t n_vectors, const float *p,
+           const struct values *s, const uint32_t half, uint32_t column,
+           v16 (*acc)[V16_BATCH])
 {
-    const size_t sa = AXK_ATTN_KEYS;
-    const size_t sc = ROW_FLOATS;
+    const ptrdiff_t ahead[2] = {s->ahead[half], s->ahead[half]};
+    const uint32_t begin = AXK_KV_TOKENS * half;
+    const uint32_t end = begin + AXK_KV_TOKENS;
+    uint32_t lo = s->lo > begin ? s->lo : begin;
+    uint32_t hi = s->hi < end ? s->hi : end;
     const uint16_t *b[V16_BATCH];
 
     for (uint32_t v = 0; v < n_vectors; v++) {
-        b[v] = values + 16 * v;
+        b[v] =
+            s->block[half] + (size_t)(lo - begin) * s->padded + column + 16 * v;
     }
+    multiply(rows, n_vectors, p + lo, AXK_ATTN_KEYS, b, s->padded,
+             lo < hi ? hi - lo : 0, acc, ahead);
+}
+
+
+/* Rows of terms times 16 n_vectors elements; on top of what the target has
+ * where add says so. */
+INLINE void
+weigh_rows(const uint32_t rows, const uint32_t n_vectors, const float *p,
+           const struct values *s, const struct target *to, uint32_t column,
+           bool add)
+{
+    v16 acc[BLOCK_MAX][V16_BATCH];
+    float *o = to->o + column;
+
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t v = 0; v < n_vectors; v++) {
+            acc[r][v] = v16_set1(0);
+        }
+    }
+    if (add) {
+        for (uint32_t r = 0; r < rows; r++) {
+            for (uint32_t v = 0; v < n_vectors; v++) {
+                acc[r][v] = v16_load(o + r * to->stride + 16 * v);
+            }
+        }
+    }
+    weigh_half(rows, n_vectors, p, s, 0, column, acc);
+    weigh_half(rows, n_vectors, p, s, 1, column, acc);
+    if (to->old_part != NULL) {
+        for (uint32_t r = 0; r < rows; r++) {
+            v16 x = v16_set1(to->old_part[r]);
+            v16 y = v16_set1(to->new_part[r]);
+
+            for (uint32_t v = 0; v < n_vectors; v++) {
+                v16 old = v16_load(o + r * to->stride + 16 * v);
+                acc[r][v] = v16_fma(acc[r][v], y, v16_mul(old, x));
+            }
+        }
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t v = 0; v < n_vectors; v++) {
+            v16_store(o + r * to->stride + 16 * v, acc[r][v]);
+        }
+    }
+}
+
+
+INLINE void
+weigh_vectors(const uint32_t n_vectors, uint32_t rows, const float *p,
+              const struct values *s, const struct target *to, uint32_t column,
+              bool add)
+{
     switch (rows) {
     case 1:
-        multiply(1, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
+        weigh_rows(1, n_vectors, p, s, to, column, add);
         break;
     case 2:
-        multiply(2, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
+        weigh_rows(2, n_vectors, p, s, to, column, add);
         break;
     case 3:
-        multiply(3, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
+        weigh_rows(3, n_vectors, p, s, to, column, add);
         break;
     case 4:
-        multiply(4, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
+        weigh_rows(4, n_vectors, p, s, to, column, add);
         break;
     case 5:
-        multiply(5, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
+        weigh_rows(5, n_vectors, p, s, to, column, add);
         break;
     default:
-        multiply(6, n_vectors, a, sa, b, sb, n, c, sc, ahead, true);
+        weigh_rows(6, n_vectors, p, s, to, column, add);
         break;
     }
 }
 
 
 static void
-multiply_values(uint32_t rows, const float *a, const uint16_t *values,
-                uint32_t padded, uint32_t n, float *c, ptrdiff_t next)
+weigh_values(uint32_t rows, const float *p, const struct values *s,
+             const struct target *to, bool add)
 {
-    const ptrdiff_t ahead[2] = {next, next};
     uint32_t i = 0;
 
-    for (; i + 16 * V16_BATCH <= padded; i += 16 * V16_BATCH) {
-        multiply_values_of(V16_BATCH, rows, a, values + i, padded, n, c + i,
-                           ahead);
+    for (; i + 16 * V16_BATCH <= s->padded; i += 16 * V16_BATCH) {
+        weigh_vectors(V16_BATCH, rows, p, s, to, i, add);
     }
-    for (; i < padded; i += 16) {
-        multiply_values_of(1, rows, a, values + i, padded, n, c + i, ahead);
+    for (; i < s->padded; i += 16) {
+        weigh_vectors(1, rows, p, s, to, i, add);
     }
 }
 
@@ -207,8 +292,7 @@ mask_scores(float *p, uint32_t lo, uint32_t hi)
  * and so those of several rows run at once.
  */
 static void
-softmax_terms(const struct axk_attention *a, const uint32_t *lo,
-              const uint32_t *hi, uint32_t rows, struct tile *t)
+softmax_terms(const struct axk_attention *a, uint32_t rows, struct tile *t)
 {
     for (uint32_t r = 0; r < rows; r++) {
         float *p = t->p[r];
@@ -219,7 +303,7 @@ softmax_terms(const struct axk_attention *a, const uint32_t *lo,
             v16_store(p + v,
                       a->softcap != 0 ? vec_softcap_of(s, a->softcap) : s);
         }
-        mask_scores(p, lo[r], hi[r]);
+        mask_scores(p, t->lo[r], t->hi[r]);
     }
     for (uint32_t r = 0; r < rows; r++) {
         const float *p = t->p[r];
@@ -265,127 +349,151 @@ distance(const struct chunk *c, uint32_t i)
 #include "kernels/vec_attention_q8.inc.h"
 
 
-/* Keys [lo, hi) of the tile for rows [r, r + rows) of t. */
 static void
-add_values_f16(const struct chunk *c, uint32_t base, uint32_t lo, uint32_t hi,
-               uint32_t r, uint32_t rows, struct tile *t)
+score_keys_f16(const struct chunk *c, uint32_t r0, uint32_t rows,
+               struct tile *t)
 {
-    const struct axk_attention *a = c->a;
-    uint32_t padded = round_up_16(a->head_dim);
-
-    while (lo < hi) {
-        uint32_t in_block = lo % AXK_KV_TOKENS;
-        uint32_t n = AXK_KV_TOKENS - in_block;
-        const uint16_t *values =
-            (const uint16_t *)kv_head_of(a, (base + lo) / AXK_KV_TOKENS,
-                                         c->kv_head) +
-            (size_t)a->head_dim * AXK_KV_TOKENS + (size_t)in_block * padded;
-
-        if (n > hi - lo) {
-            n = hi - lo;
-        }
-        multiply_values(rows, &t->p[r][lo], values, padded, n, t->o[r],
-                        distance(c, (base + lo) / AXK_KV_TOKENS));
-        lo += n;
-    }
-}
-
-
-static void
-score_keys_f16(const struct chunk *c, const uint32_t *i, uint32_t r0,
-               uint32_t rows, struct tile *t)
-{
-    const struct axk_attention *a = c->a;
+    uint32_t first = t->lo[0];
+    uint32_t end = t->hi[rows - 1];
     const uint16_t *b[4];
-    ptrdiff_t ahead[2];
 
     for (int v = 0; v < 4; v++) {
-        const uint16_t *keys = kv_head_of(a, i[v / 2], c->kv_head);
+        const uint16_t *keys = kv_head_of(c->a, t->blocks[v / 2], c->kv_head);
 
         b[v] = keys + v % 2 * 16;
-        ahead[v / 2] = distance(c, i[v / 2]);
     }
-    for (int v = 0; v < 4; v += V16_BATCH) {
-        multiply_keys(rows, c->q.f32[r0], b + v, a->head_dim, t->p[0] + 16 * v,
-                      ahead + v / 2);
-    }
-}
+#if V16_BATCH == 4
+    if (first >= AXK_KV_TOKENS || end <= AXK_KV_TOKENS) {
+        uint32_t v = first >= AXK_KV_TOKENS ? 2 : 0;
 
-
-/* o of all rows of t: the keys that all rows see together, others row by row,
- * each row's ascending. */
-static void
-weigh_rows_f16(const struct chunk *c, uint32_t base, const uint32_t *lo,
-               const uint32_t *hi, uint32_t rows, struct tile *t)
-{
-    /* Rows are in the order of their positions. */
-    uint32_t all_lo = lo[rows - 1];
-    uint32_t all_hi = hi[0];
-
-    for (uint32_t r = 0; r < rows; r++) {
-        memset(t->o[r], 0, round_up_16(c->a->head_dim) * sizeof(float));
-    }
-    if (all_lo >= all_hi) {
-        for (uint32_t r = 0; r < rows; r++) {
-            add_values_f16(c, base, lo[r], hi[r], r, 1, t);
-        }
+        score_vectors(2, rows, c->q.f32[r0], b + v, c->a->head_dim,
+                      t->p[0] + 16 * v, t->ahead + v / 2);
         return;
     }
-    for (uint32_t r = 0; r < rows; r++) {
-        add_values_f16(c, base, lo[r], all_lo, r, 1, t);
-    }
-    add_values_f16(c, base, all_lo, all_hi, 0, rows, t);
-    for (uint32_t r = 0; r < rows; r++) {
-        add_values_f16(c, base, all_hi, hi[r], r, 1, t);
+    first = 0;
+#endif
+    for (uint32_t v = first / 16; 16 * v < end; v += V16_BATCH) {
+        score_vectors(V16_BATCH, rows, c->q.f32[r0], b + v, c->a->head_dim,
+                      t->p[0] + 16 * v, t->ahead + v / 2);
     }
 }
 
 
-/* The partial result of rows [r0, r0 + rows), all of which see the tile. */
+/* Rows of which some see keys that others do not, into t: the keys that all
+ * rows see together, others row by row, each row's ascending. */
 static void
-compute_tile(const struct chunk *c, uint32_t tile, uint32_t r0, uint32_t rows,
-             struct tile *t)
+weigh_edge(struct tile *t, uint32_t rows, struct values *s)
+{
+    const struct target here = {.o = t->o[0], .stride = ROW_FLOATS};
+    uint32_t all_lo = t->lo[rows - 1];
+    uint32_t all_hi = t->hi[0];
+    bool some = all_lo < all_hi;
+
+    for (uint32_t r = 0; r < rows; r++) {
+        const struct target row = {.o = t->o[r], .stride = ROW_FLOATS};
+
+        s->lo = t->lo[r];
+        s->hi = some ? all_lo : t->hi[r];
+        weigh_values(1, t->p[r], s, &row, false);
+    }
+    if (!some) {
+        return;
+    }
+    s->lo = all_lo;
+    s->hi = all_hi;
+    weigh_values(rows, t->p[0], s, &here, true);
+    for (uint32_t r = 0; r < rows; r++) {
+        const struct target row = {.o = t->o[r], .stride = ROW_FLOATS};
+
+        if (t->hi[r] > all_hi) {
+            s->lo = all_hi;
+            s->hi = t->hi[r];
+            weigh_values(1, t->p[r], s, &row, true);
+        }
+    }
+}
+
+
+/* The rows' sums of t to where they go. */
+static void
+deliver(const struct tile *t, uint32_t rows, uint32_t padded,
+        const struct target *to)
+{
+    for (uint32_t r = 0; r < rows; r++) {
+        float *o = to->o + r * to->stride;
+
+        for (uint32_t i = 0; i < padded; i += 16) {
+            v16 x = v16_load(t->o[r] + i);
+
+            if (to->old_part != NULL) {
+                v16 old = v16_mul(v16_load(o + i), v16_set1(to->old_part[r]));
+                x = v16_fma(x, v16_set1(to->new_part[r]), old);
+            }
+            v16_store(o + i, x);
+        }
+    }
+}
+
+
+static void
+weigh_rows_f16(const struct chunk *c, uint32_t rows, struct tile *t,
+               const struct target *to)
+{
+    struct values s = {
+        .ahead = t->ahead,
+        .padded = round_up_16(c->a->head_dim),
+        .lo = t->lo[0],
+        .hi = t->hi[0],
+    };
+
+    for (int half = 0; half < 2; half++) {
+        s.block[half] =
+            (const uint16_t *)kv_head_of(c->a, t->blocks[half], c->kv_head) +
+            (size_t)c->a->head_dim * AXK_KV_TOKENS;
+    }
+    if (t->lo[0] == t->lo[rows - 1] && t->hi[0] == t->hi[rows - 1]) {
+        weigh_values(rows, t->p[0], &s, to, false);
+        return;
+    }
+    weigh_edge(t, rows, &s);
+    deliver(t, rows, s.padded, to);
+}
+
+
+/* Softmax terms, m and l of rows [r0, r0 + rows), all of which see the tile. */
+static void
+start_tile(const struct chunk *c, uint32_t tile, uint32_t r0, uint32_t rows,
+           struct tile *t)
 {
     uint32_t base = tile * AXK_ATTN_KEYS;
-    uint32_t lo[BLOCK_MAX] = {0};
-    uint32_t hi[BLOCK_MAX] = {0};
+    uint32_t i = base / AXK_KV_TOKENS;
 
     for (uint32_t r = 0; r < rows; r++) {
-        visible(c->a, c->pos[r0 + r], base, &lo[r], &hi[r]);
+        visible(c->a, c->pos[r0 + r], base, &t->lo[r], &t->hi[r]);
     }
-    /* Rows are in the order of their positions.  A block that no row sees may
-     * not exist: its scores are masked, so any readable keys stand in. */
-    uint32_t first = lo[0];
-    uint32_t end = hi[rows - 1];
-    uint32_t i = base / AXK_KV_TOKENS;
-    uint32_t blocks[2] = {first < AXK_KV_TOKENS ? i : i + 1,
-                          end > AXK_KV_TOKENS ? i + 1 : i};
-    bool q8 = c->a->kv_type == AXK_KV_Q8_0;
-
-    if (q8) {
-        score_keys_q8(c, blocks, r0, rows, t);
+    t->blocks[0] = t->lo[0] < AXK_KV_TOKENS ? i : i + 1;
+    t->blocks[1] = t->hi[rows - 1] > AXK_KV_TOKENS ? i + 1 : i;
+    t->ahead[0] = distance(c, t->blocks[0]);
+    t->ahead[1] = distance(c, t->blocks[1]);
+    if (c->a->kv_type == AXK_KV_Q8_0) {
+        score_keys_q8(c, r0, rows, t);
     } else {
-        score_keys_f16(c, blocks, r0, rows, t);
+        score_keys_f16(c, r0, rows, t);
     }
-    softmax_terms(c->a, lo, hi, rows, t);
-    if (q8) {
-        add_values_q8(c, blocks, first, end, rows, t);
-    } else {
-        weigh_rows_f16(c, base, lo, hi, rows, t);
-    }
+    softmax_terms(c->a, rows, t);
 }
 
 
+/* The terms of a started tile times its values. */
 static void
-merge_row(float *o, const float *partial, float old_part, float new_part,
-          uint32_t padded)
+finish_tile(const struct chunk *c, uint32_t rows, struct tile *t,
+            const struct target *to)
 {
-    v16 x = v16_set1(old_part);
-    v16 y = v16_set1(new_part);
-
-    for (uint32_t i = 0; i < padded; i += 16) {
-        v16 scaled = v16_mul(v16_load(o + i), x);
-        v16_store(o + i, v16_fma(v16_load(partial + i), y, scaled));
+    if (c->a->kv_type == AXK_KV_Q8_0) {
+        add_values_q8(c, rows, t);
+        deliver(t, rows, round_up_16(c->a->head_dim), to);
+    } else {
+        weigh_rows_f16(c, rows, t, to);
     }
 }
 
@@ -407,20 +515,6 @@ merge_sums(float *m, float *l, const float *tile_m, const float *tile_l,
     v16_store_n(l, v16_fma(v16_load_n(tile_l, rows), y, sum), rows);
     v16_store(old_part, x);
     v16_store(new_part, y);
-}
-
-
-static void
-merge_tile(struct chunk *c, uint32_t r0, uint32_t rows, const struct tile *t)
-{
-    float old_part[16];
-    float new_part[16];
-
-    merge_sums(c->m + r0, c->l + r0, t->m, t->l, rows, old_part, new_part);
-    for (uint32_t r = 0; r < rows; r++) {
-        merge_row(c->o[r0 + r], t->o[r], old_part[r], new_part[r],
-                  round_up_16(c->a->head_dim));
-    }
 }
 
 
@@ -506,8 +600,17 @@ run_chunk(struct chunk *c)
         for (; n_blocks > 0; n_blocks--) { /* equal blocks */
             uint32_t rows = (r1 - r0 + n_blocks - 1) / n_blocks;
 
-            compute_tile(c, tile, r0, rows, &t);
-            merge_tile(c, r0, rows, &t);
+            float old_part[16];
+            float new_part[16];
+            const struct target to = {.o = c->o[r0],
+                                      .stride = ROW_FLOATS,
+                                      .old_part = old_part,
+                                      .new_part = new_part};
+
+            start_tile(c, tile, r0, rows, &t);
+            merge_sums(c->m + r0, c->l + r0, t.m, t.l, rows, old_part,
+                       new_part);
+            finish_tile(c, rows, &t, &to);
             r0 += rows;
         }
     }
@@ -549,7 +652,7 @@ vec_attention_partial(const struct axk_attention *a, uint32_t kv_head,
 {
     uint32_t group = a->n_head / a->n_head_kv;
     size_t record_floats = axk_attention_partial_floats(a->head_dim);
-    uint32_t n_tiles = (a->pos0 + q) / AXK_ATTN_KEYS + 1;
+    size_t row = ((a->pos0 + q) / AXK_ATTN_KEYS + 1) * record_floats;
     struct chunk c;
     struct tile t;
 
@@ -557,19 +660,101 @@ vec_attention_partial(const struct axk_attention *a, uint32_t kv_head,
     c.kv_head = kv_head;
     for (uint32_t g = 0; g < group; g += BLOCK_MAX) {
         uint32_t n_g = group - g < BLOCK_MAX ? group - g : BLOCK_MAX;
+        float *first = partials + ((size_t)kv_head * group + g) * row;
 
         start_chunk(&c, q, 1, g, n_g);
         for (uint32_t i = tile0; i < tile1; i++) {
-            compute_tile(&c, i, 0, n_g, &t);
-            for (uint32_t r = 0; r < n_g; r++) {
-                size_t head = (size_t)kv_head * group + g + r;
-                float *record = partials + (head * n_tiles + i) * record_floats;
+            float *record = first + i * record_floats;
+            const struct target to = {.o = record + 16, .stride = row};
 
-                record[0] = t.m[r];
-                record[1] = t.l[r];
-                memcpy(record + 16, t.o[r],
-                       round_up_16(a->head_dim) * sizeof(float));
+            start_tile(&c, i, 0, n_g, &t);
+            finish_tile(&c, n_g, &t, &to);
+            for (uint32_t r = 0; r < n_g; r++) {
+                record[r * row] = t.m[r];
+                record[r * row + 1] = t.l[r];
             }
+        }
+    }
+}
+
+
+/* The factors of up to 16 tiles of one head in order, and m, l behind them. */
+static void
+merge_factors(const float *records, size_t record_floats, uint32_t n, float *m,
+              float *l, float *old_part, float *new_part)
+{
+    float before[16] = {0};
+    float now[16] = {0};
+    float top[16] = {0};
+    v16 sum = v16_set1(*l);
+
+    for (uint32_t i = 0; i < n; i++) {
+        before[i] = *m;
+        now[i] = records[i * record_floats];
+        *m = now[i] > *m ? now[i] : *m;
+        top[i] = *m;
+    }
+    v16_store(old_part, vec_exp(v16_sub(v16_load(before), v16_load(top))));
+    v16_store(new_part, vec_exp(v16_sub(v16_load(now), v16_load(top))));
+    for (uint32_t i = 0; i < n; i++) {
+        sum =
+            v16_fma(v16_set1(records[i * record_floats + 1]),
+                    v16_set1(new_part[i]), v16_mul(sum, v16_set1(old_part[i])));
+    }
+    v16_store(before, sum);
+    *l = before[0];
+}
+
+
+/* 16 n_vectors elements of n tiles into o. */
+INLINE void
+merge_vectors(const uint32_t n_vectors, const float *records,
+              size_t record_floats, uint32_t n, const float *old_part,
+              const float *new_part, float *o)
+{
+    v16 acc[V16_BATCH];
+
+    for (uint32_t v = 0; v < n_vectors; v++) {
+        acc[v] = v16_load(o + 16 * v);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t v = 0; v < n_vectors; v++) {
+            acc[v] = v16_fma(v16_load(records + i * record_floats + 16 * v),
+                             v16_set1(new_part[i]),
+                             v16_mul(acc[v], v16_set1(old_part[i])));
+        }
+    }
+    for (uint32_t v = 0; v < n_vectors; v++) {
+        v16_store(o + 16 * v, acc[v]);
+    }
+}
+
+
+/* All tiles of a head; 16 at a time, so that their exponentials are not a
+ * chain. */
+static void
+merge_head(const float *records, size_t record_floats, uint32_t n,
+           uint32_t padded, float *l, float *o)
+{
+    float m = -float_of(0x7f800000);
+
+    *l = 0;
+    memset(o, 0, padded * sizeof(float));
+    for (uint32_t i = 0; i < n; i += 16) {
+        float old_part[16];
+        float new_part[16];
+        uint32_t now = n - i < 16 ? n - i : 16;
+        const float *from = records + i * record_floats;
+        uint32_t j = 0;
+
+        merge_factors(from, record_floats, now, &m, l, old_part, new_part);
+        for (; j + 16 * V16_BATCH <= padded; j += 16 * V16_BATCH) {
+            merge_vectors(V16_BATCH, from + 16 + j, record_floats, now,
+                          old_part, new_part, o + j);
+        }
+        for (; j < padded; j += 16) {
+            merge_vectors(1, from + 16 + j, record_floats, now, old_part,
+                          new_part, o + j);
         }
     }
 }
@@ -580,7 +765,6 @@ vec_attention_merge(const struct axk_attention *a, uint32_t kv_head, uint32_t q,
                     const float *partials)
 {
     uint32_t group = a->n_head / a->n_head_kv;
-    uint32_t padded = round_up_16(a->head_dim);
     size_t record_floats = axk_attention_partial_floats(a->head_dim);
     uint32_t n_tiles = (a->pos0 + q) / AXK_ATTN_KEYS + 1;
     uint32_t first;
@@ -589,20 +773,11 @@ vec_attention_merge(const struct axk_attention *a, uint32_t kv_head, uint32_t q,
     axk_attention_tiles(a, q, &first, &end);
     for (uint32_t g = 0; g < group; g++) {
         size_t head = (size_t)kv_head * group + g;
-        float m = -float_of(0x7f800000);
-        float l = 0;
         float o[AXK_HEAD_DIM_MAX];
+        float l;
 
-        memset(o, 0, padded * sizeof(float));
-        for (uint32_t i = first; i < end; i++) {
-            const float *record =
-                partials + (head * n_tiles + i) * record_floats;
-            float old_part[16];
-            float new_part[16];
-
-            merge_sums(&m, &l, record, record + 1, 1, old_part, new_part);
-            merge_row(o, record + 16, old_part[0], new_part[0], padded);
-        }
+        merge_head(partials + (head * n_tiles + first) * record_floats,
+                   record_floats, end - first, round_up_16(a->head_dim), &l, o);
         divide_row(a->out + q * a->out_stride + head * a->head_dim, o, l,
                    a->head_dim);
     }

@@ -116,21 +116,19 @@ score_q8_block(uint32_t rows, const uint8_t *keys, const uint32_t *q,
 }
 
 
-/* Scores of rows [r0, r0 + rows) of c; i: the tile's two blocks (a block
- * that no row sees is replaced by the other). */
+/* Scores of rows [r0, r0 + rows) of c. */
 static void
-score_keys_q8(const struct chunk *c, const uint32_t *i, uint32_t r0,
-              uint32_t rows, struct tile *t)
+score_keys_q8(const struct chunk *c, uint32_t r0, uint32_t rows, struct tile *t)
 {
     uint32_t n_groups = kv_groups(c->a->head_dim);
 
     for (uint32_t half = 0; half < 2; half++) {
-        const uint8_t *keys = kv_q8_keys(c->a, i[half], c->kv_head, 0);
+        const uint8_t *keys = kv_q8_keys(c->a, t->blocks[half], c->kv_head, 0);
 
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
-            score_q8_block(
-                rows - r < Q8_ROWS ? rows - r : Q8_ROWS, keys, c->q.q8 + r0 + r,
-                n_groups, t->p[r] + AXK_KV_TOKENS * half, distance(c, i[half]));
+            score_q8_block(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, keys,
+                           c->q.q8 + r0 + r, n_groups,
+                           t->p[r] + AXK_KV_TOKENS * half, t->ahead[half]);
         }
     }
 }
@@ -266,14 +264,11 @@ weigh_q8_group(uint32_t rows, const int16_t (*u)[AXK_ATTN_KEYS],
 }
 
 
-/* o of rows [0, rows) of t, whose terms outside [lo, hi) are zero; i as for
- * the scores. */
+/* o of rows [0, rows) of t; terms of keys that a row does not see are zero. */
 static void
-add_values_q8(const struct chunk *c, const uint32_t *i, uint32_t lo,
-              uint32_t hi, uint32_t rows, struct tile *t)
+add_values_q8(const struct chunk *c, uint32_t rows, struct tile *t)
 {
-    const uint32_t pair[2] = {lo / 2, (hi + 1) / 2};
-    const ptrdiff_t ahead[2] = {distance(c, i[0]), distance(c, i[1])};
+    const uint32_t pair[2] = {t->lo[0] / 2, (t->hi[rows - 1] + 1) / 2};
 
     for (uint32_t g = 0; g < kv_groups(c->a->head_dim); g++) {
         float w[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
@@ -284,7 +279,7 @@ add_values_q8(const struct chunk *c, const uint32_t *i, uint32_t lo,
         const uint16_t *scales[2];
 
         for (uint32_t half = 0; half < 2; half++) {
-            values[half] = kv_q8_values(c->a, i[half], c->kv_head, g);
+            values[half] = kv_q8_values(c->a, t->blocks[half], c->kv_head, g);
             scales[half] = (const uint16_t *)values[half];
         }
         for (uint32_t r = 0; r < rows; r++) {
@@ -293,7 +288,8 @@ add_values_q8(const struct chunk *c, const uint32_t *i, uint32_t lo,
         integer_terms(rows, w, top, u, unit);
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
             weigh_q8_group(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, u + r,
-                           values, pair, unit + r, t->o[r] + g * AXK_QK, ahead);
+                           values, pair, unit + r, t->o[r] + g * AXK_QK,
+                           t->ahead);
         }
     }
 }

@@ -3,6 +3,8 @@
  *
  *   axion_upstream NAME { engine unix:PATH; ... fallback A B; affinity off; }
  *
+ * (a path that is a pattern: _join.c)
+ *
  * An upstream may be named before it is defined, as with upstream {}; what
  * is still undefined when http {} ends is an error (_conf.c).  Engines with
  * the same path are one engine, whichever upstreams they are listed in: one
@@ -141,7 +143,9 @@ ngx_http_axion_upstream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
-    if (upstream->engines.nelts == 0) {
+    upstream->n_listed = upstream->engines.nelts;
+
+    if (upstream->engines.nelts == 0 && upstream->n_patterns == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no engine in axion_upstream \"%V\"",
                            &upstream->name);
@@ -196,13 +200,15 @@ ngx_http_axion_upstream_engine(ngx_conf_t *cf,
     ngx_http_axion_upstream_t *upstream)
 {
     ngx_str_t                 *value;
-    ngx_uint_t                 i;
+    ngx_uint_t                 i, pattern;
     struct sockaddr_un         sun;
     ngx_http_axion_engine_t   *engine, **e;
 
     value = cf->args->elts;
 
-    if (cf->args->nelts != 2) {
+    pattern = cf->args->nelts > 1 && ngx_http_axion_is_pattern(&value[1]);
+
+    if (cf->args->nelts != 2 && !(pattern && cf->args->nelts == 3)) {
         return "invalid number of parameters of \"engine\"";
     }
 
@@ -217,6 +223,10 @@ ngx_http_axion_upstream_engine(ngx_conf_t *cf,
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "too long path in engine \"%V\"", &value[1]);
         return NGX_CONF_ERROR;
+    }
+
+    if (pattern) {
+        return ngx_http_axion_add_pattern(cf, upstream);
     }
 
     engine = ngx_http_axion_find_engine(cf, &value[1]);

@@ -41,6 +41,9 @@ ngx_http_axion_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&amcf->engines, cf->pool, 4,
                           sizeof(ngx_http_axion_engine_t *))
            != NGX_OK
+        || ngx_array_init(&amcf->patterns, cf->pool, 2,
+                          sizeof(ngx_http_axion_pattern_t *))
+           != NGX_OK
         || ngx_array_init(&amcf->tenants_files, cf->pool, 2,
                           sizeof(ngx_http_axion_tenants_file_t *))
            != NGX_OK

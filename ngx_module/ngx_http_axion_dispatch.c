@@ -18,6 +18,8 @@
 
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
+static void ngx_http_axion_name_engine(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
 
 
@@ -105,7 +107,7 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 
     ctx->state = NGX_HTTP_AXION_SUBMITTED;
     ctx->engine = engine;
-    ctx->engine_name = engine->name;
+    ngx_http_axion_name_engine(ctx, engine);
 
     ngx_queue_insert_tail(&engine->streams, &ctx->link);
     ctx->linked = 1;
@@ -119,6 +121,23 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "axion: submitted to \"%V\" as %uL", &engine->name,
                    ctx->stream);
+}
+
+
+/* One that may leave takes its name along: the log comes later. */
+static void
+ngx_http_axion_name_engine(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine)
+{
+    ctx->engine_name = engine->name;
+
+    if (engine->joined) {
+        ctx->engine_name.data = ngx_pstrdup(ctx->request->pool,
+                                            &engine->name);
+        if (ctx->engine_name.data == NULL) {
+            ctx->engine_name.len = 0;
+        }
+    }
 }
 
 

@@ -79,6 +79,8 @@ ngx_int_t ngx_http_axion_limits_open(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_main_conf_t *old, ngx_log_t *log);
 void ngx_http_axion_limits_reserve(ngx_http_axion_main_conf_t *amcf,
     size_t n, ngx_log_t *log);
+ngx_int_t ngx_http_axion_limits_table(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_t *engine);
 void ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_limits_stop(ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_limits_soon(ngx_http_axion_main_conf_t *amcf);

@@ -276,11 +276,7 @@ ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf)
     engine = amcf->engines.elts;
 
     for (i = 0; i < amcf->engines.nelts; i++) {
-
-        engine[i]->left = ngx_pcalloc(amcf->cycle->pool,
-                                      NGX_HTTP_AXION_STREAMS
-                                      * sizeof(ngx_http_axion_left_t));
-        if (engine[i]->left == NULL) {
+        if (ngx_http_axion_limits_table(amcf, engine[i]) != NGX_OK) {
             return;
         }
     }
@@ -300,6 +296,23 @@ ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf)
     amcf->burial.cancelable = 1;
 
     ngx_add_timer(&amcf->burial, NGX_HTTP_AXION_BURY);
+}
+
+
+/* The engine's streams without a request; it may have a table already. */
+ngx_int_t
+ngx_http_axion_limits_table(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_t *engine)
+{
+    if (amcf->balances == NULL || engine->left != NULL) {
+        return NGX_OK;
+    }
+
+    engine->left = ngx_pcalloc(amcf->cycle->pool,
+                               NGX_HTTP_AXION_STREAMS
+                               * sizeof(ngx_http_axion_left_t));
+
+    return (engine->left != NULL) ? NGX_OK : NGX_ERROR;
 }
 
 

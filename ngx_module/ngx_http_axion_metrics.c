@@ -182,6 +182,12 @@ ngx_http_axion_metrics_streams(struct axion_out *out,
         { "axion_retries_total",
           "Requests sent to an engine again after it was lost.",
           offsetof(ngx_http_axion_stats_t, retries) },
+        { "axion_engine_joins_total",
+          "Engines that workers found by a pattern.",
+          offsetof(ngx_http_axion_stats_t, joins) },
+        { "axion_engine_leaves_total",
+          "Engines whose socket and channel were gone.",
+          offsetof(ngx_http_axion_stats_t, leaves) },
     };
 
     for (i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {

@@ -321,6 +321,8 @@ ngx_http_axion_init_process(ngx_cycle_t *cycle)
         }
     }
 
+    ngx_http_axion_start_patterns(amcf);
+
     return NGX_OK;
 }
 

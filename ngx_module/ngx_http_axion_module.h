@@ -7,6 +7,7 @@
  *   _dispatch.c  submit, start over when an engine is lost
  *   _wait.c      requests that wait for an engine, or for its room
  *   _upstream.c  one channel per worker and engine: connect, drain, lose
+ *   _join.c      engines that join and leave while nginx runs
  *   _stream.c    events of the ring → output chains, back-pressure, timers
  *   _output.c    the chains themselves, recycled; what the client takes
  *   _error.c     whole answers and refusals as JSON
@@ -51,6 +52,7 @@
 
 
 #define NGX_HTTP_AXION_ENGINES_MAX   64
+#define NGX_HTTP_AXION_ENGINE_NAME   113  /* "unix:", sun_path */
 #define NGX_HTTP_AXION_CHUNK_BYTES   4096
 #define NGX_HTTP_AXION_BODY_MAX      (32 * 1024 * 1024)
 #define NGX_HTTP_AXION_ANSWER_MAX    (16 * 1024 * 1024)
@@ -64,6 +66,7 @@ typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
 typedef struct ngx_http_axion_left_s      ngx_http_axion_left_t;
 typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
 typedef struct ngx_http_axion_model_s     ngx_http_axion_model_t;
+typedef struct ngx_http_axion_pattern_s   ngx_http_axion_pattern_t;
 typedef struct ngx_http_axion_shared_s    ngx_http_axion_shared_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
 typedef struct ngx_http_axion_tenants_file_s ngx_http_axion_tenants_file_t;
@@ -105,6 +108,7 @@ typedef struct {
     ngx_atomic_t                 losses;
     ngx_atomic_t                 stalls;
     ngx_atomic_t                 protocol_errors;
+    ngx_atomic_t                 seen;       /* when it was here, if joined */
 } ngx_http_axion_engine_stats_t;
 
 
@@ -128,18 +132,22 @@ typedef struct {
     ngx_msec_t                     watched;  /* when it was last looked at */
     uint64_t                       heartbeat;
     struct axion_board             board;    /* the last copy, if `seen` */
+    ngx_queue_t                    spare;    /* once it left */
     int                            error;    /* why it is down */
     ngx_http_axion_link_e          link;
     unsigned                       seen:1;
     unsigned                       reported:1;
     unsigned                       broken:1; /* to be given up */
     unsigned                       came_ready:1; /* those who wait must know */
+    unsigned                       joined:1; /* while nginx runs (_join.c) */
 } ngx_http_axion_engine_t;
 
 
 typedef struct {
     ngx_str_t                    name;
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
+    ngx_uint_t                   n_listed;   /* of these; the others joined */
+    ngx_uint_t                   n_patterns;
     ngx_array_t                  fallbacks;  /* ngx_http_axion_fallback_t */
     size_t                       affinity;   /* bytes of a prompt; 0: off */
     ngx_uint_t                   turn;       /* round robin among equals */
@@ -170,6 +178,7 @@ typedef struct {
 struct ngx_http_axion_main_conf_s {
     ngx_array_t                  upstreams;  /* ngx_http_axion_upstream_t * */
     ngx_array_t                  engines;    /* ngx_http_axion_engine_t * */
+    ngx_array_t                  patterns;   /* ngx_http_axion_pattern_t * */
     ngx_array_t                  tenants;    /* struct axion_tenant *, all */
     ngx_array_t                  tenants_files; /* their objects, all */
     ngx_array_t                  jwts;       /* ngx_http_axion_jwt_t *, all */
@@ -189,6 +198,7 @@ struct ngx_http_axion_main_conf_s {
     unsigned                     has_tenants:1;
 
     /* the worker's own */
+    ngx_queue_t                  spare;      /* engines that left */
     ngx_queue_t                  waiting;    /* ctx->link */
     ngx_queue_t                  dirty;      /* ctx->dirty */
     ngx_http_axion_known_t       chosen;
@@ -413,6 +423,9 @@ ngx_int_t ngx_http_axion_build_level(ngx_conf_t *cf,
 ngx_int_t ngx_http_axion_add_zone(ngx_conf_t *cf,
     ngx_http_axion_main_conf_t *amcf);
 void ngx_http_axion_realm(ngx_http_axion_ctx_t *ctx, u_char *salt);
+void ngx_http_axion_zone_join(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_t *engine);
+void ngx_http_axion_zone_touch(ngx_http_axion_engine_t *engine);
 void ngx_http_axion_zone_start(ngx_http_axion_main_conf_t *amcf);
 ngx_http_axion_stats_t *ngx_http_axion_stats(
     ngx_http_axion_main_conf_t *amcf);
@@ -448,6 +461,14 @@ void ngx_http_axion_engine_retry(ngx_http_axion_engine_t *engine,
 void ngx_http_axion_engine_watch(ngx_http_axion_engine_t *engine,
     ngx_msec_t stall);
 ngx_int_t ngx_http_axion_engine_board(ngx_http_axion_engine_t *engine);
+
+/* _join.c: engines that join and leave */
+ngx_uint_t ngx_http_axion_is_pattern(ngx_str_t *name);
+char *ngx_http_axion_add_pattern(ngx_conf_t *cf,
+    ngx_http_axion_upstream_t *upstream);
+void ngx_http_axion_start_patterns(ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_patterns_status(struct axion_json *json,
+    ngx_http_axion_main_conf_t *amcf, ngx_http_axion_upstream_t *upstream);
 
 /* _route.c */
 ngx_http_axion_engine_t *ngx_http_axion_route(ngx_http_axion_ctx_t *ctx,

@@ -96,7 +96,8 @@ static ngx_http_axion_engine_t *
 ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
     const struct axion_text *model, int *error)
 {
-    ngx_uint_t                    i, n, n_fit;
+    int                           rc;
+    ngx_uint_t                    i, n, n_fit, n_known;
     ngx_http_axion_engine_t      *engine, **engines;
     ngx_http_axion_upstream_t    *upstream;
     ngx_http_axion_candidate_t   *best, fit[NGX_HTTP_AXION_ENGINES_MAX];
@@ -106,6 +107,7 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
     n = upstream->engines.nelts;
 
     n_fit = 0;
+    n_known = 0;
     best = NULL;
     *error = AXION_ERR_MODEL_NOT_FOUND;
 
@@ -114,7 +116,10 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
     for (i = 0; i < n; i++) {
         engine = engines[(upstream->turn + i) % n];
 
-        switch (ngx_http_axion_fitness(engine, model)) {
+        rc = ngx_http_axion_fitness(engine, model);
+        n_known += engine->seen;
+
+        switch (rc) {
 
         case AXION_OK:
             fit[n_fit].engine = engine;
@@ -141,6 +146,10 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
 
             break;
         }
+    }
+
+    if (n_known == 0 && *error == AXION_ERR_MODEL_NOT_FOUND) {
+        *error = AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
     if (best == NULL) {
@@ -207,7 +216,11 @@ ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
     rc = ngx_http_axion_engine_board(engine);
 
     if (!engine->seen) {
-        return AXION_ERR_ENGINE_UNAVAILABLE;
+
+        /* a socket that nobody listens on may be there for ever */
+
+        return (engine->joined && engine->reported)
+                   ? AXION_ERR_MODEL_NOT_FOUND : AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
     if (rc == NGX_OK && engine->board.state == AXION_ENGINE_LOADING) {

@@ -21,7 +21,7 @@ static ngx_uint_t ngx_http_axion_upstream_ready(
 static ngx_uint_t ngx_http_axion_shown(ngx_http_axion_loc_conf_t *alcf,
     ngx_http_axion_upstream_t *upstream);
 static void ngx_http_axion_status_upstream(struct axion_json *json,
-    ngx_http_axion_upstream_t *upstream);
+    ngx_http_axion_main_conf_t *amcf, ngx_http_axion_upstream_t *upstream);
 static void ngx_http_axion_status_body(struct axion_out *out,
     ngx_http_axion_main_conf_t *amcf, ngx_http_axion_loc_conf_t *alcf,
     ngx_uint_t ready);
@@ -128,7 +128,7 @@ ngx_http_axion_status_body(struct axion_out *out,
 
     for (i = 0; i < amcf->upstreams.nelts; i++) {
         if (ngx_http_axion_shown(alcf, upstream[i])) {
-            ngx_http_axion_status_upstream(&json, upstream[i]);
+            ngx_http_axion_status_upstream(&json, amcf, upstream[i]);
         }
     }
 
@@ -141,7 +141,7 @@ ngx_http_axion_status_body(struct axion_out *out,
 
 static void
 ngx_http_axion_status_upstream(struct axion_json *json,
-    ngx_http_axion_upstream_t *upstream)
+    ngx_http_axion_main_conf_t *amcf, ngx_http_axion_upstream_t *upstream)
 {
     ngx_uint_t                  i;
     struct axion_engine_view    view;
@@ -152,6 +152,7 @@ ngx_http_axion_status_upstream(struct axion_json *json,
                     upstream->name.len);
     axion_json_bool(json, "ready",
                     (int) ngx_http_axion_upstream_ready(upstream));
+    ngx_http_axion_patterns_status(json, amcf, upstream);
     axion_json_array(json, "engines");
 
     engine = upstream->engines.elts;

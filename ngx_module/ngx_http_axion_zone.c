@@ -18,6 +18,10 @@
 static ngx_int_t ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone,
     void *data);
 static void ngx_http_axion_zone_engines(ngx_http_axion_main_conf_t *amcf);
+static ngx_http_axion_engine_stats_t *ngx_http_axion_zone_find(
+    ngx_http_axion_main_conf_t *amcf, ngx_str_t *name);
+static ngx_http_axion_engine_stats_t *ngx_http_axion_zone_take(
+    ngx_http_axion_main_conf_t *amcf, ngx_str_t *name);
 static ngx_uint_t ngx_http_axion_zone_used(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_engine_stats_t *stats);
 
@@ -93,37 +97,99 @@ ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 static void
 ngx_http_axion_zone_engines(ngx_http_axion_main_conf_t *amcf)
 {
-    ngx_uint_t                       i, k;
-    ngx_http_axion_engine_t        **engine;
-    ngx_http_axion_engine_stats_t   *stats;
+    ngx_uint_t                  i;
+    ngx_http_axion_engine_t   **engine;
 
     engine = amcf->engines.elts;
+
+    for (i = 0; i < amcf->engines.nelts; i++) {
+        engine[i]->stats = ngx_http_axion_zone_find(amcf, &engine[i]->name);
+    }
+
+    for (i = 0; i < amcf->engines.nelts; i++) {
+
+        if (engine[i]->stats == NULL) {
+            engine[i]->stats = ngx_http_axion_zone_take(amcf,
+                                                        &engine[i]->name);
+        }
+    }
+}
+
+
+/* An engine joins: its entry is the one that other workers have found. */
+void
+ngx_http_axion_zone_join(ngx_http_axion_main_conf_t *amcf,
+    ngx_http_axion_engine_t *engine)
+{
+    ngx_slab_pool_t  *shpool;
+
+    shpool = (ngx_slab_pool_t *) amcf->shm_zone->shm.addr;
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    engine->stats = ngx_http_axion_zone_find(amcf, &engine->name);
+
+    if (engine->stats == NULL) {
+        engine->stats = ngx_http_axion_zone_take(amcf, &engine->name);
+    }
+
+    ngx_http_axion_zone_touch(engine);
+
+    ngx_shmtx_unlock(&shpool->mutex);
+}
+
+
+/* It is here, so that no other engine takes its entry. */
+void
+ngx_http_axion_zone_touch(ngx_http_axion_engine_t *engine)
+{
+    if (engine->joined) {
+        engine->stats->seen = ngx_time();
+    }
+}
+
+
+static ngx_http_axion_engine_stats_t *
+ngx_http_axion_zone_find(ngx_http_axion_main_conf_t *amcf, ngx_str_t *name)
+{
+    ngx_uint_t                      k;
+    ngx_http_axion_engine_stats_t  *stats;
+
     stats = amcf->zone->engines;
 
-    for (i = 0; i < amcf->engines.nelts; i++) {
-
-        for (k = 0; k < NGX_HTTP_AXION_ENGINES_MAX; k++) {
-            if (ngx_strcmp(stats[k].name, engine[i]->name.data) == 0) {
-                engine[i]->stats = &stats[k];
-                break;
-            }
+    for (k = 0; k < NGX_HTTP_AXION_ENGINES_MAX; k++) {
+        if (ngx_strcmp(stats[k].name, name->data) == 0) {
+            return &stats[k];
         }
     }
 
-    for (i = 0; i < amcf->engines.nelts; i++) {
+    return NULL;
+}
 
-        for (k = 0; engine[i]->stats == NULL; k++) {
 
-            if (ngx_http_axion_zone_used(amcf, &stats[k])) {
-                continue;
-            }
+/* Of those that are not ours the one that nobody has seen for longest. */
+static ngx_http_axion_engine_stats_t *
+ngx_http_axion_zone_take(ngx_http_axion_main_conf_t *amcf, ngx_str_t *name)
+{
+    ngx_uint_t                      k;
+    ngx_http_axion_engine_stats_t  *stats, *oldest;
 
-            ngx_memzero(&stats[k], sizeof(ngx_http_axion_engine_stats_t));
-            ngx_cpystrn(stats[k].name, engine[i]->name.data,
-                        sizeof(stats[k].name));
-            engine[i]->stats = &stats[k];
+    stats = amcf->zone->engines;
+    oldest = NULL;
+
+    for (k = 0; k < NGX_HTTP_AXION_ENGINES_MAX; k++) {
+
+        if (!ngx_http_axion_zone_used(amcf, &stats[k])
+            && (oldest == NULL || stats[k].seen < oldest->seen))
+        {
+            oldest = &stats[k];
         }
     }
+
+    ngx_memzero(oldest, sizeof(ngx_http_axion_engine_stats_t));
+    ngx_cpystrn(oldest->name, name->data, sizeof(oldest->name));
+
+    return oldest;
 }
 
 

@@ -37,6 +37,8 @@ struct ngx_http_axion_stats_s {
     ngx_atomic_t   dispatches;
     ngx_atomic_t   fallbacks;
     ngx_atomic_t   retries;
+    ngx_atomic_t   joins;            /* of engines, by workers */
+    ngx_atomic_t   leaves;
     ngx_atomic_t   tenants_read;     /* of files, by workers */
     ngx_atomic_t   tenants_refused;
     ngx_atomic_t   ttft[NGX_HTTP_AXION_TTFT_BOUNDS + 1];

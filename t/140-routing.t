@@ -157,3 +157,58 @@ duplicate "affinity"
 --- must_die
 --- error_log
 invalid number of parameters of "affinity"
+
+
+
+=== TEST 15: engines by a pattern
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET*; }
+--- request
+POST /v1/completions
+{"model":"small","prompt":"abcd"}
+--- response_body_like: "text":"abcd"
+
+
+
+=== TEST 16: a pattern in a directory's name
+--- http_config
+    axion_upstream llm { engine unix:/run/ax*/a.sock; }
+--- must_die
+--- error_log
+invalid engine "unix:/run/ax*/a.sock", only the last part of its path may be a pattern
+
+
+
+=== TEST 17: a pattern twice
+--- http_config
+    axion_upstream llm { engine unix:/a/*; engine unix:/a/*; }
+--- must_die
+--- error_log
+duplicate engine "unix:/a/*"
+
+
+
+=== TEST 18: an interval that is too short
+--- http_config
+    axion_upstream llm { engine unix:/a/* interval=10ms; }
+--- must_die
+--- error_log
+invalid "interval=10ms", it must be between 200ms and 1h
+
+
+
+=== TEST 19: an interval where nothing is looked for
+--- http_config
+    axion_upstream llm { engine unix:/a/b interval=1s; }
+--- must_die
+--- error_log
+invalid number of parameters of "engine"
+
+
+
+=== TEST 20: something else than an interval
+--- http_config
+    axion_upstream llm { engine unix:/a/* every=1s; }
+--- must_die
+--- error_log
+unknown parameter "every=1s" of "engine"

@@ -184,6 +184,10 @@ class Examples(rig.Test):
                 return re.search("large served=smollm2 .*small.sock",
                                  f.read())
         rig.wait_until(logged, "the log line")
+        rig.os.mkdir(rig.os.path.join(self.dir, "more"))
+        self.run_engine("more/c", "large")
+        self.nginx.wait("connected to engine.*more/c", 1)
+        self.assertEqual(self.ask(model="large")[0], 200)
 
     def test_static_site_plus_api(self):
         rig.os.mkdir(rig.os.path.join(self.dir, "html"))
