@@ -13,7 +13,8 @@ WHAT (default all):
   long      a prompt of 4000 tokens arrives among 16 decoding streams
   prefix    TTFT behind 1, 2 and 4 thousand tokens that were asked before: the
             same prompt again, and with 8 other tokens at its end
-  tenants   one tenant's TTFT alone and beside another that floods
+  tenants   TTFT of a tenant that asks for 100 tokens every 0.25 s, alone and
+            beside another that floods
   ones      one-token requests per second, their prompt of 200 tokens cached
 
 A whole run takes some ten minutes a round.  Where a machine is quiet for a
@@ -53,6 +54,7 @@ MODEL = os.path.join(result.ROOT,
 PEER = os.path.join(result.ROOT, ".cache/llama/bin/llama-server")
 THREADS = len(os.sched_getaffinity(0))
 ANSWER = 128
+LIGHT_PAUSE_S = 0.25
 TENANTS = """\
     axion_tenant light {
         key sha256:%s;
@@ -236,6 +238,7 @@ async def light_ttft(server, prompts, n):
     for _ in range(n):
         replies = await load.together(
             server.port, [body(prompts.take(100), 1)], server.keys[0])
+        await asyncio.sleep(LIGHT_PAUSE_S)
         times.append(replies[0].ttft)
     return 1e3 * load.quantile(times, .5), 1e3 * load.quantile(times, .99)
 

@@ -281,6 +281,8 @@ start(struct ax_sched *s, uint32_t slot)
     }
     sched_list_insert(s, &s->running, slot, before);
     if (!q->started) {
+        q->class_let_in = sched_aged_class(s, q, s->now_us);
+        t->let_in_us[q->priority] = s->now_us;
         q->started = true;
         sched_leave_queue(s, q);
         sched_raise(s, slot, AX_SCHED_STARTED);

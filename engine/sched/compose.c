@@ -209,6 +209,7 @@ ax_sched_next(struct ax_sched *s, uint64_t now_us)
     s->step.n_tokens = 0;
     s->step.n_samples = 0;
     s->step.n_drafts = 0;
+    s->now_us = now_us;
     sched_expire(s, now_us);
     ready_decodes(s);
     pick_prompts(s, now_us);

@@ -60,6 +60,7 @@ struct sequence {
     uint64_t due_us;     /* order within its tenant */
     uint64_t looked_at;  /* the turn that has decided about it */
     uint32_t holds;
+    uint32_t class_let_in; /* aged, when it was let in first */
     bool started;
     bool cancelled;
     bool ready;         /* a decode with KV for the step that is composed */
@@ -74,10 +75,11 @@ struct tenant {
     uint32_t weight; /* its share beside others' */
     uint32_t live;   /* sequences */
     uint32_t running;
-    uint32_t places;         /* of these, not held; when last counted */
-    uint64_t kv_tokens;      /* of its running sequences */
-    uint64_t promised;       /* of these, while a fit is tried */
-    uint64_t waiting_tokens; /* not started yet: prompt tokens */
+    uint32_t places;             /* of these, not held; when last counted */
+    uint64_t kv_tokens;          /* of its running sequences */
+    uint64_t promised;           /* of these, while a fit is tried */
+    uint64_t waiting_tokens;     /* not started yet: prompt tokens */
+    uint64_t let_in_us[CLASSES]; /* the last time, by priority */
     bool known;
 };
 
@@ -102,6 +104,7 @@ struct ax_sched {
     uint32_t n_picks;
     uint32_t n_ready; /* decodes of the step */
     uint64_t turn;    /* counts next() */
+    uint64_t now_us;  /* of next() */
     bool blocked;     /* the first of the waiting does not fit */
     bool stepping;
     uint64_t preemptions;
@@ -145,6 +148,9 @@ sched_blocks(const struct ax_sched *s, uint32_t n_tokens)
 
 /* Its priority, or above all when it was preempted often enough. */
 uint32_t sched_class(const struct ax_sched *s, const struct sequence *q);
+/* The same, and one more for each ageing_us of standstill, up to above all. */
+uint32_t sched_aged_class(const struct ax_sched *s, const struct sequence *q,
+                          uint64_t now_us);
 /* When a prompt of n tokens that have to be computed is late. */
 uint64_t sched_due_us(const struct ax_sched *s, uint64_t now_us,
                       uint32_t n_tokens);

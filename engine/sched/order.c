@@ -1,8 +1,11 @@
 /*
  * Whose prompt is next, among those that wait and those that are half way:
  *
- *   1. the class, one more for every ageing_us since arrival; who has come
- *      above all classes so is served by arrival alone, so nobody starves
+ *   1. the class, one more for every ageing_us that nobody of this tenant and
+ *      class was let in while it waited; who has come above all classes so is
+ *      served by arrival alone, so nobody starves.  (By its own waiting alone
+ *      a flood would age above others' fresh requests: a queue is long
+ *      because it is its tenant's.)
  *   2. the tenant that was served least (tenants.c)
  *   3. within a tenant, the earliest of arrival + STRETCH x the time that its
  *      own prompt takes: a short one goes before a long one, but only so far
@@ -38,11 +41,23 @@ sched_due_us(const struct ax_sched *s, uint64_t now_us, uint32_t n_tokens)
 }
 
 
+uint32_t
+sched_aged_class(const struct ax_sched *s, const struct sequence *q,
+                 uint64_t now_us)
+{
+    uint64_t since = s->tenants[q->tenant].let_in_us[q->priority];
+    since = since > q->arrived_us ? since : q->arrived_us;
+    uint64_t waited = now_us > since ? now_us - since : 0;
+    uint64_t class = sched_class(s, q) + waited / s->options.ageing_us;
+    class = class > q->class_let_in ? class : q->class_let_in;
+    return class < CLASS_ABOVE ? (uint32_t) class : CLASS_ABOVE;
+}
+
+
 static struct key
 key_of(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
 {
-    uint64_t waited = now_us > q->arrived_us ? now_us - q->arrived_us : 0;
-    uint64_t class = sched_class(s, q) + waited / s->options.ageing_us;
+    uint64_t class = sched_aged_class(s, q, now_us);
     if (class >= CLASS_ABOVE) {
         return (struct key){CLASS_ABOVE, 0, 0, q->arrival};
     }

@@ -2,7 +2,8 @@
  * Shows what tenants get of each other on a virtual clock: those that always
  * want more get parts by their weights, within the bound of virtual token
  * counters; one that comes back is owed nothing; a flood of long prompts,
- * another's or one's own, does not keep a short one waiting; decodes do not
+ * another's or one's own, does not keep a short one waiting, however long it
+ * has been queued; decodes do not
  * wait longer for a long prompt than they are promised.
  */
 #include <setjmp.h>
@@ -21,6 +22,7 @@
 static struct fake_kv kv;
 static struct ax_sched *sched;
 static uint64_t now, chance;
+static uint64_t ageing_us = 1u << 30;
 static struct {
     bool live;
     uint64_t tenant, arrived, first;
@@ -57,7 +59,7 @@ open_sched(uint32_t blocks, uint32_t running, uint64_t tpot_us)
                                  .kv_block_tokens = 32,
                                  .queue_max = SLOTS,
                                  .queue_tokens_max = 1u << 30,
-                                 .ageing_us = 1u << 30,
+                                 .ageing_us = ageing_us,
                                  .tpot_us = tpot_us,
                                  .kv = fake_kv_of(&kv)};
     struct ax_sched_cost costs[9];
@@ -252,6 +254,33 @@ a_long_prompt_is_not_starved_by_short_ones(void **state)
 }
 
 
+/* Each of a flood waits longer than classes take to age; who asks beside it
+ * is served as if they had come just now. */
+static void
+a_flood_does_not_age_above_others(void **state)
+{
+    (void)state;
+    ageing_us = 1000000;
+    open_sched(4000, 64, 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        uint64_t until = now + 700000;
+        while (now < until) {
+            while (live_of(2) < 60) {
+                ask(2, 1, 400, 64);
+            }
+            run_step();
+        }
+        uint32_t slot = ask(1, 1, 100, 1);
+        while (slots[slot].first == 0) {
+            run_step();
+        }
+        assert_true(slots[slot].first - slots[slot].arrived < 3 * cost_us(100));
+    }
+    ageing_us = 1u << 30;
+    ax_sched_close(sched);
+}
+
+
 static void
 a_full_house_of_one_tenant_has_a_place_for_another(void **state)
 {
@@ -308,6 +337,7 @@ main(void)
         cmocka_unit_test(who_comes_back_is_owed_nothing),
         cmocka_unit_test(a_short_prompt_passes_long_ones),
         cmocka_unit_test(a_long_prompt_is_not_starved_by_short_ones),
+        cmocka_unit_test(a_flood_does_not_age_above_others),
         cmocka_unit_test(a_full_house_of_one_tenant_has_a_place_for_another),
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
     };
