@@ -1,8 +1,9 @@
 /*
- * The table of the avx512 instruction set.  The shared vector files become
- * avx512 code here: this object is compiled for that instruction set and
- * entered only through the table, which select.c hands out on CPUs that
- * have it.  The matmuls are written for it alone, in matmul_avx512.c.
+ * The tables of avx512 and, with other matmuls, avx512-bf16 and amx.  The
+ * shared vector files become avx512 code here: this object is compiled for that
+ * instruction set and entered only through the table, which select.c hands out
+ * on CPUs that have it.  The matmuls are written for it alone, in
+ * matmul_avx512.c.
  */
 
 #include "kernels/axk.h"
@@ -18,5 +19,20 @@
 const struct axk_ops axk_ops_avx512 = {
     .isa = "avx512",
     .matmul = axk_matmul_avx512,
+    VEC_OPS,
+};
+
+
+const struct axk_ops axk_ops_avx512_bf16 = {
+    .isa = "avx512-bf16",
+    .numerics = "bf16-dot",
+    .matmul = axk_matmul_avx512_bf16,
+    VEC_OPS,
+};
+
+
+const struct axk_ops axk_ops_amx = {
+    .isa = "amx",
+    .matmul = axk_matmul_amx,
     VEC_OPS,
 };

@@ -5,10 +5,12 @@
  *
  * One table of function pointers (struct axk_ops) per instruction set: scalar
  * (the specification), avx2 (AVX2, FMA, F16C), avxvnni (the same with
- * AVX-VNNI; only when asked for by name) and avx512 (F, BW, VL, VNNI).
+ * AVX-VNNI; only when asked for by name), avx512 (F, BW, VL, VNNI) and amx
+ * (avx512 with AMX int8 for many tokens; only by name).  avx512-bf16 and
+ * scalar-bf16 compute BF16 weights in numerics of their own; only by name.
  * On AArch64 neon (dotprod) and neon-i8mm have the matmuls of most quantized
  * formats, everything else as scalar; only by name too.  axk_select() picks
- * one at start; the name "amx" is reserved.
+ * one at start.
  *
  * Three promises hold for every function below:
  *  - Batch invariance.  An output element depends on its own row, token and
@@ -216,7 +218,10 @@ struct axk_rope {
 /* ---- the table of one instruction set ---- */
 
 struct axk_ops {
-    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "neon", .. */
+    /* NULL: the common definition; else the class of numerics whose results
+     * these are ("bf16-dot": scalar_bf16.c), equal only within it */
+    const char *numerics;
+    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "amx", .. */
 
     /*
      * Rows [AXK_TILE * tile0, AXK_TILE * tile1) of x[n_tokens][x_stride] into
@@ -289,9 +294,10 @@ struct axk_ops {
 
 /*
  * The best table that this CPU runs, at most cap ("scalar", "avx2",
- * "avxvnni", "avx512", "neon", "neon-i8mm"; NULL or "auto": no cap).  why (size
- * bytes, may be NULL) gets one line for the log, or the reason when it returns
- * NULL (unknown cap).
+ * "avxvnni", "avx512", "amx", "neon", ..; NULL or "auto": no cap).
+ * why (size bytes, may be NULL) gets one line for the log, or the reason when
+ * it returns NULL (unknown cap).  Asking for amx asks Linux for the permission
+ * to use its tiles, for the whole process.
  */
 const struct axk_ops *axk_select(const char *cap, char *why, size_t size);
 

@@ -168,10 +168,11 @@ decoded_blocks_32(const uint32_t format, const uint8_t *w, const uint8_t *codes,
 }
 
 
-/* A block of Q2_K or Q3_K, whose bytes have their scales in them. */
+/* The sum of a block of 256 before its first product: minus the share of what
+ * was added to the bytes of Q3_K. */
 INLINE void
-dot_scaled(const uint32_t format, const uint8_t *codes, const uint32_t *act,
-           const int n, sums total)
+start_block_256(const uint32_t format, const uint32_t *act, const int n,
+                sums total)
 {
     for (int t = 0; t < n; t++) {
         int32_t start = 0;
@@ -182,7 +183,6 @@ dot_scaled(const uint32_t format, const uint8_t *codes, const uint32_t *act,
         total[0][t] = _mm512_set1_epi32(124 * start);
         total[1][t] = total[0][t];
     }
-    dot_bytes(codes, 64, act, n, total);
 }
 
 
@@ -194,10 +194,6 @@ dot_parts(const uint32_t format, const uint8_t *w, const uint8_t *codes,
     const uint32_t *minus = act + AXK_ACT_K_SUMS * n;
     const uint32_t n_steps = part_elems(format) / 4;
 
-    for (int t = 0; t < n; t++) {
-        total[0][t] = _mm512_setzero_si512();
-        total[1][t] = total[0][t];
-    }
 #ifndef AXION_SANITIZED /* instrumented, gcc 12 has no loop left here */
 #pragma GCC unroll 1
 #endif
@@ -226,8 +222,9 @@ decoded_blocks_256(const uint32_t format, const uint8_t *w,
         const uint8_t *tail = w + n_lines(format) * line_bytes(format);
         sums total;
 
+        start_block_256(format, act, n, total);
         if (is_two_bit(format)) {
-            dot_scaled(format, codes, act, n, total);
+            dot_bytes(codes, 64, act, n, total);
         } else {
             dot_parts(format, w, codes, act, n, total);
         }

@@ -89,10 +89,13 @@
 #define AXK_KV_Q8_TERM_MAX 32767.0f
 
 extern const struct axk_ops axk_ops_scalar;
+extern const struct axk_ops axk_ops_scalar_bf16;
 #if defined(__x86_64__)
 extern const struct axk_ops axk_ops_avx2;
 extern const struct axk_ops axk_ops_avxvnni;
 extern const struct axk_ops axk_ops_avx512;
+extern const struct axk_ops axk_ops_avx512_bf16;
+extern const struct axk_ops axk_ops_amx;
 #elif defined(__aarch64__)
 extern const struct axk_ops axk_ops_neon;
 extern const struct axk_ops axk_ops_neon_i8mm;
@@ -103,6 +106,8 @@ void axk_order_f32(const float *row, uint32_t k, uint32_t n, uint32_t *dst);
 
 void axk_matmul_scalar(const struct axk_matmul *a, uint32_t row0,
                        uint32_t row1);
+void axk_matmul_scalar_bf16(const struct axk_matmul *a, uint32_t row0,
+                            uint32_t row1);
 void axk_attention_scalar(const struct axk_attention *a, uint32_t kv_head0,
                           uint32_t kv_head1, uint32_t q0, uint32_t q1);
 void axk_attention_partial_scalar(const struct axk_attention *a,
@@ -116,6 +121,9 @@ void axk_matmul_avxvnni(const struct axk_matmul *a, uint32_t row0,
                         uint32_t row1);
 void axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0,
                        uint32_t row1);
+void axk_matmul_avx512_bf16(const struct axk_matmul *a, uint32_t row0,
+                            uint32_t row1);
+void axk_matmul_amx(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
 #elif defined(__aarch64__)
 void axk_matmul_neon(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
 void axk_matmul_neon_i8mm(const struct axk_matmul *a, uint32_t row0,

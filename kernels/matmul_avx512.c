@@ -1,46 +1,10 @@
 /*
- * Matmuls for AVX-512 with VNNI: walks panels and tiles of tokens, and ends
- * a tile with bias, residual and store.  The arithmetic is in
- * tiles_avx512.h.
+ * Matmuls for AVX-512 with VNNI: walks panels and tiles of tokens.  The
+ * arithmetic is in tiles_avx512.h.
  */
 
 #include "kernels/tiles_avx512.h"
 #include "kernels/decoded_avx512.h"
-
-
-/* Bias, residual, store; only the rows that exist. */
-INLINE void
-store_tile(const struct axk_matmul *a, uint32_t row, uint32_t m, const int n,
-           __m512 acc[2][AXK_TILE])
-{
-    uint32_t left = a->n_rows - row;
-    uint32_t rows = left < AXK_PANEL_ROWS ? (1u << left) - 1 : UINT32_MAX;
-
-    for (int half = 0; half < 2; half++) {
-        __mmask16 mask = (__mmask16)(rows >> 16 * half);
-        __m512 bias = _mm512_setzero_ps();
-        uint32_t column = row + 16 * (uint32_t)half;
-
-        if (mask == 0) {
-            break;
-        }
-        if (a->bias != NULL) {
-            bias = _mm512_maskz_loadu_ps(mask, a->bias + column);
-        }
-        for (int t = 0; t < n; t++) {
-            float *y = a->y + (m + (uint32_t)t) * a->y_stride + column;
-            __m512 x = acc[half][t];
-
-            if (a->bias != NULL) {
-                x = _mm512_add_ps(x, bias);
-            }
-            if (a->accumulate) {
-                x = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), x);
-            }
-            _mm512_mask_storeu_ps(y, mask, x);
-        }
-    }
-}
 
 
 INLINE void
@@ -84,14 +48,7 @@ run_decoded_tile(const uint32_t format, const struct axk_matmul *a,
                           (size_t)b0 * words * (uint32_t)n;
     __m512 acc[2][AXK_TILE];
 
-    for (int t = 0; t < n; t++) {
-        acc[0][t] = _mm512_setzero_ps();
-        acc[1][t] = _mm512_setzero_ps();
-        if (b0 != 0) {
-            acc[0][t] = _mm512_loadu_ps(sofar + 32 * t);
-            acc[1][t] = _mm512_loadu_ps(sofar + 32 * t + 16);
-        }
-    }
+    load_sofar(sofar, b0 == 0, n, acc);
     if (kind == AXK_ACT_Q8_K) {
         decoded_blocks_256(format, w, codes, act, n_blocks, n, acc);
     } else {
@@ -99,11 +56,8 @@ run_decoded_tile(const uint32_t format, const struct axk_matmul *a,
     }
     if ((b0 + n_blocks) * elems == a->k) {
         store_tile(a, row, tile * AXK_TILE, n, acc);
-        return;
-    }
-    for (int t = 0; t < n; t++) {
-        _mm512_storeu_ps(sofar + 32 * t, acc[0][t]);
-        _mm512_storeu_ps(sofar + 32 * t + 16, acc[1][t]);
+    } else {
+        store_sofar(sofar, n, acc);
     }
 }
 
@@ -117,7 +71,7 @@ run_decoded(const uint32_t format, const struct axk_matmul *a, uint32_t row,
     const uint32_t chunk = DECODED_K / elems;
     uint32_t n_blocks = a->k / elems;
     uint8_t codes[DECODED_K * AXK_PANEL_ROWS] __attribute__((aligned(64)));
-    float sofar[DECODED_TOKENS / AXK_TILE][AXK_TILE * AXK_PANEL_ROWS]
+    float sofar[DECODED_TOKENS / AXK_TILE][SOFAR_FLOATS]
         __attribute__((aligned(64)));
 
     for (uint32_t b = 0; b < n_blocks; b += chunk) {

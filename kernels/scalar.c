@@ -379,6 +379,13 @@ const struct axk_ops axk_ops_scalar = {
     SCALAR_OPS,
 };
 
+const struct axk_ops axk_ops_scalar_bf16 = {
+    .isa = "scalar-bf16",
+    .numerics = "bf16-dot",
+    .matmul = axk_matmul_scalar_bf16,
+    SCALAR_OPS,
+};
+
 #if defined(__aarch64__)
 
 /* Only the matmuls are written for NEON. */

@@ -15,6 +15,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -75,6 +77,39 @@ has_avx512(void)
            __builtin_cpu_supports("avx512vnni");
 }
 
+
+static bool
+has_avx512_bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
+
+/* Both of arch/x86/include/uapi/asm/prctl.h; 18 is the tiles' data in XCR0. */
+#define REQUEST_XCOMP_PERMISSION 0x1023
+#define XFEATURE_TILE_DATA       18
+
+
+/*
+ * AMX int8.  Linux saves the tiles (8 KiB to a thread) only of processes that
+ * asked: the permission is the whole process's, for good, and asking again
+ * does nothing.  A kernel before 5.16 does not know the request.
+ */
+static bool
+has_amx(void)
+{
+    unsigned int a = 0;
+    unsigned int b;
+    unsigned int c;
+    unsigned int d = 0;
+    const unsigned int tile_int8 = 1u << 24 | 1u << 25;
+
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+           (d & tile_int8) == tile_int8 &&
+           syscall(SYS_arch_prctl, REQUEST_XCOMP_PERMISSION,
+                   XFEATURE_TILE_DATA) == 0;
+}
+
 #elif defined(__aarch64__)
 
 /* HWCAP_ASIMDDP and HWCAP2_I8MM of Linux's asm/hwcap.h. */
@@ -94,24 +129,32 @@ has_neon_i8mm(void)
 #endif
 
 /*
- * Ascending: a cap allows its own level and those before it.  One that was
- * never run on a CPU that has it (avxvnni's code was in another encoding,
- * neon's under an emulator) is taken only when it is asked for by name.
+ * Ascending: a cap allows its own level and those before it.  One with a note
+ * is taken only when it is asked for by name, and the note is logged: its
+ * results are another class (numerics), or its code was never run on a CPU that
+ * has it (avxvnni's was in another encoding, neon's under an emulator, amx's
+ * over tile operations in C).
  */
+#define NEVER_RUN "its code was never run on such a machine"
+#define BF16_DOT  "numerics bf16-dot for BF16 weights"
+
 static const struct {
     const char *isa;
     bool (*supported)(void);
-    bool only_by_name;
+    const char *note;
     const struct axk_ops *ops;
 } levels[] = {
-    {"scalar", always, false, &axk_ops_scalar},
+    {"scalar", always, NULL, &axk_ops_scalar},
+    {"scalar-bf16", always, BF16_DOT, &axk_ops_scalar_bf16},
 #if defined(__x86_64__)
-    {"avx2", has_avx2, false, &axk_ops_avx2},
-    {"avxvnni", has_avxvnni, true, &axk_ops_avxvnni},
-    {"avx512", has_avx512, false, &axk_ops_avx512},
+    {"avx2", has_avx2, NULL, &axk_ops_avx2},
+    {"avxvnni", has_avxvnni, NEVER_RUN, &axk_ops_avxvnni},
+    {"avx512", has_avx512, NULL, &axk_ops_avx512},
+    {"avx512-bf16", has_avx512_bf16, BF16_DOT, &axk_ops_avx512_bf16},
+    {"amx", has_amx, NEVER_RUN, &axk_ops_amx},
 #elif defined(__aarch64__)
-    {"neon", has_neon_dotprod, true, &axk_ops_neon},
-    {"neon-i8mm", has_neon_i8mm, true, &axk_ops_neon_i8mm},
+    {"neon", has_neon_dotprod, NEVER_RUN, &axk_ops_neon},
+    {"neon-i8mm", has_neon_i8mm, NEVER_RUN, &axk_ops_neon_i8mm},
 #endif
 };
 
@@ -140,12 +183,15 @@ axk_select(const char *cap, char *why, size_t size)
 
     size_t best = top;
     while (!levels[best].supported() ||
-           (levels[best].only_by_name && !(capped && best == top))) {
+           (levels[best].note != NULL && !(capped && best == top))) {
         best--;
     }
     if (why != NULL) {
-        snprintf(why, size, "%s%s%s", levels[best].isa,
-                 capped ? ", capped at " : "", capped ? cap : "");
+        const char *note = levels[best].note;
+
+        snprintf(why, size, "%s%s%s%s%s", levels[best].isa,
+                 capped ? ", capped at " : "", capped ? cap : "",
+                 note != NULL ? "; " : "", note != NULL ? note : "");
     }
     return levels[best].ops;
 }

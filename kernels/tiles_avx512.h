@@ -480,4 +480,69 @@ tile_floats(const uint32_t format, const uint8_t *w, const uint32_t *act,
     }
 }
 
+/* ---- results ---- */
+
+/* Results of a tile of tokens that wait while more k are made ready. */
+#define SOFAR_FLOATS (AXK_TILE * AXK_PANEL_ROWS)
+
+
+/* What the k before gave; zero where there were none. */
+INLINE void
+load_sofar(const float *sofar, bool none, const int n, __m512 acc[2][AXK_TILE])
+{
+    for (int t = 0; t < n; t++) {
+        acc[0][t] = _mm512_setzero_ps();
+        acc[1][t] = _mm512_setzero_ps();
+        if (!none) {
+            acc[0][t] = _mm512_loadu_ps(sofar + 32 * t);
+            acc[1][t] = _mm512_loadu_ps(sofar + 32 * t + 16);
+        }
+    }
+}
+
+
+INLINE void
+store_sofar(float *sofar, const int n, __m512 acc[2][AXK_TILE])
+{
+    for (int t = 0; t < n; t++) {
+        _mm512_storeu_ps(sofar + 32 * t, acc[0][t]);
+        _mm512_storeu_ps(sofar + 32 * t + 16, acc[1][t]);
+    }
+}
+
+
+/* Bias, residual, store; only the rows that exist. */
+INLINE void
+store_tile(const struct axk_matmul *a, uint32_t row, uint32_t m, const int n,
+           __m512 acc[2][AXK_TILE])
+{
+    uint32_t left = a->n_rows - row;
+    uint32_t rows = left < AXK_PANEL_ROWS ? (1u << left) - 1 : UINT32_MAX;
+
+    for (int half = 0; half < 2; half++) {
+        __mmask16 mask = (__mmask16)(rows >> 16 * half);
+        __m512 bias = _mm512_setzero_ps();
+        uint32_t column = row + 16 * (uint32_t)half;
+
+        if (mask == 0) {
+            break;
+        }
+        if (a->bias != NULL) {
+            bias = _mm512_maskz_loadu_ps(mask, a->bias + column);
+        }
+        for (int t = 0; t < n; t++) {
+            float *y = a->y + (m + (uint32_t)t) * a->y_stride + column;
+            __m512 x = acc[half][t];
+
+            if (a->bias != NULL) {
+                x = _mm512_add_ps(x, bias);
+            }
+            if (a->accumulate) {
+                x = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), x);
+            }
+            _mm512_mask_storeu_ps(y, mask, x);
+        }
+    }
+}
+
 #endif

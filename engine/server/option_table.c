@@ -54,7 +54,7 @@ const struct ax_option ax_server_option_table[] = {
      NULL, 0},
     {"isa", AX_OPTION_CHOICE, AT(isa), "NAME", "auto",
      "cap the instruction set", 0, 0,
-     "auto|scalar|avx2|avxvnni|avx512|neon|neon-i8mm", 0},
+     "auto|scalar|avx2|avxvnni|avx512|avx512-bf16|amx|neon|neon-i8mm", 0},
     {"event-loop", AX_OPTION_CHOICE, AT(event_loop), "NAME", "auto",
      "how to wait for events", 0, 0, AX_LOOP_KINDS, 0},
     {"drain-timeout", AX_OPTION_TIME, AT(drain_timeout_ms), "TIME", "30s",

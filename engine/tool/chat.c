@@ -50,7 +50,7 @@ static const struct ax_option options_table[] = {
      1e15, NULL, 0},
     {"isa", AX_OPTION_CHOICE, AT(isa), "NAME", "auto",
      "cap the instruction set", 0, 0,
-     "auto|scalar|avx2|avxvnni|avx512|neon|neon-i8mm", 0},
+     "auto|scalar|avx2|avxvnni|avx512|avx512-bf16|amx|neon|neon-i8mm", 0},
     {"help", AX_OPTION_FLAG, AT(help), NULL, NULL, "print this and exit", 0, 0,
      NULL, 0},
     {NULL, AX_OPTION_FLAG, 0, NULL, NULL, NULL, 0, 0, NULL, 0},

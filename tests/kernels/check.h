@@ -25,6 +25,9 @@
 extern const struct axk_ops *check_isas[CHECK_ISAS_MAX];
 extern const struct axk_ops *check_reference;
 
+/* The reference of ops' class of numerics. */
+const struct axk_ops *check_reference_of(const struct axk_ops *ops);
+
 /* AXION_TINY_ONLY: fewer and smaller shapes, for sanitizers. */
 extern int check_tiny;
 

@@ -114,9 +114,15 @@ compare(const struct matrix *w, uint32_t n_tokens, int kind)
         const float *b = variant == 1 ? bias : NULL;
         bool accumulate = variant == 2;
 
-        memset(expected, 0x3f, n_out * 4);
-        run(check_reference, w, act, n_tokens, b, accumulate, expected);
         for (int i = 0; check_isas[i] != NULL; i++) {
+            if (i == 0
+                || (w->format == AXK_BF16
+                    && check_isas[i]->numerics != check_isas[i - 1]->numerics))
+            {
+                memset(expected, 0x3f, n_out * 4);
+                run(check_reference_of(check_isas[i]), w, act, n_tokens, b,
+                    accumulate, expected);
+            }
             void *own = quantized(check_isas[i], act_kind, x, n_tokens, w->k);
 
             assert_memory_equal(own, act, act_bytes);
@@ -177,13 +183,16 @@ test_matmul_equals_reference(void **state)
 static void
 test_matmul_float_odd_k(void **state)
 {
+    static const uint32_t formats[] = { AXK_F32, AXK_F16, AXK_BF16 };
+
     for (uint32_t k = 1; k < 20; k += 3) {
-        for (uint32_t format = AXK_F32; format <= AXK_F16; format++) {
+        for (size_t i = 0; i < N_ELEMS(formats); i++) {
             struct matrix w;
 
-            make_matrix(&w, format, 37, k, 0);
+            make_matrix(&w, formats[i], 37, k, 0);
             compare(&w, 1, 0);
             compare(&w, 6, 0);
+            compare(&w, 7, 1);
             check_free_all(state);
         }
     }
@@ -192,7 +201,7 @@ test_matmul_float_odd_k(void **state)
 
 /* The reference against doubles, so that all are not wrong together. */
 static void
-test_reference_is_the_dot_product(void **state)
+reference_is_the_dot_product(const struct axk_ops *ops, void **state)
 {
     enum { N = 35, K = 512, M = 5 };
 
@@ -204,8 +213,8 @@ test_reference_is_the_dot_product(void **state)
 
         make_matrix(&w, check_formats[f], N, K, 0);
         check_fill(x, M * K, 0);
-        void *act = quantized(check_reference, act_of(w.format), x, M, K);
-        run(check_reference, &w, act, M, NULL, false, y);
+        void *act = quantized(ops, act_of(w.format), x, M, K);
+        run(ops, &w, act, M, NULL, false, y);
 
         for (uint32_t n = 0; n < N; n++) {
             axk_unpack_row(w.format, w.packed, N, K, n, row);
@@ -218,14 +227,24 @@ test_reference_is_the_dot_product(void **state)
                     sum += p;
                     size += fabs(p);
                 }
-                /* int8 activations: half a step in 127, averaged out */
-                bool is_float = act_of(w.format) == AXK_ACT_F32;
+                /* int8 and BF16 activations: half a step, averaged out */
+                bool is_float = act_of(w.format) == AXK_ACT_F32
+                                && (w.format != AXK_BF16
+                                    || ops->numerics == NULL);
                 double bound = (is_float ? 1e-6 : 5e-3) * size;
                 assert_true(fabs(sum - (double)y[m * N + n]) <= bound);
             }
         }
         check_free_all(state);
     }
+}
+
+
+static void
+test_reference_is_the_dot_product(void **state)
+{
+    reference_is_the_dot_product(check_reference, state);
+    reference_is_the_dot_product(axk_ops_named("scalar-bf16"), state);
 }
 
 
@@ -636,6 +655,11 @@ test_selection_obeys_the_cap(void **state)
     assert_string_equal(why, "scalar, capped at scalar");
     assert_null(axk_select("sse9", why, sizeof(why)));
     assert_string_equal(why, "unknown instruction set \"sse9\"");
+    ops = axk_select("scalar-bf16", why, sizeof(why)); /* named: given */
+    assert_string_equal(ops->numerics, "bf16-dot");
+    assert_non_null(strstr(why, "; numerics bf16-dot for BF16 weights"));
+    assert_null(axk_select("auto", NULL, 0)->numerics);
+    assert_null(axk_select("avx2", NULL, 0)->numerics);
     assert_non_null(axk_select(NULL, NULL, 0));
     assert_ptr_equal(axk_select("auto", NULL, 0), axk_select(NULL, NULL, 0));
     for (int i = 0; check_isas[i] != NULL; i++) {

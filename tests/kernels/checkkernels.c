@@ -229,6 +229,8 @@ check_same(const char *what, const char *isa, const float *a, const float *b,
 
 void axk_matmul_avxvnni_evex(const struct axk_matmul *a, uint32_t row0,
                              uint32_t row1);
+void axk_matmul_amx_emulated(const struct axk_matmul *a, uint32_t row0,
+                             uint32_t row1);
 
 /* The avxvnni table with its matmuls in AVX-512's encoding; NULL on a CPU
  * without that. */
@@ -247,6 +249,23 @@ avxvnni_twin(void)
     return &twin;
 }
 
+
+/* The amx table over tile operations in C; NULL without AVX-512. */
+static const struct axk_ops *
+amx_twin(void)
+{
+    static struct axk_ops twin;
+    const struct axk_ops *avx512 = axk_ops_named("avx512");
+
+    if (avx512 == NULL) {
+        return NULL;
+    }
+    twin = *avx512;
+    twin.isa = "amx, emulated";
+    twin.matmul = axk_matmul_amx_emulated;
+    return &twin;
+}
+
 #else
 
 static const struct axk_ops *
@@ -255,14 +274,29 @@ avxvnni_twin(void)
     return NULL;
 }
 
+
+static const struct axk_ops *
+amx_twin(void)
+{
+    return NULL;
+}
+
 #endif
+
+
+const struct axk_ops *
+check_reference_of(const struct axk_ops *ops)
+{
+    return ops->numerics == NULL ? check_reference
+                                 : axk_ops_named("scalar-bf16");
+}
 
 
 static void
 find_isas(void)
 {
-    static const char *const names[] = { "avx2", "avxvnni", "avx512",
-                                         "neon", "neon-i8mm" };
+    static const char *const names[] = { "avx2", "avxvnni", "avx512", "avx512-bf16",
+                                         "amx", "neon", "neon-i8mm" };
     size_t n = 0;
 
     check_reference = axk_ops_named("scalar");
@@ -278,6 +312,10 @@ find_isas(void)
     if (avxvnni_twin() != NULL) {
         check_isas[n++] = avxvnni_twin();
         printf(" and avxvnni as EVEX");
+    }
+    if (amx_twin() != NULL) {
+        check_isas[n++] = amx_twin();
+        printf(" and amx over emulated tiles");
     }
     printf("%s\n", n == 0 ? " only the scalar reference" : "");
 }

@@ -7,9 +7,14 @@ CHECKKERNELS_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(addprefix tests/kernels/, \
 # See the file: avxvnni in AVX-512's encoding.
 AVXVNNI_TWIN := $(BUILD)/tests/kernels/matmul_avxvnni_evex.o
 
+# The same for amx, over tile operations in C.
+AMX_TWIN := $(BUILD)/tests/kernels/matmul_amx_emulated.o
+
 ifeq ($(KERNELS_ARCH),x86_64)
-CHECKKERNELS_OBJS += $(AVXVNNI_TWIN)
+CHECKKERNELS_OBJS += $(AVXVNNI_TWIN) $(AMX_TWIN)
 endif
+
+$(AMX_TWIN): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX512_FLAGS)
 
 $(AVXVNNI_TWIN): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX2_FLAGS) \
                                 -mavx512vl -mavx512vnni

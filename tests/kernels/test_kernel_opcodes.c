@@ -26,6 +26,9 @@ struct counts {
     size_t vpdpwssd_zmm;
     size_t evex; /* mask registers and vectors from 16 on */
     size_t vpmaddubsw;
+    size_t dpbf16_zmm;
+    size_t tile_dots; /* tdpbsud */
+    size_t tiles;     /* any tile register or configuration */
     size_t zmm;
     size_t ymm;
     size_t fma;
@@ -50,6 +53,10 @@ count(const char *object)
         c.zmm += (size_t)zmm;
         c.ymm += strstr(line, "%ymm") != NULL;
         c.fma += strstr(line, "vfmadd") != NULL;
+        c.dpbf16_zmm += zmm && strstr(line, "vdpbf16ps") != NULL;
+        c.tile_dots += strstr(line, "tdpbsud") != NULL;
+        c.tiles += strstr(line, "tmm") != NULL || strstr(line, "tilecfg") != NULL
+                   || strstr(line, "tilerelease") != NULL;
         c.vpmaddubsw += strstr(line, "vpmaddubsw") != NULL;
         c.vpdpwssd_zmm += zmm && strstr(line, "vpdpwssd") != NULL;
         c.vpdpbusd_ymm +=
@@ -73,6 +80,30 @@ test_avx512_matmul_uses_vnni(void **state)
     /* 2 row vectors x (1 + 2 + 3 + 4 tokens), three integer formats */
     assert_true(c.vpdpbusd_zmm >= 60);
     assert_true(c.fma > 0);
+}
+
+
+/* 2 row vectors x (1 + 2 + 3 + 4 tokens) */
+static void
+test_bf16_matmul_uses_its_dot(void **state)
+{
+    (void)state;
+    assert_true(count("matmul_avx512_bf16.o").dpbf16_zmm >= 20);
+    assert_int_equal(count("matmul_avx512.o").dpbf16_zmm, 0);
+}
+
+
+/* Two halves of a panel for each of the 13 integer formats. */
+static void
+test_amx_matmul_uses_tiles(void **state)
+{
+    struct counts c = count("matmul_amx.o");
+
+    (void)state;
+    assert_true(c.tile_dots >= 26);
+    assert_true(c.tiles >= 4 * c.tile_dots);
+    assert_int_equal(count("matmul_avx512.o").tiles, 0);
+    assert_int_equal(count("avx512.o").tiles, 0);
 }
 
 
@@ -119,7 +150,8 @@ test_common_objects_are_plain(void **state)
 {
     static const char *const plain[] = {
         "format.o", "pack.o",          "math.o",             "select.o",
-        "scalar.o", "scalar_matmul.o", "scalar_attention.o", "kv_q8.o"
+        "scalar.o", "scalar_matmul.o", "scalar_attention.o", "kv_q8.o",
+        "scalar_bf16.o"
     };
 
     (void)state;
@@ -136,6 +168,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_avx512_matmul_uses_vnni),
+        cmocka_unit_test(test_bf16_matmul_uses_its_dot),
+        cmocka_unit_test(test_amx_matmul_uses_tiles),
         cmocka_unit_test(test_avx2_matmul_uses_maddubs),
         cmocka_unit_test(test_avxvnni_matmul_uses_vnni),
         cmocka_unit_test(test_vector_ops_are_vectors),
