@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""`axion bench` beside llama.cpp, built on this machine from PyPI's source package
-(tools/llama.sh): tokens per second of a 512-token prompt and of 128 single
-tokens, on 1 and 2 threads, runs alternating A B A B so that a machine's mood
-hits both, beside what the machine can compute (int8) and read, measured in the
-same runs.
+"""`axion bench` beside llama.cpp and ik_llama.cpp, built on this machine from
+PyPI's source packages (tools/llama.sh, tools/llama.sh ik): tokens per second of
+a 512-token prompt and of 128 single tokens, on 1 and 2 threads, runs alternating
+A B C A B C so that a machine's mood hits all, beside what the machine can
+compute (int8) and read, measured in the same runs.
 
     bench/compare_llama.py                    # what is not measured yet
     bench/compare_llama.py --rows smollm2,qwen3-q4_0
@@ -33,6 +33,7 @@ import result
 
 ROOT = result.ROOT
 PEER = ".cache/llama/bin/python"
+IK = ".cache/ik/llama-bench"
 MODELS, KEPT = ".cache/models", ".cache/bench"
 GEMMA = "models/gemma-3-270m-q4_k_m.gguf"
 
@@ -48,6 +49,9 @@ for _shape, _name, _title in (("qwen3-0.6b", "qwen3", "Qwen3-0.6B shape"),
     for _kind in ("Q4_0", "Q8_0", "Q4_K_M"):
         ROWS[f"{_name}-{_kind.lower()}"] = (f"{_title} {_kind}",
                                             (_shape, _kind))
+
+PEERS = ("llama.cpp", "ik_llama.cpp")
+IK_PATH = os.path.join(ROOT, IK)
 
 # Name of a table: its title, tests, rows if none are named.
 TABLES = {
@@ -95,7 +99,7 @@ def test_of(line):
 
 
 def run_axion(model, threads, tests):
-    """{(threads, test): rate}, and the peaks by threads."""
+    """{(threads, test): rate}, and {"peaks": those by threads}."""
     rates, peaks = {}, {}
     for options in runs_of(tests):
         for line in run(axion(), "bench", "-m", model, "-t", threads, *options,
@@ -105,12 +109,34 @@ def run_axion(model, threads, tests):
             found = peaks.setdefault(at, {"read": 0, "int8": 0})
             found["read"] = max(found["read"], line["peak_read_bytes"])
             found["int8"] = max(found["int8"], line["peak_int8_ops"])
-    return rates, peaks
+    rates["peaks"] = peaks
+    return rates
 
 
 def run_llama(model, threads, tests):
     lines = run(PEER, "bench/llama_peer.py", model, threads, *tests)
     return {(line["threads"], line["test"]): line["rate"] for line in lines}
+
+
+def run_ik(model, threads, tests):
+    """ik_llama.cpp's own bench: alone, from an empty context."""
+    sizes = {kind: ",".join(t[2:] for t in tests if t.startswith(kind))
+             for kind in ("pp", "tg")}
+    done = subprocess.run([IK_PATH, "-m", model, "-t", threads, "-p",
+                           sizes["pp"], "-n", sizes["tg"], "-r", "1", "-fa",
+                           "1", "-o", "json"], check=True, cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return {(line["n_threads"], test_of({"n_sequences": 1, "n_depth": 0,
+                                         **line})): line["avg_ts"]
+            for line in json.loads(done.stdout)}
+
+
+def peers_of(table):
+    """Name and way of all that a table is measured with, in turn."""
+    peers = [("axion", run_axion), ("llama.cpp", run_llama)]
+    if table == "main" and os.path.exists(IK_PATH):
+        peers.append(("ik_llama.cpp", run_ik))
+    return peers
 
 
 def needs(model):
@@ -152,17 +178,16 @@ def measure(table, name, rounds, threads):
     peaks = {}
     started = time.monotonic()
     for _ in range(rounds):
-        ours, found = run_axion(model, threads, tests)
-        theirs = run_llama(model, threads, tests)
-        for key, rate in sorted(ours.items(), key=lambda item: (
-                item[0][0], tests.index(item[0][1]))):
-            both = samples.setdefault("%d %s" % key, [[], []])
-            both[0].append(rate)
-            both[1].append(theirs[key])
-        for count, values in found.items():
-            best = peaks.setdefault(str(count), values)
-            for kind, value in values.items():
-                best[kind] = max(best[kind], value)
+        for who, way in peers_of(table):
+            rates = way(model, threads, tests)
+            for count, values in rates.pop("peaks", {}).items():
+                best = peaks.setdefault(str(count), values)
+                for kind, value in values.items():
+                    best[kind] = max(best[kind], value)
+            for key, rate in sorted(rates.items(), key=lambda item: (
+                    item[0][0], tests.index(item[0][1]))):
+                samples.setdefault("%d %s" % key, {}).setdefault(
+                    who, []).append(rate)
     operations, read = needs(model)
     os.makedirs(os.path.join(ROOT, KEPT), exist_ok=True)
     with open(kept_path(table, name), "w", encoding="utf-8") as file:
@@ -188,15 +213,20 @@ def percent(value):
 
 
 def lines_of(name, kept):
-    for key, (ours, theirs) in kept["samples"].items():
+    for key, samples in kept["samples"].items():
         threads, test = key.split()
-        a, b = statistics.median(ours), statistics.median(theirs)
+        middle = {who: statistics.median(s) for who, s in samples.items()}
+        cells = [ROWS[name][0], threads, test, result.cell(samples["axion"])]
+        for who in PEERS:
+            cells.append(result.cell(samples.get(who, [])))
+            cells.append(f"{middle['axion'] / middle[who]:.2f}"
+                         if who in middle else "-")
         shares = ["", ""]
         if "x" not in test and "@" not in test:
+            best = max(middle[who] for who in PEERS if who in middle)
             shares = [percent(share(kept, threads, test, rate))
-                      for rate in (a, b)]
-        yield [ROWS[name][0], threads, test, result.cell(ours),
-               result.cell(theirs), f"{a / b:.2f}", *shares]
+                      for rate in (middle["axion"], best)]
+        yield cells + shares
 
 
 def peaks_line(name, kept):
@@ -210,8 +240,9 @@ def peaks_line(name, kept):
 def report():
     lines = result.head("axion beside llama.cpp") + [
         "- a cell is median (min..max, samples), tokens per second", "",
-        "llama.cpp is llama-cpp-python 0.3.36's, GGML_NATIVE, flash attention "
-        "on. pp512 is one batch into an empty context, tg128 single tokens "
+        "llama.cpp is llama-cpp-python 0.3.36's, ik_llama.cpp "
+        "ik-llama-cpp-python 0.1.5's with its own llama-bench, both "
+        "GGML_NATIVE, flash attention on. pp512 is one batch into an empty context, tg128 single tokens "
         "from an empty context, tg32x8 steps of 8 sequences, tg32@2048 single "
         "tokens behind 2048; each run has its own warm-up, runs alternate. "
         "\"of the limit\": of the int8 peak for prompts, of the read bandwidth "
@@ -228,8 +259,8 @@ def report():
         if rows:
             lines += ["", f"## {title}", "",
                       "| model | threads | test | axion | llama.cpp | ratio | "
-                      "axion of the limit | llama.cpp of the limit |",
-                      "|" + "---|" * 8]
+                      "ik_llama.cpp | ratio | axion of the limit | better peer "
+                      "of the limit |", "|" + "---|" * 10]
             lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", "## Limits", ""] + peaks
     print("\n".join(line for line in lines if line.startswith("|")))

@@ -3,9 +3,11 @@
 # from PyPI's source package of llama-cpp-python into .cache/llama, for this
 # machine's CPU.  Takes some minutes once; make check does not need it.
 #
-#     tools/llama.sh [server]
+#     tools/llama.sh [server | ik]
 #
 # server: llama-server besides, for bench/compare_server.py (many minutes).
+# ik: ik_llama.cpp's llama-bench into .cache/ik, from ik-llama-cpp-python's source
+# package, the other peer of bench/compare_llama.py (many minutes).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -28,6 +30,34 @@ build_server() {
     cp "$work/build/bin/llama-server" "$venv/bin/llama-server"
 }
 
+build_ik() {
+    local package=ik-llama-cpp-python==0.1.5 work=.cache/ik
+    mkdir -p "$work"
+    echo "llama: building llama-bench of $package (many minutes)"
+    "$venv/bin/pip" download -q --disable-pip-version-check --no-deps \
+        --no-binary :all: -d "$work" "$package"
+    tar -xzf "$work"/ik_llama_cpp_python-*.tar.gz -C "$work"
+    local source
+    source=$(echo "$work"/ik_llama_cpp_python-*/vendor/ik_llama.cpp)
+    # The package lacks this file of the build.
+    mkdir -p "$source/common/cmake"
+    cat >"$source/common/cmake/build-info-gen-cpp.cmake" <<'END'
+set(BUILD_NUMBER 0)
+set(BUILD_COMMIT "sdist")
+set(BUILD_COMPILER "unknown")
+set(BUILD_TARGET "unknown")
+configure_file(${CMAKE_CURRENT_LIST_DIR}/../build-info.cpp.in
+               ${CMAKE_CURRENT_LIST_DIR}/../build-info.cpp @ONLY)
+END
+    cmake -S "$source" -B "$work/build" -DCMAKE_BUILD_TYPE=Release \
+        -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF \
+        -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF \
+        -DGGML_IQK_FA_ALL_QUANTS=OFF >"$work/cmake.log"
+    cmake --build "$work/build" --target llama-bench -j "$(nproc)" \
+        >"$work/build.log"
+    cp "$work/build/bin/llama-bench" "$work/llama-bench"
+}
+
 if [ "$("$venv/bin/python" -c 'import llama_cpp as l; print(l.__version__)' \
         2>/dev/null)" != "${package#*==}" ]; then
     mkdir -p .cache
@@ -40,4 +70,7 @@ if [ "$("$venv/bin/python" -c 'import llama_cpp as l; print(l.__version__)' \
 fi
 if [ "${1:-}" = server ] && [ ! -x "$venv/bin/llama-server" ]; then
     build_server
+fi
+if [ "${1:-}" = ik ] && [ ! -x .cache/ik/llama-bench ]; then
+    build_ik
 fi
