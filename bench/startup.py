@@ -1,26 +1,30 @@
 #!/usr/bin/env python3
-"""How long from exec of axiond until nginx says ready, and how much memory the
-processes hold: SmolLM2, at rest and after 16 answers at once.
+"""How long from exec of axiond until nginx says ready, how much of it is loading
+the model, and how much memory the processes hold, at rest and after 16 answers
+at once: SmolLM2 and the shape of Llama 3.2 1B as Q4_0 (tools/random_gguf.py),
+each as GGUF file and as pack file of `axion pack`.
 
-    bench/startup.py [ROUNDS]
+    bench/startup.py [ROUNDS] [smollm2 | llama1b]
 """
 
 import concurrent.futures
 import json
 import os
+import subprocess
 import sys
 import urllib.request
 
+import compare_llama
 import result
 
 sys.path.insert(0, os.path.join(result.ROOT, "tools"))
 import stack  # noqa: E402
 
-MODEL = os.path.join(result.ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+MODELS = {"smollm2": "smollm2", "llama1b": "llama1b-q4_0"}
 
 
 def complete(url, seed):
-    body = {"model": "smollm2", "prompt": "Once upon a time, ",
+    body = {"model": "served", "prompt": "Once upon a time, ",
             "max_tokens": 32, "seed": seed}
     request = urllib.request.Request(
         url + "/v1/completions", json.dumps(body).encode(),
@@ -35,29 +39,72 @@ def workers_rss(pid):
                    for child in file.read().split())
 
 
+def find(value, key):
+    """The first value of a key anywhere in a JSON document."""
+    if isinstance(value, dict) and key in value:
+        return value[key]
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list)):
+        for item in inner:
+            found = find(item, key)
+            if found is not None:
+                return found
+    return None
+
+
+def load_seconds(url):
+    with urllib.request.urlopen(url + "/status", timeout=60) as answer:
+        return find(json.load(answer), "load_us") / 1e6
+
+
+def packed(model, folder):
+    path = os.path.join(folder, os.path.basename(model)[:-5] + ".axpack")
+    subprocess.run([stack.build_path("axion"), "pack", model, "-o", path],
+                   check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def start(folder, model, samples):
+    with stack.Stack(folder, model, ["--alias", "served"]) as running:
+        samples["ready"].append(running.ready_s)
+        samples["load"].append(load_seconds(running.url))
+        samples["rest"].append(stack.rss_bytes(running.engine.pid) / 2**20)
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda i: complete(running.url, i), range(16)))
+        samples["busy"].append(stack.rss_bytes(running.engine.pid) / 2**20)
+        samples["workers"].append(workers_rss(running.nginx.pid) / 2**20)
+
+
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    ready, rest, busy, workers = [], [], [], []
-    for _ in range(rounds):
-        with stack.Stack(stack.build_path("bench/startup"), MODEL,
-                         ["--alias", "smollm2"]) as running:
-            ready.append(running.ready_s)
-            rest.append(stack.rss_bytes(running.engine.pid) / 2**20)
-            with concurrent.futures.ThreadPoolExecutor(16) as pool:
-                list(pool.map(lambda i: complete(running.url, i),
-                              range(16)))
-            busy.append(stack.rss_bytes(running.engine.pid) / 2**20)
-            workers.append(workers_rss(running.nginx.pid) / 2**20)
+    names = sys.argv[2:] or list(MODELS)
+    folder = stack.build_path("bench/startup")  # emptied at each start
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    rows = []
+    for name in names:
+        row = MODELS[name]
+        model = os.path.join(result.ROOT, compare_llama.model_of(row))
+        pack = packed(model, os.path.dirname(folder))
+        kinds = {"GGUF": model, "pack": pack}
+        samples = {kind: {figure: [] for figure in (
+            "ready", "load", "rest", "busy", "workers")} for kind in kinds}
+        for _ in range(rounds):
+            for kind, path in kinds.items():
+                start(folder, path, samples[kind])
+        os.unlink(pack)
+        for kind, of in samples.items():
+            rows.append([compare_llama.ROWS[row][0], kind,
+                         result.cell(of["ready"], 2), result.cell(of["load"], 2),
+                         result.cell(of["rest"], 0), result.cell(of["busy"], 0),
+                         result.cell(of["workers"], 0)])
     result.write("startup", "Start to ready, and memory", [
-        "figure", "value"], [
-        ["exec of axiond until /status?ready is 200, s",
-         result.cell(ready, 2)],
-        ["axiond RSS when ready, MiB", result.cell(rest)],
-        ["axiond RSS after 16 answers at once, MiB", result.cell(busy)],
-        ["two nginx workers' RSS together, MiB", result.cell(workers)]],
-        "The model file (94 MB) is in the page cache but for a first round "
-        "after boot; nginx starts beside the engine and is included in the "
-        "first figure.")
+        "model", "file", "exec to /status?ready 200, s",
+        "of it loading the model, s", "axiond RSS when ready, MiB",
+        "axiond RSS after 16 answers at once, MiB",
+        "two nginx workers' RSS, MiB"], rows,
+        "The files are in the page cache; nginx starts beside the engine and is "
+        "included in the first figure, as is the timing of steps. RSS counts a "
+        "pack file's pages, which all engines that map it share.")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ if [ ! -f "$model" ]; then
     exit 0
 fi
 echo "== start to ready"
-"$python" bench/startup.py "$rounds"
+"$python" bench/startup.py "$rounds" smollm2
 if [ -x .cache/llama/bin/python ]; then
     echo "== beside llama.cpp"
     "$python" bench/compare_llama.py "$rounds" --fresh --rows smollm2
