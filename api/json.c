@@ -259,6 +259,7 @@ json_engine_load(struct axion_json *json, const struct axion_board *board)
     axion_json_u64(json, "kv_block_tokens", board->kv_block_tokens);
     axion_json_u64(json, "kv_bytes", board->kv_bytes);
     axion_json_u64(json, "weight_bytes", board->weight_bytes);
+    axion_json_u64(json, "resident_bytes", board->resident_bytes);
     axion_json_u64(json, "load_us", board->load_us);
     axion_json_decimal(json, "tokens_per_second",
                        board->tokens_per_second_milli / 1e3, 3);

@@ -227,6 +227,8 @@ static const struct board_field board_fields[] = {
      AXION_GAUGE, FIELD_U64},
     {"axion_engine_weight_bytes", "Memory of the model's weights.",
      AT(weight_bytes), AXION_GAUGE, FIELD_U64},
+    {"axion_engine_resident_bytes", "Memory of the process.",
+     AT(resident_bytes), AXION_GAUGE, FIELD_U64},
     {"axion_engine_load_seconds", "What loading the model took.", AT(load_us),
      AXION_GAUGE, FIELD_U64_US},
     {"axion_engine_decode_tokens_per_second",

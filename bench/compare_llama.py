@@ -33,7 +33,7 @@ import result
 
 ROOT = result.ROOT
 PEER = ".cache/llama/bin/python"
-IK = ".cache/ik/llama-bench"
+IK = ".cache/ik/bin/llama-bench"
 MODELS, KEPT = ".cache/models", ".cache/bench"
 GEMMA = "models/gemma-3-270m-q4_k_m.gguf"
 

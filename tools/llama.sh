@@ -55,7 +55,8 @@ END
         -DGGML_IQK_FA_ALL_QUANTS=OFF >"$work/cmake.log"
     cmake --build "$work/build" --target llama-bench -j "$(nproc)" \
         >"$work/build.log"
-    cp "$work/build/bin/llama-bench" "$work/llama-bench"
+    mkdir -p "$work/bin"
+    cp "$work/build/bin/llama-bench" "$work/bin/llama-bench"
 }
 
 if [ "$("$venv/bin/python" -c 'import llama_cpp as l; print(l.__version__)' \
@@ -71,6 +72,6 @@ fi
 if [ "${1:-}" = server ] && [ ! -x "$venv/bin/llama-server" ]; then
     build_server
 fi
-if [ "${1:-}" = ik ] && [ ! -x .cache/ik/llama-bench ]; then
+if [ "${1:-}" = ik ] && [ ! -x .cache/ik/bin/llama-bench ]; then
     build_ik
 fi

@@ -3,7 +3,10 @@
  */
 #include "engine/pool/arena.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "shm/errors.h"
 
@@ -76,6 +79,24 @@ ax_arena_close(struct ax_arena *arena)
         munmap(arena->mapping, arena->mapping_bytes);
     }
     *arena = (struct ax_arena){0};
+}
+
+
+uint64_t
+ax_resident_bytes(void)
+{
+    /* "size resident shared ..." in pages; no stdio, which would allocate. */
+    char text[128];
+    char *end;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    (void)strtoull(text, &end, 10);
+    return strtoull(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 

@@ -35,6 +35,10 @@ void ax_arena_close(struct ax_arena *arena);
 int ax_arena_map(struct ax_arena *arena, int fd, uint64_t offset,
                  uint64_t bytes);
 
+/* What the kernel counts as this process's in memory, shared pages included;
+ * 0: it does not say. */
+uint64_t ax_resident_bytes(void);
+
 /* Aligned to AX_ARENA_ALIGN; NULL when the arena is too small. */
 #define AX_ARENA_ALIGN 64u
 void *ax_arena_take(struct ax_arena *arena, size_t bytes);

@@ -3,6 +3,7 @@
  * and to notice an engine that stands still.  Published after every step and
  * at every change of state; the heartbeat counts with it.
  */
+#include "engine/pool/arena.h"
 #include "engine/server/server_private.h"
 
 #include <time.h>
@@ -41,6 +42,7 @@ ax_server_board_model(struct ax_server *s)
     b->kv_bytes = ax_kv_block_bytes(e->kv) * b->kv_blocks_total;
     b->load_us = e->info->load_us;
     b->weight_bytes = e->info->weight_bytes;
+    b->resident_bytes = ax_resident_bytes();
     struct axion_board_model *m = &b->models[0];
     m->context_tokens = e->ctx;
     m->vocabulary = e->info->n_vocab;
@@ -65,6 +67,7 @@ update_rates(struct ax_server *s, uint64_t now_us)
     s->rate_answer = b->completion_tokens_total;
     s->rate_prompt = s->prefilled_total;
     s->rate_since_us = now_us;
+    b->resident_bytes = ax_resident_bytes();
 }
 
 

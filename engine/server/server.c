@@ -149,12 +149,13 @@ log_engine(const struct ax_server *s)
     const struct ax_engine *e = s->engine;
     ax_log(s->log, AXION_LOG_notice,
            "model \"%s\": %s, %.1f M parameters, %s, %u layers, "
-           "vocabulary %u, %.1f MB of weights %s in %.2f s",
+           "vocabulary %u, %.1f MB of weights %s in %.2f s, %.0f MB resident",
            e->id, e->info->architecture, (double)e->info->n_params / 1e6,
            e->info->weight_format, e->info->n_layer, e->info->n_vocab,
            (double)e->info->weight_bytes / 1e6,
            e->info->mapped ? "mapped" : "packed",
-           (double)e->info->load_us / 1e6);
+           (double)e->info->load_us / 1e6,
+           (double)s->board.resident_bytes / 1e6);
     ax_log(s->log, AXION_LOG_notice,
            "%u threads, %s; context %u of %u, KV %.0f MB (%s) in %u blocks of "
            "%u tokens, %u tokens and %u sequences a step",

@@ -14,9 +14,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/exec/profile.h"
+#include "engine/pool/arena.h"
 #include "engine/pool/place.h"
 #include "engine/pool/pool.h"
 
@@ -537,23 +537,6 @@ run_test(struct bench *b, struct ax_bench_result *r)
 }
 
 
-/* What the kernel counts as this process's in memory; 0: it does not say. */
-static uint64_t
-resident_bytes(void)
-{
-    unsigned long long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-
-    if (file != NULL) {
-        if (fscanf(file, "%*u %llu", &pages) != 1) {
-            pages = 0;
-        }
-        fclose(file);
-    }
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-
 static int
 write_profile(struct bench *b, const struct ax_bench_result *r)
 {
@@ -602,7 +585,7 @@ run_and_print(struct bench *b, struct ax_bench_result *r, uint32_t *index)
 {
     int rc = run_test(b, r);
 
-    r->rss_bytes = resident_bytes();
+    r->rss_bytes = ax_resident_bytes();
     if (rc == AXION_OK && (b->o->wants_peaks || b->profile != NULL)) {
         rc = ax_peaks_measure(r->n_threads, &r->peaks, &b->err);
     }
