@@ -64,8 +64,13 @@ void AnnotateIgnoreReadsEnd(const char *file, int line);
 #define YIELD_ROUNDS_WORK 256u
 #define YIELD_ROUNDS_IDLE 1024u
 
-/* Between looks for something to steal while spinning. */
+/*
+ * Between looks for something to steal while spinning, and before the first:
+ * threads with equal shares end within that, and a look takes the cache line
+ * that the other is about to write from it.
+ */
 #define STEAL_EVERY 32u
+#define STEAL_FIRST 8u
 
 /* A piece is not computed again before it was held for this long. */
 #define PATIENCE_NS 5000u
@@ -499,11 +504,9 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
             work_range(pool, t, p);
         }
     }
-    /* Pairs with the one of a sleeper: it sees the count, or we see it. */
-    atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t round = 0; !phase_over(pool, p); round++) {
-        if (round % STEAL_EVERY == 0 && find_work(pool, t, p, &watch)) {
-            atomic_thread_fence(memory_order_seq_cst);
+        if (round % STEAL_EVERY == STEAL_FIRST &&
+            find_work(pool, t, p, &watch)) {
             round = 0;
             continue;
         }
@@ -512,6 +515,10 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
         wait_round(pool, round, YIELD_ROUNDS_WORK, p,
                    p->units == AX_POOL_GATE ? NULL : &nap);
     }
+    /* Pairs with the one of a sleeper: it sees our count, or we see it.  Not
+     * ahead of the wait, where it would wait for the count to be out first:
+     * nobody has reason to wake before the phase is over. */
+    atomic_thread_fence(memory_order_seq_cst);
     wake_sleepers(pool);
 }
 
