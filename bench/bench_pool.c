@@ -96,9 +96,9 @@ alone_ns(void)
 }
 
 
-/* ns per phase with work, or per job, beyond the work's. */
+/* ns per phase with work, or per job. */
 static double
-measure(struct ax_pool *pool, enum kind kind, double alone)
+measure(struct ax_pool *pool, enum kind kind)
 {
     uint32_t jobs = kind == JOBS_OF_ONE ? PHASES : 1;
     uint32_t working = kind == GATES ? PHASES / 2 : PHASES;
@@ -121,7 +121,7 @@ measure(struct ax_pool *pool, enum kind kind, double alone)
     for (uint32_t i = 0; i < jobs; i++) {
         ax_pool_run(pool, &job);
     }
-    return (double)(ax_pool_clock_ns() - start) / working - alone;
+    return (double)(ax_pool_clock_ns() - start) / working;
 }
 
 
@@ -149,13 +149,11 @@ bench_threads(uint32_t n_threads, uint32_t rounds)
         exit(1);
     }
     double alone = alone_ns();
-    for (uint32_t i = 0; i < rounds; i++) {
+    for (uint32_t round = 0; round < rounds; round++) {
         double now = alone_ns();
         alone = now < alone ? now : alone;
-    }
-    for (uint32_t round = 0; round < rounds; round++) {
         for (int kind = 0; kind < N_KINDS; kind++) {
-            samples[kind][round] = measure(pool, (enum kind)kind, alone);
+            samples[kind][round] = measure(pool, (enum kind)kind);
         }
     }
     ax_placement_end(&placement);
@@ -163,8 +161,9 @@ bench_threads(uint32_t n_threads, uint32_t rounds)
     for (int kind = 0; kind < N_KINDS; kind++) {
         qsort(samples[kind], rounds, sizeof(double), by_value);
         printf("%2u threads  %-18s %8.0f ns  (median %.0f, highest %.0f)\n",
-               n_threads, names[kind], samples[kind][0],
-               samples[kind][rounds / 2], samples[kind][rounds - 1]);
+               n_threads, names[kind], samples[kind][0] - alone,
+               samples[kind][rounds / 2] - alone,
+               samples[kind][rounds - 1] - alone);
     }
 }
 
