@@ -31,8 +31,6 @@ FUZZERS += $(FUZZ_PACK)
 $(FUZZ_PACK): %: %.o $(MODEL_LIBS)
 $(FUZZ_PACK): LDLIBS = -lsodium -lm
 
-$(FUZZ_GGUF): LDLIBS = -lm
-
 BENCH_POOL := $(BUILD)/bench/bench_pool
 BENCHES    += $(BENCH_POOL)
 
