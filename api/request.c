@@ -115,6 +115,18 @@ take_identity(struct axion_parser *p)
 }
 
 
+/* What engines cannot do and a remote may: the failure is kept for those whom
+ * no remote takes. */
+static int
+excuse(struct axion_parser *p, int error)
+{
+    if (error != AXION_ERR_UNSUPPORTED_FIELD || !p->options->remote)
+        return error;
+    p->parsed->remote_only = 1;
+    return AXION_OK;
+}
+
+
 static int
 parse_root(struct axion_parser *p, json_t *root, size_t body_bytes)
 {
@@ -123,7 +135,7 @@ parse_root(struct axion_parser *p, json_t *root, size_t body_bytes)
     if (!json_is_object(root))
         return axion_parse_fail(p, AXION_ERR_INVALID_TYPE, NULL,
                                 "the body must be a JSON object");
-    error = axion_parse_unsupported(p, root);
+    error = excuse(p, axion_parse_unsupported(p, root));
     if (error != AXION_OK)
         return error;
     error = axion_parse_scalars(p, root);
@@ -133,7 +145,7 @@ parse_root(struct axion_parser *p, json_t *root, size_t body_bytes)
     error = payload_start(p, body_bytes);
     if (error != AXION_OK)
         return axion_parse_fail(p, error, NULL, NULL);
-    return axion_parse_sections(p, root);
+    return excuse(p, axion_parse_sections(p, root));
 }
 
 
@@ -165,6 +177,10 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     axion_json_tree_free(&tree);
     if (error != AXION_OK)
         return error;
+    if (parsed->remote_only) {
+        parsed->payload_bytes = bytes;
+        return AXION_OK;
+    }
     axion_request_end(&p.writer);
     parsed->payload = p.writer.data;
     parsed->payload_bytes = p.writer.bytes;

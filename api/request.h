@@ -50,24 +50,29 @@ struct axion_parse_options {
     uint32_t max_context;      /* prompt and output, tokens; 0: the model's */
     uint32_t max_output;       /* what max_tokens is cut down to; 0: none */
     const struct axion_tenant *aliases; /* whose they are; NULL: none */
+    int remote; /* a remote may do what engines cannot */
 };
 
 struct axion_parsed {
     enum axion_request_kind kind;
     unsigned stream : 1;
     unsigned include_usage : 1;
-    uint32_t max_tokens; /* 0: to the end of the context */
+    unsigned remote_only : 1; /* no engine can do it; see the parser */
+    uint32_t max_tokens;      /* 0: to the end of the context */
     uint32_t n_messages;
     struct axion_text model;  /* asked for; copied, NUL behind it */
     struct axion_text served; /* what stands behind it, for the engine */
     struct axion_text user;   /* copied; data NULL: not given */
-    const uint8_t *payload;   /* for axion_client_submit() */
-    size_t payload_bytes;
+    const uint8_t *payload;   /* for axion_client_submit(); NULL: remote_only */
+    size_t payload_bytes;     /* of the body, if there is no payload */
 };
 
 /*
  * AXION_OK with *parsed filled from `memory`, or the error, which is in
  * *failure as well, with param and message.  `body` may be anything.
+ *
+ * With options->remote what would be UNSUPPORTED_FIELD is AXION_OK with
+ * parsed->remote_only, and *failure is what to say where no remote takes it.
  */
 int axion_request_parse(struct axion_parsed *parsed,
                         enum axion_request_kind kind, const void *body,

@@ -163,10 +163,12 @@ take_choices(struct axion_parser *p, const struct scalar *s,
     int64_t number;
     int error = axion_parse_integer(p, s->name, value, 1, INT64_MAX, &number);
 
-    if (error == AXION_OK && number > 1)
-        return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, s->name,
-                                "%s above 1 is not supported", s->name);
-    return error;
+    if (error != AXION_OK || number == 1)
+        return error;
+    error = axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, s->name,
+                             "%s above 1 is not supported", s->name);
+    p->parsed->remote_only |= p->options->remote != 0;
+    return p->parsed->remote_only ? AXION_OK : error;
 }
 
 

@@ -179,8 +179,8 @@ put_number(struct axion_out *out, const char *key, uint64_t value)
 }
 
 
-static void
-put_usage(struct axion_out *out, const struct axion_cq_done *done)
+void
+axion_response_usage(struct axion_out *out, const struct axion_cq_done *done)
 {
     put_number(out, ",\"usage\":{\"prompt_tokens\":", done->prompt_tokens);
     put_number(out, ",\"completion_tokens\":", done->completion_tokens);
@@ -231,22 +231,27 @@ put_timings(struct axion_out *out, const struct axion_cq_done *done)
 }
 
 
-static void
-put_reason(const struct axion_response *response, struct axion_out *out,
-           uint32_t reason)
+void
+axion_response_incomplete(struct axion_out *out,
+                          const struct axion_failure *why)
 {
-    const struct axion_failure *why = response->incomplete;
-
-    axion_out_text(out, "\"");
-    axion_out_text(out, axion_finish_reason_text(reason));
-    axion_out_text(out, "\"}]");
-    if (why == NULL)
-        return;
     axion_out_text(out, ",\"incomplete_details\":{\"reason\":\"");
     axion_out_text(out, axion_error_info(why->error)->code);
     axion_out_text(out, "\",\"message\":");
     axion_json_quote(out, why->message, strlen(why->message));
     axion_out_text(out, "}");
+}
+
+
+static void
+put_reason(const struct axion_response *response, struct axion_out *out,
+           uint32_t reason)
+{
+    axion_out_text(out, "\"");
+    axion_out_text(out, axion_finish_reason_text(reason));
+    axion_out_text(out, "\"}]");
+    if (response->incomplete != NULL)
+        axion_response_incomplete(out, response->incomplete);
 }
 
 
@@ -261,7 +266,7 @@ end_stream(struct axion_response *response, struct axion_out *out,
         put_chunk_tail(response, out);
         put_prefix(response, out);
         axion_out_text(out, "[]");
-        put_usage(out, done);
+        axion_response_usage(out, done);
     }
     put_timings(out, done);
     axion_out_text(out, "}\n\ndata: [DONE]\n\n");
@@ -279,7 +284,7 @@ axion_response_end(struct axion_response *response, struct axion_out *out,
     }
     axion_out_text(out, response_shape(response)->close);
     put_reason(response, out, done->reason);
-    put_usage(out, done);
+    axion_response_usage(out, done);
     put_timings(out, done);
     axion_out_text(out, "}\n");
 }

@@ -62,6 +62,14 @@ void axion_response_text(struct axion_response *response, struct axion_out *out,
 void axion_response_end(struct axion_response *response, struct axion_out *out,
                         const struct axion_cq_done *done);
 
+/* The member `,"usage":{…}` of a chunk or answer. */
+void axion_response_usage(struct axion_out *out,
+                          const struct axion_cq_done *done);
+
+/* The member `,"incomplete_details":{…}` of a chunk or answer. */
+void axion_response_incomplete(struct axion_out *out,
+                               const struct axion_failure *why);
+
 /* No call writes more than this for `bytes` of text: for fixed windows. */
 size_t axion_response_bytes_max(const struct axion_response *response,
                                 size_t bytes);

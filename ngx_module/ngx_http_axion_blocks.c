@@ -1,7 +1,8 @@
 /*
  * The block of an upstream:
  *
- *   axion_upstream NAME { engine unix:PATH; ... fallback A B; affinity off; }
+ *   axion_upstream NAME { engine unix:PATH; ... fallback A B; affinity off;
+ *                         remote NAME ...; }
  *
  * (a path that is a pattern: _join.c)
  *
@@ -9,13 +10,10 @@
  * is still undefined when http {} ends is an error (_conf.c).  Engines with
  * the same path are one engine, whichever upstreams they are listed in: one
  * channel per worker.
- *
- * What is designed but not enforced yet is refused by its name, so that
- * nobody relies on a limit that is not there.
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 #include <sys/un.h>
@@ -85,6 +83,9 @@ ngx_http_axion_find_upstream(ngx_conf_t *cf, ngx_str_t *name)
         != NGX_OK
         || ngx_array_init(&upstream->fallbacks, cf->pool, 1,
                           sizeof(ngx_http_axion_fallback_t))
+           != NGX_OK
+        || ngx_array_init(&upstream->remotes, cf->pool, 1,
+                          sizeof(ngx_http_axion_remote_t *))
            != NGX_OK)
     {
         return NULL;
@@ -145,9 +146,11 @@ ngx_http_axion_upstream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     upstream->n_listed = upstream->engines.nelts;
 
-    if (upstream->engines.nelts == 0 && upstream->n_patterns == 0) {
+    if (upstream->engines.nelts == 0 && upstream->n_patterns == 0
+        && upstream->remotes.nelts == 0)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "no engine in axion_upstream \"%V\"",
+                           "no engine and no remote in axion_upstream \"%V\"",
                            &upstream->name);
         return NGX_CONF_ERROR;
     }
@@ -184,7 +187,7 @@ ngx_http_axion_upstream_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     }
 
     if (ngx_strcmp(value[0].data, "remote") == 0) {
-        return "\"remote\" is not supported yet";
+        return ngx_http_axion_upstream_remote(cf, upstream);
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -12,8 +12,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
@@ -48,7 +47,26 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
+    if (ctx->parsed.remote_only || ctx->spilled) {
+
+        if (ngx_http_axion_overflow(ctx, NULL)) {
+            return;
+        }
+
+        if (ctx->parsed.remote_only) {
+            ctx->failure = *ctx->refusal;
+            ngx_http_axion_fail(ctx);
+            return;
+        }
+
+        ctx->spilled = 0;
+    }
+
     engine = ngx_http_axion_route(ctx, &error);
+
+    if (ngx_http_axion_overflow(ctx, engine)) {
+        return;
+    }
 
     if (engine != NULL) {
         ngx_http_axion_submit(ctx, engine);
@@ -88,6 +106,11 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     }
 
     if (rc == AXION_ERR_NO_STREAM_SLOT || rc == AXION_ERR_ENGINE_UNAVAILABLE) {
+
+        if (ngx_http_axion_overflow(ctx, NULL)) {
+            return;
+        }
+
         ngx_http_axion_wait(ctx, AXION_ERR_NO_STREAM_SLOT, 0);
         return;
     }
@@ -178,6 +201,7 @@ ngx_http_axion_detach(ngx_http_axion_ctx_t *ctx)
                        "axion: client is gone, cancel %uL", ctx->stream);
     }
 
+    ngx_http_axion_call_stop(ctx);
     ngx_http_axion_lease_detach(ctx);
 
     if (ctx->engine != NULL) {

@@ -427,6 +427,7 @@ ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx)
     ngx_memzero(&options, sizeof(struct axion_parse_options));
 
     options.payload_bytes_max = NGX_HTTP_AXION_PAYLOAD_MAX;
+    options.remote = (ctx->conf->upstream->remotes.nelts != 0);
     options.priority = AXION_PRIORITY_NORMAL;
 
     if (ctx->who.tenant != NULL) {
@@ -455,6 +456,17 @@ ngx_http_axion_parse(ngx_http_axion_ctx_t *ctx)
         ngx_memzero(&ctx->parsed.model, sizeof(struct axion_text));
         ngx_memzero(&ctx->parsed.served, sizeof(struct axion_text));
         return NGX_DECLINED;
+    }
+
+    if (ctx->parsed.remote_only) {
+        ctx->refusal = ngx_palloc(ctx->request->pool,
+                                  sizeof(struct axion_failure));
+        if (ctx->refusal == NULL) {
+            return NGX_ERROR;
+        }
+
+        *ctx->refusal = ctx->failure;
+        ngx_memzero(&ctx->failure, sizeof(struct axion_failure));
     }
 
     /* the scratch pool goes when the engine has accepted, the names stay */

@@ -6,8 +6,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 #define NGX_HTTP_AXION_METRICS_MAX  (4 * 1024 * 1024)
@@ -59,6 +58,7 @@ ngx_http_axion_metrics_handler(ngx_http_request_t *r)
     ngx_http_axion_metrics_ttft(&out, &amcf->zone->stats);
     ngx_http_axion_metrics_links(&out, amcf);
     ngx_http_axion_metrics_engines(&out, amcf);
+    ngx_http_axion_remotes_metrics(&out, amcf);
     ngx_http_axion_limits_metrics(&out, r->pool, amcf);
 
     if (alcf->vllm_compat) {

@@ -1,11 +1,12 @@
 /*
  * GET /v1/models and /v1/models/{id} out of the load boards of the
  * upstream's engines.  An engine that is away for the moment is listed by
- * its last board: its requests are retried, so its models exist.
+ * its last board: its requests are retried, so its models exist.  Remotes
+ * have those that their line names.
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 #define NGX_HTTP_AXION_MODELS_BODY_MAX  (1024 * 1024)
@@ -22,7 +23,9 @@ ngx_http_axion_send_models(ngx_http_axion_ctx_t *ctx)
     ngx_uint_t                    i;
     struct axion_out              out;
     ngx_http_axion_engine_t     **engine;
-    const struct axion_board     *boards[NGX_HTTP_AXION_ENGINES_MAX];
+    ngx_http_axion_remote_t     **remote;
+    const struct axion_board     *boards[NGX_HTTP_AXION_ENGINES_MAX
+                                         + NGX_HTTP_AXION_REMOTES_MAX];
     const struct axion_identity  *who;
 
     engine = ctx->conf->upstream->engines.elts;
@@ -36,8 +39,14 @@ ngx_http_axion_send_models(ngx_http_axion_ctx_t *ctx)
         }
     }
 
-    if (n == 0) {
+    if (n == 0 && ctx->conf->upstream->remotes.nelts == 0) {
         return NGX_AGAIN;
+    }
+
+    remote = ctx->conf->upstream->remotes.elts;
+
+    for (i = 0; i < ctx->conf->upstream->remotes.nelts; i++) {
+        boards[n++] = &remote[i]->board;
     }
 
     who = (ctx->who.tenant != NULL) ? &ctx->who : NULL;

@@ -10,6 +10,7 @@
  *   _join.c      engines that join and leave while nginx runs
  *   _stream.c    events of the ring → output chains, back-pressure, timers
  *   _output.c    the chains themselves, recycled; what the client takes
+ *   _remote.c    which remote, where no engine can or should; _call.c asks it
  *   _error.c     whole answers and refusals as JSON
  *   _filter.c    nginx's own refusals as JSON, X-Request-Id
  *   _log.c       LOG phase: the counters of _zone.c
@@ -62,11 +63,13 @@
 #define NGX_HTTP_AXION_FALLBACKS_MAX 8
 
 
+typedef struct ngx_http_axion_call_s      ngx_http_axion_call_t;
 typedef struct ngx_http_axion_ctx_s       ngx_http_axion_ctx_t;
 typedef struct ngx_http_axion_left_s      ngx_http_axion_left_t;
 typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
 typedef struct ngx_http_axion_model_s     ngx_http_axion_model_t;
 typedef struct ngx_http_axion_pattern_s   ngx_http_axion_pattern_t;
+typedef struct ngx_http_axion_remote_s    ngx_http_axion_remote_t;
 typedef struct ngx_http_axion_shared_s    ngx_http_axion_shared_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
 typedef struct ngx_http_axion_tenants_file_s ngx_http_axion_tenants_file_t;
@@ -149,6 +152,7 @@ typedef struct {
     ngx_uint_t                   n_listed;   /* of these; the others joined */
     ngx_uint_t                   n_patterns;
     ngx_array_t                  fallbacks;  /* ngx_http_axion_fallback_t */
+    ngx_array_t                  remotes;    /* ngx_http_axion_remote_t * */
     size_t                       affinity;   /* bytes of a prompt; 0: off */
     ngx_uint_t                   turn;       /* round robin among equals */
     u_char                      *file_name;  /* of the first mention */
@@ -185,6 +189,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_shm_zone_t              *shm_zone;
     ngx_http_axion_zone_t       *zone;
     ngx_uint_t                   open;       /* axion_pass without tenants */
+    ngx_uint_t                   n_remotes;  /* of all upstreams */
 #if (NGX_THREADS)
     ngx_thread_pool_t           *thread_pool;
 #endif
@@ -304,6 +309,9 @@ struct ngx_http_axion_ctx_s {
     ngx_http_axion_engine_t     *starves_for; /* whose room it waits for */
     ngx_str_t                    engine_name;
     struct axion_text            asked;      /* before any fallback */
+    ngx_http_axion_call_t       *call;       /* while a remote has it */
+    uint64_t                     remotes_tried; /* bits */
+    struct axion_failure        *refusal;    /* if parsed.remote_only */
     uint64_t                     prefix;     /* names the prompt's; 0: none */
     axion_stream_id              stream;
     ngx_uint_t                   tries;
@@ -365,6 +373,7 @@ struct ngx_http_axion_ctx_s {
     unsigned                     header_sent:1; /* of a stream */
     unsigned                     routed:1;   /* `asked`, `prefix` */
     unsigned                     undecided:1; /* an engine shakes hands */
+    unsigned                     spilled:1;  /* no engine has room for it */
     unsigned                     linked:1;   /* waiting, or with an engine */
     unsigned                     queued:1;   /* in main->dirty */
     unsigned                     retry:1;    /* refused, may be sent again */

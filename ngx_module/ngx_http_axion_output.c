@@ -13,7 +13,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 static size_t ngx_http_axion_piece(ngx_http_axion_ctx_t *ctx,
@@ -339,30 +339,43 @@ ngx_http_axion_unsent(ngx_http_axion_ctx_t *ctx)
 static void
 ngx_http_axion_pressure(ngx_http_axion_ctx_t *ctx)
 {
-    size_t  unsent;
+    size_t      unsent;
+    ngx_uint_t  pause;
 
-    if (ctx->engine == NULL) {
+    if (ctx->engine == NULL && ctx->call == NULL) {
         return;
     }
 
     unsent = ngx_http_axion_unsent(ctx);
 
     if (!ctx->paused && unsent > ctx->conf->buffer) {
-        ctx->paused = 1;
-        axion_client_pause(ctx->engine->client, ctx->stream);
-        (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.pauses, 1);
+        pause = 1;
 
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                       "axion: paused with %uz bytes unsent", unsent);
+    } else if (ctx->paused && unsent <= ctx->conf->buffer / 2) {
+        pause = 0;
+
+    } else {
         return;
     }
 
-    if (ctx->paused && unsent <= ctx->conf->buffer / 2) {
-        ctx->paused = 0;
-        axion_client_resume(ctx->engine->client, ctx->stream);
+    ctx->paused = pause;
 
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                       "axion: resumed with %uz bytes unsent", unsent);
+    if (pause) {
+        (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.pauses, 1);
+    }
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "axion: %s with %uz bytes unsent",
+                   pause ? "paused" : "resumed", unsent);
+
+    if (ctx->call != NULL) {
+        ngx_http_axion_call_hold(ctx, pause);
+
+    } else if (pause) {
+        axion_client_pause(ctx->engine->client, ctx->stream);
+
+    } else {
+        axion_client_resume(ctx->engine->client, ctx->stream);
     }
 }
 

@@ -10,7 +10,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 #define NGX_HTTP_AXION_STATUS_MAX  (4 * 1024 * 1024)
@@ -94,6 +94,12 @@ ngx_http_axion_upstream_ready(ngx_http_axion_upstream_t *upstream)
     ngx_uint_t                 i;
     ngx_http_axion_engine_t  **engine;
 
+    /* whether a remote answers is known when it is asked */
+
+    if (upstream->remotes.nelts != 0) {
+        return 1;
+    }
+
     engine = upstream->engines.elts;
 
     for (i = 0; i < upstream->engines.nelts; i++) {
@@ -145,6 +151,7 @@ ngx_http_axion_status_upstream(struct axion_json *json,
 {
     ngx_uint_t                  i;
     struct axion_engine_view    view;
+    ngx_http_axion_remote_t   **remote;
     ngx_http_axion_engine_t   **engine;
 
     axion_json_object(json, NULL);
@@ -164,6 +171,22 @@ ngx_http_axion_status_upstream(struct axion_json *json,
                          ? &engine[i]->board : NULL;
 
         axion_json_engine(json, NULL, &view);
+    }
+
+    axion_json_close(json);
+    axion_json_array(json, "remotes");
+
+    remote = upstream->remotes.elts;
+
+    for (i = 0; i < upstream->remotes.nelts; i++) {
+        axion_json_object(json, NULL);
+        axion_json_text(json, "name", (char *) remote[i]->name.data,
+                        remote[i]->name.len);
+        axion_json_bool(json, "backup", remote[i]->backup);
+        axion_json_u64(json, "in_flight", remote[i]->in_flight);
+        axion_json_u64(json, "requests", remote[i]->stats->requests);
+        axion_json_u64(json, "failures", remote[i]->stats->failures);
+        axion_json_close(json);
     }
 
     axion_json_close(json);

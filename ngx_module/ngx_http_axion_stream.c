@@ -11,7 +11,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 /* Message and parameter with every byte escaped, and the frame around. */
@@ -66,6 +66,12 @@ ngx_http_axion_event(ngx_http_axion_ctx_t *ctx,
         return;
 
     case AXION_CQ_ERROR:
+        if (ngx_http_axion_spill(ctx, event->error.error)) {
+            ngx_http_axion_unlink(ctx);
+            ngx_http_axion_mark_dirty(ctx);
+            return;
+        }
+
         if (ngx_http_axion_event_retry(ctx, event->error.error)) {
             return;
         }
@@ -221,6 +227,11 @@ ngx_http_axion_flush_dirty(ngx_http_axion_main_conf_t *amcf)
 static void
 ngx_http_axion_progress(ngx_http_axion_ctx_t *ctx)
 {
+    if (ctx->spilled && ctx->state == NGX_HTTP_AXION_READING) {
+        ngx_http_axion_dispatch(ctx);
+        return;
+    }
+
     if (ctx->retry) {
         ctx->retry = 0;
         ngx_http_axion_wait(ctx, ctx->waits_for, 1);

@@ -8,8 +8,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 #include <sodium.h>
@@ -84,6 +83,7 @@ ngx_http_axion_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     }
 
     ngx_http_axion_zone_engines(amcf);
+    ngx_http_axion_zone_remotes(amcf);
 
     return ngx_http_axion_limits_open(amcf, old, shm_zone->shm.log);
 }

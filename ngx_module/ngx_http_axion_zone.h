@@ -23,6 +23,7 @@
 #define NGX_HTTP_AXION_MODELS_MAX   64
 #define NGX_HTTP_AXION_BOUNDS_MAX   22
 #define NGX_HTTP_AXION_USAGE_MAX    512
+#define NGX_HTTP_AXION_REMOTES_MAX  64    /* bits of ctx->remotes_tried */
 
 
 struct ngx_http_axion_stats_s {
@@ -96,6 +97,15 @@ typedef struct {
 } ngx_http_axion_usage_t;
 
 
+/* Counters of one remote, found by its label over a reload. */
+typedef struct {
+    u_char                         name[320];
+    ngx_atomic_t                   requests;
+    ngx_atomic_t                   failures;
+    ngx_atomic_t                   overflows;
+} ngx_http_axion_remote_stats_t;
+
+
 struct ngx_http_axion_zone_s {
     ngx_http_axion_stats_t         stats;
     ngx_atomic_t                   n_models;
@@ -106,6 +116,7 @@ struct ngx_http_axion_zone_s {
     ngx_atomic_t                   streams[NGX_MAX_PROCESSES];
     u_char                         secret[AXION_REALM_SECRET_BYTES];
     ngx_http_axion_engine_stats_t  engines[NGX_HTTP_AXION_ENGINES_MAX];
+    ngx_http_axion_remote_stats_t  remotes[NGX_HTTP_AXION_REMOTES_MAX];
 };
 
 

@@ -59,7 +59,7 @@ duplicate axion_upstream "llm"
     axion_upstream llm { }
 --- must_die
 --- error_log
-no engine in axion_upstream "llm"
+no engine and no remote in axion_upstream "llm"
 
 
 
@@ -117,12 +117,12 @@ invalid number of parameters of "engine"
 
 
 
-=== TEST 11: remote is not there yet, by name
+=== TEST 11: a remote without a name
 --- http_config
-    axion_upstream llm { remote vllm backup; }
+    axion_upstream llm { remote; }
 --- must_die
 --- error_log
-"remote" is not supported yet
+invalid number of parameters of "remote"
 
 
 

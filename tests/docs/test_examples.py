@@ -241,7 +241,7 @@ class Examples(unittest.TestCase):
         with open("docs/directives.md", encoding="utf-8") as file:
             heads = re.findall(r"^##+ `(\w+)", file.read(), re.M)
         self.assertGreater(len(heads), 8)
-        for name in set(heads) - {"remote", "include"}:
+        for name in set(heads) - {"include"}:
             self.assertRegex(shown, rf"\b{name}\b", "no example")
 
     def test_a_wrong_example_is_found(self):

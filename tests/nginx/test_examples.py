@@ -6,6 +6,7 @@ import hashlib
 import re
 import ssl
 
+import fake_remote
 import rig
 import test_jwt
 
@@ -15,7 +16,7 @@ EXAMPLES = rig.os.path.join(rig.ROOT, "conf-examples")
 class Example(rig.Nginx):
     """nginx with a configuration of its own making."""
 
-    def __init__(self, folder, name):
+    def __init__(self, folder, name, replace):
         super().__init__(folder, "")
         with open(rig.os.path.join(EXAMPLES, name), encoding="utf-8") as f:
             text = f.read()
@@ -26,6 +27,8 @@ class Example(rig.Nginx):
         text = text.replace("/var/www/html", folder + "/html")
         text = text.replace("/var/log/nginx/", folder + "/")
         text = text.replace("/var/lib/nginx/", folder + "/")
+        for old, new in replace.items():
+            text = text.replace(old, new)
         text = re.sub(r"worker_processes \w+;", "worker_processes 1;", text)
         text = re.sub(r"listen (?:127\.0\.0\.1:)?8080( ssl)?;",
                       rf"listen 127.0.0.1:{self.port}\1;", text)
@@ -44,6 +47,7 @@ class Example(rig.Nginx):
 class Examples(rig.Test):
     def setUp(self):
         super().setUp()
+        self.replace = {}
         with open(rig.os.path.join(self.dir, "mime.types"), "w",
                   encoding="ascii") as f:
             f.write("types { text/html html; }\n")
@@ -53,7 +57,7 @@ class Examples(rig.Test):
         for engine in engines:
             self.run_engine(engine, "smollm2")
         self.large = [self.run_engine(engine, "large") for engine in large]
-        self.nginx = Example(self.dir, name)
+        self.nginx = Example(self.dir, name, self.replace)
         self.nginx.start()
         self.nginx.wait("connected to engine", len(engines) + len(large))
 
@@ -81,6 +85,21 @@ class Examples(rig.Test):
         status, answer = self.ask()
         self.assertEqual((status, answer["choices"][0]["text"]),
                          (200, "hello"))
+
+    def test_remote_overflow(self):
+        remote = fake_remote.Remote()
+        self.addCleanup(remote.close)
+        self.put("cluster.key", "sk-cluster\n")
+        self.replace = {"127.0.0.1:8000": f"127.0.0.1:{remote.port}"}
+        self.run_example("remote-overflow.conf", "smollm2")
+        self.assertEqual(self.ask()[0], 200)
+        self.assertEqual(remote.requests, [])
+        status, answer = self.ask(model="large")
+        self.assertEqual((status, answer["model"]), (200, "large"))
+        head, body = remote.requests[0]
+        self.assertEqual(body["model"], "meta-llama/Llama-3.3-70B-Instruct")
+        self.assertIn("Authorization: Bearer sk-cluster", head)
+        self.assertEqual(self.nginx.get("/status?ready")[0], 200)
 
     def test_multi_tenant(self):
         self.run_example("multi-tenant.conf", "a", "b")

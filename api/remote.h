@@ -1,0 +1,95 @@
+/*
+ * What passes between the gateway and an OpenAI-compatible server that it
+ * asks on a client's behalf (a remote).
+ *
+ * To the remote goes the client's own body, byte for byte, but for the
+ * members that are the gateway's to say: the model's name there, the bound of
+ * tokens, and usage, which is always asked for.  Members that steer a server
+ * beyond the client's own request (priority, cache salts, ids, where a
+ * request runs) are left out, since identity decides those.
+ *
+ * From the remote every chunk or answer is judged and read for what the
+ * gateway accounts by (usage, finish reasons, whether there is text), and goes
+ * on with everything the client can use: choices with tool calls, reasoning,
+ * log probabilities, and members that nobody here knows.  Id, model and time
+ * become the gateway's own; usage is there only where the client asked.
+ */
+#ifndef AXION_API_REMOTE_H
+#define AXION_API_REMOTE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "api/error.h"
+#include "api/memory.h"
+#include "api/request.h"
+#include "api/response.h"
+
+struct axion_remote_wish {
+    struct axion_text model; /* its name at the remote */
+    uint32_t max_tokens;     /* 0: as in the body */
+    int stream;
+};
+
+/* `body` is one that axion_request_parse() took.  Errors stay in `out`. */
+void axion_remote_request(struct axion_out *out, const void *body, size_t bytes,
+                          const struct axion_remote_wish *wish);
+
+struct axion_remote_answer {
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens;
+    uint32_t completion_tokens;
+    uint32_t reason;   /* enum axion_finish, valid if `ended` */
+    uint32_t n_pieces; /* of text, tool calls and the like, all chunks */
+    unsigned has_usage : 1;
+    unsigned ended : 1;      /* a choice has its finish reason */
+    unsigned usage_sent : 1; /* the client has read it */
+    unsigned error : 1;      /* `message` is what went wrong there */
+    char message[AXION_MESSAGE_BYTES];
+    char param[AXION_PARAM_BYTES];
+};
+
+/* What one text of the remote is; the spans lie in it. */
+struct axion_remote_chunk {
+    struct axion_text object;
+    struct axion_text choices;
+    struct axion_text usage; /* data NULL: none, or null */
+    struct axion_text whole;
+    uint32_t n_choices;
+    uint32_t n_pieces;
+    unsigned ended : 1; /* it brings a finish reason */
+};
+
+/*
+ * Judges a chunk or a whole answer and adds it to what is known.  AXION_OK;
+ * REMOTE_FAILED when it is an error object (answer->error); REMOTE_PROTOCOL
+ * when it is not what OpenAI's API says.
+ */
+int axion_remote_read(struct axion_remote_answer *answer,
+                      struct axion_remote_chunk *chunk, const char *text,
+                      size_t bytes);
+
+/* An error body: answer->message and ->param, "" where it has none. */
+void axion_remote_read_error(struct axion_remote_answer *answer,
+                             const char *text, size_t bytes);
+
+/*
+ * Writes what the client gets for the chunk: an event, or a whole answer's
+ * body.  Nothing for the chunk that only has usage where the client did not
+ * ask.  Never more than axion_remote_bytes_max(response, bytes of the text).
+ */
+void axion_remote_write(struct axion_out *out,
+                        const struct axion_response *response,
+                        const struct axion_remote_chunk *chunk,
+                        struct axion_remote_answer *answer);
+
+/* Ends a stream: usage, if it was asked for and not sent yet, then `data:
+ * [DONE]`. */
+void axion_remote_end(struct axion_out *out,
+                      const struct axion_response *response,
+                      const struct axion_remote_answer *answer,
+                      const struct axion_cq_done *done);
+
+size_t axion_remote_bytes_max(const struct axion_response *response,
+                              size_t bytes);
+
+#endif

@@ -1,0 +1,400 @@
+/*
+ * Which remote, when, and what comes of one that has failed.
+ *
+ * A remote without `backup` stands beside the engines: of those that have the
+ * model the least loaded takes the request, where a remote's load is what
+ * this worker has in flight there, times the number of workers.  One with
+ * `backup` takes what no engine can take now: nobody has the model, or who
+ * has it is away, loads, drains, refuses for want of room, or has more
+ * requests waiting than the line's `queue=`.
+ *
+ * A remote that fails before the client has read anything of its answer is
+ * not asked again for this request; the next remote is, or an engine.  The
+ * last failure is what the client reads if there is nobody left.
+ *
+ * The lease.  An engine is given more while it works; a remote cannot be.  So
+ * the answer's tokens are reserved before, and max_tokens says to the remote
+ * how many there are.  The prompt's are an estimate until the remote's usage
+ * is there, which is what is charged.
+ */
+
+
+#include "ngx_module/ngx_http_axion_remote.h"
+
+
+#define NGX_HTTP_AXION_REMOTE_ANSWER  8192
+
+
+static ngx_uint_t ngx_http_axion_remote_serves(
+    ngx_http_axion_remote_t *remote, const struct axion_text *model);
+static ngx_uint_t ngx_http_axion_engine_is_full(
+    ngx_http_axion_engine_t *engine, ngx_http_axion_remote_t *remote);
+static uint64_t ngx_http_axion_remote_load(ngx_http_axion_remote_t *remote);
+static ngx_uint_t ngx_http_axion_shakes_hands(
+    ngx_http_axion_upstream_t *upstream);
+static ngx_int_t ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_call_t *call);
+static void ngx_http_axion_forget_call(ngx_http_axion_ctx_t *ctx);
+
+
+static ngx_uint_t
+ngx_http_axion_remote_serves(ngx_http_axion_remote_t *remote,
+    const struct axion_text *model)
+{
+    ngx_uint_t          i;
+    struct axion_text  *glob;
+
+    if (remote->models == NULL) {
+        return 1;
+    }
+
+    glob = remote->models->elts;
+
+    for (i = 0; i < remote->models->nelts; i++) {
+        if (axion_glob_match(&glob[i], model->data, model->bytes)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static uint64_t
+ngx_http_axion_remote_load(ngx_http_axion_remote_t *remote)
+{
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx,
+                                           ngx_core_module);
+
+    return (uint64_t) remote->in_flight * ngx_max(ccf->worker_processes, 1);
+}
+
+
+static ngx_uint_t
+ngx_http_axion_engine_is_full(ngx_http_axion_engine_t *engine,
+    ngx_http_axion_remote_t *remote)
+{
+    return remote->queue != 0 && engine->board.waiting >= remote->queue;
+}
+
+
+/*
+ * The remote that takes the request in the place of `engine` (NULL: no engine
+ * can, or may, take it); NULL: none does.
+ */
+ngx_http_axion_remote_t *
+ngx_http_axion_choose_remote(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine)
+{
+    uint64_t                    load, least;
+    ngx_uint_t                  i, k, n;
+    ngx_http_axion_remote_t    *best, *spare, **remote;
+    ngx_http_axion_upstream_t  *upstream;
+
+    upstream = ctx->conf->upstream;
+    remote = upstream->remotes.elts;
+    n = upstream->remotes.nelts;
+
+    best = NULL;
+    spare = NULL;
+    least = UINT64_MAX;
+
+    if (engine != NULL) {
+        least = (uint64_t) engine->board.running + engine->board.waiting;
+    }
+
+    for (i = 0; i < n; i++) {
+        k = (upstream->turn + i) % n;
+
+        if ((ctx->remotes_tried & ((uint64_t) 1 << k))
+            || !ngx_http_axion_remote_serves(remote[k], &ctx->asked))
+        {
+            continue;
+        }
+
+        load = ngx_http_axion_remote_load(remote[k]);
+
+        if (!remote[k]->backup) {
+            if (load < least) {
+                least = load;
+                best = remote[k];
+            }
+
+            continue;
+        }
+
+        if ((engine == NULL
+             || ngx_http_axion_engine_is_full(engine, remote[k]))
+            && (spare == NULL || load < ngx_http_axion_remote_load(spare)))
+        {
+            spare = remote[k];
+        }
+    }
+
+    return (best != NULL) ? best : spare;
+}
+
+
+/* An engine whose models nobody knows yet may be there in a moment. */
+static ngx_uint_t
+ngx_http_axion_shakes_hands(ngx_http_axion_upstream_t *upstream)
+{
+    ngx_uint_t                 i;
+    ngx_http_axion_engine_t  **engine;
+
+    engine = upstream->engines.elts;
+
+    for (i = 0; i < upstream->engines.nelts; i++) {
+        if (!engine[i]->seen && engine[i]->link == NGX_HTTP_AXION_CONNECTING) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* The engine has refused the request before it accepted it: 1 when a remote
+ * may take it, and the request is READING again. */
+ngx_uint_t
+ngx_http_axion_spill(ngx_http_axion_ctx_t *ctx, int error)
+{
+    if (ctx->state != NGX_HTTP_AXION_SUBMITTED
+        || (error != AXION_ERR_QUEUE_FULL && error != AXION_ERR_KV_EXHAUSTED
+            && error != AXION_ERR_DEADLINE && error != AXION_ERR_CONTEXT_LENGTH
+            && error != AXION_ERR_ENGINE_LOADING
+            && error != AXION_ERR_ENGINE_DRAINING)
+        || ngx_http_axion_choose_remote(ctx, NULL) == NULL)
+    {
+        return 0;
+    }
+
+    ctx->state = NGX_HTTP_AXION_READING;
+    ctx->stream = 0;
+    ctx->spilled = 1;
+
+    (void) ngx_http_axion_lease_send(ctx, NULL);
+
+    return 1;
+}
+
+
+/* 1: a remote has the request (or it is over), 0: it stays with engines. */
+ngx_uint_t
+ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_engine_t *engine)
+{
+    ngx_http_axion_remote_t    *remote, **all;
+    ngx_http_axion_upstream_t  *upstream;
+
+    upstream = ctx->conf->upstream;
+
+    if (upstream->remotes.nelts == 0) {
+        return 0;
+    }
+
+    if (ctx->asked.data == NULL) {
+        ctx->asked = ctx->parsed.served;
+        upstream->turn++;
+    }
+
+    /* wait for it a little, as a request without a remote does for long */
+
+    if (engine == NULL && !ctx->spilled && !ctx->parsed.remote_only
+        && ngx_http_axion_shakes_hands(upstream))
+    {
+        ctx->undecided = 1;
+        return 0;
+    }
+
+    for ( ;; ) {
+
+        remote = ngx_http_axion_choose_remote(ctx, engine);
+
+        if (remote == NULL) {
+            return 0;
+        }
+
+        all = upstream->remotes.elts;
+
+        while (*all != remote) {
+            all++;
+        }
+
+        ctx->remotes_tried |= (uint64_t) 1
+                        << (all - (ngx_http_axion_remote_t **)
+                                  upstream->remotes.elts);
+
+        ngx_http_axion_unlink(ctx);
+        ngx_http_axion_starve(ctx, NULL);
+
+        if (!ngx_http_axion_limits_reprice(ctx, &ctx->asked)) {
+            continue;
+        }
+
+        ctx->parsed.served = ctx->asked;
+
+        if (ngx_http_axion_call(ctx, remote) != NGX_OK) {
+            axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
+            ngx_http_axion_fail(ctx);
+            return 1;
+        }
+
+        break;
+    }
+
+    ctx->state = NGX_HTTP_AXION_SUBMITTED;
+    ctx->engine_name = remote->name;
+
+    if (ngx_http_axion_reserve(ctx, ctx->call) != NGX_OK) {
+        ngx_http_axion_fail(ctx);
+        return 1;
+    }
+
+    if (remote->backup) {
+        (void) ngx_atomic_fetch_add(&remote->stats->overflows, 1);
+    }
+
+    ngx_http_axion_count_stream(ctx, 1);
+    ctx->active = 1;
+
+    ngx_http_axion_set_timer(ctx);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "axion: called remote \"%V\"", &remote->label);
+
+    return 1;
+}
+
+
+/* Bounds what the remote may answer by what the tenant may use. */
+static ngx_int_t
+ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx, ngx_http_axion_call_t *call)
+{
+    uint64_t                    wanted, left;
+    ngx_uint_t                  i;
+    struct axion_limit_time     now;
+    const struct axion_limits  *limits;
+
+    call->max_tokens = ctx->parsed.max_tokens;
+
+    if (ctx->lease.id == 0) {
+        return NGX_OK;
+    }
+
+    axion_balances_send(ctx->main->balances, &ctx->lease,
+                        call->remote->number);
+
+    if (ctx->granted == AXION_NEVER) {
+        return NGX_OK;
+    }
+
+    limits = ngx_http_axion_limits_of(ctx);
+    now = axion_limit_now();
+
+    wanted = (ctx->parsed.max_tokens != 0) ? ctx->parsed.max_tokens
+                                           : NGX_HTTP_AXION_REMOTE_ANSWER;
+
+    if (ctx->granted <= call->prompt_tokens) {
+        axion_balances_grow(ctx->main->balances, limits, &now, &ctx->lease,
+                            call->prompt_tokens, wanted, &ctx->granted,
+                            &ctx->verdict);
+
+        if (ctx->verdict.kind != AXION_LIMIT_NONE) {
+            ctx->need_prompt = call->prompt_tokens;
+            ngx_http_axion_lease_end(ctx);
+            ctx->limit_refused = 1;
+            ngx_http_axion_limits_explain(ctx, &ctx->failure);
+            return NGX_DECLINED;
+        }
+
+    } else {
+        axion_balances_know(ctx->main->balances, limits, &now, &ctx->lease,
+                            call->prompt_tokens);
+    }
+
+    wanted += call->prompt_tokens;
+
+    /* less than was asked for is all there is; the second answer says why */
+
+    for (i = 0; i < 2 && wanted > ctx->granted; i++) {
+        ctx->granted += axion_balances_more(ctx->main->balances, limits, &now,
+                                            &ctx->lease,
+                                            wanted - ctx->granted,
+                                            &ctx->verdict);
+    }
+
+    left = ctx->granted - call->prompt_tokens;
+
+    if (call->max_tokens == 0 || left < call->max_tokens) {
+        call->max_tokens = (uint32_t) ngx_min(left, UINT32_MAX);
+        call->cut_by_lease = 1;
+    }
+
+    return NGX_OK;
+}
+
+
+/* As if it had not been asked. */
+static void
+ngx_http_axion_forget_call(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_http_axion_unlink(ctx);
+
+    /* rendered, but not sent */
+
+    if (ctx->filled != NULL) {
+        *ctx->last = ctx->free;
+        ctx->free = ctx->filled;
+        ctx->filled = NULL;
+        ctx->last = &ctx->filled;
+    }
+
+    ctx->response.incomplete = NULL;
+
+    ngx_memzero(&ctx->usage, sizeof(struct axion_cq_done));
+    ctx->state = NGX_HTTP_AXION_READING;
+    ctx->accepted = 0;
+    ctx->model = NULL;
+    ctx->tokens = 0;
+    ctx->first_us = 0;
+    ctx->last_us = 0;
+    ctx->cut = AXION_LIMIT_NONE;
+
+    (void) ngx_http_axion_lease_send(ctx, NULL);
+}
+
+
+/* The call is stopped and nothing of its answer was sent.  May end the
+ * request. */
+void
+ngx_http_axion_remote_failed(ngx_http_axion_ctx_t *ctx,
+    struct axion_failure *failure)
+{
+    int  error;
+
+    ngx_http_axion_forget_call(ctx);
+
+    /* what is wrong with the request is wrong everywhere */
+
+    if (failure->error != AXION_ERR_REMOTE_REJECTED) {
+
+        if (ngx_http_axion_overflow(ctx, NULL)) {
+            return;
+        }
+
+        if (!ctx->parsed.remote_only && !ctx->spilled
+            && ngx_http_axion_route(ctx, &error) != NULL)
+        {
+            ngx_http_axion_dispatch(ctx);
+            return;
+        }
+    }
+
+    ngx_http_axion_lease_end(ctx);
+
+    ctx->failure = *failure;
+    ngx_http_axion_fail(ctx);
+}

@@ -1,0 +1,233 @@
+/*
+ * Shows what goes to a remote and what comes back of it: whose members are
+ * rewritten, which are left out, that everything else survives byte for byte,
+ * and that no text is taken for more than it is; events out of bytes however
+ * they are cut.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+#include "api/json_walk.h"
+#include "api/remote.h"
+#include "api/sse.h"
+#include "tests/api/harness.h"
+
+
+static const char *
+request_of(const char *body, const char *model, uint32_t max_tokens, int stream)
+{
+    static char text[4096];
+    struct axion_remote_wish wish = {
+        {model, (uint32_t)strlen(model)}, max_tokens, stream};
+    struct axion_out out;
+
+    axion_out_fixed(&out, text, sizeof(text) - 1);
+    axion_remote_request(&out, body, strlen(body), &wish);
+    if (axion_out_status(&out) != AXION_OK)
+        return "refused";
+    text[out.bytes] = '\0';
+    return text;
+}
+
+
+static void
+test_request(void **state)
+{
+    (void)state;
+    assert_string_equal(
+        request_of(" {\"model\":\"a\", \"x\" : [1, {\"model\":2}]\n} ", "b\"",
+                   0, 0),
+        "{\"model\":\"b\\\"\",\"stream\":false,\"x\":[1, {\"model\":2}]}");
+    assert_string_equal(
+        request_of("{\"stream\":true,\"stream_options\":{},\"max_tokens\":9,"
+                   "\"priority\":1,\"cache\\u005fsalt\":\"s\"}",
+                   "m", 5, 1),
+        "{\"model\":\"m\",\"stream\":true,\"stream_options\":"
+        "{\"include_usage\":true},\"max_tokens\":5}");
+    assert_string_equal(
+        request_of("{\"max_completion_tokens\":9}", "m", 5, 0),
+        "{\"model\":\"m\",\"stream\":false,\"max_completion_tokens\":5}");
+    assert_string_equal(request_of("{\"max_tokens\":9}", "m", 0, 0),
+                        "{\"model\":\"m\",\"stream\":false,\"max_tokens\":9}");
+    assert_string_equal(request_of("{}", "m", 7, 0),
+                        "{\"model\":\"m\",\"stream\":false,\"max_tokens\":7}");
+    assert_string_equal(request_of("[]", "m", 7, 0), "refused");
+}
+
+
+static void
+test_judged(void **state)
+{
+    static const char *const good[] = {
+        "1", "-0.5e+3", "\"\\ud83d\\ude00\"", "[]", "{}", "[[],{}]", " null ",
+        "{\"a\":[1,2,{\"b\":\"\"}],\"c\":true}", "\"\xc3\xa4\"",
+    };
+    static const char *const bad[] = {
+        "",      "01",   "1.",     "[1,]",        "{,}",       "{\"a\"}",
+        "{\"a\":}", "{1:2}", "[1 2]", "\"\\x\"",   "\"\\ud800\"", "\"\xff\"",
+        "\"\x01\"", "nul",  "[}",    "1 2",         "-",         "\"",
+        "[",     "{\"a\":1,}", "\"\\udc00\"", "+1",  ".5",     "1e",
+    };
+    struct axion_text value;
+    char deep[2 * AXION_WALK_DEPTH_MAX + 2];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_int_equal(axion_walk_value(good[i], strlen(good[i]), &value),
+                         AXION_OK);
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_not_equal(axion_walk_value(bad[i], strlen(bad[i]), &value),
+                             AXION_OK);
+    memset(deep, '[', AXION_WALK_DEPTH_MAX);
+    memset(deep + AXION_WALK_DEPTH_MAX, ']', AXION_WALK_DEPTH_MAX);
+    assert_int_equal(
+        axion_walk_value(deep, 2 * (size_t)AXION_WALK_DEPTH_MAX, &value),
+        AXION_OK);
+    memset(deep, '[', AXION_WALK_DEPTH_MAX + 1);
+    memset(deep + AXION_WALK_DEPTH_MAX + 1, ']', AXION_WALK_DEPTH_MAX + 1);
+    assert_int_not_equal(axion_walk_value(deep, sizeof(deep), &value),
+                         AXION_OK);
+}
+
+
+static void
+test_text(void **state)
+{
+    static const char string[] = "\"a\\n\\u00e4\\ud83d\\ude00\\\"z\"";
+    struct axion_text value = {string, sizeof(string) - 1};
+    char text[16];
+
+    (void)state;
+    axion_walk_text(&value, text, sizeof(text));
+    assert_string_equal(text, "a\n\xc3\xa4\xf0\x9f\x98\x80\"z");
+    assert_true(axion_walk_is(&value, text));
+    axion_walk_text(&value, text, 6);
+    assert_string_equal(text, "a\n");
+    value.bytes = 0;
+    axion_walk_text(&value, text, sizeof(text));
+    assert_string_equal(text, "");
+}
+
+
+static int
+read_text(struct axion_remote_answer *answer, struct axion_remote_chunk *chunk,
+          const char *text)
+{
+    return axion_remote_read(answer, chunk, text, strlen(text));
+}
+
+
+static void
+test_read(void **state)
+{
+    struct axion_remote_answer a;
+    struct axion_remote_chunk c;
+
+    (void)state;
+    memset(&a, 0, sizeof(a));
+    assert_int_equal(
+        read_text(&a, &c,
+                  "{\"choices\":[{\"delta\":{\"content\":\"x\"}},"
+                  "{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}},"
+                  "{\"delta\":{\"tool_calls\":[{}]},\"finish_reason\":"
+                  "\"length\"}],\"usage\":null}"),
+        AXION_OK);
+    assert_int_equal(c.n_choices, 3);
+    assert_int_equal(c.n_pieces, 2);
+    assert_int_equal(a.reason, AXION_FINISH_LENGTH);
+    assert_true(a.ended);
+    assert_false(a.has_usage);
+    assert_int_equal(
+        read_text(&a, &c,
+                  "{\"choices\":[],\"usage\":{\"prompt_tokens\":4294967295,"
+                  "\"completion_tokens\":2,\"prompt_tokens_details\":"
+                  "{\"cached_tokens\":3}}}"),
+        AXION_OK);
+    assert_int_equal(a.prompt_tokens, UINT32_MAX);
+    assert_int_equal(a.completion_tokens, 2);
+    assert_int_equal(a.cached_tokens, 3);
+    assert_int_equal(read_text(&a, &c,
+                               "{\"choices\":[],\"usage\":"
+                               "{\"prompt_tokens\":4294967296}}"),
+                     AXION_ERR_REMOTE_PROTOCOL);
+    assert_int_equal(read_text(&a, &c, "{\"error\":{\"message\":\"m\"}}"),
+                     AXION_ERR_REMOTE_FAILED);
+    assert_string_equal(a.message, "m");
+    assert_int_equal(read_text(&a, &c, "{\"choices\":{}}"),
+                     AXION_ERR_REMOTE_PROTOCOL);
+}
+
+
+static int
+collect(void *context, const char *data, size_t bytes)
+{
+    strncat(context, "<", 2);
+    strncat(context, data, bytes);
+    strncat(context, ">", 2);
+    return AXION_OK;
+}
+
+
+/* However it is cut, and with every kind of line end. */
+static void
+test_events(void **state)
+{
+    static const char text[] =
+        "\xef\xbb\xbf: c\ndata: one\n\ndata:two\r\ndata\r\ndata:  x\r\n\r\n"
+        "event: e\rid: 7\rdata: three\r\rdatas: no\n\n\ndata: cut off";
+    const size_t bytes = sizeof(text) - 1;
+    struct test_memory memory;
+    size_t i;
+
+    (void)state;
+    test_memory_init(&memory);
+    for (i = 0; i <= bytes; i++) {
+        struct axion_sse sse;
+        char got[256] = "";
+
+        axion_sse_open(&sse, &memory.memory, 4096);
+        assert_int_equal(axion_sse_feed(&sse, text, i, collect, got),
+                         AXION_OK);
+        assert_int_equal(
+            axion_sse_feed(&sse, text + i, bytes - i, collect, got), AXION_OK);
+        assert_string_equal(got, "<one><two\n\n x><three>");
+    }
+    test_memory_free(&memory);
+}
+
+
+static void
+test_event_too_long(void **state)
+{
+    struct test_memory memory;
+    struct axion_sse sse;
+    char line[100];
+    int error = AXION_OK, i;
+
+    (void)state;
+    test_memory_init(&memory);
+    memset(line, 'x', sizeof(line));
+    axion_sse_open(&sse, &memory.memory, 1000);
+    for (i = 0; i < 20 && error == AXION_OK; i++)
+        error = axion_sse_feed(&sse, line, sizeof(line), collect, NULL);
+    assert_int_equal(error, AXION_ERR_PAYLOAD_TOO_LARGE);
+    assert_int_equal(i, 11);
+    test_memory_free(&memory);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_request), cmocka_unit_test(test_judged),
+        cmocka_unit_test(test_text),    cmocka_unit_test(test_read),
+        cmocka_unit_test(test_events),  cmocka_unit_test(test_event_too_long),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
