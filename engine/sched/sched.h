@@ -24,9 +24,10 @@
  *   steps     every decode, then prompt chunks, under batch_tokens_max and
  *             within what decodes may wait (costs.c)
  *   prompts   waiting and half way alike: effective class (priority, one more
- *             for every ageing_us without any of its tenant let in),
- *             then the tenant that was served least (virtual token counters, tenants.c), then the one
- *             that is late first in proportion to its own length (order.c).
+ *             for every ageing_us without any of its tenant let in), then
+ *             the tenant that was served least (virtual token counters,
+ *             tenants.c), then the one that is late first in proportion to
+ *             its own length (order.c).
  *             The first waiting one that does not fit blocks those behind it:
  *             large ones do not starve
  *   KV        a running sequence that needs a block takes it from the worst
