@@ -138,9 +138,13 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
     uint32_t slot;
     s->n_picks = 0;
     s->blocked = false;
+    s->others_end = false;
     s->turn++;
     while (room > 0 && (slot = sched_best_prompt(s, now_us)) != NONE) {
         struct sequence *q = &s->sequences[slot];
+        if (s->others_end && sched_has_backlog(s, q->tenant)) {
+            break; /* it would only make them wait */
+        }
         q->looked_at = s->turn;
         if ((q->state == WAITING && !let_in(s, slot)) ||
             s->n_ready + s->n_picks >= s->options.running_max) {
@@ -150,6 +154,8 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
         if (!computed_elsewhere(s, slot, q->n_computed)) {
             pick(s, slot, room);
             room -= q->in_step;
+            s->others_end |= q->n_computed + q->in_step == q->n_tokens &&
+                             !sched_has_backlog(s, q->tenant);
         }
     }
 }
@@ -246,7 +252,7 @@ ax_sched_extend(struct ax_sched *s, uint32_t index, uint32_t n)
     assert(entry->samples && entry->n_drafts == 0);
     n = n < room ? n : room;
     n = n < more ? n : (uint32_t)more;
-    if (n == 0 ||
+    if (n == 0 || (s->others_end && sched_has_backlog(s, q->tenant)) ||
         kv->reserve(kv->context, entry->slot, q->n_tokens + n) != AXION_OK) {
         return 0;
     }

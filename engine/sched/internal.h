@@ -1,8 +1,9 @@
 /*
  * The scheduler's insides, shared by its files: sched.c (life of a sequence,
  * leases, events), compose.c (the next step), order.c (whose prompt is next,
- * deadlines), admit.c (places, KV, preemption), costs.c (what a step costs)
- * and tenants.c (virtual token counters).
+ * deadlines), yield.c (steps that are dropped for another tenant), admit.c
+ * (places, KV, preemption), costs.c (what a step costs) and tenants.c (virtual
+ * token counters).
  *
  * Lists are doubly linked by slot number.  `waiting` is in order of arrival;
  * `running` is in order of rank, the best first, so that victims of
@@ -57,6 +58,7 @@ struct sequence {
     uint32_t n_known;    /* of the prompt, cached when it arrived */
     uint32_t n_cached;   /* of the prompt, never computed for it */
     uint32_t n_charged;  /* of the prompt, to its tenant */
+    uint32_t n_wasted;   /* thrown away for it, to be charged with it */
     uint64_t due_us;     /* order within its tenant */
     uint64_t looked_at;  /* the turn that has decided about it */
     uint32_t holds;
@@ -106,7 +108,12 @@ struct ax_sched {
     uint64_t turn;    /* counts next() */
     uint64_t now_us;  /* of next() */
     bool blocked;     /* the first of the waiting does not fit */
+    bool others_end;  /* the step ends a prompt of one without a backlog */
     bool stepping;
+    bool yields;  /* the running step is to be dropped */
+    bool yielded; /* the last one was */
+    uint32_t yields_to;
+    uint64_t yield_credit_us;
     uint64_t preemptions;
     struct ax_sched_cost costs[AX_SCHED_COSTS_MAX];
     uint32_t n_costs;
@@ -157,6 +164,15 @@ uint64_t sched_due_us(const struct ax_sched *s, uint64_t now_us,
 /* The next to get a chunk, running or waiting, or NONE. */
 uint32_t sched_best_prompt(const struct ax_sched *s, uint64_t now_us);
 void sched_expire(struct ax_sched *s, uint64_t now_us);
+
+/* ---- yield.c ---- */
+
+/* More prompts of it wait than are let in. */
+bool sched_has_backlog(const struct ax_sched *s, uint32_t tenant);
+/* One has arrived: whether the running step is dropped for it. */
+void sched_consider_yield(struct ax_sched *s, uint32_t slot, uint64_t now_us);
+/* The step is over. */
+void sched_note_yield(struct ax_sched *s, uint64_t cost_us, bool computed);
 
 /* ---- admit.c ---- */
 

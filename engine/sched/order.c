@@ -6,7 +6,8 @@
  *      served by arrival alone, so nobody starves.  (By its own waiting alone
  *      a flood would age above others' fresh requests: a queue is long
  *      because it is its tenant's.)
- *   2. the tenant that was served least (tenants.c)
+ *   2. the tenant that was served least (tenants.c); of two that were served
+ *      the same, since one was lifted to the other, the one with one sequence
  *   3. within a tenant, the earliest of arrival + STRETCH x the time that its
  *      own prompt takes: a short one goes before a long one, but only so far
  *      as the long one may be delayed in proportion to its length.  What the
@@ -22,7 +23,7 @@
 
 
 struct key {
-    uint64_t class, served, due_us, arrival;
+    uint64_t class, served, crowd, due_us, arrival;
 };
 
 
@@ -59,10 +60,10 @@ key_of(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
 {
     uint64_t class = sched_aged_class(s, q, now_us);
     if (class >= CLASS_ABOVE) {
-        return (struct key){CLASS_ABOVE, 0, 0, q->arrival};
+        return (struct key){CLASS_ABOVE, 0, 0, 0, q->arrival};
     }
-    return (struct key){class, s->tenants[q->tenant].served, q->due_us,
-                        q->arrival};
+    const struct tenant *t = &s->tenants[q->tenant];
+    return (struct key){class, t->served, t->live > 1, q->due_us, q->arrival};
 }
 
 
@@ -74,6 +75,9 @@ before(const struct key *a, const struct key *b)
     }
     if (a->served != b->served) {
         return a->served < b->served;
+    }
+    if (a->crowd != b->crowd) {
+        return a->crowd < b->crowd;
     }
     return a->due_us != b->due_us ? a->due_us < b->due_us
                                   : a->arrival < b->arrival;

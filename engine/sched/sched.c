@@ -329,6 +329,7 @@ ax_sched_arrive(struct ax_sched *s, uint32_t slot,
     s->waiting_new++;
     s->waiting_tokens += r->prompt_tokens;
     s->tenants[q->tenant].waiting_tokens += r->prompt_tokens;
+    sched_consider_yield(s, slot, now_us);
     return AXION_OK;
 }
 
@@ -409,8 +410,8 @@ ax_sched_finish(struct ax_sched *s, uint32_t slot, uint64_t now_us)
 bool
 ax_sched_abandoned(const struct ax_sched *s)
 {
-    if (!s->stepping) {
-        return false;
+    if (!s->stepping || s->yields) {
+        return s->stepping;
     }
     for (uint32_t i = 0; i < s->step.n_entries; i++) {
         if (!s->sequences[s->entries[i].slot].cancelled) {
@@ -429,6 +430,7 @@ ax_sched_stepped(struct ax_sched *s, uint64_t cost_us, bool computed)
     if (computed) {
         sched_learn_cost(s, cost_us);
     }
+    sched_note_yield(s, cost_us, computed);
     for (uint32_t i = 0; i < s->step.n_entries; i++) {
         uint32_t slot = s->entries[i].slot;
         struct sequence *q = live(s, slot);

@@ -218,10 +218,12 @@ const struct ax_sched_step *ax_sched_next(struct ax_sched *sched,
  * to n drafts; returns how many it got.  They are bounded by the step's
  * tokens, by what the sequence may still say (so that all of them could be
  * accepted within its lease), and by KV blocks that are free: drafts preempt
- * nobody.  Once per entry.
+ * nobody, and those of a backlog do not make a step longer that ends another
+ * tenant's prompt.  Once per entry.
  */
 uint32_t ax_sched_extend(struct ax_sched *sched, uint32_t index, uint32_t n);
-/* Every sequence of the running step has been cancelled: abort it. */
+/* Every sequence of the running step has been cancelled, or it gives way to
+ * another tenant (yield.c): abort it. */
 bool ax_sched_abandoned(const struct ax_sched *sched);
 /* The step is over and took cost_us; computed false: aborted, its positions
  * are computed again. */

@@ -113,7 +113,9 @@ void
 sched_charge_prompt(struct ax_sched *s, uint32_t slot, uint32_t n)
 {
     struct sequence *q = &s->sequences[slot];
-    charge(s, q->tenant, (uint64_t)PROMPT_TOKEN * newly_charged(q, n));
+    uint64_t tokens = newly_charged(q, n) + (uint64_t)q->n_wasted;
+    q->n_wasted = 0;
+    charge(s, q->tenant, PROMPT_TOKEN * tokens);
 }
 
 

@@ -1,0 +1,87 @@
+/*
+ * A step of somebody's backlog gives way.
+ *
+ * A tenant with more prompts than are computed at a time fills every step, and
+ * who asks beside it waits for the one that runs: as long as its own prompt
+ * takes, or longer.  So such a step is dropped at its next layer for the first
+ * request of a tenant that was not served more; its positions are computed
+ * again.
+ *
+ *   who gives way    steps in which all that is computed belongs to tenants
+ *                    with prompts in the queue, of no higher class
+ *   for whom         a tenant without another sequence
+ *   when             what is left is worth it, the step before was not
+ *                    dropped, and what was thrown away of late is less than a
+ *                    part of what was computed
+ *   who pays         the one that came: the tokens thrown away are charged
+ *                    with its prompt
+ *
+ * The step that ends such a prompt is not made longer by a backlog, either.
+ */
+#include "engine/sched/internal.h"
+
+
+#define LEFT_MIN_US   10000.0 /* else the step may end */
+#define CREDIT_PART   8u      /* of the time of computed steps */
+#define CREDIT_MAX_US 400000u
+
+
+bool
+sched_has_backlog(const struct ax_sched *s, uint32_t tenant)
+{
+    return s->tenants[tenant].waiting_tokens > 0;
+}
+
+
+static bool
+all_give_way(const struct ax_sched *s, const struct sequence *q)
+{
+    uint64_t served = s->tenants[q->tenant].served;
+    for (uint32_t i = 0; i < s->step.n_entries; i++) {
+        const struct sequence *v = &s->sequences[s->entries[i].slot];
+        if (v->tenant == q->tenant || !sched_has_backlog(s, v->tenant) ||
+            served > s->tenants[v->tenant].served ||
+            sched_aged_class(s, v, s->now_us) > q->priority) {
+            return false;
+        }
+    }
+    return true;
+}
+
+
+void
+sched_consider_yield(struct ax_sched *s, uint32_t slot, uint64_t now_us)
+{
+    struct sequence *q = &s->sequences[slot];
+    if (!s->stepping || s->yields || s->yielded || s->n_picks == 0 ||
+        s->tenants[q->tenant].live > 1) {
+        return;
+    }
+    double step_us = ax_sched_step_us(s, s->step.n_tokens);
+    double gone_us = now_us > s->now_us ? (double)(now_us - s->now_us) : 0;
+    if (step_us - gone_us < LEFT_MIN_US || gone_us > s->yield_credit_us ||
+        !all_give_way(s, q)) {
+        return;
+    }
+    s->yields = true;
+    s->yields_to = slot;
+    q->n_wasted = (uint32_t)(s->step.n_tokens * (gone_us / step_us));
+}
+
+
+void
+sched_note_yield(struct ax_sched *s, uint64_t cost_us, bool computed)
+{
+    uint64_t credit = s->yield_credit_us;
+    if (computed) {
+        credit += cost_us / CREDIT_PART;
+        s->yield_credit_us = credit < CREDIT_MAX_US ? credit : CREDIT_MAX_US;
+        if (s->yields) { /* it was in its last layer */
+            s->sequences[s->yields_to].n_wasted = 0;
+        }
+    } else if (s->yields) {
+        s->yield_credit_us = credit > cost_us ? credit - cost_us : 0;
+    }
+    s->yielded = s->yields && !computed;
+    s->yields = false;
+}
