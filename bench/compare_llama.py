@@ -12,8 +12,8 @@ compute (int8) and read, measured in the same runs.
     bench/compare_llama.py --models           # only makes the models
     bench/compare_llama.py --print            # only writes the tables again
 
-Rows are kept in .cache/bench as they end, so that a run that was cut off goes on
-where it was; --fresh measures what is there already again.  Models of real
+Rows are kept in .cache/bench as they end, 2 threads first, so that a run that was
+cut off goes on where it was; --fresh measures what is there already again.  Models of real
 shapes are made by tools/random_gguf.py, once, into .cache/models (4.5 GB).
 
 Shares of the limit: for prompts two operations for each weight of the layers'
@@ -167,8 +167,8 @@ def model_of(name):
     return path
 
 
-def kept_path(table, name):
-    return os.path.join(ROOT, KEPT, f"{table}-{name}.json")
+def kept_path(table, name, threads):
+    return os.path.join(ROOT, KEPT, f"{table}-{name}-{threads}.json")
 
 
 def measure(table, name, rounds, threads):
@@ -190,13 +190,15 @@ def measure(table, name, rounds, threads):
                     who, []).append(rate)
     operations, read = needs(model)
     os.makedirs(os.path.join(ROOT, KEPT), exist_ok=True)
-    with open(kept_path(table, name), "w", encoding="utf-8") as file:
+    with open(kept_path(table, name, threads), "w",
+              encoding="utf-8") as file:
         json.dump({"samples": samples, "peaks": peaks, "read": read,
                    "operations": operations, "commit": result.commit(),
                    "command": " ".join(sys.argv),
                    "when": time.strftime("%Y-%m-%d %H:%M UTC",
                                          time.gmtime())}, file)
-    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{name}, threads {threads}: {time.monotonic() - started:.0f} s",
+          flush=True)
 
 
 def share(kept, threads, test, rate):
@@ -229,12 +231,22 @@ def lines_of(name, kept):
         yield cells + shares
 
 
-def peaks_line(name, kept):
-    return (f"{ROWS[name][0]} ({kept['when']}, {kept['commit']}): " + ", ".join(
-        f"{threads} thread{'s' if threads != '1' else ''} "
-        f"{values['int8'] / 1e9:.0f} Gop/s int8, "
-        f"{values['read'] / 1e9:.1f} GB/s read"
-        for threads, values in kept["peaks"].items()))
+def peaks_line(name, threads, kept):
+    values = kept["peaks"][threads]
+    return (f"{ROWS[name][0]}, threads {threads}: "
+            f"{values['int8'] / 1e9:.0f} Gop/s int8, "
+            f"{values['read'] / 1e9:.1f} GB/s read "
+            f"({kept['when']}, {kept['commit']})")
+
+
+def kept_rows(table):
+    """(name, threads, what is kept) in the table's order."""
+    for name in ROWS:
+        for threads in map(str, range(1, 513)):
+            path = kept_path(table, name, threads)
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as file:
+                    yield name, threads, json.load(file)
 
 
 def report():
@@ -250,12 +262,9 @@ def report():
     peaks = []
     for table, (title, _, _) in TABLES.items():
         rows = []
-        for name in ROWS:
-            if os.path.exists(kept_path(table, name)):
-                with open(kept_path(table, name), encoding="utf-8") as file:
-                    kept = json.load(file)
-                rows += list(lines_of(name, kept))
-                peaks.append(f"- {title}, {peaks_line(name, kept)}")
+        for name, threads, kept in kept_rows(table):
+            rows += list(lines_of(name, kept))
+            peaks.append(f"- {title}: {peaks_line(name, threads, kept)}")
         if rows:
             lines += ["", f"## {title}", "",
                       "| model | threads | test | axion | llama.cpp | ratio | "
@@ -272,7 +281,7 @@ def main():
         description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("rounds", nargs="?", type=int, default=2)
     parser.add_argument("--rows", help=",".join(ROWS))
-    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--threads", default="2,1")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--gemma", metavar="FILE", default=GEMMA)
     parser.add_argument("--models", action="store_true")
@@ -282,19 +291,23 @@ def main():
                             const=table, default="main")
     args = parser.parse_args()
     ROWS["gemma3"] = (ROWS["gemma3"][0], args.gemma)
-    names = args.rows.split(",") if args.rows else TABLES[args.table][2]
+    names = (args.rows.split(",") if args.rows
+             else list(TABLES[args.table][2]))
     for name in names:
         if name not in ROWS:
             parser.error(f"there is no row {name}; there are {', '.join(ROWS)}")
     if not os.path.exists(os.path.join(ROOT, PEER)):
         sys.exit("llama.cpp is not built: tools/llama.sh")
-    for name in [] if args.print else names:
+    for name in [] if args.print else list(names):
         if not os.path.exists(os.path.join(ROOT, model_of(name))):
             print(f"{name}: skipped, no {model_of(name)} (make model "
                   "model-gemma)")
-        elif not args.models and (args.fresh or not os.path.exists(
-                kept_path(args.table, name))):
-            measure(args.table, name, args.rounds, args.threads)
+            names.remove(name)
+    for threads in [] if args.print or args.models else args.threads.split(","):
+        for name in names:
+            if args.fresh or not os.path.exists(
+                    kept_path(args.table, name, threads)):
+                measure(args.table, name, args.rounds, threads)
     if not args.models:
         report()
 

@@ -21,8 +21,7 @@ WARM_STEPS = 16
 
 class Peer:
     def __init__(self, model, threads, kind, n, sequences, depth):
-        self.kind, self.n, self.depth = kind, n, depth
-        self.sequences = sequences
+        self.kind, self.sequences = kind, sequences
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(
             llama_cpp.llama_model_get_vocab(model))
         params = llama_cpp.llama_context_default_params()
@@ -60,15 +59,15 @@ class Peer:
                 self.decode([(i * 7919 + 13, i, sequence, i == start + n - 1)
                              for i in range(at, end)])
 
-    def run(self, n):
+    def run(self, n, depth):
         """Tokens per second of n tokens or steps behind the depth."""
         llama_cpp.llama_memory_clear(self.memory, True)
-        self.prompt(0, self.depth, 512)
+        self.prompt(0, depth, 512)
         start = time.perf_counter()
         if self.kind == "pp":
-            self.prompt(self.depth, n, n)
+            self.prompt(depth, n, n)
         else:
-            for i in range(self.depth, self.depth + n):
+            for i in range(depth, depth + n):
                 self.decode([(i * 104729 + 7 * s, i, s, True)
                              for s in range(self.sequences)])
         return n * self.sequences / (time.perf_counter() - start)
@@ -79,8 +78,8 @@ def measure(model, threads, test):
         r"(pp|tg)(\d+)(?:x(\d+))?(?:@(\d+))?", test).groups()
     n = int(n)
     peer = Peer(model, threads, kind, n, int(sequences or 1), int(depth or 0))
-    peer.run(n if kind == "pp" else min(n, WARM_STEPS))
-    rate = peer.run(n)
+    peer.run(n if kind == "pp" else min(n, WARM_STEPS), 0)
+    rate = peer.run(n, int(depth or 0))
     peer.close()
     return rate
 

@@ -371,8 +371,8 @@ struct axion_board {
     uint64_t matmul_us_total; /* these three with a profile alone */
     uint64_t attention_us_total;
     uint64_t rows_us_total;
-    uint64_t load_us;      /* that loading the model took; 0 while it does */
-    uint64_t weight_bytes; /* of the model, in memory */
+    uint64_t load_us;        /* that loading the model took; 0 while it does */
+    uint64_t weight_bytes;   /* of the model, in memory */
     uint64_t resident_bytes; /* of the process, about once a second */
     uint64_t reserved[10];
     struct axion_board_model models[AXION_MODELS_MAX];
