@@ -16,9 +16,6 @@
 #include "ngx_module/ngx_http_axion_limits.h"
 
 
-#include <sodium.h>
-
-
 static ngx_uint_t ngx_http_axion_strip(ngx_str_t *path, const u_char *prefix,
     size_t len);
 static ngx_str_t ngx_http_axion_path(ngx_http_request_t *r);
@@ -514,7 +511,7 @@ ngx_http_axion_open_response(ngx_http_axion_ctx_t *ctx)
     options.include_usage = ctx->parsed.include_usage;
     options.created = (uint64_t) ngx_time();
     options.model = ctx->parsed.model;
-    randombytes_buf(options.random, sizeof(options.random));
+    ngx_http_axion_random(options.random, sizeof(options.random));
 
     return (axion_response_open(&ctx->response, &options, &ctx->memory)
             == AXION_OK)

@@ -124,6 +124,7 @@ typedef struct {
     struct axion_client           *client;
     ngx_connection_t              *connection;
     ngx_event_t                    timer;    /* reconnect, handshake, watch */
+    ngx_event_t                    wake;     /* submissions of this turn */
     ngx_queue_t                    streams;  /* ctx->link */
     ngx_queue_t                    starving; /* ctx->room */
     ngx_http_axion_left_t         *left;     /* by slot of the stream */
@@ -135,6 +136,7 @@ typedef struct {
     ngx_msec_t                     watched;  /* when it was last looked at */
     uint64_t                       heartbeat;
     struct axion_board             board;    /* the last copy, if `seen` */
+    ngx_msec_t                     board_read;
     ngx_queue_t                    spare;    /* once it left */
     int                            error;    /* why it is down */
     ngx_http_axion_link_e          link;
@@ -623,6 +625,7 @@ ngx_int_t ngx_http_axion_log_handler(ngx_http_request_t *r);
 /* _util.c */
 struct axion_memory ngx_http_axion_memory(ngx_pool_t *pool);
 uint64_t ngx_http_axion_now_us(void);
+void ngx_http_axion_random(void *out, size_t bytes);
 ngx_uint_t ngx_http_axion_log_level(int error);
 struct axion_text ngx_http_axion_text(const ngx_str_t *str);
 

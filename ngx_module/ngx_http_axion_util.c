@@ -9,6 +9,9 @@
 #include "ngx_module/ngx_http_axion_module.h"
 
 
+#include <sodium.h>
+
+
 static void *
 ngx_http_axion_alloc(void *context, size_t bytes)
 {
@@ -71,4 +74,24 @@ ngx_http_axion_text(const ngx_str_t *str)
     text.bytes = (uint32_t) str->len;
 
     return text;
+}
+
+
+/* For names that must not meet again: a system call for a hundred of them.
+ * In a process that serves; none takes over what its parent had left. */
+void
+ngx_http_axion_random(void *out, size_t bytes)
+{
+    static u_char     left[2048];
+    static size_t     n_left;
+    static ngx_pid_t  owner;
+
+    if (bytes > n_left || owner != ngx_pid) {
+        randombytes_buf(left, sizeof(left));
+        n_left = sizeof(left);
+        owner = ngx_pid;
+    }
+
+    n_left -= bytes;
+    ngx_memcpy(out, left + n_left, bytes);
 }

@@ -132,6 +132,7 @@ axion_client_open_fd(struct axion_client **out, int fd,
     client->fd = fd;
     client->state = AXION_CLIENT_HANDSHAKE;
     client->gateway = options->gateway;
+    client->lazy = options->lazy != 0;
     choose_geometry(&client->geometry, options);
     if (axion_geometry_fault(&client->geometry, AXION_STREAMS_MAX) != NULL) {
         rc = AXION_ERR_BAD_OPTION;

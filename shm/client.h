@@ -56,6 +56,7 @@ struct axion_client_options {
     uint32_t cq_entries;  /* 0: the power of two >= streams * credit */
     uint32_t arena_bytes; /* 0: 16 MiB */
     uint32_t gateway;     /* whose journal this client takes; 0: nobody's */
+    uint32_t lazy;        /* 1: submit() leaves waking to axion_client_wake() */
 };
 
 /* Identifies one stream: (generation << 32) | slot.  0 is never a stream. */
@@ -93,6 +94,13 @@ size_t axion_client_payload_max(const struct axion_client *client);
 int axion_client_submit(struct axion_client *client, const void *payload,
                         size_t bytes, uint64_t lease_tokens, void *user,
                         axion_stream_id *id);
+
+/*
+ * Wakes the engine if it sleeps and something was submitted since the last
+ * call.  With options.lazy, before the caller sleeps or turns to something
+ * else: many submissions cost one system call.  Without, there is no need.
+ */
+void axion_client_wake(struct axion_client *client);
 
 /*
  * The same for a lease that somebody keeps books on: should this process die

@@ -52,6 +52,8 @@ struct axion_client {
     uint32_t sq_published;
     uint32_t sq_head_seen;
     uint64_t sq_rung;
+    uint8_t lazy;
+    uint8_t wake_due;    /* records are published, nobody was woken yet */
     uint64_t arena_head; /* free-running bytes; both 0 when it is empty */
     uint64_t arena_tail;
     uint32_t *sq_arena_bytes; /* [sq_entries] what each record holds */

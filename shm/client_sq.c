@@ -74,8 +74,19 @@ sq_push(struct axion_client *client, const struct axion_sqe *sqe,
 }
 
 
+void
+axion_client_wake(struct axion_client *client)
+{
+    if (client->wake_due) {
+        client->wake_due = 0;
+        axion_wake(client->fd, &client->map.region->sq_need_wakeup,
+                   AXION_WAKE_RECORDS, &client->sq_rung);
+    }
+}
+
+
 static void
-sq_publish(struct axion_client *client)
+sq_publish(struct axion_client *client, int lazy)
 {
     if (client->sq_tail == client->sq_published) {
         return;
@@ -83,8 +94,10 @@ sq_publish(struct axion_client *client)
     /* Pairs with axion_index_load(sq_tail) in axion_channel_next(). */
     axion_index_publish(&client->map.region->sq_tail, client->sq_tail);
     client->sq_published = client->sq_tail;
-    axion_wake(client->fd, &client->map.region->sq_need_wakeup,
-               AXION_WAKE_RECORDS, &client->sq_rung);
+    client->wake_due = 1;
+    if (!lazy) {
+        axion_client_wake(client);
+    }
 }
 
 
@@ -131,7 +144,7 @@ axion_client_sq_drain(struct axion_client *client)
 
         while (has_pending(slot)) {
             if (!sq_has_room(client)) {
-                sq_publish(client);
+                sq_publish(client, 0);
                 return;
             }
             struct axion_sqe sqe = {.stream = index,
@@ -149,7 +162,7 @@ axion_client_sq_drain(struct axion_client *client)
             client->free_slot = index;
         }
     }
-    sq_publish(client);
+    sq_publish(client, 0);
 }
 
 
@@ -361,7 +374,7 @@ axion_client_submit_leased(struct axion_client *client, const void *payload,
     /* The slot's former records must be off the engine's books before it
      * sees the slot opened again: cq_head first, sq_tail second. */
     axion_client_cq_publish(client);
-    sq_publish(client);
+    sq_publish(client, client->lazy);
     *id = (uint64_t)sqe.generation << 32 | index;
     return AXION_OK;
 }

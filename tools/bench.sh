@@ -19,8 +19,8 @@ for program in "$@"; do
     echo "== $name"
     "$python" bench/result.py "${name#bench_}" "$program"
 done
-echo "== gateway latency"
-"$python" bench/gateway_latency.py "$rounds"
+echo "== gateway"
+"$python" bench/gateway.py "$rounds"
 if [ ! -f "$model" ]; then
     echo "skipped: startup and llama need the model (make model)"
     exit 0

@@ -91,6 +91,43 @@ test_one_doorbell_per_sleep(void **state)
 
 /* The client waits for room in the SQ, the engine for credit: both are woken
  * for that, and only when they asked for it. */
+/* A lazy client's submissions are there at once and ring once, when it says
+ * so; its other commands do not wait for that. */
+static void
+test_a_lazy_client_rings_when_it_is_told(void **state)
+{
+    const struct axion_client_options options = {
+        .streams = 8, .credit = 4, .lazy = 1};
+    struct axion_command command;
+    struct pair pair;
+    axion_stream_id id;
+
+    (void)state;
+    pair_open(&pair, &options, NULL);
+    for (int turn = 0; turn < 2; turn++) {
+        while (axion_channel_next(pair.channel, &command) == AXION_OK) {
+        }
+        assert_int_equal(axion_channel_arm(pair.channel), 0);
+        for (int k = 0; k < 3; k++)
+            assert_int_equal(
+                axion_client_submit(pair.client, "x", 1, 9, NULL, &id),
+                AXION_OK);
+        assert_int_equal(doorbells(axion_channel_fd(pair.channel)), 0);
+        if (turn == 0)
+            axion_client_wake(pair.client);
+        else
+            axion_client_cancel(pair.client, id);
+        assert_int_equal(doorbells(axion_channel_fd(pair.channel)), 1);
+        axion_client_wake(pair.client);
+        assert_int_equal(doorbells(axion_channel_fd(pair.channel)), 0);
+        for (int k = 0; k < 3 + turn; k++)
+            assert_int_equal(axion_channel_next(pair.channel, &command),
+                             AXION_OK);
+    }
+    pair_close(&pair);
+}
+
+
 static void
 test_doorbells_for_space(void **state)
 {
@@ -313,6 +350,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_awake_peers_are_not_rung),
         cmocka_unit_test(test_one_doorbell_per_sleep),
+        cmocka_unit_test(test_a_lazy_client_rings_when_it_is_told),
         cmocka_unit_test(test_doorbells_for_space),
         cmocka_unit_test(test_client_sleeps_as_the_engine_publishes),
         cmocka_unit_test(test_engine_sleeps_as_the_client_publishes),
