@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """How even decode steps are: p50 and p99 of a step's time, as threads are
-placed (anywhere, pinned, SCHED_FIFO, both), alone and beside a process that
-burns one of their CPUs.
+placed (anywhere, pinned, SCHED_FIFO, both) and on huge pages that were set
+aside, alone and beside a process that burns one of their CPUs.
 
     bench/jitter.py [ROUNDS] [--model FILE] [--tokens N]
 
 Each round runs `axion bench` once for every placement and neighbour, in an
-order that turns; SCHED_FIFO is left out, aloud, where the kernel refuses it.
+order that turns; SCHED_FIFO and --huge-pages are left out, aloud, where the
+kernel refuses them (vm.nr_hugepages must have some 400 MB, of 2 MiB each).
 """
 
 import argparse
@@ -21,7 +22,10 @@ from shared_cores import AXION, burner
 MODEL = os.path.join(result.ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf")
 PLACES = {"anywhere": [], "--pin": ["--pin"],
           "--realtime 1": ["--realtime", "1"],
-          "--pin --realtime 1": ["--pin", "--realtime", "1"]}
+          "--pin --realtime 1": ["--pin", "--realtime", "1"],
+          "--huge-pages": ["--huge-pages"],
+          "--pin --realtime 1 --huge-pages":
+              ["--pin", "--realtime", "1", "--huge-pages"]}
 
 
 def steps(args, options, busy_cpu):
@@ -31,7 +35,7 @@ def steps(args, options, busy_cpu):
             [AXION, "bench", "-m", args.model, "-p", "0", "-n",
              str(args.tokens), "-t", "2", "-r", "1", "-o", "jsonl", *options],
             capture_output=True, text=True)
-    if done.returncode != 0:
+    if done.returncode != 0 or "--huge-pages:" in done.stderr:
         print(f"left out: {' '.join(options)}: {done.stderr.strip()}",
               file=sys.stderr)
         return None
@@ -59,6 +63,8 @@ def main():
                 samples[case].append(figures)
     rows = []
     for (place, busy), figures in samples.items():
+        if not figures:
+            continue
         rows.append([place, "none" if busy is None else f"burns CPU {busy}",
                      result.cell([p50 for p50, _ in figures], 2),
                      result.cell([p99 for _, p99 in figures], 2),
@@ -67,7 +73,8 @@ def main():
         "threads", "neighbour", "p50 ms", "p99 ms", "p99/p50"], rows,
         f"SmolLM2-135M Q4_1, 2 threads on CPUs {cpus[0]} and {cpus[1]}, "
         f"{args.tokens} decode steps a run; weights and KV are on huge pages "
-        "where the kernel grants them (madvise), in all rows.")
+        "where the kernel grants them (madvise) in all rows; with --huge-pages "
+        "they are set aside and touched before the first step.")
 
 
 if __name__ == "__main__":

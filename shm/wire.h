@@ -143,7 +143,7 @@ struct axion_cq_accepted {
     uint32_t cached_tokens; /* of these, found in the prefix cache */
     uint32_t context_tokens;
     uint32_t queue_position;
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 };
 
 struct axion_cq_progress {
@@ -374,7 +374,15 @@ struct axion_board {
     uint64_t load_us;        /* that loading the model took; 0 while it does */
     uint64_t weight_bytes;   /* of the model, in memory */
     uint64_t resident_bytes; /* of the process, about once a second */
-    uint64_t reserved[10];
+    /* Memory by kind, reserved when the model was loaded. */
+    uint64_t draft_kv_bytes; /* of --kv-memory, beside kv_bytes */
+    uint64_t draft_weight_bytes;
+    uint64_t activation_bytes;  /* what steps compute with */
+    uint64_t logits_bytes;      /* of one step */
+    uint64_t speculation_bytes; /* what proposers remember */
+    uint64_t request_bytes;     /* prompts and answers; used as they grow */
+    uint64_t kv_evicted_total;  /* cached blocks that gave way */
+    uint64_t reserved[3];
     struct axion_board_model models[AXION_MODELS_MAX];
 };
 

@@ -4,6 +4,8 @@
 #include "engine/pool/arena.h"
 
 #include <fcntl.h>
+#include <linux/mman.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -37,9 +39,57 @@ reserve(struct ax_arena *arena, uint64_t bytes, int protection)
 }
 
 
+static struct {
+    atomic_bool wanted; /* set before threads start, read by any of them */
+    atomic_uint_least64_t with, without;
+} huge;
+
+
+void
+ax_arena_want_huge(bool want)
+{
+    atomic_store_explicit(&huge.wanted, want, memory_order_relaxed);
+}
+
+
+void
+ax_arena_huge_bytes(uint64_t *with, uint64_t *without)
+{
+    *with = atomic_load_explicit(&huge.with, memory_order_relaxed);
+    *without = atomic_load_explicit(&huge.without, memory_order_relaxed);
+}
+
+
+/* From the administrator's pool: reserved and touched, or not at all. */
+static bool
+map_huge(struct ax_arena *arena, uint64_t bytes)
+{
+    size_t size = ((size_t)bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    if (bytes == 0 || bytes > SIZE_MAX / 2 ||
+        !atomic_load_explicit(&huge.wanted, memory_order_relaxed)) {
+        return false;
+    }
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB |
+                       MAP_POPULATE,
+                   -1, 0);
+    if (p == MAP_FAILED) {
+        atomic_fetch_add_explicit(&huge.without, size, memory_order_relaxed);
+        return false;
+    }
+    atomic_fetch_add_explicit(&huge.with, size, memory_order_relaxed);
+    *arena = (struct ax_arena){
+        .base = p, .bytes = size, .mapping = p, .mapping_bytes = size};
+    return true;
+}
+
+
 int
 ax_arena_open(struct ax_arena *arena, uint64_t bytes)
 {
+    if (map_huge(arena, bytes)) {
+        return AXION_OK;
+    }
     int rc = reserve(arena, bytes, PROT_READ | PROT_WRITE);
 
     if (rc == AXION_OK) {

@@ -3,13 +3,20 @@
  *
  * An arena is one anonymous mapping, aligned to 2 MiB and advised to huge
  * pages (reading weights from huge pages is about 10 % faster, see
- * kernel-prototype.md in the project's facts).  Its pages come zeroed when
- * first touched.  ax_arena_take() cuts pieces off in order; nothing is ever
- * given back but the whole.
+ * kernel-prototype.md in the project's facts): the kernel grants them where it
+ * has some together when a page is first touched.  ax_arena_take() cuts pieces
+ * off in order; nothing is ever given back but the whole.
+ *
+ * Whoever wants them for certain (--huge-pages) takes them from the pool that
+ * the administrator has set aside (vm.nr_hugepages): they are there, and
+ * zeroed, when open returns, so that no step waits for the kernel.  An arena
+ * that the pool has not enough for is advised as always; ax_arena_huge_bytes()
+ * tells.
  */
 #ifndef AX_ARENA_H
 #define AX_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +45,11 @@ int ax_arena_map(struct ax_arena *arena, int fd, uint64_t offset,
 /* What the kernel counts as this process's in memory, shared pages included;
  * 0: it does not say. */
 uint64_t ax_resident_bytes(void);
+
+/* For arenas of the whole process that are opened from here on. */
+void ax_arena_want_huge(bool want);
+/* Bytes opened since with such pages, and without. */
+void ax_arena_huge_bytes(uint64_t *with, uint64_t *without);
 
 /* Aligned to AX_ARENA_ALIGN; NULL when the arena is too small. */
 #define AX_ARENA_ALIGN 64u

@@ -43,6 +43,15 @@ ax_server_board_model(struct ax_server *s)
     b->load_us = e->info->load_us;
     b->weight_bytes = e->info->weight_bytes;
     b->resident_bytes = ax_resident_bytes();
+    b->activation_bytes = ax_exec_bytes(e->exec);
+    b->logits_bytes = e->logits_bytes;
+    b->speculation_bytes = ax_spec_bytes(s->spec);
+    b->request_bytes = s->slots_memory_bytes;
+    if (s->draft != NULL) {
+        b->draft_kv_bytes = ax_draft_model_kv_bytes(s->draft);
+        b->draft_weight_bytes = ax_draft_model_info(s->draft)->weight_bytes;
+        b->activation_bytes += ax_draft_model_scratch_bytes(s->draft);
+    }
     struct axion_board_model *m = &b->models[0];
     m->context_tokens = e->ctx;
     m->vocabulary = e->info->n_vocab;
@@ -89,6 +98,7 @@ ax_server_publish(struct ax_server *s)
         b->preemptions_total = counts.preemptions;
         b->kv_blocks_used = ax_kv_blocks_used(s->engine->kv);
         b->kv_blocks_cached = ax_kv_blocks_cached(s->engine->kv);
+        b->kv_evicted_total = ax_kv_cache_counts(s->engine->kv).evicted_blocks;
     } else {
         b->load_permille = atomic_load(&s->load_permille);
     }

@@ -8,9 +8,8 @@
 #include "engine/pool/pool.h"
 #include "engine/spec/control.h"
 
-#define CATCH_UP     256u /* tokens of a step, beside one per sequence */
-#define KV_BYTES_MAX (256ull << 20)
-#define ROUND_RATE   0.1f
+#define CATCH_UP   256u /* tokens of a step, beside one per sequence */
+#define ROUND_RATE 0.1f
 
 struct sequence {
     struct ax_kv_sequence kv;
@@ -101,10 +100,7 @@ open_kv(struct ax_draft_model *d, struct ax_error *err)
     struct ax_kv_shape shape = ax_model_kv_shape(d->model);
     d->batch_tokens = e->sequences + CATCH_UP;
     shape.step_tokens_max = d->batch_tokens;
-    uint64_t bytes =
-        (uint64_t)ax_kv_blocks_total(e->kv) * ax_kv_block_bytes(e->kv);
-    int rc = ax_kv_open(&d->kv, &shape,
-                        bytes < KV_BYTES_MAX ? bytes : KV_BYTES_MAX, err);
+    int rc = ax_kv_open(&d->kv, &shape, e->draft_kv_bytes, err);
     if (rc != AXION_OK) {
         return rc;
     }
@@ -158,17 +154,14 @@ ax_draft_model_open(struct ax_draft_model **out,
     *out = NULL;
     struct ax_draft_model *d = calloc(1, sizeof(*d));
     if (d == NULL) {
+        ax_model_close(options->model);
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     d->options = *options;
-    struct ax_model_options model = {
-        .path = options->path,
-        .isa = options->isa,
-        .n_threads = options->engine->threads,
-    };
+    d->model = options->model;
     err->number = AXION_OK;
-    int rc = ax_model_open(&d->model, &model, err);
-    if (rc != AXION_OK || (rc = check_tokenizer(d, err)) != AXION_OK ||
+    int rc;
+    if ((rc = check_tokenizer(d, err)) != AXION_OK ||
         (rc = open_kv(d, err)) != AXION_OK ||
         (rc = open_exec(d, err)) != AXION_OK) {
         ax_draft_model_close(d);
@@ -420,4 +413,20 @@ const struct ax_model_info *
 ax_draft_model_info(const struct ax_draft_model *d)
 {
     return ax_model_info(d->model);
+}
+
+
+uint64_t
+ax_draft_model_kv_bytes(const struct ax_draft_model *d)
+{
+    return ax_kv_block_bytes(d->kv) * ax_kv_blocks_total(d->kv);
+}
+
+
+uint64_t
+ax_draft_model_scratch_bytes(const struct ax_draft_model *d)
+{
+    const struct ax_engine *e = d->options.engine;
+    return ax_exec_bytes(d->exec) +
+           (uint64_t)e->sequences * e->info->n_vocab * sizeof(float);
 }

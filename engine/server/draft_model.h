@@ -2,11 +2,11 @@
  * A draft model: a smaller model with the same tokenizer says what may come
  * next, and the model itself verifies (--draft FILE).
  *
- * It has KV of its own for as many sequences as fit, on the compute threads
- * of the engine.  A sequence is taken up when it first drafts: its text is
- * computed a piece per step, CATCH_UP tokens for all together, so that no step
- * is late for it; until then it has no drafts.  Whose KV is needed and was not
- * in a step for longest loses it.
+ * It has its part of --kv-memory for as many sequences as fit, and computes on
+ * the threads of the engine.  A sequence is taken up when it first drafts: its
+ * text is computed a piece per step, CATCH_UP tokens for all together, so that
+ * no step is late for it; until then it has no drafts.  Whose KV is needed and
+ * was not in a step for longest loses it.
  *
  * Drafts are sampled as the answer is, with the request's own parameters and
  * the same draws by (seed, position): two models that agree on the
@@ -24,8 +24,7 @@
 struct ax_draft_model;
 
 struct ax_draft_options {
-    const char *path;
-    const char *isa;
+    struct ax_model *model; /* becomes the draft model's, also if that fails */
     const struct ax_engine *engine; /* whose tokens are drafted */
     uint32_t slots;                 /* of requests */
 };
@@ -42,7 +41,8 @@ struct ax_draft_sequence {
 
 /*
  * BAD_OPTION when the tokenizer is another one, with the first token that
- * differs; else what opening a model or an executor gives.  Close it after
+ * differs, or when its part of the engine's KV memory holds no block; else what
+ * opening an executor gives.  Close it after
  * the engine has stopped its threads (ax_engine_close()).
  */
 int ax_draft_model_open(struct ax_draft_model **out,
@@ -60,5 +60,9 @@ float ax_draft_model_round_us(const struct ax_draft_model *draft);
 void ax_draft_model_forget(struct ax_draft_model *draft, uint32_t slot);
 const struct ax_model_info *
 ax_draft_model_info(const struct ax_draft_model *draft);
+/* Memory of its KV (all of the engine's draft_kv_bytes that whole blocks
+ * fill), and of everything else but its weights. */
+uint64_t ax_draft_model_kv_bytes(const struct ax_draft_model *draft);
+uint64_t ax_draft_model_scratch_bytes(const struct ax_draft_model *draft);
 
 #endif

@@ -10,6 +10,7 @@
 #include "shm/request.h"
 
 #define KV_BYTES_MAX_DEFAULT (1ull << 30)
+#define DRAFT_KV_BYTES_MAX   (256ull << 20)
 
 
 static uint64_t
@@ -112,6 +113,23 @@ open_text(struct ax_engine *e, struct ax_error *err)
 }
 
 
+/* What of the reservation is the draft model's: both have KV for as many
+ * tokens then, up to what drafts can use. */
+static uint64_t
+draft_share(const struct ax_model *draft, const struct ax_kv_shape *shape,
+            uint64_t bytes)
+{
+    if (draft == NULL) {
+        return 0;
+    }
+    struct ax_kv_shape its = ax_model_kv_shape(draft);
+    double one = (double)ax_kv_bytes_needed(&its, AX_KV_BLOCK_TOKENS);
+    double own = (double)ax_kv_bytes_needed(shape, AX_KV_BLOCK_TOKENS);
+    uint64_t share = (uint64_t)((double)bytes * (one / (one + own)));
+    return share < DRAFT_KV_BYTES_MAX ? share : DRAFT_KV_BYTES_MAX;
+}
+
+
 static int
 open_compute(struct ax_engine *e, const struct ax_engine_options *options,
              struct ax_error *err)
@@ -123,7 +141,8 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     }
     uint64_t bytes =
         options->kv_bytes != 0 ? options->kv_bytes : kv_bytes_default();
-    int rc = ax_kv_open(&e->kv, &shape, bytes, err);
+    e->draft_kv_bytes = draft_share(options->draft, &shape, bytes);
+    int rc = ax_kv_open(&e->kv, &shape, bytes - e->draft_kv_bytes, err);
     if (rc != AXION_OK) {
         return rc;
     }
@@ -140,9 +159,10 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     }
     rc = ax_drawer_open(&e->drawer, ax_exec_pool(e->exec), e->logits_rows,
                         e->info->n_vocab, ax_model_ops(e->model));
-    e->logits = aligned_alloc(
-        64, ((size_t)e->logits_rows * e->info->n_vocab * sizeof(float) + 63) /
-                64 * 64);
+    e->logits_bytes =
+        ((uint64_t)e->logits_rows * e->info->n_vocab * sizeof(float) + 63) /
+        64 * 64;
+    e->logits = aligned_alloc(64, e->logits_bytes);
     if (rc != AXION_OK || e->logits == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY,
                             "no memory for %u rows of logits", e->logits_rows);

@@ -30,12 +30,15 @@
 
 struct ax_engine_options {
     const char *path;
-    const char *isa;           /* NULL: the best */
-    const char *alias;         /* NULL: the file's name */
-    uint32_t threads;          /* 0: CPUs that this process may use */
-    uint32_t ctx;              /* 0: the model's, as far as KV reaches */
-    uint64_t kv_bytes;         /* 0: a quarter of memory, at most 1 GiB */
-    const char *kv_type;       /* NULL: f16 */
+    const char *isa;     /* NULL: the best */
+    const char *alias;   /* NULL: the file's name */
+    uint32_t threads;    /* 0: CPUs that this process may use */
+    uint32_t ctx;        /* 0: the model's, as far as KV reaches */
+    uint64_t kv_bytes;   /* 0: a quarter of memory, at most 1 GiB */
+    const char *kv_type; /* NULL: f16 */
+    /* A draft model is to have its part of kv_bytes, in proportion to what a
+     * token takes of both; NULL: none. */
+    const struct ax_model *draft;
     bool counters;             /* of the executor, for a profile */
     const char *shared_prefix; /* a file; NULL: none */
     uint32_t batch_tokens;     /* tokens of one step */
@@ -55,7 +58,9 @@ struct ax_engine {
     struct ax_shared_prefix *shared_prefix; /* NULL: none declared */
     struct ax_exec *exec;
     struct ax_drawer *drawer;
-    float *logits; /* [logits_rows][n_vocab] */
+    uint64_t draft_kv_bytes; /* of the reservation, left for the draft model */
+    float *logits;           /* [logits_rows][n_vocab] */
+    uint64_t logits_bytes;
     uint32_t logits_rows;
     struct ax_cost cost; /* of steps; without points if not calibrated */
     struct ax_prompt_maker prompts;

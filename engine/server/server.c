@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "engine/pool/arena.h"
 #include "engine/pool/place.h"
 #include "engine/server/notify.h"
 #include "engine/server/passed_socket.h"
@@ -67,12 +68,7 @@ load_main(void *context)
 {
     struct ax_server *s = context;
     uint64_t one = 1;
-    if (ax_engine_open(&s->loaded, &s->load_options, &s->load_error) ==
-            AXION_OK &&
-        ax_server_draft_open(s, s->loaded, &s->load_error) != AXION_OK) {
-        ax_engine_close(s->loaded);
-        s->loaded = NULL;
-    }
+    (void)ax_server_load(s, &s->load_error); /* thread 0 looks at `loaded` */
     if (write(s->loaded_fd, &one, sizeof(one)) < 0) {
         abort(); /* a fresh eventfd takes a 1 */
     }
@@ -109,6 +105,7 @@ start_loading(struct ax_server *s, struct ax_error *err)
         .progress = note_progress,
         .context = s,
     };
+    ax_arena_want_huge(o->huge_pages != 0);
     ax_log(s->log, AXION_LOG_notice, "loading %s", o->model);
     tell_manager(s, NULL, "loading %s", o->model);
     if (pthread_create(&s->loader, NULL, load_main, s) != 0) {
@@ -144,6 +141,23 @@ log_speculation(const struct ax_server *s)
 
 
 static void
+log_huge_pages(const struct ax_server *s)
+{
+    uint64_t with, without;
+    ax_arena_huge_bytes(&with, &without);
+    if (s->options.huge_pages && without > 0) {
+        ax_log(s->log, AXION_LOG_warn,
+               "--huge-pages: %.0f MB on them, for %.0f MB vm.nr_hugepages has "
+               "too few left: the kernel's choice of pages there",
+               (double)with / 1e6, (double)without / 1e6);
+    } else if (s->options.huge_pages) {
+        ax_log(s->log, AXION_LOG_notice, "%.0f MB on huge pages",
+               (double)with / 1e6);
+    }
+}
+
+
+static void
 log_engine(const struct ax_server *s)
 {
     const struct ax_engine *e = s->engine;
@@ -172,6 +186,7 @@ log_engine(const struct ax_server *s)
                ax_shared_prefix_text_tokens(e->shared_prefix));
     }
     log_speculation(s);
+    log_huge_pages(s);
     if (e->chat_template == NULL) {
         ax_log(s->log, AXION_LOG_warn, "chat requests will be refused: %s",
                e->template_note);

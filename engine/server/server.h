@@ -44,6 +44,7 @@ struct ax_server_options {
     uint32_t max_queue;
     uint32_t draft_max;
     uint32_t pin, realtime;
+    uint32_t huge_pages;
     uint32_t help, version;
     uint64_t max_queue_tokens;
     uint64_t kv_memory;

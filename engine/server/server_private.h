@@ -244,9 +244,9 @@ void ax_server_release_outputs(struct ax_server *s);
 /* speculate.c */
 /* Behind requests_open(): their slots are known. */
 int ax_server_speculation_open(struct ax_server *s, struct ax_error *err);
-/* On the loader's thread: the draft model, if there is one. */
-int ax_server_draft_open(struct ax_server *s, const struct ax_engine *engine,
-                         struct ax_error *err);
+/* On the loader's thread: `loaded`, and `draft` where there is one; both are
+ * NULL when it fails. */
+int ax_server_load(struct ax_server *s, struct ax_error *err);
 /* Adds drafts to the step that was composed and not run yet. */
 void ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan);
 /* What the step that was composed took. */

@@ -36,18 +36,41 @@ ax_server_speculation_open(struct ax_server *s, struct ax_error *err)
 }
 
 
+/* Its weights first: the engine then divides --kv-memory between the two. */
 int
-ax_server_draft_open(struct ax_server *s, const struct ax_engine *engine,
-                     struct ax_error *err)
+ax_server_load(struct ax_server *s, struct ax_error *err)
 {
-    struct ax_draft_options options = {
+    struct ax_engine_options options = s->load_options;
+    struct ax_model *draft = NULL;
+    struct ax_model_options model = {
         .path = s->options.draft,
-        .isa = s->options.isa,
-        .engine = engine,
-        .slots = ax_server_slots(s, engine),
+        .isa = options.isa,
+        .n_threads = options.threads,
     };
-    return options.path != NULL ? ax_draft_model_open(&s->draft, &options, err)
-                                : AXION_OK;
+    int rc = AXION_OK;
+    if (model.path != NULL) {
+        rc = ax_model_open(&draft, &model, err);
+    }
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    options.draft = draft;
+    rc = ax_engine_open(&s->loaded, &options, err);
+    if (rc != AXION_OK || draft == NULL) {
+        ax_model_close(draft);
+        return rc;
+    }
+    struct ax_draft_options drafts = {
+        .model = draft,
+        .engine = s->loaded,
+        .slots = ax_server_slots(s, s->loaded),
+    };
+    rc = ax_draft_model_open(&s->draft, &drafts, err);
+    if (rc != AXION_OK) {
+        ax_engine_close(s->loaded);
+        s->loaded = NULL;
+    }
+    return rc;
 }
 
 

@@ -51,6 +51,7 @@ struct options {
     bool no_warmup;
     bool wants_peaks;
     bool pin;
+    bool huge_pages;
     uint32_t realtime;
     bool counters;
     const char *profile;
@@ -110,6 +111,7 @@ static const char usage[] =
     "                         also -ctk\n"
     "      --pin              a CPU of its own for each thread\n"
     "      --realtime N       SCHED_FIFO at this priority\n"
+    "      --huge-pages       memory on huge pages that were set aside\n"
     "  -v, --verbose          time by kind of work, to stderr\n";
 
 
@@ -229,6 +231,9 @@ parse_option(struct options *o, int option, const char *arg)
         return true;
     case 'z':
         return parse_one(arg, 99, &o->realtime);
+    case 'H':
+        o->huge_pages = true;
+        return true;
     case 't':
         return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads) &&
                no_zero(&o->threads);
@@ -263,6 +268,7 @@ parse_options(int argc, char **argv, struct options *o)
         {"peaks", no_argument, NULL, 'x'},
         {"pin", no_argument, NULL, 'y'},
         {"realtime", required_argument, NULL, 'z'},
+        {"huge-pages", no_argument, NULL, 'H'},
         {"n-depth", required_argument, NULL, 'd'},
         {"sequences", required_argument, NULL, 's'},
         {"batch-size", required_argument, NULL, 'b'},
@@ -666,6 +672,21 @@ run_all(struct bench *b, struct ax_bench_result *r)
 }
 
 
+/* To standard error: the results are another program's to read. */
+static void
+say_huge_pages(const struct options *o)
+{
+    uint64_t with, without;
+    ax_arena_huge_bytes(&with, &without);
+    if (o->huge_pages && without > 0) {
+        fprintf(stderr,
+                "axion bench: --huge-pages: vm.nr_hugepages has too few for "
+                "%.0f MB of %.0f: the kernel's choice of pages there\n",
+                (double)without / 1e6, (double)(with + without) / 1e6);
+    }
+}
+
+
 int
 ax_tool_bench(int argc, char **argv)
 {
@@ -694,6 +715,7 @@ ax_tool_bench(int argc, char **argv)
     struct ax_model_options mo = {.path = o.path, .isa = o.isa};
     b->o = &o;
     ax_placement_init(&b->placement, o.pin, o.realtime);
+    ax_arena_want_huge(o.huge_pages);
     int rc = open_profile(b);
     if (rc == AXION_OK) {
         rc = ax_model_open(&b->model, &mo, &b->err);
@@ -706,6 +728,7 @@ ax_tool_bench(int argc, char **argv)
         rc = run_all(b, r);
         ax_bench_print_end(stdout, o.format);
     }
+    say_huge_pages(&o);
     int closed = close_profile(b);
     rc = rc == AXION_OK ? closed : rc;
     if (rc != AXION_OK) {

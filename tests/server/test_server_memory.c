@@ -1,0 +1,178 @@
+/*
+ * Shows that --kv-memory is all that keys and values take, the draft model's
+ * included, that the board names every kind of memory, that a sliding window
+ * makes the same memory reach further, and that an engine which finds no huge
+ * pages set aside says so and answers as ever.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "tests/server/harness.h"
+#include "tests/tiny/tiny_model.h"
+
+#define KV (8u << 20)
+
+static struct engine engine;
+static struct axion_client *client;
+static struct axion_board board;
+
+
+static void
+start(const char *variant, const char *const *args)
+{
+    engine = (struct engine){0};
+    engine_start(&engine, variant, args);
+    client = client_open(&engine, "test_server_memory");
+    read_board(client, &board);
+}
+
+
+static void
+stop(void)
+{
+    axion_client_close(client);
+    engine_stop(&engine);
+}
+
+
+/* A q4_0 model in a file of its own. */
+static const char *
+model_file(void)
+{
+    static char path[40];
+    strcpy(path, "/tmp/axion-test-model-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(tiny_model_write(path, tiny_variant_find("q4_0")), 0);
+    return path;
+}
+
+
+static void
+all_kv_is_inside_the_reservation(void **state)
+{
+    const char *draft = model_file();
+    (void)state;
+    start("q4_0", (const char *[]){"--kv-memory", "8m", NULL});
+    uint64_t block = board.kv_bytes / board.kv_blocks_total;
+    assert_true(board.kv_bytes <= KV && board.kv_bytes + block > KV);
+    assert_int_equal(board.draft_kv_bytes, 0);
+    assert_int_equal(board.draft_weight_bytes, 0);
+    assert_true(board.speculation_bytes > 0 && board.request_bytes > 0);
+    uint64_t activations = board.activation_bytes;
+    stop();
+    start("q4_0",
+          (const char *[]){"--kv-memory", "8m", "--draft", draft, NULL});
+    uint64_t both = board.kv_bytes + board.draft_kv_bytes;
+    assert_true(both <= KV && both + 2 * block > KV);
+    /* The same model takes as much for a token: half of it. */
+    assert_int_equal(board.kv_bytes, board.draft_kv_bytes);
+    assert_int_equal(board.draft_weight_bytes, board.weight_bytes);
+    assert_true(board.activation_bytes > activations);
+    assert_true(board.logits_bytes >= board.batch_max * 4ull *
+                                          board.models[0].vocabulary);
+    stop();
+    unlink(draft);
+}
+
+
+/* Three of 18 layers see everything, the others 40 positions: six groups. */
+static void
+windows_make_memory_reach_further(void **state)
+{
+    static struct stream s;
+    struct request_options o;
+    uint32_t ids[2000];
+    const struct tiny_options gemma = {.format = TINY_F16,
+                                       .family = TINY_GEMMA3,
+                                       .n_layer = 18,
+                                       .n_embd = 64,
+                                       .n_ff = 96,
+                                       .window = 40,
+                                       .tied = true};
+    (void)state;
+    engine = (struct engine){0};
+    engine_start_options(
+        &engine, &gemma,
+        (const char *[]){"--kv-memory", "1m", "--max-batch", "32", NULL});
+    client = client_open(&engine, "test_server_memory");
+    read_board(client, &board);
+    /* As many blocks for each of the groups would end earlier. */
+    uint32_t tokens = board.kv_blocks_total / 6 * board.kv_block_tokens;
+    uint32_t n = board.models[0].context_tokens;
+    assert_true(n > 2 * tokens && n <= 2000);
+    for (uint32_t i = 0; i < n; i++) {
+        ids[i] = 5 + i % 50;
+    }
+    request_init(&o, NULL, 8);
+    o.ids = ids;
+    o.n_ids = n - 8;
+    run_alone(client, &o, &s);
+    assert_int_equal(s.done.prompt_tokens, n - 8);
+    assert_int_equal(s.n_tokens, 8);
+    read_board(client, &board);
+    assert_int_equal(board.kv_blocks_used, 0);
+    stop();
+}
+
+
+static void
+what_the_cache_gives_up_is_counted(void **state)
+{
+    static struct stream s;
+    char prompt[300];
+    (void)state;
+    start("q4_0", (const char *[]){"--kv-memory", "1m", NULL});
+    for (uint32_t i = 0; i < 30; i++) {
+        struct request_options o;
+        memset(prompt, 'a' + (int)(i % 26), sizeof(prompt) - 1);
+        prompt[0] = (char)('0' + i % 10);
+        prompt[sizeof(prompt) - 1] = '\0';
+        request_init(&o, prompt, 1);
+        run_alone(client, &o, &s);
+    }
+    read_board(client, &board);
+    assert_true(board.kv_evicted_total > 0);
+    assert_true(board.kv_blocks_cached > 0);
+    stop();
+}
+
+
+static void
+huge_pages_are_taken_or_missed_aloud(void **state)
+{
+    static struct stream s, reference;
+    struct request_options o;
+    (void)state;
+    request_init(&o, "one two three", 12);
+    start("q4_0", (const char *[]){"--kv-memory", "8m", NULL});
+    run_alone(client, &o, &reference);
+    stop();
+    const char *path = model_file();
+    engine = (struct engine){0};
+    engine_start_on(
+        &engine, path,
+        (const char *[]){"--kv-memory", "8m", "--huge-pages", NULL});
+    /* "MB on huge pages", or "--huge-pages: ... too few left". */
+    engine_wait_log(&engine, "huge");
+    engine_wait_log(&engine, "ready on");
+    client = client_open(&engine, "test_server_memory");
+    run_alone(client, &o, &s);
+    expect_same(&s, &reference);
+    stop();
+    unlink(path);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_kv_is_inside_the_reservation),
+        cmocka_unit_test(windows_make_memory_reach_further),
+        cmocka_unit_test(what_the_cache_gives_up_is_counted),
+        cmocka_unit_test(huge_pages_are_taken_or_missed_aloud),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
