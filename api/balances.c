@@ -11,7 +11,7 @@
 #include "api/balances_private.h"
 #include "shm/errors.h"
 
-_Static_assert(sizeof(struct tenant_record) <= 1536, "a tenant's record");
+_Static_assert(sizeof(struct tenant_record) <= 2560, "a tenant's record");
 _Static_assert(LEASES_MAX <= 1u << INDEX_BITS, "index within an id");
 
 
@@ -383,6 +383,11 @@ stay_out(struct transaction *t, const struct axion_limits *limits,
     struct axion_balance *balance = &t->copy.balance;
     int waits = t->copy.lease != NO_LEASE;
 
+    if (verdict->lack) {
+        *keep = waits;
+        write_body(t, lease, waits ? LEASE_WAITING : LEASE_FREE, NULL);
+        return;
+    }
     *keep = axion_limits_may_wait(limits, verdict) &&
             (waits || balance->waiting < limits->queue);
     if (*keep && !waits)
@@ -438,21 +443,24 @@ axion_balances_admit(struct axion_balances *b, const struct axion_payer *payer,
     (void)balances_take_lease(b, &t, lease->index, lease->id);
     t.tenant->used_wall_s = now->wall_s;
     if (is_hoarding(&t)) {
-        *verdict =
-            (struct axion_verdict){AXION_LIMIT_CONCURRENCY, 0, PAYER_LEASES, 0};
+        *verdict = (struct axion_verdict){.kind = AXION_LIMIT_CONCURRENCY,
+                                          .limit = PAYER_LEASES};
         t.copy.balance.refused[AXION_LIMIT_CONCURRENCY]++;
         balances_commit(b, &t);
         unclaim(b, lease);
         return AXION_OK;
     }
+    axion_shares_set(&t.copy.balance, b->permille);
     before = t.copy.balance;
     axion_limits_admit(&t.copy.balance, payer->limits, price, now, wanted,
                        force, &hold, verdict);
+    if (verdict->lack && force)
+        verdict->kind = AXION_LIMIT_NONE;
     if (verdict->kind == AXION_LIMIT_NONE && !force &&
         is_overtaking(&t, payer->limits)) {
         t.copy.balance = before;
-        *verdict = (struct axion_verdict){AXION_LIMIT_CONCURRENCY, 0,
-                                          payer->limits->concurrency, 0};
+        *verdict = (struct axion_verdict){.kind = AXION_LIMIT_CONCURRENCY,
+                                          .limit = payer->limits->concurrency};
     }
     if (verdict->kind != AXION_LIMIT_NONE && !force) {
         stay_out(&t, payer->limits, lease, &keep, verdict);
@@ -463,6 +471,7 @@ axion_balances_admit(struct axion_balances *b, const struct axion_payer *payer,
             t.copy.balance.refused[verdict->kind]++;
         write_body(&t, lease, LEASE_OPEN, &hold);
         *granted = hold.granted;
+        verdict->low = axion_shares_low(&t.copy.balance, payer->limits, now);
     }
     balances_commit(b, &t);
     if (!keep)
@@ -557,7 +566,9 @@ axion_balances_grow(struct axion_balances *b, const struct axion_limits *limits,
     axion_limits_grow(&t.copy.balance, limits, now, prompt_tokens, completion,
                       &t.copy.body.hold, verdict);
     *granted = t.copy.body.hold.granted;
-    t.copy.balance.refused[verdict->kind] += verdict->kind != AXION_LIMIT_NONE;
+    if (verdict->kind != AXION_LIMIT_NONE && !verdict->lack)
+        t.copy.balance.refused[verdict->kind]++;
+    verdict->low = axion_shares_low(&t.copy.balance, limits, now);
     balances_commit(b, &t);
 }
 
@@ -588,6 +599,7 @@ axion_balances_more(struct axion_balances *b, const struct axion_limits *limits,
     begin_own(b, &t, lease);
     n = axion_limits_more(&t.copy.balance, limits, now, wanted,
                           &t.copy.body.hold, verdict);
+    verdict->low = axion_shares_low(&t.copy.balance, limits, now);
     balances_commit(b, &t);
     return n;
 }
@@ -613,6 +625,94 @@ axion_balances_settle(struct axion_balances *b,
     balances_commit(b, &t);
     unclaim(b, lease);
     return cost;
+}
+
+
+/* ---- shares ---- */
+
+void
+axion_balances_share(struct axion_balances *b, uint32_t permille)
+{
+    assert(permille <= AXION_SHARE_PERMILLE_MAX);
+    b->permille = permille;
+}
+
+
+static int
+begin_payer(struct axion_balances *b, struct transaction *t,
+            const struct axion_payer *payer)
+{
+    uint32_t index = find_tenant(b->file, payer->number, &payer->name);
+
+    return index != TENANTS_MAX && balances_begin(b, t, index, payer->number);
+}
+
+
+int
+axion_balances_ask(struct axion_balances *b, const struct axion_payer *payer,
+                   const struct axion_limit_time *now,
+                   const struct axion_demand *demand, uint64_t patience_ns,
+                   int give, struct axion_ask *ask)
+{
+    struct transaction t;
+    int send;
+
+    if (!begin_payer(b, &t, payer))
+        return 0;
+    send = axion_shares_ask(&t.copy.balance, payer->limits, now, demand,
+                            patience_ns, give, ask);
+    if (send)
+        balances_commit(b, &t);
+    else
+        balances_rollback(&t);
+    return send;
+}
+
+
+int
+axion_balances_answer(struct axion_balances *b, const struct axion_payer *payer,
+                      const struct axion_limit_time *now,
+                      const struct axion_ask *ask,
+                      const struct axion_answer *answer, int *stale)
+{
+    struct transaction t;
+    int taken;
+
+    *stale = 0;
+    if (!begin_payer(b, &t, payer))
+        return 0;
+    taken = axion_shares_answer(&t.copy.balance, payer->limits, now, ask,
+                                answer, stale);
+    balances_commit(b, &t);
+    return taken;
+}
+
+
+void
+axion_balances_unanswered(struct axion_balances *b,
+                          const struct axion_payer *payer,
+                          const struct axion_ask *ask)
+{
+    struct transaction t;
+
+    if (!begin_payer(b, &t, payer))
+        return;
+    axion_shares_failed(&t.copy.balance, ask);
+    balances_commit(b, &t);
+}
+
+
+void
+axion_balances_alone(struct axion_balances *b, const struct axion_payer *payer,
+                     const struct axion_limit_time *now,
+                     const struct axion_demand *demand)
+{
+    struct transaction t;
+
+    if (!begin_payer(b, &t, payer))
+        return;
+    axion_shares_alone(&t.copy.balance, payer->limits, now, demand);
+    balances_commit(b, &t);
 }
 
 

@@ -42,6 +42,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "api/limits.h"
+#include "api/shares.h"
 #include "api/tenant.h"
 
 struct axion_balances;
@@ -86,6 +87,11 @@ int axion_balances_join(struct axion_balances *balances);
 /* It does not any more: what it left is treated like that of the dead. */
 void axion_balances_part(struct axion_balances *balances);
 
+/* Balances are shared with other nodes from now on (axion_shares_set): each
+ * from its tenant's next request on.  Of this process alone; 0: they are not
+ * any more. */
+void axion_balances_share(struct axion_balances *balances, uint32_t permille);
+
 /* ---- one request ---- */
 
 enum axion_admit_flags {
@@ -99,6 +105,8 @@ enum axion_admit_flags {
  * queue and asks again with the same lease until limits->wait_ms are over,
  * then axion_balances_leave().  Newcomers stand behind those who wait.  A
  * tenant that has a quarter of all leases is refused whatever the flags say.
+ * Who lacks only a share (verdict->lack) is not refused: it keeps its place if
+ * it has one, and asks again when the store has answered.
  * AXION_OK; NO_MEMORY when a table is full.
  */
 int axion_balances_admit(struct axion_balances *balances,
@@ -154,6 +162,27 @@ uint64_t axion_balances_settle(struct axion_balances *balances,
                                uint32_t prompt_tokens, uint32_t cached_tokens,
                                uint32_t completion_tokens,
                                enum axion_limit_kind cut);
+
+/* ---- shares: as in api/shares.h ---- */
+
+/* 0 as well when the tenant has no balance yet. */
+int axion_balances_ask(struct axion_balances *balances,
+                       const struct axion_payer *payer,
+                       const struct axion_limit_time *now,
+                       const struct axion_demand *demand, uint64_t patience_ns,
+                       int give, struct axion_ask *ask);
+int axion_balances_answer(struct axion_balances *balances,
+                          const struct axion_payer *payer,
+                          const struct axion_limit_time *now,
+                          const struct axion_ask *ask,
+                          const struct axion_answer *answer, int *stale);
+void axion_balances_unanswered(struct axion_balances *balances,
+                               const struct axion_payer *payer,
+                               const struct axion_ask *ask);
+void axion_balances_alone(struct axion_balances *balances,
+                          const struct axion_payer *payer,
+                          const struct axion_limit_time *now,
+                          const struct axion_demand *demand);
 
 /* ---- those that died ---- */
 

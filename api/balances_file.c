@@ -249,8 +249,9 @@ check_header(const struct header *header, char *why, size_t why_bytes)
         header->layout_bytes != sizeof(struct file) ||
         !is_table(header->n_places)) {
         snprintf(why, why_bytes,
-                 "it was written by another version of Axion (%u)",
-                 header->version);
+                 "it was written by another version of Axion (its format is "
+                 "%u, this one's %u)",
+                 header->version, BALANCES_VERSION);
         return AXION_ERR_BAD_OPTION;
     }
     return AXION_OK;
@@ -265,6 +266,19 @@ fail(char *why, size_t why_bytes, const char *what)
     snprintf(why, why_bytes, "%s: %s", what, strerror(error));
     errno = error;
     return AXION_ERR_SYSTEM;
+}
+
+
+/* A file that is too small for one of ours: another version's, or none. */
+static int
+too_small(const struct axion_balances *b, char *why, size_t why_bytes)
+{
+    struct header header = {0};
+
+    if (pread(b->fd, &header, sizeof(header), 0) < 0)
+        return fail(why, why_bytes, "pread()");
+    header.layout_bytes = 0;
+    return check_header(&header, why, why_bytes);
 }
 
 
@@ -287,10 +301,8 @@ map_file(struct axion_balances *b, int sole, char *why, size_t why_bytes)
 
     if (fstat(b->fd, &st) != 0)
         return fail(why, why_bytes, "fstat()");
-    if (st.st_size != 0 && (uint64_t)st.st_size < bytes_with(TENANTS_MIN)) {
-        snprintf(why, why_bytes, "it is no file of balances of this version");
-        return AXION_ERR_BAD_OPTION;
-    }
+    if (st.st_size != 0 && (uint64_t)st.st_size < bytes_with(TENANTS_MIN))
+        return too_small(b, why, why_bytes);
     if (st.st_size == 0 && !sole) {
         snprintf(why, why_bytes, "it is empty and in use");
         return AXION_ERR_BAD_OPTION;

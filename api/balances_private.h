@@ -100,6 +100,7 @@ struct axion_balances {
     int fd;
     uint32_t process; /* index of ours plus 1; 0: not joined */
     uint32_t next_lease;
+    uint32_t permille; /* axion_balances_share() */
     char *path;
 };
 

@@ -9,11 +9,11 @@
  * drain no more than a long one.  What comes back to a bucket never makes
  * it emptier than empty: what drained meanwhile was given back by time.
  */
-#include "api/limits.h"
+#include "api/limits_private.h"
 
 #include <string.h>
+#include "api/shares.h"
 
-#define MILLION     1000000ull
 #define DAY_SECONDS 86400ull
 #define NS_PER_S    1000000000ull
 
@@ -29,8 +29,9 @@ min64(uint64_t a, uint64_t b)
 
 /* ---- buckets ---- */
 
-static void
-drain(struct axion_bucket *b, const struct axion_rate *rate, uint64_t now_ns)
+void
+limits_drain(struct axion_bucket *b, const struct axion_rate *rate,
+             uint64_t now_ns)
 {
     uint64_t elapsed = now_ns - b->at_ns, gone;
     wide drained;
@@ -55,8 +56,8 @@ drain(struct axion_bucket *b, const struct axion_rate *rate, uint64_t now_ns)
 }
 
 
-static uint64_t
-bucket_left(const struct axion_bucket *b, const struct axion_rate *rate)
+uint64_t
+limits_bucket_left(const struct axion_bucket *b, const struct axion_rate *rate)
 {
     uint64_t room = rate->burst * MILLION;
 
@@ -65,9 +66,9 @@ bucket_left(const struct axion_bucket *b, const struct axion_rate *rate)
 
 
 /* Until `n` fit. */
-static uint64_t
-bucket_wait_ns(const struct axion_bucket *b, const struct axion_rate *rate,
-               uint64_t n)
+uint64_t
+limits_bucket_wait_ns(const struct axion_bucket *b,
+                      const struct axion_rate *rate, uint64_t n)
 {
     uint64_t room;
     wide over;
@@ -83,8 +84,8 @@ bucket_wait_ns(const struct axion_bucket *b, const struct axion_rate *rate,
 }
 
 
-static void
-bucket_take(struct axion_bucket *b, uint64_t n)
+void
+limits_bucket_take(struct axion_bucket *b, uint64_t n)
 {
     n = min64(n, AXION_LIMIT_MAX) * MILLION;
     b->level = b->level > AXION_NEVER - n ? AXION_NEVER : b->level + n;
@@ -137,8 +138,8 @@ window_of(unsigned kind, uint64_t wall_s)
 }
 
 
-static uint64_t
-window_wait_ns(unsigned kind, uint64_t id, uint64_t wall_s)
+uint64_t
+limits_window_wait_ns(unsigned kind, uint64_t id, uint64_t wall_s)
 {
     uint64_t end = kind == AXION_WINDOW_DAY ? (id + 1) * DAY_SECONDS
                                             : axion_month_start(id + 1);
@@ -147,19 +148,37 @@ window_wait_ns(unsigned kind, uint64_t id, uint64_t wall_s)
 }
 
 
+static int
+is_shared(const struct axion_balance *b)
+{
+    return b->shares.permille != 0;
+}
+
+
+/* What was granted of the old window is worth nothing in the new one. */
 static void
-advance(struct axion_balance *b, const struct axion_limits *limits,
-        const struct axion_limit_time *now)
+new_window(struct axion_share *share)
+{
+    *share = (struct axion_share){.granted = share->granted};
+}
+
+
+void
+limits_advance(struct axion_balance *b, const struct axion_limits *limits,
+               const struct axion_limit_time *now)
 {
     unsigned k;
 
-    for (k = 0; k < AXION_RATES; k++)
-        drain(&b->buckets[k], &limits->rates[k], now->ns);
+    for (k = 0; k < AXION_RATES && !is_shared(b); k++)
+        limits_drain(&b->buckets[k], &limits->rates[k], now->ns);
     for (k = 0; k < AXION_WINDOWS; k++) {
         uint64_t id = window_of(k, now->wall_s);
 
-        if (id > b->windows[k].id)
-            b->windows[k] = (struct axion_window){.id = id};
+        if (id <= b->windows[k].id)
+            continue;
+        b->windows[k] = (struct axion_window){.id = id};
+        new_window(&b->shares.of[AXION_RATES + k]);
+        new_window(&b->shares.of[AXION_RATES + AXION_WINDOWS + k]);
     }
 }
 
@@ -179,7 +198,33 @@ no(struct axion_verdict *v, enum axion_limit_kind kind, uint64_t limit,
 {
     if (v->kind != AXION_LIMIT_NONE && v->wait_ns >= wait_ns)
         return; /* the limit that lasts longest is the one to name */
-    *v = (struct axion_verdict){kind, wait_ns, limit, left};
+    *v = (struct axion_verdict){
+        .kind = kind, .wait_ns = wait_ns, .limit = limit, .left = left};
+}
+
+
+/* `n` of an account that nodes share: beyond this node's part of it the store
+ * decides, unless it has just said that there is no more.  A limit that says
+ * no by itself is the one to name. */
+static void
+check_share(const struct axion_balance *b, const struct axion_limits *limits,
+            const struct axion_limit_time *now, unsigned account, uint64_t n,
+            struct axion_verdict *v)
+{
+    struct axion_limit_view view;
+    enum axion_limit_kind kind = axion_share_kind(account);
+    uint64_t wait;
+
+    if (n <= axion_share_left(b, account))
+        return;
+    axion_share_view(b, limits, now, account, &view);
+    wait = axion_share_wait_ns(b, limits, now, account, n);
+    if (wait == 0 && v->kind == AXION_LIMIT_NONE) {
+        no(v, kind, view.limit, view.left, 0);
+        v->lack = 1;
+    } else if (wait != 0) {
+        no(v, kind, view.limit, view.left, wait);
+    }
 }
 
 
@@ -195,17 +240,22 @@ struct need {
 
 static void
 check_rate(const struct axion_balance *b, const struct axion_limits *limits,
-           unsigned k, uint64_t n, struct axion_verdict *v)
+           const struct axion_limit_time *now, unsigned k, uint64_t n,
+           struct axion_verdict *v)
 {
     const struct axion_rate *rate = &limits->rates[k];
     uint64_t wait;
 
     if (rate->count == 0 || n == 0)
         return;
-    wait = bucket_wait_ns(&b->buckets[k], rate, n);
+    if (is_shared(b)) {
+        check_share(b, limits, now, k, n, v);
+        return;
+    }
+    wait = limits_bucket_wait_ns(&b->buckets[k], rate, n);
     if (wait > 0)
         no(v, AXION_LIMIT_REQUESTS + k, rate->burst,
-           bucket_left(&b->buckets[k], rate), wait);
+           limits_bucket_left(&b->buckets[k], rate), wait);
 }
 
 
@@ -219,8 +269,16 @@ check_windows(const struct axion_balance *b, const struct axion_limits *limits,
     for (k = 0; k < AXION_WINDOWS; k++) {
         const struct axion_window *w = &b->windows[k];
         uint64_t tokens = limits->budget[k], cost = limits->cost_budget[k];
-        uint64_t wait = window_wait_ns(k, w->id, now->wall_s);
+        uint64_t wait = limits_window_wait_ns(k, w->id, now->wall_s);
 
+        if (is_shared(b)) {
+            if (tokens != 0)
+                check_share(b, limits, now, AXION_RATES + k, need->tokens, v);
+            if (cost != 0)
+                check_share(b, limits, now, AXION_RATES + AXION_WINDOWS + k,
+                            need->cost > 0 ? need->cost : 1, v);
+            continue;
+        }
         if (tokens != 0 && need->tokens > left_of(tokens, w->tokens))
             no(v, AXION_LIMIT_BUDGET_DAY + k, tokens,
                left_of(tokens, w->tokens),
@@ -238,10 +296,19 @@ check(const struct axion_balance *b, const struct axion_limits *limits,
       const struct axion_limit_time *now, const struct need *need,
       struct axion_verdict *v)
 {
-    check_rate(b, limits, AXION_RATE_TOKENS, need->tokens, v);
-    check_rate(b, limits, AXION_RATE_PROMPT, need->prompt, v);
-    check_rate(b, limits, AXION_RATE_COMPLETION, need->completion, v);
+    check_rate(b, limits, now, AXION_RATE_TOKENS, need->tokens, v);
+    check_rate(b, limits, now, AXION_RATE_PROMPT, need->prompt, v);
+    check_rate(b, limits, now, AXION_RATE_COMPLETION, need->completion, v);
     check_windows(b, limits, now, need, v);
+}
+
+
+static uint64_t
+rate_left(const struct axion_balance *b, const struct axion_limits *limits,
+          unsigned k)
+{
+    return is_shared(b) ? axion_share_left(b, k)
+                        : limits_bucket_left(&b->buckets[k], &limits->rates[k]);
 }
 
 
@@ -259,16 +326,21 @@ room(const struct axion_balance *b, const struct axion_limits *limits,
         if (limits->rates[k].count == 0 ||
             (k == AXION_RATE_PROMPT && !with_prompt))
             continue;
-        n = min64(n, bucket_left(&b->buckets[k], &limits->rates[k]) +
+        n = min64(n, rate_left(b, limits, k) +
                          (k == AXION_RATE_TOKENS ? 0 : spare));
     }
     for (k = 0; k < AXION_WINDOWS; k++) {
         const struct axion_window *w = &b->windows[k];
 
         if (limits->budget[k] != 0)
-            n = min64(n, left_of(limits->budget[k], w->tokens));
+            n = min64(n, is_shared(b) ? axion_share_left(b, AXION_RATES + k)
+                                      : left_of(limits->budget[k], w->tokens));
         if (limits->cost_budget[k] != 0 && each != 0)
-            n = min64(n, left_of(limits->cost_budget[k], w->cost) / each);
+            n = min64(
+                n, (is_shared(b)
+                        ? axion_share_left(b, AXION_RATES + AXION_WINDOWS + k)
+                        : left_of(limits->cost_budget[k], w->cost)) /
+                       each);
     }
     return n;
 }
@@ -295,7 +367,7 @@ reserve(struct axion_balance *b, struct axion_hold *hold,
     for (k = AXION_RATE_TOKENS; k < AXION_RATES; k++) {
         hold->reserved[k] += n[k];
         if (hold->rates & (1u << k))
-            bucket_take(&b->buckets[k], n[k]);
+            limits_bucket_take(&b->buckets[k], n[k]);
     }
     hold->cost += need->cost;
     for (k = 0; k < AXION_WINDOWS; k++) {
@@ -435,8 +507,8 @@ axion_limits_admit(struct axion_balance *b, const struct axion_limits *limits,
     memset(hold, 0, sizeof(*hold));
     memset(verdict, 0, sizeof(*verdict));
     hold->price = *price;
-    advance(b, limits, now);
-    check_rate(b, limits, AXION_RATE_REQUESTS, 1, verdict);
+    limits_advance(b, limits, now);
+    check_rate(b, limits, now, AXION_RATE_REQUESTS, 1, verdict);
     check(b, limits, now, &least, verdict);
     if (limits->concurrency != 0 && b->active >= limits->concurrency)
         no(verdict, AXION_LIMIT_CONCURRENCY, limits->concurrency, 0, 0);
@@ -449,7 +521,7 @@ axion_limits_admit(struct axion_balance *b, const struct axion_limits *limits,
             hold->rates |= 1u << k;
     }
     if (hold->rates & (1u << AXION_RATE_REQUESTS))
-        bucket_take(&b->buckets[AXION_RATE_REQUESTS], 1);
+        limits_bucket_take(&b->buckets[AXION_RATE_REQUESTS], 1);
     if (axion_limits_by_lease(limits) && !force)
         lease = reserve_unknown(b, limits, wanted, hold);
     hold->granted = lease;
@@ -468,7 +540,7 @@ empty_hold(struct axion_balance *b, const struct axion_limits *limits,
     struct axion_hold held = *hold;
 
     memset(verdict, 0, sizeof(*verdict));
-    advance(b, limits, now);
+    limits_advance(b, limits, now);
     before = *b;
     adjust(b, hold, &nothing);
     check(b, limits, now, least, verdict);
@@ -530,7 +602,7 @@ axion_limits_know(struct axion_balance *b, const struct axion_limits *limits,
     if (hold->granted == AXION_NEVER || hold->prompt_tokens != 0 ||
         prompt_tokens == 0 || prompt_tokens > hold->granted)
         return;
-    advance(b, limits, now);
+    limits_advance(b, limits, now);
     hold->prompt_tokens = prompt_tokens;
     need =
         need_exact(&hold->price, prompt_tokens, hold->granted - prompt_tokens);
@@ -549,7 +621,7 @@ axion_limits_more(struct axion_balance *b, const struct axion_limits *limits,
     memset(verdict, 0, sizeof(*verdict));
     if (hold->granted == AXION_NEVER || wanted == 0)
         return 0;
-    advance(b, limits, now);
+    limits_advance(b, limits, now);
     check(b, limits, now, &need, verdict);
     if (verdict->kind != AXION_LIMIT_NONE)
         return 0;
@@ -574,7 +646,7 @@ axion_limits_settle(struct axion_balance *b, const struct axion_limits *limits,
     if (cached_tokens > prompt_tokens)
         cached_tokens = prompt_tokens;
     need.cost -= cached_tokens * (hold->price.prompt - hold->price.cached);
-    advance(b, limits, now);
+    limits_advance(b, limits, now);
     adjust(b, hold, &need);
     b->prompt_tokens += prompt_tokens;
     b->cached_tokens += cached_tokens;
@@ -594,9 +666,10 @@ view_bucket(const struct axion_bucket *bucket, const struct axion_rate *rate,
             struct axion_limit_view *view)
 {
     view->limit = rate->burst;
-    view->left = bucket_left(bucket, rate);
+    view->left = limits_bucket_left(bucket, rate);
     view->reset_ms =
-        (bucket_wait_ns(bucket, rate, rate->burst) + MILLION - 1) / MILLION;
+        (limits_bucket_wait_ns(bucket, rate, rate->burst) + MILLION - 1) /
+        MILLION;
 }
 
 
@@ -612,6 +685,13 @@ view_kind(const struct axion_balance *b, const struct axion_limits *limits,
     if (kind == AXION_LIMIT_CONCURRENCY) {
         view->limit = limits->concurrency;
         view->left = left_of(limits->concurrency, b->active);
+        return;
+    }
+    if (is_shared(b)) {
+        for (k = 0; k < AXION_ACCOUNTS; k++) {
+            if (axion_share_kind(k) == kind)
+                axion_share_view(b, limits, now, k, view);
+        }
         return;
     }
     if (kind >= AXION_LIMIT_REQUESTS && kind <= AXION_LIMIT_COMPLETION) {
@@ -633,7 +713,8 @@ view_kind(const struct axion_balance *b, const struct axion_limits *limits,
         return;
     view->limit = limit;
     view->left = left_of(limit, used);
-    view->reset_ms = window_wait_ns(k, b->windows[k].id, now->wall_s) / MILLION;
+    view->reset_ms =
+        limits_window_wait_ns(k, b->windows[k].id, now->wall_s) / MILLION;
 }
 
 
@@ -645,7 +726,7 @@ axion_limits_look(const struct axion_balance *balance,
 {
     struct axion_balance b = *balance;
 
-    advance(&b, limits, now);
+    limits_advance(&b, limits, now);
     view_kind(&b, limits, now, kind, view);
 }
 
@@ -666,7 +747,7 @@ axion_limits_view(const struct axion_balance *balance,
     struct axion_limit_view view;
     size_t i;
 
-    advance(&b, limits, now);
+    limits_advance(&b, limits, now);
     view_kind(&b, limits, now, AXION_LIMIT_REQUESTS, requests);
     memset(tokens, 0, sizeof(*tokens));
     for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -680,7 +761,16 @@ axion_limits_view(const struct axion_balance *balance,
 void
 axion_balance_rebase(struct axion_balance *balance)
 {
+    struct axion_shares *shares = &balance->shares;
+    unsigned k;
+
     memset(balance->buckets, 0, sizeof(balance->buckets));
+    shares->until_ns = shares->low_ns = 0;
+    for (k = 0; k < AXION_ACCOUNTS; k++) {
+        shares->of[k].empty_ns = 0;
+        if (k < AXION_RATES)
+            new_window(&shares->of[k]);
+    }
 }
 
 

@@ -26,6 +26,10 @@
  * What comes back goes to where it was taken: tokens that were granted
  * before midnight belong to the day that is over.
  *
+ * A balance whose accounts are shared between nodes may spend what the store
+ * has granted to this node: `shares` then takes the place of the limits (a
+ * shared rate does not drain by time, it is granted anew).
+ *
  * Times: rates run on a monotonic clock, windows on the wall clock.  A wall
  * clock that is set back leaves the later window in force.  Units: levels are
  * millionths of a request or token, costs are billionths of a cost unit.
@@ -110,10 +114,37 @@ struct axion_window {
     uint64_t cost;
 };
 
+/* What nodes share (api/shares.h): the four rates, both budgets of tokens,
+ * both of cost. */
+#define AXION_ACCOUNTS (AXION_RATES + 2 * AXION_WINDOWS)
+
+/* This node's share of one account, in the account's units. */
+struct axion_share {
+    uint64_t allowed; /* may be spent: in all since the window began; of a
+                         rate as the bucket's level counts it */
+    struct axion_bucket all; /* of all nodes, as the store said last: the
+                                rate's bucket; .level alone, what is granted
+                                of a budget */
+    uint64_t owed;           /* of a rate, granted while the store was away */
+    uint64_t empty_ns;       /* until then the store has no more */
+    uint64_t granted;        /* a counter */
+};
+
+struct axion_shares {
+    uint32_t permille; /* a lease, of the limit; 0: nothing is shared */
+    uint32_t reserved;
+    uint64_t serial;   /* of the last question to the store */
+    uint64_t acked;    /* of the last one that was answered */
+    uint64_t until_ns; /* nobody else asks until then */
+    uint64_t low_ns;   /* nobody asks ahead of need until then */
+    struct axion_share of[AXION_ACCOUNTS];
+};
+
 /* One tenant's. */
 struct axion_balance {
     struct axion_bucket buckets[AXION_RATES];
     struct axion_window windows[AXION_WINDOWS];
+    struct axion_shares shares;
     uint32_t active;  /* holds */
     uint32_t waiting; /* requests in the tenant's queue */
     /* counters, for metrics; they only grow */
@@ -142,6 +173,8 @@ struct axion_verdict {
     uint64_t wait_ns;           /* until it can be yes; 0: nobody knows */
     uint64_t limit;             /* of that kind, and how much is left */
     uint64_t left;
+    unsigned lack; /* 1: only this node's share is too small, ask for more */
+    unsigned low;  /* 1: it is time to ask, nobody waits for it yet */
 };
 
 /* ---- configuration ---- */
@@ -262,7 +295,8 @@ void axion_limits_look(const struct axion_balance *balance,
                        enum axion_limit_kind kind,
                        struct axion_limit_view *view);
 
-/* After a restart of the machine, whose monotonic clock began anew. */
+/* After a restart of the machine, whose monotonic clock began anew; of
+ * shared rates nothing is left. */
 void axion_balance_rebase(struct axion_balance *balance);
 
 uint64_t axion_month_of(uint64_t wall_s);

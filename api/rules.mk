@@ -1,7 +1,7 @@
 # api: what gateways share and no server knows.  Needs jansson, sodium, and
-# jose where tokens are verified.
+# jose where tokens are verified, hiredis for quotas shared between nodes.
 
 API_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard api/*.c))
-API_LIBS := -ljose -ljansson -lsodium
+API_LIBS := -lhiredis -ljose -ljansson -lsodium
 
 $(BUILD)/libaxion_api.a: $(API_OBJS)

@@ -17,15 +17,18 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_quota.h"
 
 
 #define NGX_HTTP_AXION_GRACE_NS    (5 * 1000000000ull)
 #define NGX_HTTP_AXION_FORFEIT_NS  (60 * 1000000000ull)
 
 #define NGX_HTTP_AXION_JOURNAL_WAITS  20
+#define NGX_HTTP_AXION_ALONE_TRIES    3
 
 
+static ngx_int_t ngx_http_axion_lease_more(ngx_http_axion_ctx_t *ctx,
+    const struct axion_limits *limits, uint64_t *n);
 static void ngx_http_axion_lease_settle(ngx_http_axion_main_conf_t *amcf,
     ngx_http_axion_left_t *left);
 static int ngx_http_axion_lease_recover(
@@ -86,13 +89,59 @@ ngx_http_axion_lease_tokens(ngx_http_axion_ctx_t *ctx)
 }
 
 
+/* Tokens from the balance, that nodes may share: NGX_AGAIN while the store
+ * is asked; else *n, 0 with ctx->verdict or since the store is away. */
+static ngx_int_t
+ngx_http_axion_lease_more(ngx_http_axion_ctx_t *ctx,
+    const struct axion_limits *limits, uint64_t *n)
+{
+    ngx_int_t                rc;
+    ngx_uint_t               tries;
+    struct axion_failure     failure;
+    struct axion_limit_time  now;
+
+    tries = 0;
+
+    do {
+        now = axion_limit_now();
+
+        *n = axion_balances_more(ctx->main->balances, limits, &now,
+                                 &ctx->lease, ctx->wanted, &ctx->verdict);
+
+        if (*n != 0 || !ctx->verdict.lack) {
+            break;
+        }
+
+        /* a stream that must end here ends well: this is not its failure */
+
+        failure = ctx->failure;
+        rc = ngx_http_axion_quota_lack(ctx, 0, ctx->wanted);
+        ctx->failure = failure;
+
+        if (rc == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        ctx->quota_away = (rc == NGX_DECLINED);
+
+    } while (rc == NGX_OK && tries++ < NGX_HTTP_AXION_ALONE_TRIES);
+
+    ngx_http_axion_quota_forget(ctx);
+
+    if (ctx->verdict.low) {
+        ngx_http_axion_quota_low(ctx);
+    }
+
+    return NGX_OK;
+}
+
+
 /* The engine asks for `wanted` more, or the timer does for a parked stream:
  * then it is 0. */
 void
 ngx_http_axion_lease_low(ngx_http_axion_ctx_t *ctx, uint64_t wanted)
 {
     uint64_t                    n;
-    struct axion_limit_time     now;
     const struct axion_limits  *limits;
 
     if (ctx->lease.id == 0 || ctx->granted == AXION_NEVER) {
@@ -109,12 +158,14 @@ ngx_http_axion_lease_low(ngx_http_axion_ctx_t *ctx, uint64_t wanted)
     }
 
     limits = ngx_http_axion_limits_of(ctx);
-    now = axion_limit_now();
 
-    n = axion_balances_more(ctx->main->balances, limits, &now, &ctx->lease,
-                            ctx->wanted, &ctx->verdict);
+    if (ngx_http_axion_lease_more(ctx, limits, &n) == NGX_AGAIN) {
+        ctx->parked = 1;
+        ngx_http_axion_set_timer(ctx);
+        return;
+    }
 
-    if (n == 0 && axion_limits_may_wait(limits, &ctx->verdict)) {
+    if (n == 0 && !ctx->quota_away && axion_limits_may_wait(limits, &ctx->verdict)) {
 
         if (!ctx->parked) {
             ctx->parked = 1;
@@ -167,6 +218,7 @@ ngx_http_axion_lease_end(ngx_http_axion_ctx_t *ctx)
     struct axion_limit_time  now;
 
     ctx->parked = 0;
+    ngx_http_axion_quota_forget(ctx);
 
     if (ctx->lease.id == 0) {
         return;
@@ -194,6 +246,8 @@ ngx_http_axion_lease_detach(ngx_http_axion_ctx_t *ctx)
 {
     ngx_uint_t              slot;
     ngx_http_axion_left_t  *left;
+
+    ngx_http_axion_quota_forget(ctx);
 
     if (ctx->lease.id == 0) {
         return;

@@ -14,14 +14,18 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_quota.h"
 
 
 #define NGX_HTTP_AXION_LIMIT_POLL   20    /* ms, where nobody knows when */
 #define NGX_HTTP_AXION_LIMIT_REGROW  3
+#define NGX_HTTP_AXION_LIMIT_ALONE   3
 
 
 static ngx_int_t ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx);
+static ngx_int_t ngx_http_axion_limits_admitted(ngx_http_axion_ctx_t *ctx,
+    uint64_t wanted);
+static ngx_int_t ngx_http_axion_limits_lack(ngx_http_axion_ctx_t *ctx);
 static ngx_int_t ngx_http_axion_limits_wait(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_limits_refuse(ngx_http_axion_ctx_t *ctx);
 static uint64_t ngx_http_axion_limits_answer(ngx_http_axion_ctx_t *ctx);
@@ -72,8 +76,69 @@ ngx_http_axion_limits_answer(ngx_http_axion_ctx_t *ctx)
 static ngx_int_t
 ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx)
 {
+    uint64_t    wanted;
+    ngx_int_t   rc;
+    ngx_uint_t  tries;
+
+    /* a token of text has three bytes at least, of most texts */
+
+    wanted = ctx->parsed.payload_bytes / 3 + 32
+             + ngx_http_axion_limits_answer(ctx);
+
+    tries = 0;
+
+    do {
+        rc = ngx_http_axion_limits_admitted(ctx, wanted);
+
+        if (rc != NGX_OK || ctx->verdict.kind == AXION_LIMIT_NONE
+            || !ctx->verdict.lack)
+        {
+            ngx_http_axion_quota_forget(ctx);
+            break;
+        }
+
+        rc = ngx_http_axion_quota_lack(ctx, 1, wanted);
+
+    } while (rc == NGX_OK && tries++ < NGX_HTTP_AXION_LIMIT_ALONE);
+
+    if (rc == NGX_AGAIN) {
+        return ngx_http_axion_limits_lack(ctx);
+    }
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_axion_quota_forget(ctx);
+
+        if (ctx->lease.id != 0) {
+            axion_balances_leave(ctx->main->balances, &ctx->lease,
+                                 AXION_LIMIT_NONE);
+        }
+
+        return NGX_DECLINED;
+    }
+
+    if (ctx->lease.id == 0) {
+        ngx_http_axion_limits_refuse(ctx);
+        return NGX_DECLINED;
+    }
+
+    if (ctx->verdict.kind == AXION_LIMIT_NONE || ctx->conf->limit_dry_run) {
+
+        if (ctx->verdict.low) {
+            ngx_http_axion_quota_low(ctx);
+        }
+
+        return NGX_OK;
+    }
+
+    return ngx_http_axion_limits_wait(ctx);
+}
+
+
+/* Asks the balance; NGX_DECLINED only where it has no room. */
+static ngx_int_t
+ngx_http_axion_limits_admitted(ngx_http_axion_ctx_t *ctx, uint64_t wanted)
+{
     int                        rc;
-    uint64_t                   wanted;
     struct axion_payer         payer;
     struct axion_limit_time    now;
     const struct axion_price  *price;
@@ -84,11 +149,6 @@ ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx)
 
     price = ngx_http_axion_find_price(ctx->main, &ctx->parsed.served);
     now = axion_limit_now();
-
-    /* a token of text has three bytes at least, of most texts */
-
-    wanted = ctx->parsed.payload_bytes / 3 + 32
-             + ngx_http_axion_limits_answer(ctx);
 
     rc = axion_balances_admit(ctx->main->balances, &payer, price, &now,
                               wanted,
@@ -102,16 +162,19 @@ ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx)
         return NGX_DECLINED;
     }
 
-    if (ctx->lease.id == 0) {
-        ngx_http_axion_limits_refuse(ctx);
-        return NGX_DECLINED;
-    }
+    return NGX_OK;
+}
 
-    if (ctx->verdict.kind == AXION_LIMIT_NONE || ctx->conf->limit_dry_run) {
-        return NGX_OK;
-    }
 
-    return ngx_http_axion_limits_wait(ctx);
+/* It waits for the tenant's share to grow, linked to it. */
+static ngx_int_t
+ngx_http_axion_limits_lack(ngx_http_axion_ctx_t *ctx)
+{
+    ctx->state = NGX_HTTP_AXION_QUEUED;
+
+    ngx_http_axion_set_timer(ctx);
+
+    return NGX_AGAIN;
 }
 
 
@@ -144,6 +207,13 @@ ngx_http_axion_limits_until(ngx_http_axion_ctx_t *ctx, ngx_msec_t wait)
 
     if (ms < NGX_HTTP_AXION_LIMIT_POLL) {
         ms = NGX_HTTP_AXION_LIMIT_POLL;
+    }
+
+    if (ctx->share != NULL) {
+
+        /* another worker may have asked: its answer wakes nobody here */
+
+        return ngx_min(NGX_HTTP_AXION_LIMIT_POLL, wait);
     }
 
     left = (ngx_msec_int_t) (ctx->limit_deadline - ngx_current_msec);
@@ -205,9 +275,14 @@ ngx_http_axion_limits_retry(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    if (!ngx_http_axion_limits_patient(ctx)) {
-        axion_balances_leave(ctx->main->balances, &ctx->lease,
-                             ctx->verdict.kind);
+    if (ctx->limit_waited && !ngx_http_axion_limits_patient(ctx)) {
+        ngx_http_axion_quota_forget(ctx);
+
+        if (ctx->lease.id != 0) {
+            axion_balances_leave(ctx->main->balances, &ctx->lease,
+                                 ctx->verdict.kind);
+        }
+
         ngx_http_axion_limits_refuse(ctx);
         ngx_http_axion_fail(ctx);
         return;
@@ -229,11 +304,16 @@ ngx_http_axion_limits_retry(ngx_http_axion_ctx_t *ctx)
 void
 ngx_http_axion_limits_regrow(ngx_http_axion_ctx_t *ctx)
 {
+    uint64_t                    answer;
+    ngx_int_t                   rc;
+    ngx_uint_t                  tries;
     struct axion_limit_time     now;
     const struct axion_limits  *limits;
 
     limits = ngx_http_axion_limits_of(ctx);
-    now = axion_limit_now();
+    answer = ngx_http_axion_limits_answer(ctx);
+    rc = NGX_OK;
+    tries = 0;
 
     if (ctx->regrown++ == NGX_HTTP_AXION_LIMIT_REGROW) {
         axion_failure_set(&ctx->failure, AXION_ERR_LEASE_TOO_SMALL, NULL,
@@ -242,9 +322,38 @@ ngx_http_axion_limits_regrow(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    axion_balances_grow(ctx->main->balances, limits, &now, &ctx->lease,
-                        ctx->need_prompt, ngx_http_axion_limits_answer(ctx),
-                        &ctx->granted, &ctx->verdict);
+    do {
+        now = axion_limit_now();
+
+        axion_balances_grow(ctx->main->balances, limits, &now, &ctx->lease,
+                            ctx->need_prompt, answer, &ctx->granted,
+                            &ctx->verdict);
+
+        if (ctx->verdict.kind == AXION_LIMIT_NONE || !ctx->verdict.lack) {
+            break;
+        }
+
+        rc = ngx_http_axion_quota_lack(ctx, 0, ctx->need_prompt + answer);
+
+    } while (rc == NGX_OK && tries++ < NGX_HTTP_AXION_LIMIT_ALONE);
+
+    if (rc == NGX_AGAIN) {
+        ctx->regrown--;
+        (void) ngx_http_axion_limits_lack(ctx);
+        return;
+    }
+
+    ngx_http_axion_quota_forget(ctx);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_axion_lease_end(ctx);
+        ngx_http_axion_fail(ctx);
+        return;
+    }
+
+    if (ctx->verdict.low) {
+        ngx_http_axion_quota_low(ctx);
+    }
 
     if (ctx->verdict.kind == AXION_LIMIT_NONE) {
         ctx->need_prompt = 0;
@@ -295,6 +404,11 @@ ngx_http_axion_limits_explain(ngx_http_axion_ctx_t *ctx,
     };
 
     v = &ctx->verdict;
+
+    if (ctx->quota_away) {
+        axion_failure_set(failure, AXION_ERR_QUOTA_UNAVAILABLE, NULL, NULL);
+        return;
+    }
 
     if (v->kind >= AXION_LIMIT_BUDGET_DAY) {
         error = AXION_ERR_QUOTA_EXCEEDED;

@@ -12,7 +12,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_quota.h"
 
 
 #define NGX_HTTP_AXION_BURY       2000
@@ -296,6 +296,8 @@ ngx_http_axion_limits_start(ngx_http_axion_main_conf_t *amcf)
     amcf->burial.cancelable = 1;
 
     ngx_add_timer(&amcf->burial, NGX_HTTP_AXION_BURY);
+
+    ngx_http_axion_quota_start(amcf);
 }
 
 

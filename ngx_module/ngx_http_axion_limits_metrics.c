@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_quota.h"
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
@@ -63,6 +63,8 @@ static void ngx_http_axion_status_visit(void *context,
     const struct axion_tenant *tenant);
 static void ngx_http_axion_status_tenant(struct axion_json *json,
     const struct axion_tenant *tenant, const struct axion_balance *balance);
+static void ngx_http_axion_status_share(struct axion_json *json,
+    const struct axion_balance *balance, ngx_uint_t kind);
 static void ngx_http_axion_status_window(struct axion_json *json,
     const char *key, const struct axion_window *window);
 
@@ -329,6 +331,7 @@ ngx_http_axion_limits_metrics(struct axion_out *out, ngx_pool_t *pool,
     ngx_http_axion_metrics_left(out, &all.accounts, 1);
     ngx_http_axion_metrics_leases(out, amcf->balances);
     ngx_http_axion_metrics_usage(out, amcf->zone);
+    ngx_http_axion_quota_metrics(out, amcf);
 }
 
 
@@ -606,6 +609,8 @@ ngx_http_axion_limits_status(struct axion_json *json,
 {
     ngx_http_axion_shown_t  shown;
 
+    ngx_http_axion_quota_status(json, amcf);
+
     axion_json_array(json, "tenants");
 
     shown.json = json;
@@ -691,11 +696,39 @@ ngx_http_axion_status_tenant(struct axion_json *json,
         }
 
         axion_json_u64(json, "reset_ms", view.reset_ms);
+        ngx_http_axion_status_share(json, balance, kind);
         axion_json_close(json);
     }
 
     axion_json_close(json);
     axion_json_close(json);
+}
+
+
+/* Of what nodes share: what this node may spend without asking. */
+static void
+ngx_http_axion_status_share(struct axion_json *json,
+    const struct axion_balance *balance, ngx_uint_t kind)
+{
+    uint64_t    left;
+    ngx_uint_t  i;
+
+    for (i = 0; i < AXION_ACCOUNTS && balance->shares.permille != 0; i++) {
+
+        if (axion_share_kind(i) != kind) {
+            continue;
+        }
+
+        left = axion_share_left(balance, i);
+
+        if (kind >= AXION_LIMIT_COST_DAY) {
+            axion_json_decimal(json, "leased", (double) left / AXION_COST_UNIT,
+                               6);
+
+        } else {
+            axion_json_u64(json, "leased", left);
+        }
+    }
 }
 
 

@@ -10,7 +10,7 @@
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
+#include "ngx_module/ngx_http_axion_quota.h"
 
 
 static ngx_int_t ngx_http_axion_preconfiguration(ngx_conf_t *cf);
@@ -111,6 +111,13 @@ static ngx_command_t  ngx_http_axion_commands[] = {
     { ngx_string("axion_limit_state"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_http_axion_limit_state,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("axion_quota"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_axion_quota,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -339,6 +346,7 @@ ngx_http_axion_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    ngx_http_axion_quota_stop(amcf);
     ngx_http_axion_limits_stop(amcf);
 
     engine = amcf->engines.elts;

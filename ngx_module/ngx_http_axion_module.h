@@ -69,6 +69,7 @@ typedef struct ngx_http_axion_left_s      ngx_http_axion_left_t;
 typedef struct ngx_http_axion_main_conf_s ngx_http_axion_main_conf_t;
 typedef struct ngx_http_axion_model_s     ngx_http_axion_model_t;
 typedef struct ngx_http_axion_pattern_s   ngx_http_axion_pattern_t;
+typedef struct ngx_http_axion_quota_s     ngx_http_axion_quota_t;
 typedef struct ngx_http_axion_remote_s    ngx_http_axion_remote_t;
 typedef struct ngx_http_axion_shared_s    ngx_http_axion_shared_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
@@ -200,6 +201,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_str_t                    limit_state; /* path */
     ngx_http_axion_shared_t     *shared;     /* between configurations */
     struct axion_balances       *balances;   /* NULL: no tenants */
+    ngx_http_axion_quota_t      *quota;      /* NULL: nothing is shared */
     unsigned                     used:1;
     unsigned                     may_choose:1; /* keys by Argon2id */
     unsigned                     has_tenants:1;
@@ -359,6 +361,8 @@ struct ngx_http_axion_ctx_s {
     uint32_t                     need_prompt; /* tokens, the engine says */
     ngx_uint_t                   regrown;
     enum axion_limit_kind        cut;        /* what ends the stream */
+    void                        *share;      /* it waits for; NULL: none */
+    ngx_queue_t                  lacking;    /* if `share` */
 
     unsigned                     tenant_known:1;
     unsigned                     decided:1;  /* the late handler has run */
@@ -368,6 +372,7 @@ struct ngx_http_axion_ctx_s {
     unsigned                     verifying:1;
     unsigned                     limit_waited:1;  /* deadline is set */
     unsigned                     limit_refused:1;
+    unsigned                     quota_away:1; /* that is what cut it */
     unsigned                     parked:1;   /* waits for a top-up */
     unsigned                     regrow:1;   /* need_prompt is new */
     unsigned                     settled:1;  /* cost is valid */

@@ -42,6 +42,12 @@ struct ngx_http_axion_stats_s {
     ngx_atomic_t   leaves;
     ngx_atomic_t   tenants_read;     /* of files, by workers */
     ngx_atomic_t   tenants_refused;
+    ngx_atomic_t   quota_connects;
+    ngx_atomic_t   quota_failures;
+    ngx_atomic_t   quota_asks;
+    ngx_atomic_t   quota_answers;
+    ngx_atomic_t   quota_alone;
+    ngx_atomic_t   quota_refused;
     ngx_atomic_t   ttft[NGX_HTTP_AXION_TTFT_BOUNDS + 1];
     ngx_atomic_t   ttft_sum_us;
 };

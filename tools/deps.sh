@@ -25,7 +25,8 @@ esac
 # build: compiler, nginx with its module headers, the libraries we link
 packages="gcc libc6-dev make pkg-config nginx nginx-dev liburing-dev
           libopenblas-dev libjansson-dev libpcre2-dev libutf8proc-dev
-          libsodium-dev libjose-dev libssl-dev zlib1g-dev"
+          libsodium-dev libjose-dev libhiredis-dev libssl-dev
+          zlib1g-dev"
 # the demo: an HTTP client
 packages="$packages curl python3 ca-certificates"
 if [ "$what" = build ]; then
@@ -38,7 +39,7 @@ else
               libtest-longstring-perl liblist-moreutils-perl
               libtext-diff-perl libwww-perl wrk python3-venv clang
               libclang-rt-14-dev clang-format-14 procps util-linux mandoc debootstrap
-              systemd-container strace qemu-user"
+              systemd-container strace qemu-user redis-server"
 fi
 
 missing=

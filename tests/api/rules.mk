@@ -2,7 +2,7 @@
 
 API_TESTS := $(patsubst %,$(BUILD)/tests/api/test_api_%,request \
                request_refused response tenant tenants_file cache text limits \
-               balances jwt route remote)
+               balances jwt route remote shares quota)
 UNIT_TESTS += $(API_TESTS)
 API_TEST_LIBS := $(BUILD)/libaxion_api.a $(BUILD)/libaxion_shm.a
 
@@ -10,7 +10,7 @@ $(API_TESTS): %: %.o $(BUILD)/tests/api/harness.o $(API_TEST_LIBS)
 $(API_TESTS): LDLIBS = $(API_LIBS) -lcmocka -lm
 
 API_FUZZERS := $(patsubst %,$(BUILD)/tests/api/fuzz_%,request_json tenant \
-                 tenants_file jwt remote)
+                 tenants_file jwt remote quota)
 FUZZERS += $(API_FUZZERS)
 
 $(API_FUZZERS): %: %.o $(API_TEST_LIBS)

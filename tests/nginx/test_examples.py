@@ -4,11 +4,13 @@ the test's own, nothing else is changed, and what its comments promise holds.
 
 import hashlib
 import re
+import shutil
 import ssl
 
 import fake_remote
 import rig
 import test_jwt
+import test_quota_redis
 
 EXAMPLES = rig.os.path.join(rig.ROOT, "conf-examples")
 
@@ -77,7 +79,9 @@ class Examples(rig.Test):
     def test_every_file_is_listed_here(self):
         files = {f for f in rig.os.listdir(EXAMPLES) if f.endswith(".conf")}
         with open(__file__, encoding="utf-8") as f:
-            tested = set(re.findall(r'run_example\(\s*"([\w.-]+)"', f.read()))
+            tested = set(re.findall(
+                r'(?:run_example\(|Example\(folder,)\s*"([\w.-]+)"',
+                f.read()))
         self.assertEqual(files, tested)
 
     def test_minimal(self):
@@ -122,6 +126,45 @@ class Examples(rig.Test):
                       encoding="utf-8") as f:
                 return "tenant=acme model=smollm2 prompt=2" in f.read()
         rig.wait_until(logged, "the log line")
+
+    def test_two_nodes_redis(self):
+        if shutil.which("redis-server") is None:
+            self.skipTest("redis-server is not there")
+        with open(rig.os.path.join(self.dir, "redis.password"), "w",
+                  encoding="ascii") as f:
+            f.write("secret\n")
+        redis = test_quota_redis.Redis(self.dir, "--requirepass", "secret")
+        self.addCleanup(redis.kill)
+        redis.start()
+        for name in ("first", "second"):
+            folder = rig.os.path.join(self.dir, name)
+            rig.os.mkdir(folder)
+            rig.os.chmod(folder, 0o755)
+            echo = rig.Echo(folder, "smollm2", ["--model", "smollm2"])
+            self.addCleanup(echo.stop)
+            echo.start()
+            shutil.copy(rig.os.path.join(self.dir, "redis.password"), folder)
+            self.nginx = Example(folder, "two-nodes-redis.conf")
+            with open(self.nginx.conf, encoding="utf-8") as f:
+                text = f.read().replace("127.0.0.1:6379",
+                                        f"127.0.0.1:{redis.port}")
+            with open(self.nginx.conf, "w", encoding="utf-8") as f:
+                f.write(text)
+            self.addCleanup(self.nginx.stop)
+            self.nginx.start()
+            self.nginx.wait("quota store .* is connected")
+            status, answer = self.ask("", "Authorization: Bearer acme-key")
+            self.assertEqual((status, answer["choices"][0]["text"]),
+                             (200, "hello"))
+            self.assertEqual(self.nginx.metrics()["axion_quota_up"], 1)
+        self.assertEqual(self.two_nodes(redis), "2")
+
+    def two_nodes(self, redis):
+        with rig.socket.create_connection(("127.0.0.1", redis.port)) as s:
+            s.sendall(b"AUTH secret\r\nZCARD axion:{acme}:nodes\r\n")
+            f = s.makefile("rb")
+            f.readline()
+            return f.readline().decode().strip()[1:]
 
     def certificate(self, name, subject):
         files = [rig.os.path.join(self.dir, name + end)
