@@ -144,12 +144,8 @@ class Examples(rig.Test):
             self.addCleanup(echo.stop)
             echo.start()
             shutil.copy(rig.os.path.join(self.dir, "redis.password"), folder)
-            self.nginx = Example(folder, "two-nodes-redis.conf")
-            with open(self.nginx.conf, encoding="utf-8") as f:
-                text = f.read().replace("127.0.0.1:6379",
-                                        f"127.0.0.1:{redis.port}")
-            with open(self.nginx.conf, "w", encoding="utf-8") as f:
-                f.write(text)
+            self.nginx = Example(folder, "two-nodes-redis.conf", {
+                "127.0.0.1:6379": f"127.0.0.1:{redis.port}"})
             self.addCleanup(self.nginx.stop)
             self.nginx.start()
             self.nginx.wait("quota store .* is connected")
