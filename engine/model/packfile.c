@@ -381,6 +381,25 @@ ax_pack_gguf(const struct ax_pack *pack, struct ax_gguf **out, const char *path,
 }
 
 
+int
+ax_pack_or_gguf_open(struct ax_gguf **out, const char *path,
+                     struct ax_error *err)
+{
+    struct ax_pack pack;
+    int rc = ax_pack_open(&pack, path, err);
+
+    *out = NULL;
+    if (rc == AXION_AGAIN) {
+        return ax_gguf_open(out, path, err);
+    }
+    if (rc == AXION_OK) {
+        rc = ax_pack_gguf(&pack, out, path, err);
+        ax_pack_close(&pack);
+    }
+    return rc;
+}
+
+
 void
 ax_pack_plan_hash(const struct ax_plan *plan, uint8_t hash[AX_PACK_HASH])
 {

@@ -96,6 +96,11 @@ void ax_pack_close(struct ax_pack *pack);
 int ax_pack_gguf(const struct ax_pack *pack, struct ax_gguf **out,
                  const char *path, struct ax_error *err);
 
+/* The GGUF header of a pack file or of a GGUF file, whichever path is: for who
+ * looks at metadata alone. */
+int ax_pack_or_gguf_open(struct ax_gguf **out, const char *path,
+                         struct ax_error *err);
+
 /*
  * Checks the plan and all weights, then maps them.  n_threads read; progress
  * (may be NULL) is told 0 .. 1000.  The arena must be zeroed.

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "engine/gguf/gguf.h"
+#include "engine/model/packfile.h"
 #include "engine/tool/tool.h"
 #include "shm/request.h"
 
@@ -293,7 +294,7 @@ ax_tool_inspect(int argc, char **argv)
         return ax_tool_fail(argv[0], TOOL_USAGE, "one FILE is needed");
     }
     const char *path = options.model != NULL ? options.model : argv[1];
-    if (ax_gguf_open(&g, path, &err) != AXION_OK) {
+    if (ax_pack_or_gguf_open(&g, path, &err) != AXION_OK) {
         return ax_tool_fail(argv[0], EXIT_FAILURE, err.text);
     }
     int rc = options.json ? print_json(g, &err) : print_table(g, &err);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "engine/gguf/gguf.h"
+#include "engine/model/packfile.h"
 #include "engine/model/vocab.h"
 #include "engine/text/tokenizer.h"
 #include "engine/tool/tool.h"
@@ -42,7 +43,7 @@ open_tokenizer(struct ax_tokenizer **out, const char *path,
 {
     struct ax_gguf *g;
     struct ax_vocab vocab = {0};
-    int rc = ax_gguf_open(&g, path, err);
+    int rc = ax_pack_or_gguf_open(&g, path, err);
     if (rc != AXION_OK) {
         return rc;
     }

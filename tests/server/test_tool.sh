@@ -62,6 +62,11 @@ check "chat reports its figures" \
 check "a pack file answers as its source does" \
     "$("$build/axion" chat --prompt Hello -n 24 --temp 0.8 --seed 7 \
         "$work/tiny.axpack" 2>/dev/null)" "$here"
+check "inspect and tokenize read a pack file's metadata" \
+    "$("$build/axion" inspect --json "$work/tiny.axpack" | cksum) $(
+        "$build/axion" tokenize --ids "$work/tiny.axpack" abc)" \
+    "$("$build/axion" inspect --json "$model" | cksum) $(
+        "$build/axion" tokenize --ids "$model" abc)"
 check "pack --check reads a whole one" \
     "$("$build/axion" pack --check "$work/tiny.axpack" | grep -c whole)" 1
 check "pack --check refuses a GGUF file" \
