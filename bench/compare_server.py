@@ -17,7 +17,8 @@ WHAT (default all):
             beside another that floods
   ones      one-token requests per second, their prompt of 200 tokens cached
 
-A whole run takes some ten minutes a round.  Where a machine is quiet for a
+A whole run takes some ten minutes a round, most of them llama-server's.
+Where a machine is quiet for a
 minute only, it can be done in pieces: --keep adds a run's samples to those of
 the same commit in build/bench/server.jsonl, --servers names some of
 "axion", "axion, no drafts" and "llama-server" (as axion, plain, llama), and
@@ -55,6 +56,7 @@ PEER = os.path.join(result.ROOT, ".cache/llama/bin/llama-server")
 THREADS = len(os.sched_getaffinity(0))
 ANSWER = 128
 LIGHT_PAUSE_S = 0.25
+LIGHT_S = 30
 TENANTS = """\
     axion_tenant light {
         key sha256:%s;
@@ -234,12 +236,18 @@ async def run_prefix(server, prompts, n):
 
 
 async def light_ttft(server, prompts, n):
-    times = []
-    for _ in range(n):
-        replies = await load.together(
-            server.port, [body(prompts.take(100), 1)], server.keys[0])
+    """Of n requests, or as many as come in LIGHT_S; one that has not begun
+    within that counts as that."""
+    times, start = [], time.perf_counter()
+    while len(times) < n and time.perf_counter() < start + LIGHT_S:
+        try:
+            replies = await asyncio.wait_for(load.together(
+                server.port, [body(prompts.take(100), 1)], server.keys[0]),
+                LIGHT_S)
+            times.append(replies[0].ttft)
+        except asyncio.TimeoutError:
+            times.append(LIGHT_S)
         await asyncio.sleep(LIGHT_PAUSE_S)
-        times.append(replies[0].ttft)
     return 1e3 * load.quantile(times, .5), 1e3 * load.quantile(times, .99)
 
 
@@ -321,17 +329,15 @@ def measure(make, prompts, way):
 
 
 def run(rounds, wanted, names):
-    """Samples: (row, server's name, figures)."""
+    """Samples as they come: (row, server's name, figures)."""
     prompts = Prompts()
-    samples = []
     for _ in range(rounds):
         for row, slots, context, tenants, way in rows_of(wanted):
             made = servers(slots, context, tenants)
             for name in [n for n in names if n in made]:
                 figures = measure(made[name], prompts, way)
-                samples.append((row, name, figures))
                 print(row, name, json.dumps(figures), file=sys.stderr)
-    return samples
+                yield row, name, figures
 
 
 def kept_path():
@@ -339,11 +345,9 @@ def kept_path():
     return stack.build_path("bench/server.jsonl")
 
 
-def keep(samples):
+def keep(sample):
     with open(kept_path(), "a", encoding="utf-8") as file:
-        for sample in samples:
-            file.write(json.dumps([result.commit(), sys.argv[1:], *sample])
-                       + "\n")
+        file.write(json.dumps([result.commit(), sys.argv[1:], *sample]) + "\n")
 
 
 def kept():
@@ -401,10 +405,12 @@ def main():
         samples, runs = kept()
         write("server", samples, runs)
         return
-    samples = run(rounds, wanted, [NAMES[n] for n in servers_])
-    if args.keep:
-        keep(samples)
-    else:
+    samples = []
+    for sample in run(rounds, wanted, [NAMES[n] for n in servers_]):
+        samples.append(sample)
+        if args.keep:
+            keep(sample)
+    if not args.keep:
         write("server" if wanted == list(WHAT)
               else "server-" + "-".join(wanted), samples, [])
 
