@@ -69,6 +69,12 @@ if [ "$("$venv/bin/python" -c 'import llama_cpp as l; print(l.__version__)' \
         "$venv/bin/pip" install -q --disable-pip-version-check \
         --no-binary llama-cpp-python "$package" gguf==0.19.0
 fi
+# PyPI's own server in Python, the real remote of tests/e2e.
+if ! "$venv/bin/python" -c 'import llama_cpp.server.app' 2>/dev/null; then
+    "$venv/bin/pip" install -q --disable-pip-version-check uvicorn==0.54.0 \
+        fastapi==0.165.0 starlette==1.10.0 pydantic-settings==2.16.3 \
+        sse-starlette==3.7.0 starlette-context==0.5.1 PyYAML==6.0.3
+fi
 if [ "${1:-}" = server ] && [ ! -x "$venv/bin/llama-server" ]; then
     build_server
 fi
