@@ -44,23 +44,25 @@ store_rows(const struct axk_matmul *a, uint32_t row, uint32_t m, __m256 x)
 
 /* Blocks of a panel for the rows of one shape, added to acc. */
 INLINE void
-run_blocks(const uint32_t format, const uint8_t *w, const uint32_t *act,
-           uint32_t n_blocks, const struct shape s, results acc)
+run_blocks(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
+           const uint32_t *act, uint32_t n_blocks, const struct shape s,
+           results acc)
 {
     if (is_float_format(format)) {
-        tile_floats(format, s, w, act, n_blocks, acc);
+        tile_floats(format, s, w, ahead, act, n_blocks, acc);
     } else if (is_k_format(format)) {
-        tile_blocks_256(format, s, w, act, n_blocks, acc);
+        tile_blocks_256(format, s, w, ahead, act, n_blocks, acc);
     } else {
-        tile_blocks_32(format, s, w, act, n_blocks, acc);
+        tile_blocks_32(format, s, w, ahead, act, n_blocks, acc);
     }
 }
 
 
 /* The same, with the results so far in memory: [4][n] ymm. */
 INLINE void
-run_chunk(const uint32_t format, const uint8_t *w, const uint32_t *act,
-          uint32_t n_blocks, const struct shape s, float *sofar)
+run_chunk(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
+          const uint32_t *act, uint32_t n_blocks, const struct shape s,
+          float *sofar)
 {
     float *p = sofar + 8 * s.first * s.n;
     results acc;
@@ -70,7 +72,7 @@ run_chunk(const uint32_t format, const uint8_t *w, const uint32_t *act,
             acc[r][t] = _mm256_loadu_ps(p + 8 * (r * s.n + t));
         }
     }
-    run_blocks(format, w, act, n_blocks, s, acc);
+    run_blocks(format, w, ahead, act, n_blocks, s, acc);
     for (uint32_t r = 0; r < s.rows; r++) {
         for (uint32_t t = 0; t < s.n; t++) {
             _mm256_storeu_ps(p + 8 * (r * s.n + t), acc[r][t]);
@@ -93,8 +95,8 @@ shape_rows(const uint32_t format, const uint32_t n)
 /*
  * A panel times the n tokens of a tile.  Where the row vectors take several
  * passes, those go over a piece of the panel at a time, whose lines were
- * fetched in their order while the piece before was worked on: passes over
- * every other line straight from memory took four times as long.
+ * fetched while the piece before was worked on (fetch_share): passes over every
+ * other line straight from memory took four times as long.
  */
 INLINE void
 run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
@@ -114,17 +116,15 @@ run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
         uint32_t chunk = n_blocks - b < step ? n_blocks - b : step;
         const uint8_t *w = panel + b * block_bytes;
 
-        for (size_t i = 0; i < step * block_bytes; i += 64) {
-            _mm_prefetch((const char *)w + step * block_bytes + i, _MM_HINT_T0);
-        }
         for (uint32_t first = 0; first < 4; first += rows) {
-            run_chunk(format, w, act, chunk, (struct shape){n, first, rows},
-                      sofar);
+            run_chunk(format, w, w + step * block_bytes, act, chunk,
+                      (struct shape){n, first, rows}, sofar);
         }
         act += (size_t)chunk * record_words(format) * n;
     }
     if (rows == 4) {
-        run_chunk(format, panel, act, n_blocks, (struct shape){n, 0, 4}, sofar);
+        run_chunk(format, panel, panel, act, n_blocks, (struct shape){n, 0, 4},
+                  sofar);
     }
     for (uint32_t r = 0; r < 4; r++) {
         for (uint32_t t = 0; t < n; t++) {

@@ -371,15 +371,37 @@ start_block_32(const uint32_t format, const struct shape s,
 }
 
 
-/* All blocks of 32 of a panel, for the rows of the shape. */
+/*
+ * The share of this pass in fetching `bytes` at p into L1, which a later pass
+ * over all rows reads: s.rows of 4 parts.  A few lines at a time between the
+ * arithmetic: the same lines all at once fill the miss buffers, and everything
+ * waited for memory (4 tokens then took the time of memory plus that of the
+ * arithmetic).  A pass over all rows reads memory in its order and needs none.
+ */
+INLINE void
+fetch_share(const struct shape s, const uint8_t *p, const uint32_t bytes)
+{
+    const uint32_t part = (bytes + 255) / 256 * 64;
+
+    for (uint32_t i = 0; i < s.rows * part && s.rows < ROWS_MAX; i += 64) {
+        _mm_prefetch((const char *)p + s.first * part + i, _MM_HINT_T0);
+    }
+}
+
+
+/* All blocks of 32 of a panel, for the rows of the shape; as many bytes are
+ * fetched from ahead on. */
 INLINE void
 tile_blocks_32(const uint32_t format, const struct shape s, const uint8_t *w,
-               const uint32_t *act, uint32_t n_blocks, results acc)
+               const uint8_t *ahead, const uint32_t *act, uint32_t n_blocks,
+               results acc)
 {
     for (uint32_t b = 0; b < n_blocks; b++) {
         const uint8_t *steps = w + steps_offset(format) + 32 * s.first;
         sums sum;
 
+        fetch_share(s, ahead, (uint32_t)panel_block_bytes(format));
+        ahead += panel_block_bytes(format);
         start_block_32(format, s, act, sum);
         if (format == AXK_Q8_0) {
             dot_bytes(s, steps, act, sum);
@@ -497,8 +519,12 @@ subtract_minima(const uint32_t format, const struct shape s,
 
 INLINE void
 tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
-                const uint32_t *act, uint32_t n_blocks, results acc)
+                const uint8_t *ahead, const uint32_t *act, uint32_t n_blocks,
+                results acc)
 {
+    const uint32_t n_parts = 2 * n_lines(format);
+    const uint32_t share = (uint32_t)panel_block_bytes(format) / n_parts;
+
     for (uint32_t b = 0; b < n_blocks; b++) {
         const uint32_t *a = act;
         const uint32_t *minus = act + AXK_ACT_K_SUMS * s.n;
@@ -507,7 +533,8 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
 
         clear(s, total);
 #pragma GCC unroll 1
-        for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
+        for (uint32_t part = 0; part < n_parts; part++) {
+            fetch_share(s, ahead + part * share, share);
             add_part(format, s, w + part / 2 * line_bytes(format), part % 2, a,
                      minus, total);
             a += part_elems(format) / 4 * s.n;
@@ -518,6 +545,7 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
             subtract_minima(format, s, tail + 64, act, acc);
         }
         w += panel_block_bytes(format);
+        ahead += panel_block_bytes(format);
         act += AXK_ACT_K_WORDS * s.n;
     }
 }
@@ -525,9 +553,11 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
 
 INLINE void
 tile_floats(const uint32_t format, const struct shape s, const uint8_t *w,
-            const uint32_t *act, uint32_t k, results acc)
+            const uint8_t *ahead, const uint32_t *act, uint32_t k, results acc)
 {
     for (uint32_t i = 0; i < k; i++) {
+        fetch_share(s, ahead, (uint32_t)panel_block_bytes(format));
+        ahead += panel_block_bytes(format);
         for (uint32_t r = 0; r < s.rows; r++) {
             uint32_t vector = s.first + r;
             __m256 x = format == AXK_F32
