@@ -536,6 +536,11 @@ ngx_uint_t ngx_http_axion_start_watch(ngx_http_axion_watch_t *watch,
 ngx_int_t ngx_http_axion_look_again(ngx_http_axion_watch_t *watch,
     ngx_log_t *log);
 
+/* _keep.c: the last good version of a file */
+ngx_int_t ngx_http_axion_keep_open(ngx_pool_t *pool, int *fd);
+void ngx_http_axion_keep_text(int fd, const char *text, size_t bytes);
+char *ngx_http_axion_kept(int fd, size_t bytes_max, size_t *bytes);
+
 /* _tenants_file.c */
 char *ngx_http_axion_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_axion_init_tenants_files(ngx_conf_t *cf,

@@ -24,6 +24,7 @@ struct ngx_http_axion_tenants_file_s {
     ngx_http_axion_watch_t           watch;
     ngx_http_axion_main_conf_t      *main;
     ngx_http_axion_tenants_t        *tenants;   /* in force */
+    int                              kept;      /* its text (_keep.c) */
     unsigned                         loading:1; /* a reading is under way */
 };
 
@@ -42,6 +43,10 @@ typedef struct {
 static ngx_http_axion_reading_t *ngx_http_axion_open_reading(
     ngx_http_axion_tenants_file_t *file);
 static void ngx_http_axion_read_tenants(void *data, ngx_log_t *log);
+static void ngx_http_axion_parse_tenants(ngx_http_axion_reading_t *reading,
+    const char *text, size_t bytes, ngx_log_t *log);
+static void ngx_http_axion_restore_tenants(
+    ngx_http_axion_tenants_file_t *file, ngx_log_t *log);
 static void ngx_http_axion_take_tenants(ngx_http_axion_reading_t *reading,
     ngx_log_t *log);
 static void ngx_http_axion_refuse_tenants(ngx_http_axion_reading_t *reading,
@@ -181,7 +186,9 @@ ngx_http_axion_init_tenants_files(ngx_conf_t *cf,
         ngx_http_axion_read_tenants(reading, cf->log);
         ngx_http_axion_take_tenants(reading, cf->log);
 
-        if (file[i]->tenants == NULL) {
+        if (file[i]->tenants == NULL
+            || ngx_http_axion_keep_open(cf->pool, &file[i]->kept) != NGX_OK)
+        {
             return NGX_CONF_ERROR;
         }
 
@@ -245,8 +252,6 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
 
     char                        *text;
     size_t                       bytes;
-    struct axion_memory          memory;
-    ngx_http_axion_main_conf_t  *amcf;
 
     reading->error = AXION_ERR_SYSTEM;
 
@@ -256,6 +261,23 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
     if (text == NULL) {
         return;
     }
+
+    ngx_http_axion_parse_tenants(reading, text, bytes, log);
+
+    if (reading->error == AXION_OK && reading->file->tenants != NULL) {
+        ngx_http_axion_keep_text(reading->file->kept, text, bytes);
+    }
+
+    ngx_free(text);
+}
+
+
+static void
+ngx_http_axion_parse_tenants(ngx_http_axion_reading_t *reading,
+    const char *text, size_t bytes, ngx_log_t *log)
+{
+    struct axion_memory          memory;
+    ngx_http_axion_main_conf_t  *amcf;
 
     amcf = reading->file->main;
     memory = ngx_http_axion_memory(reading->tenants->pool);
@@ -279,7 +301,14 @@ ngx_http_axion_read_tenants(void *data, ngx_log_t *log)
                                       log);
     }
 
-    ngx_free(text);
+    if (reading->error == AXION_OK && reading->tenants->set.n_chosen != 0
+        && !amcf->may_choose)
+    {
+        reading->error = AXION_ERR_BAD_OPTION;
+        ngx_cpystrn((u_char *) reading->fault.why,
+                    (u_char *) "argon2id keys need an nginx with threads",
+                    sizeof(reading->fault.why));
+    }
 }
 
 
@@ -293,15 +322,6 @@ ngx_http_axion_take_tenants(ngx_http_axion_reading_t *reading, ngx_log_t *log)
     file = reading->file;
     old = file->tenants;
     tenants = reading->tenants;
-
-    if (reading->error == AXION_OK && tenants->set.n_chosen != 0
-        && !file->main->may_choose)
-    {
-        reading->error = AXION_ERR_BAD_OPTION;
-        ngx_cpystrn((u_char *) reading->fault.why,
-                    (u_char *) "argon2id keys need an nginx with threads",
-                    sizeof(reading->fault.why));
-    }
 
     if (reading->error == AXION_OK) {
 
@@ -358,6 +378,7 @@ ngx_http_axion_watch_tenants(ngx_http_axion_main_conf_t *amcf,
     ngx_log_t *log)
 {
     ngx_uint_t                        i;
+    ngx_http_axion_tenants_t         *forked;
     ngx_http_axion_reading_t         *reading;
     ngx_http_axion_tenants_file_t   **file;
 
@@ -368,20 +389,59 @@ ngx_http_axion_watch_tenants(ngx_http_axion_main_conf_t *amcf,
         /* a worker that takes the place of a dead one starts with what the
          * configuration began with */
 
-        if (!ngx_http_axion_start_watch(&file[i]->watch,
-                                        ngx_http_axion_tenants_timer, file[i],
-                                        log))
+        forked = file[i]->tenants;
+
+        if (ngx_http_axion_start_watch(&file[i]->watch,
+                                       ngx_http_axion_tenants_timer, file[i],
+                                       log))
         {
+            reading = ngx_http_axion_open_reading(file[i]);
+
+            if (reading != NULL) {
+                ngx_http_axion_read_tenants(reading, log);
+                ngx_http_axion_take_tenants(reading, log);
+            }
+
+        } else if (file[i]->watch.seen.inode != 0) {
             continue;
         }
 
-        reading = ngx_http_axion_open_reading(file[i]);
-
-        if (reading != NULL) {
-            ngx_http_axion_read_tenants(reading, log);
-            ngx_http_axion_take_tenants(reading, log);
+        if (file[i]->tenants == forked) {
+            ngx_http_axion_restore_tenants(file[i], log);
         }
     }
+}
+
+
+/* The file is wrong or away: what other workers have read before is in force
+ * here too. */
+static void
+ngx_http_axion_restore_tenants(ngx_http_axion_tenants_file_t *file,
+    ngx_log_t *log)
+{
+    char                      *text;
+    size_t                     bytes;
+    ngx_http_axion_reading_t  *reading;
+
+    text = ngx_http_axion_kept(file->kept, AXION_TENANTS_FILE_BYTES_MAX,
+                               &bytes);
+    if (text == NULL) {
+        return;
+    }
+
+    reading = ngx_http_axion_open_reading(file);
+
+    if (reading != NULL) {
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "axion: what was read of \"%V\" before is kept",
+                      &file->watch.name);
+
+        reading->look = file->watch.read;
+        ngx_http_axion_parse_tenants(reading, text, bytes, log);
+        ngx_http_axion_take_tenants(reading, log);
+    }
+
+    ngx_free(text);
 }
 
 

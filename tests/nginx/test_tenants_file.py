@@ -150,6 +150,28 @@ class TenantsFile(rig.Test):
         self.assertEqual(client.stream(), ("abcd", None, True))
         self.assertEqual(self.nginx.metrics()["axion_balances"], 1)
 
+    def test_a_new_worker_knows_the_last_good_file(self):
+        """A key that was revoked stays so when the file is wrong, or away,
+        and every worker is killed."""
+        self.expected = "exited on signal 9"
+        self.start()
+        self.put(block("acme", "two"))
+        self.wait_read(2)
+        self.put("nonsense")
+        self.nginx.wait("what was read before stays in force", 2)
+        connected = 2
+        for _ in range(2):
+            for pid in self.nginx.workers():
+                os.kill(pid, signal.SIGKILL)
+            connected += 2
+            self.nginx.wait("connected to engine", connected)
+            for _ in range(4):
+                self.assertEqual((self.ask("one"), self.ask("two")),
+                                 (401, 200))
+            if os.path.exists(self.path):
+                os.unlink(self.path)
+                self.nginx.wait("cannot find", 2)
+
     def test_a_new_worker_knows_the_file_of_now(self):
         self.expected = "exited on signal 9"
         self.start()
