@@ -296,7 +296,10 @@ sched_admit(struct ax_sched *s, uint32_t slot)
 {
     const struct sequence *q = &s->sequences[slot];
     uint32_t n_running = count_places(s, q->tenant);
-    if (n_running >= s->options.running_max) {
+    if (n_running > s->options.running_max) {
+        return false; /* held ones came back: one place given would be none */
+    }
+    if (n_running == s->options.running_max) {
         uint32_t victim = victim_to_come_in(s, q, true);
         if (victim == NONE) {
             return false;

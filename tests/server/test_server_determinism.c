@@ -2,8 +2,8 @@
  * Shows that an answer is its request's alone: the same prompts, sampled with
  * the same seeds, give the same bytes alone and among 64, in chunks of 16 to
  * 2048, on 1 and 2 threads, out of the prefix cache and computed, preempted
- * and not, with prompt chunks cut by time, with drafts and without, all against
- * one reference.
+ * and not, with prompt chunks cut by time, with drafts (a draft model's as
+ * well) and without, all against one reference; KV in q8_0 against its own.
  *
  * On tiny models of three families, and on SmolLM2 where it is (AXION_MODEL).
  */
@@ -26,23 +26,49 @@ struct way {
     const char *name;
     const char *args[12];
     bool preempts; /* so little memory that somebody has to give it back */
+    bool drafts;   /* by the model itself, as its own draft model */
 };
 
 static const struct way ways[] = {
     {"chunks of 16, 1 thread",
      {"--max-batch", "16", "--threads", "1", "--speculate", "off", NULL},
+     false,
      false},
     {"chunks of 2048, 2 threads, drafts by suffix",
      {"--max-batch", "2048", "--threads", "2", "--speculate", "suffix", NULL},
+     false,
      false},
     {"chunks of 64 cut to 1 ms, 2 threads, drafts by bigram",
      {"--max-batch", "64", "--tpot-target", "1ms", "--threads", "2",
       "--speculate", "bigram", NULL},
+     false,
      false},
     {"little memory, 2 threads",
      {"--max-batch", "256", "--threads", "2", "--kv-memory", NULL},
-     true},
+     true,
+     false},
 };
+
+/* KV in eight bits gives other answers: they have a reference of their own. */
+static const struct way ways_q8_0[] = {
+    {"KV in q8_0, chunks of 16, 2 threads, drafts by suffix",
+     {"--kv-type", "q8_0", "--max-batch", "16", "--threads", "2", "--speculate",
+      "suffix", NULL},
+     false,
+     false},
+    {"KV in q8_0, little memory",
+     {"--kv-type", "q8_0", "--max-batch", "256", "--threads", "2",
+      "--kv-memory", NULL},
+     true,
+     false},
+};
+
+/* Beside a real model it would take too long. */
+static const struct way way_drafted = {
+    "a draft model",
+    {"--max-batch", "64", "--threads", "2", NULL},
+    false,
+    true};
 
 
 /* Words, so that a real model has something to go on with; two begin alike,
@@ -124,10 +150,11 @@ expect_reference(unsigned prompt, const struct stream *s, const char *how)
 
 /* Alone, whole prompts, one thread: then again, out of the cache. */
 static void
-make_reference(const char *path)
+make_reference(const char *path, const char *kv_type)
 {
-    static const char *const args[] = {"--max-batch", "2048", "--threads", "1",
-                                       "--speculate", "off",  NULL};
+    const char *args[] = {"--max-batch", "2048",        "--threads",
+                          "1",           "--speculate", "off",
+                          "--kv-type",   kv_type,       NULL};
     start(path, args);
     for (unsigned i = 0; i < PROMPTS; i++) {
         struct request_options o = request_of(i, (uint8_t)(100 + i));
@@ -147,15 +174,20 @@ make_reference(const char *path)
 static void
 play(const char *path, const struct way *way, const char *little)
 {
-    const char *args[14];
+    const char *args[15];
     struct axion_board board;
     size_t n = 0;
     while (way->args[n] != NULL) {
         args[n] = way->args[n];
         n++;
     }
-    args[n] = way->preempts ? little : NULL;
-    args[n + 1] = NULL;
+    if (way->preempts) {
+        args[n++] = little;
+    } else if (way->drafts) {
+        args[n++] = "--draft";
+        args[n++] = path;
+    }
+    args[n] = NULL;
     start(path, args);
     for (unsigned i = 0; i < PROMPTS; i += 2) {
         struct request_options o = request_of(i, 1);
@@ -175,6 +207,7 @@ play(const char *path, const struct way *way, const char *little)
     read_board(client, &board);
     assert_true(board.cached_tokens_total > 0);
     assert_true(!way->preempts || board.preemptions_total > 0);
+    assert_true(!way->drafts || board.drafted_tokens_total > 0);
     stop();
 }
 
@@ -183,9 +216,19 @@ static void
 play_all(const char *path, const char *little)
 {
     make_texts();
-    make_reference(path);
+    make_reference(path, "f16");
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         play(path, &ways[i], little);
+    }
+}
+
+
+static void
+play_q8_0(const char *path, const char *little)
+{
+    make_reference(path, "q8_0");
+    for (size_t i = 0; i < sizeof(ways_q8_0) / sizeof(ways_q8_0[0]); i++) {
+        play(path, &ways_q8_0[i], little);
     }
 }
 
@@ -206,6 +249,10 @@ tiny_models(void **state)
         assert_int_equal(tiny_model_write(path, tiny_variant_find(variants[i])),
                          0);
         play_all(path, "1m");
+        play(path, &way_drafted, NULL);
+        if (i == 0) {
+            play_q8_0(path, "1m");
+        }
         unlink(path);
     }
 }

@@ -48,7 +48,7 @@ static struct counts *counts;
 static struct engine engine;
 static struct axion_client *client;
 static struct stream streams[STREAMS];
-static const char *event_loop, *speculate;
+static const char *event_loop, *speculate, *kv_type;
 
 
 /* ---- what the server's calls go through ---- */
@@ -149,6 +149,7 @@ serve(void)
     options.listen = listen;
     options.event_loop = event_loop;
     options.speculate = speculate;
+    options.kv_type = kv_type;
     options.threads = 2;
     struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
     int rc = ax_server_open(&server, &options, &log, &err);
@@ -172,9 +173,9 @@ seize_threads(pid_t pid)
     bool all = dir != NULL;
     for (struct dirent *entry; all && (entry = readdir(dir)) != NULL;) {
         pid_t tid = (pid_t)atoi(entry->d_name);
-        all = tid == 0 || (ptrace(PTRACE_SEIZE, tid, NULL,
-                                  PTRACE_O_TRACESYSGOOD) == 0 &&
-                           ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0);
+        all = tid == 0 ||
+              (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD) == 0 &&
+               ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0);
     }
     if (dir != NULL) {
         closedir(dir);
@@ -244,10 +245,11 @@ start_tracer(void)
 /* ---- a measurement ---- */
 
 static void
-start(const char *loop, const char *kind)
+start(const char *loop, const char *kind, const char *kv)
 {
     event_loop = loop;
     speculate = kind;
+    kv_type = kv;
     counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(counts != MAP_FAILED);
@@ -274,7 +276,11 @@ start_streams(uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         struct request_options o;
-        request_init(&o, "one two one two one two", 900);
+        /* All but the first find its beginning in the prefix cache. */
+        request_init(&o,
+                     "one two one two one two one two one two one two "
+                     "one two one two one two one two one two one two ",
+                     900);
         o.head.seed = i;
         o.head.temperature = i % 2 == 0 ? 0 : 1;
         submit(client, &o, &streams[i]);
@@ -350,13 +356,14 @@ test_nothing_is_allocated_or_locked(void **state)
 {
     static const char *const loops[] = {"io_uring", "epoll"};
     static const char *const kinds[] = {"off", "suffix"};
+    static const char *const types[] = {"q8_0", "f16"};
     (void)state;
     if (SANITIZED) {
         print_message("skipped: a sanitizer has an allocator of its own\n");
         skip();
     }
     for (int i = 0; i < 2; i++) {
-        start(loops[i], kinds[i]);
+        start(loops[i], kinds[i], types[i]);
         start_streams(STREAMS);
         (void)watch(STREAMS, 100, false);
         assert_int_equal(atomic_load(&counts->allocations), 0);
@@ -420,7 +427,7 @@ trace_one(const char *loop, bool awake)
         print_message("skipped: a sanitizer makes system calls of its own\n");
         skip();
     }
-    start(loop, "suffix");
+    start(loop, "suffix", awake ? "f16" : "q8_0");
     pid_t tracer = start_tracer();
     bool may = may_trace(tracer);
     if (may) {

@@ -75,6 +75,18 @@ some_length(struct sim_chance *c, uint32_t max)
 }
 
 
+/* As long as one may be that has all KV for itself. */
+static void
+ask_for_everything(struct sim_world *w, struct sim_request *r)
+{
+    uint32_t most = ax_kv_tokens_max(w->engine.kv);
+    most = most < SIM_CTX - 1 ? most : SIM_CTX - 1;
+    if (most > r->max_tokens) {
+        r->n_prompt = most - r->max_tokens + 1;
+    }
+}
+
+
 /* Texts are few, so that prefixes come again; tenants ask the same ones. */
 static void
 make_prompt(struct sim_chance *c, struct sim_request *r)
@@ -104,6 +116,9 @@ ask(struct sim_world *w, uint32_t g, struct sim_stream *s)
                     .deadline_us = sim_one_in(c, 8) ? sim_any(c, 200000) : 0}};
     struct sim_request *r = &s->request;
     r->weight = (uint32_t)r->tenant;
+    if (sim_one_in(c, 16)) {
+        ask_for_everything(w, r);
+    }
     make_prompt(c, r);
     s->lease =
         sim_one_in(c, 3) ? r->n_prompt + sim_any(c, 24) : AXION_LEASE_UNLIMITED;
