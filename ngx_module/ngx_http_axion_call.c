@@ -225,6 +225,7 @@ ngx_http_axion_call_create(ngx_http_request_t *sr)
     b->last = b->start + out.bytes;
     b->end = b->last;
     b->memory = 1;
+    b->flush = 1;    /* TLS would keep it back */
 
     body->buf = b;
     body->next = NULL;

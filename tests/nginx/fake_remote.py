@@ -104,8 +104,9 @@ class Remote:
     """`script(connection, head, body)` answers one request; what it returns
     true for ends the connection."""
 
-    def __init__(self, script=None):
+    def __init__(self, script=None, tls=None):
         self.script = script or answer
+        self.tls = tls  # an ssl.SSLContext
         self.requests = []
         self.connections = 0
         self.ended = 0
@@ -120,6 +121,12 @@ class Remote:
             except OSError:
                 return
             self.connections += 1
+            if self.tls:
+                try:
+                    sock = self.tls.wrap_socket(sock, server_side=True)
+                except OSError:
+                    sock.close()
+                    continue
             threading.Thread(target=self.serve, daemon=True, args=(
                 Connection(sock, self.connections),)).start()
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import signal
 import socket
+import ssl
 import threading
 
 import fake_remote
@@ -453,6 +454,59 @@ class Hostile(Remotes):
         self.assertEqual(got[-1]["usage"]["completion_tokens"], 2)
         self.assertEqual(self.ask(stream=False).whole()[0], 200)
         self.nginx.wait("are an estimate", 2)
+
+
+class Tls(Remotes):
+    def configure(self):
+        """A certificate for "cluster.example", and who trusts it."""
+        if not rig.shutil.which("openssl"):
+            self.skipTest("openssl is not there")
+        files = [f"{self.dir}/server{end}" for end in (".key", ".pem")]
+        rig.subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+             "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+             "/CN=cluster.example", "-addext",
+             "subjectAltName=DNS:cluster.example", "-keyout", files[0],
+             "-out", files[1]], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files[1], files[0])
+        context.sni_callback = self.note_name
+        self.names = []
+        self.remote.tls = context
+
+    def note_name(self, _sock, name, _context):
+        self.names.append(name)
+
+    def line(self, text):
+        self.LINE = f"remote https://vllm {text};"
+        super().configure()
+        self.start()
+
+    def test_verified(self):
+        self.line(f"ca={self.dir}/server.pem host=cluster.example")
+        for _ in range(3):
+            self.assertEqual(self.ask("a b").stream(), ("ab", None, True))
+        self.assertEqual(self.names, ["cluster.example"])
+        self.assertIn("Host: cluster.example\r\n",
+                      self.remote.requests[0][0])
+
+    def refused(self, text):
+        self.line(text)
+        status, _, error = self.error(self.ask())
+        self.assertEqual((status, error["code"]), (503, "remote_unavailable"))
+        self.assertEqual(self.remote.requests, [])
+
+    def test_another_name(self):
+        self.refused(f"ca={self.dir}/server.pem host=other.example")
+
+    def test_nobody_vouches_for_it(self):
+        if not rig.os.path.exists("/etc/ssl/certs/ca-certificates.crt"):
+            self.skipTest("ca-certificates is not installed")
+        self.refused("host=cluster.example")
+
+    def test_not_verified(self):
+        self.line("verify=off")
+        self.assertEqual(self.ask("a b").stream(), ("ab", None, True))
 
 
 class Next(Remotes):
