@@ -11,7 +11,7 @@ $(BUILD)/libaxion_golden.a: $(BUILD)/tests/golden/golden.o \
 
 $(GOLDEN_TESTS): %: %.o $(BUILD)/libaxion_golden.a $(BUILD)/libaxion_tiny.a \
                  $(MODEL_LIBS)
-$(GOLDEN_TESTS): LDLIBS = -lcmocka -lm
+$(GOLDEN_TESTS): LDLIBS = -lcmocka -lsodium -lm
 
 # Blocks alone, no model.
 DEQUANTIZE_TEST := $(BUILD)/tests/golden/test_dequantize
@@ -26,7 +26,7 @@ UNIT_TESTS += $(GEMMA_TEST)
 
 $(GEMMA_TEST): $(GEMMA_TEST).o $(BUILD)/libaxion_golden.a \
                $(BUILD)/libaxion_tiny.a $(TEXT_LIBS) $(MODEL_LIBS)
-$(GEMMA_TEST): LDLIBS = $(TEXT_LDLIBS) -ljansson -lcmocka -lm
+$(GEMMA_TEST): LDLIBS = $(TEXT_LDLIBS) -ljansson -lsodium -lcmocka -lm
 
 # The real models' weights as F32, where the models are (540 MB, 1.1 GB).
 SMOLLM2     := models/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -37,7 +37,7 @@ UNIT_TESTS += $(DRAW_TEST)
 $(DRAW_TEST): %: %.o $(BUILD)/libaxion_server.a $(BUILD)/libaxion_sample.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_kernels.a \
     $(BUILD)/libaxion_shm.a
-$(DRAW_TEST): LDLIBS = -lcmocka -lm
+$(DRAW_TEST): LDLIBS = -lcmocka -lsodium -lm
 
 # --listen's parser without a socket: see the fuzzer.
 FUZZ_OPTIONS := $(BUILD)/tests/server/fuzz_options
@@ -55,4 +55,4 @@ $(FUZZ_MODEL): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_sample.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_text.a \
     $(BUILD)/libaxion_kernels.a $(BUILD)/libaxion_shm.a
-$(FUZZ_MODEL): LDLIBS = -luring $(TEXT_LDLIBS)
+$(FUZZ_MODEL): LDLIBS = -luring -lsodium $(TEXT_LDLIBS)

@@ -11,7 +11,7 @@ UNIT_TESTS += $(TEXT_TESTS)
 # Beside Jinja2 itself; the real templates come from fetch_llama_models.sh.
 E2E_TESTS  += tests/text/golden_templates.py tests/text/compare_random.py
 
-$(TEXT_TESTS): LDLIBS = $(TEXT_LDLIBS) -ljansson -lcmocka
+$(TEXT_TESTS): LDLIBS = $(TEXT_LDLIBS) -ljansson -lsodium -lcmocka
 $(TEXT_TESTS): %: %.o $(BUILD)/tests/text/json_values.o \
                $(BUILD)/tests/text/small_vocab.o $(TEXT_LIBS) $(MODEL_LIBS)
 
