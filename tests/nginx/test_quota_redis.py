@@ -193,7 +193,7 @@ class Shared(Base):
         # what one node has left over comes back, and the other may spend it
         def used_up():
             for n in (0, 1):
-                while self.answer(n, "!tokens=1 a")[0] == 200:
+                while self.answer(n, "a", max_tokens=1)[0] == 200:
                     pass
             return self.spent() >= 19999
         rig.wait_until(used_up, "the last tokens to be used")
