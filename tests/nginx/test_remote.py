@@ -379,7 +379,10 @@ class Hostile(Remotes):
         read = data.index(b'"x"')
         read = data.index(b"\n\n", read) + 2
         end = data.index(b'"finish_reason": "stop"')
+        first = data.index(b"\n\n")
         for n in range(0, end, 37):
+            if first < n <= read:
+                continue  # the client may have the first chunk, or not
             def script(c, _head, _body, n=n):
                 c.head()
                 if n:
