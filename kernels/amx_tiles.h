@@ -1,5 +1,6 @@
 /*
- * The AMX tile operations that matmul_amx.c is written in, as instructions.
+ * The AMX tile operations that matmul_amx.c and matmul_amx_bf16.c are written
+ * in, as instructions.
  * tests/kernels/amx_emulated.h has the same names in plain C, so that the very
  * same source is checked on machines without AMX (no machine of ours has it).
  *
@@ -13,6 +14,18 @@
 #define AXK_AMX_TILES_H
 
 #include <immintrin.h>
+#include <stdint.h>
+
+/* What ldtilecfg reads. */
+struct tile_config {
+    uint8_t palette;
+    uint8_t start_row;
+    uint8_t reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+#ifndef AXK_AMX_EMULATED
 
 /* The 64 bytes at p: palette, rows and bytes per row of all tiles. */
 #define tile_configure(p)                                                      \
@@ -42,5 +55,11 @@
 /* sum[m][n] += four products of signed bytes of a (row m) and unsigned bytes
  * of b (column n), for every four k.  tdpbsud */
 #define tile_dot_bytes(sum, a, b) _tile_dpbsud(sum, a, b)
+
+/* sum[m][n] += the products of pairs of BF16 of a (row m) and b (column n),
+ * summed as scalar_bf16.c's "bf16-tile" says.  tdpbf16ps */
+#define tile_dot_bf16(sum, a, b) _tile_dpbf16ps(sum, a, b)
+
+#endif
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * The tables of avx512 and, with other matmuls, avx512-bf16 and amx.  The
- * shared vector files become avx512 code here: this object is compiled for that
- * instruction set and entered only through the table, which select.c hands out
- * on CPUs that have it.  The matmuls are written for it alone, in
+ * The tables of avx512 and, with other matmuls, avx512-bf16, amx and amx-bf16.
+ * The shared vector files become avx512 code here: this object is compiled for
+ * that instruction set and entered only through the table, which select.c hands
+ * out on CPUs that have it.  The matmuls are written for it alone, in
  * matmul_avx512.c.
  */
 
@@ -34,5 +34,13 @@ const struct axk_ops axk_ops_avx512_bf16 = {
 const struct axk_ops axk_ops_amx = {
     .isa = "amx",
     .matmul = axk_matmul_amx,
+    VEC_OPS,
+};
+
+
+const struct axk_ops axk_ops_amx_bf16 = {
+    .isa = "amx-bf16",
+    .numerics = "bf16-tile",
+    .matmul = axk_matmul_amx_bf16,
     VEC_OPS,
 };

@@ -6,8 +6,9 @@
  * One table of function pointers (struct axk_ops) per instruction set: scalar
  * (the specification), avx2 (AVX2, FMA, F16C), avxvnni (the same with
  * AVX-VNNI; only when asked for by name), avx512 (F, BW, VL, VNNI) and amx
- * (avx512 with AMX int8 for many tokens; only by name).  avx512-bf16 and
- * scalar-bf16 compute BF16 weights in numerics of their own; only by name.
+ * (avx512 with AMX int8 for many tokens; only by name).  avx512-bf16,
+ * amx-bf16, scalar-bf16 and scalar-bf16-tile compute BF16 weights in numerics
+ * of their own; only by name.
  * On AArch64 neon (dotprod) and neon-i8mm have the matmuls of most quantized
  * formats, everything else as scalar; only by name too.  axk_select() picks
  * one at start.
@@ -219,7 +220,7 @@ struct axk_rope {
 
 struct axk_ops {
     /* NULL: the common definition; else the class of numerics whose results
-     * these are ("bf16-dot": scalar_bf16.c), equal only within it */
+     * these are ("bf16-dot", "bf16-tile": scalar_bf16.c), equal only within */
     const char *numerics;
     const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "amx", .. */
 
@@ -296,8 +297,8 @@ struct axk_ops {
  * The best table that this CPU runs, at most cap ("scalar", "avx2",
  * "avxvnni", "avx512", "amx", "neon", ..; NULL or "auto": no cap).
  * why (size bytes, may be NULL) gets one line for the log, or the reason when
- * it returns NULL (unknown cap).  Asking for amx asks Linux for the permission
- * to use its tiles, for the whole process.
+ * it returns NULL (unknown cap).  Asking for amx or amx-bf16 asks Linux for the
+ * permission to use tiles, for the whole process.
  */
 const struct axk_ops *axk_select(const char *cap, char *why, size_t size);
 

@@ -90,12 +90,14 @@
 
 extern const struct axk_ops axk_ops_scalar;
 extern const struct axk_ops axk_ops_scalar_bf16;
+extern const struct axk_ops axk_ops_scalar_bf16_tile;
 #if defined(__x86_64__)
 extern const struct axk_ops axk_ops_avx2;
 extern const struct axk_ops axk_ops_avxvnni;
 extern const struct axk_ops axk_ops_avx512;
 extern const struct axk_ops axk_ops_avx512_bf16;
 extern const struct axk_ops axk_ops_amx;
+extern const struct axk_ops axk_ops_amx_bf16;
 #elif defined(__aarch64__)
 extern const struct axk_ops axk_ops_neon;
 extern const struct axk_ops axk_ops_neon_i8mm;
@@ -108,6 +110,8 @@ void axk_matmul_scalar(const struct axk_matmul *a, uint32_t row0,
                        uint32_t row1);
 void axk_matmul_scalar_bf16(const struct axk_matmul *a, uint32_t row0,
                             uint32_t row1);
+void axk_matmul_scalar_bf16_tile(const struct axk_matmul *a, uint32_t row0,
+                                 uint32_t row1);
 void axk_attention_scalar(const struct axk_attention *a, uint32_t kv_head0,
                           uint32_t kv_head1, uint32_t q0, uint32_t q1);
 void axk_attention_partial_scalar(const struct axk_attention *a,
@@ -124,6 +128,8 @@ void axk_matmul_avx512(const struct axk_matmul *a, uint32_t row0,
 void axk_matmul_avx512_bf16(const struct axk_matmul *a, uint32_t row0,
                             uint32_t row1);
 void axk_matmul_amx(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
+void axk_matmul_amx_bf16(const struct axk_matmul *a, uint32_t row0,
+                         uint32_t row1);
 #elif defined(__aarch64__)
 void axk_matmul_neon(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
 void axk_matmul_neon_i8mm(const struct axk_matmul *a, uint32_t row0,

@@ -35,15 +35,6 @@
 #define TILE_SUM0 3
 #define TILE_SUM1 4
 
-/* What ldtilecfg reads. */
-struct tile_config {
-    uint8_t palette;
-    uint8_t start_row;
-    uint8_t reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
 /* Sums of one step: both halves of a panel, [token][row] i32. */
 struct step_sums {
     int32_t half[2][GROUP * 16];

@@ -10,6 +10,7 @@ KERNELS_AVXVNNI_SRCS := kernels/matmul_avxvnni.c
 KERNELS_AVX512_SRCS := kernels/avx512.c kernels/matmul_avx512.c
 KERNELS_BF16_SRCS := kernels/matmul_avx512_bf16.c
 KERNELS_AMX_SRCS := kernels/matmul_amx.c
+KERNELS_AMX_BF16_SRCS := kernels/matmul_amx_bf16.c
 
 KERNELS_NEON_SRCS   := kernels/matmul_neon.c
 KERNELS_I8MM_SRCS   := kernels/matmul_neon_i8mm.c
@@ -20,6 +21,7 @@ KERNELS_AVXVNNI_OBJS := $(KERNELS_AVXVNNI_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_AVX512_OBJS := $(KERNELS_AVX512_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_BF16_OBJS := $(KERNELS_BF16_SRCS:%.c=$(BUILD)/%.o)
 KERNELS_AMX_OBJS := $(KERNELS_AMX_SRCS:%.c=$(BUILD)/%.o)
+KERNELS_AMX_BF16_OBJS := $(KERNELS_AMX_BF16_SRCS:%.c=$(BUILD)/%.o)
 
 # One reduction order: nothing may be contracted or reordered.  Instrumented,
 # -O3 takes minutes a file.
@@ -31,6 +33,7 @@ KERNELS_AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni 
                         -mfma -mf16c -mtune=znver3 -mprefer-vector-width=512
 KERNELS_BF16_FLAGS := $(KERNELS_AVX512_FLAGS) -mavx512bf16
 KERNELS_AMX_FLAGS := $(KERNELS_AVX512_FLAGS) -mamx-tile -mamx-int8
+KERNELS_AMX_BF16_FLAGS := $(KERNELS_BF16_FLAGS) -mamx-tile -mamx-bf16
 
 $(KERNELS_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS)
 $(KERNELS_AVX2_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX2_FLAGS)
@@ -39,9 +42,12 @@ $(KERNELS_AVXVNNI_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) \
 $(KERNELS_AVX512_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX512_FLAGS)
 $(KERNELS_BF16_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_BF16_FLAGS)
 $(KERNELS_AMX_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AMX_FLAGS)
+$(KERNELS_AMX_BF16_OBJS): CFLAGS_EXTRA = $(KERNELS_FLAGS) \
+                                         $(KERNELS_AMX_BF16_FLAGS)
 
 # Run by no test of ours, their twins are: not worth instrumenting.
-$(KERNELS_AVXVNNI_OBJS) $(KERNELS_AMX_OBJS): SANFLAGS :=
+$(KERNELS_AVXVNNI_OBJS) $(KERNELS_AMX_OBJS) $(KERNELS_AMX_BF16_OBJS): \
+    SANFLAGS :=
 
 KERNELS_ALL_OBJS := $(KERNELS_OBJS)
 KERNELS_ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
@@ -49,7 +55,7 @@ KERNELS_ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 ifeq ($(KERNELS_ARCH),x86_64)
 KERNELS_ALL_OBJS += $(KERNELS_AVX2_OBJS) $(KERNELS_AVXVNNI_OBJS) \
                     $(KERNELS_AVX512_OBJS) $(KERNELS_BF16_OBJS) \
-                    $(KERNELS_AMX_OBJS)
+                    $(KERNELS_AMX_OBJS) $(KERNELS_AMX_BF16_OBJS)
 endif
 ifeq ($(KERNELS_ARCH),aarch64)
 KERNELS_NEON_OBJS := $(KERNELS_NEON_SRCS:%.c=$(BUILD)/%.o)

@@ -386,6 +386,13 @@ const struct axk_ops axk_ops_scalar_bf16 = {
     SCALAR_OPS,
 };
 
+const struct axk_ops axk_ops_scalar_bf16_tile = {
+    .isa = "scalar-bf16-tile",
+    .numerics = "bf16-tile",
+    .matmul = axk_matmul_scalar_bf16_tile,
+    SCALAR_OPS,
+};
+
 #if defined(__aarch64__)
 
 /* Only the matmuls are written for NEON. */

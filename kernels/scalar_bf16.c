@@ -1,17 +1,26 @@
 /*
- * The reference of the class of numerics "bf16-dot": BF16 weights times
- * activations rounded to BF16, as the instruction VDPBF16PS sums them.  A class
- * of its own, since rounding activations changes results: only tables that say
- * so (axk_ops.numerics) have it, and nobody gets one who did not name it.
+ * The references of two classes of numerics for BF16 weights times activations
+ * rounded to BF16.  Classes of their own, since rounding activations changes
+ * results: only tables that say so (axk_ops.numerics) have them, and nobody
+ * gets one who did not name it.
  *
- * An activation is rounded to nearest even, denormals to zero.  Then for every
- * two k, ascending, of which the odd one comes first:
+ * Common to both: an activation is rounded to nearest even, denormals to zero;
+ * denormal operands and results are zeros of their sign; what is missing behind
+ * the last k is zero.
+ *
+ * "bf16-dot", as the instruction VDPBF16PS sums.  For every two k, ascending,
+ * of which the odd one comes first:
  *   acc = fma(w[k + 1], x[k + 1], acc), acc = fma(w[k], x[k], acc)
- * where denormal operands and results are zeros of their sign.  An odd last k
- * has a zero as its partner.  That is what the instruction's page in Intel's
- * Instruction Set Extensions Programming Reference defines, with the sum and
- * product as one rounding: found so on Zen 4 over 12 million random operands of
- * all exponents, and held there by checkkernels.
+ * That is what the instruction's page in Intel's Instruction Set Extensions
+ * Programming Reference defines, with the sum and product as one rounding:
+ * found so on Zen 4 over 12 million random operands of all exponents, and held
+ * there by checkkernels.
+ *
+ * "bf16-tile", as the instruction TDPBF16PS sums tiles of 32 k, after its page
+ * in Intel's Software Developer's Manual, volume 2.  For every 32 k, ascending:
+ *   e = fma(w[k], x[k], e) over the even k, from zero; o the same over the odd
+ *   acc = acc + (e + o)
+ * No machine of ours has it.
  */
 
 #include <math.h>
@@ -20,6 +29,7 @@
 #include "kernels/internal.h"
 #include "kernels/codes.h"
 
+#define TILE_K    32
 #define FLOAT_MIN 0x1p-126
 
 /* Below this a result rounds to less than FLOAT_MIN with 24 bits. */
@@ -61,6 +71,35 @@ fma_flushed(float a, float b, float c)
 }
 
 
+/* Sums as such; a denormal one is exact, so tiny is tiny either way. */
+static float
+add_flushed(float a, float b)
+{
+    return zero_if_denormal(a + b);
+}
+
+
+/* acc and one product; zero operands from k on. */
+static float
+add_product(const uint8_t *panel, uint32_t r, uint32_t k, const uint32_t *act,
+            uint32_t n, uint32_t t, uint32_t i, float acc)
+{
+    float w = 0;
+    float x = 0;
+
+    if (i < k) {
+        w = half_at(AXK_BF16, panel + (size_t)i * 64, r);
+        x = round_to_bf16(float_of(act[(size_t)i * n + t]));
+    }
+    return fma_flushed(zero_if_denormal(w), x, acc);
+}
+
+
+/* Row r of a panel times token t of a tile of n tokens. */
+typedef float row_dot(const uint8_t *panel, uint32_t r, uint32_t k,
+                      const uint32_t *act, uint32_t n, uint32_t t);
+
+
 static float
 dot_pairs(const uint8_t *panel, uint32_t r, uint32_t k, const uint32_t *act,
           uint32_t n, uint32_t t)
@@ -68,25 +107,36 @@ dot_pairs(const uint8_t *panel, uint32_t r, uint32_t k, const uint32_t *act,
     float acc = 0;
 
     for (uint32_t i = 0; i < k; i += 2) {
-        for (uint32_t odd = 2; odd-- > 0;) {
-            float w = 0;
-            float x = 0;
-
-            if (i + odd < k) {
-                const uint8_t *values = panel + (size_t)(i + odd) * 64;
-
-                w = zero_if_denormal(half_at(AXK_BF16, values, r));
-                x = round_to_bf16(float_of(act[(size_t)(i + odd) * n + t]));
-            }
-            acc = fma_flushed(w, x, acc);
-        }
+        acc = add_product(panel, r, k, act, n, t, i + 1, acc);
+        acc = add_product(panel, r, k, act, n, t, i, acc);
     }
     return acc;
 }
 
 
-void
-axk_matmul_scalar_bf16(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
+static float
+dot_tiles(const uint8_t *panel, uint32_t r, uint32_t k, const uint32_t *act,
+          uint32_t n, uint32_t t)
+{
+    float acc = 0;
+
+    for (uint32_t i = 0; i < k; i += TILE_K) {
+        float even = 0;
+        float odd = 0;
+
+        for (uint32_t j = i; j < i + TILE_K; j += 2) {
+            even = add_product(panel, r, k, act, n, t, j, even);
+            odd = add_product(panel, r, k, act, n, t, j + 1, odd);
+        }
+        acc = add_flushed(acc, add_flushed(even, odd));
+    }
+    return acc;
+}
+
+
+static void
+matmul_bf16(const struct axk_matmul *a, uint32_t row0, uint32_t row1,
+            row_dot *dot)
 {
     size_t panel_bytes = a->k * panel_block_bytes(AXK_BF16);
 
@@ -103,8 +153,8 @@ axk_matmul_scalar_bf16(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
             const uint32_t *act = (const uint32_t *)a->act +
                                   tile * act_tile_words(AXK_ACT_F32, a->k);
             float *y = &a->y[m * a->y_stride + row];
-            float sum = dot_pairs(panel, row % AXK_PANEL_ROWS, a->k, act,
-                                  tile_tokens(a->n_tokens, tile), m % AXK_TILE);
+            float sum = dot(panel, row % AXK_PANEL_ROWS, a->k, act,
+                            tile_tokens(a->n_tokens, tile), m % AXK_TILE);
 
             if (a->bias != NULL) {
                 sum = sum + a->bias[row];
@@ -112,4 +162,19 @@ axk_matmul_scalar_bf16(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
             *y = a->accumulate ? *y + sum : sum;
         }
     }
+}
+
+
+void
+axk_matmul_scalar_bf16(const struct axk_matmul *a, uint32_t row0, uint32_t row1)
+{
+    matmul_bf16(a, row0, row1, dot_pairs);
+}
+
+
+void
+axk_matmul_scalar_bf16_tile(const struct axk_matmul *a, uint32_t row0,
+                            uint32_t row1)
+{
+    matmul_bf16(a, row0, row1, dot_tiles);
 }

@@ -90,6 +90,18 @@ has_avx512_bf16(void)
 #define XFEATURE_TILE_DATA       18
 
 
+static bool
+has_leaf_7_edx(unsigned int bits)
+{
+    unsigned int a;
+    unsigned int b;
+    unsigned int c;
+    unsigned int d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & bits) == bits;
+}
+
+
 /*
  * AMX int8.  Linux saves the tiles (8 KiB to a thread) only of processes that
  * asked: the permission is the whole process's, for good, and asking again
@@ -98,16 +110,17 @@ has_avx512_bf16(void)
 static bool
 has_amx(void)
 {
-    unsigned int a = 0;
-    unsigned int b;
-    unsigned int c;
-    unsigned int d = 0;
-    const unsigned int tile_int8 = 1u << 24 | 1u << 25;
-
-    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
-           (d & tile_int8) == tile_int8 &&
+    return has_avx512() && has_leaf_7_edx(1u << 24 | 1u << 25) &&
            syscall(SYS_arch_prctl, REQUEST_XCOMP_PERMISSION,
                    XFEATURE_TILE_DATA) == 0;
+}
+
+
+/* Activations are rounded by AVX512_BF16, the other formats take int8. */
+static bool
+has_amx_bf16(void)
+{
+    return has_avx512_bf16() && has_leaf_7_edx(1u << 22) && has_amx();
 }
 
 #elif defined(__aarch64__)
@@ -137,6 +150,7 @@ has_neon_i8mm(void)
  */
 #define NEVER_RUN "its code was never run on such a machine"
 #define BF16_DOT  "numerics bf16-dot for BF16 weights"
+#define BF16_TILE "numerics bf16-tile for BF16 weights"
 
 static const struct {
     const char *isa;
@@ -146,12 +160,14 @@ static const struct {
 } levels[] = {
     {"scalar", always, NULL, &axk_ops_scalar},
     {"scalar-bf16", always, BF16_DOT, &axk_ops_scalar_bf16},
+    {"scalar-bf16-tile", always, BF16_TILE, &axk_ops_scalar_bf16_tile},
 #if defined(__x86_64__)
     {"avx2", has_avx2, NULL, &axk_ops_avx2},
     {"avxvnni", has_avxvnni, NEVER_RUN, &axk_ops_avxvnni},
     {"avx512", has_avx512, NULL, &axk_ops_avx512},
     {"avx512-bf16", has_avx512_bf16, BF16_DOT, &axk_ops_avx512_bf16},
     {"amx", has_amx, NEVER_RUN, &axk_ops_amx},
+    {"amx-bf16", has_amx_bf16, BF16_TILE "; " NEVER_RUN, &axk_ops_amx_bf16},
 #elif defined(__aarch64__)
     {"neon", has_neon_dotprod, NEVER_RUN, &axk_ops_neon},
     {"neon-i8mm", has_neon_i8mm, NEVER_RUN, &axk_ops_neon_i8mm},

@@ -97,7 +97,7 @@ static const char usage[] =
     "  -o, --output FORMAT    table, csv, json or jsonl (table)\n"
     "      --isa NAME         cap of the instruction set: scalar, avx2, "
     "avxvnni, avx512,\n"
-    "                         avx512-bf16, amx\n"
+    "                         avx512-bf16, amx, amx-bf16\n"
     "      --no-warmup        no repetition ahead of those that count\n"
     "      --peaks            measures the machine's peaks behind each test, "
     "for "

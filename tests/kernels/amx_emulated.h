@@ -2,20 +2,22 @@
  * The tile operations of kernels/amx_tiles.h in plain C, for machines without
  * AMX: tiles with rows and bytes as configured, exact sums, and an assertion
  * where the processor would fault (an unconfigured tile, shapes that do not
- * fit each other) or where a release was forgotten.  After Intel's
- * Instruction Set Extensions Programming Reference, chapter 3 (TILELOADD,
- * TDPBSUD, ..).
+ * fit each other) or where a release was forgotten.  After the
+ * instructions' pages in Intel's Software Developer's Manual, volume 2
+ * (TILELOADD, TDPBSUD, TDPBF16PS, ..).
  */
 
 #ifndef AMX_EMULATED_H
 #define AMX_EMULATED_H
 
 /* In place of the instructions. */
-#define AXK_AMX_TILES_H
+#define AXK_AMX_EMULATED
 
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "kernels/amx_tiles.h"
 
 struct emulated_tile {
     uint16_t row_bytes;
@@ -122,6 +124,55 @@ tile_dot_bytes(int sum, int a, int b)
             memcpy(&c->data[m][4 * n], &s, 4);
         }
     }
+}
+
+/* Even and odd k apart, from zero, then together, then to the sum.  To be
+ * called where denormals are zeros, going in and coming out. */
+static __attribute__((noinline)) void
+emulated_dot_bf16(struct emulated_tile *c, const struct emulated_tile *x,
+                  const struct emulated_tile *w)
+{
+    const __m512i high = _mm512_set1_epi32((int32_t)0xffff0000u);
+    __mmask16 columns = (__mmask16)((1u << c->row_bytes / 4) - 1);
+
+    for (size_t m = 0; m < c->rows; m++) {
+        __m512 even = _mm512_setzero_ps();
+        __m512 odd = _mm512_setzero_ps();
+        __m512 sum = _mm512_loadu_ps(c->data[m]);
+
+        for (size_t k = 0; k < x->row_bytes / 4u; k++) {
+            __m512i b = _mm512_loadu_si512(w->data[k]);
+            int32_t pair;
+
+            memcpy(&pair, &x->data[m][4 * k], 4);
+            __m512i a = _mm512_set1_epi32(pair);
+
+            even = _mm512_fmadd_ps(
+                _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)),
+                _mm512_castsi512_ps(_mm512_slli_epi32(b, 16)), even);
+            odd = _mm512_fmadd_ps(
+                _mm512_castsi512_ps(_mm512_and_si512(a, high)),
+                _mm512_castsi512_ps(_mm512_and_si512(b, high)), odd);
+        }
+        _mm512_mask_storeu_ps(c->data[m], columns,
+                              _mm512_add_ps(sum, _mm512_add_ps(even, odd)));
+    }
+}
+
+
+/* The processor's own fma does it, with MXCSR as the tiles always have it. */
+static inline void
+tile_dot_bf16(int sum, int a, int b)
+{
+    struct emulated_tile *c = emulated_tile_at(sum);
+    const struct emulated_tile *x = emulated_tile_at(a);
+    const struct emulated_tile *w = emulated_tile_at(b);
+    unsigned int csr = _mm_getcsr();
+
+    emulated_shapes_fit(c, x, w);
+    _mm_setcsr(csr | 0x8040); /* FTZ, DAZ */
+    emulated_dot_bf16(c, x, w);
+    _mm_setcsr(csr);
 }
 
 #endif

@@ -21,7 +21,7 @@
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 
 /* NULL-terminated: every table but the reference that this CPU runs. */
-#define CHECK_ISAS_MAX 8
+#define CHECK_ISAS_MAX 12
 extern const struct axk_ops *check_isas[CHECK_ISAS_MAX];
 extern const struct axk_ops *check_reference;
 

@@ -231,6 +231,8 @@ void axk_matmul_avxvnni_evex(const struct axk_matmul *a, uint32_t row0,
                              uint32_t row1);
 void axk_matmul_amx_emulated(const struct axk_matmul *a, uint32_t row0,
                              uint32_t row1);
+void axk_matmul_amx_bf16_emulated(const struct axk_matmul *a, uint32_t row0,
+                                  uint32_t row1);
 
 /* The avxvnni table with its matmuls in AVX-512's encoding; NULL on a CPU
  * without that. */
@@ -266,6 +268,24 @@ amx_twin(void)
     return &twin;
 }
 
+
+/* The same for amx-bf16; NULL without AVX-512 BF16. */
+static const struct axk_ops *
+amx_bf16_twin(void)
+{
+    static struct axk_ops twin;
+    const struct axk_ops *avx512_bf16 = axk_ops_named("avx512-bf16");
+
+    if (avx512_bf16 == NULL) {
+        return NULL;
+    }
+    twin = *avx512_bf16;
+    twin.isa = "amx-bf16, emulated";
+    twin.numerics = "bf16-tile";
+    twin.matmul = axk_matmul_amx_bf16_emulated;
+    return &twin;
+}
+
 #else
 
 static const struct axk_ops *
@@ -281,14 +301,25 @@ amx_twin(void)
     return NULL;
 }
 
+
+static const struct axk_ops *
+amx_bf16_twin(void)
+{
+    return NULL;
+}
+
 #endif
 
 
 const struct axk_ops *
 check_reference_of(const struct axk_ops *ops)
 {
-    return ops->numerics == NULL ? check_reference
-                                 : axk_ops_named("scalar-bf16");
+    if (ops->numerics == NULL) {
+        return check_reference;
+    }
+    return axk_ops_named(strcmp(ops->numerics, "bf16-dot") == 0
+                             ? "scalar-bf16"
+                             : "scalar-bf16-tile");
 }
 
 
@@ -296,7 +327,8 @@ static void
 find_isas(void)
 {
     static const char *const names[] = { "avx2", "avxvnni", "avx512", "avx512-bf16",
-                                         "amx", "neon", "neon-i8mm" };
+                                         "amx", "amx-bf16", "neon",
+                                         "neon-i8mm" };
     size_t n = 0;
 
     check_reference = axk_ops_named("scalar");
@@ -316,6 +348,10 @@ find_isas(void)
     if (amx_twin() != NULL) {
         check_isas[n++] = amx_twin();
         printf(" and amx over emulated tiles");
+    }
+    if (amx_bf16_twin() != NULL) {
+        check_isas[n++] = amx_bf16_twin();
+        printf(" and amx-bf16 over them");
     }
     printf("%s\n", n == 0 ? " only the scalar reference" : "");
 }

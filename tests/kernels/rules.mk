@@ -10,11 +10,14 @@ AVXVNNI_TWIN := $(BUILD)/tests/kernels/matmul_avxvnni_evex.o
 # The same for amx, over tile operations in C.
 AMX_TWIN := $(BUILD)/tests/kernels/matmul_amx_emulated.o
 
+AMX_BF16_TWIN := $(BUILD)/tests/kernels/matmul_amx_bf16_emulated.o
+
 ifeq ($(KERNELS_ARCH),x86_64)
-CHECKKERNELS_OBJS += $(AVXVNNI_TWIN) $(AMX_TWIN)
+CHECKKERNELS_OBJS += $(AVXVNNI_TWIN) $(AMX_TWIN) $(AMX_BF16_TWIN)
 endif
 
 $(AMX_TWIN): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX512_FLAGS)
+$(AMX_BF16_TWIN): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_BF16_FLAGS)
 
 $(AVXVNNI_TWIN): CFLAGS_EXTRA = $(KERNELS_FLAGS) $(KERNELS_AVX2_FLAGS) \
                                 -mavx512vl -mavx512vnni

@@ -28,6 +28,7 @@ struct counts {
     size_t vpmaddubsw;
     size_t dpbf16_zmm;
     size_t tile_dots; /* tdpbsud */
+    size_t tile_bf16; /* tdpbf16ps */
     size_t tiles;     /* any tile register or configuration */
     size_t zmm;
     size_t ymm;
@@ -55,6 +56,7 @@ count(const char *object)
         c.fma += strstr(line, "vfmadd") != NULL;
         c.dpbf16_zmm += zmm && strstr(line, "vdpbf16ps") != NULL;
         c.tile_dots += strstr(line, "tdpbsud") != NULL;
+        c.tile_bf16 += strstr(line, "tdpbf16ps") != NULL;
         c.tiles += strstr(line, "tmm") != NULL || strstr(line, "tilecfg") != NULL
                    || strstr(line, "tilerelease") != NULL;
         c.vpmaddubsw += strstr(line, "vpmaddubsw") != NULL;
@@ -104,6 +106,21 @@ test_amx_matmul_uses_tiles(void **state)
     assert_true(c.tiles >= 4 * c.tile_dots);
     assert_int_equal(count("matmul_avx512.o").tiles, 0);
     assert_int_equal(count("avx512.o").tiles, 0);
+}
+
+
+/* Two tiles of tokens times two halves of a panel. */
+static void
+test_amx_bf16_matmul_uses_tiles(void **state)
+{
+    struct counts c = count("matmul_amx_bf16.o");
+
+    (void)state;
+    assert_true(c.tile_bf16 >= 4);
+    assert_true(c.tiles >= 2 * c.tile_bf16);
+    assert_int_equal(c.tile_dots, 0);
+    assert_int_equal(count("matmul_amx.o").tile_bf16, 0);
+    assert_int_equal(count("matmul_avx512_bf16.o").tiles, 0);
 }
 
 
@@ -170,6 +187,7 @@ main(void)
         cmocka_unit_test(test_avx512_matmul_uses_vnni),
         cmocka_unit_test(test_bf16_matmul_uses_its_dot),
         cmocka_unit_test(test_amx_matmul_uses_tiles),
+        cmocka_unit_test(test_amx_bf16_matmul_uses_tiles),
         cmocka_unit_test(test_avx2_matmul_uses_maddubs),
         cmocka_unit_test(test_avxvnni_matmul_uses_vnni),
         cmocka_unit_test(test_vector_ops_are_vectors),
