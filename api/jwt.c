@@ -12,8 +12,8 @@
 #include "api/jwt_keys.h"
 #include "shm/errors.h"
 
-#define SIGNATURE_BYTES_MAX 1024u /* RSA of 8192 bits */
-#define TIME_MAX            4e12  /* a NumericDate beyond it is nonsense */
+#define SIGNATURE_TEXT_MAX (1024u * 4 / 3 + 4) /* RSA of 8192 bits */
+#define TIME_MAX           4e12 /* a NumericDate beyond it is nonsense */
 
 struct token {
     struct axion_text header; /* base64url */
@@ -138,7 +138,8 @@ jose_verifies(const struct token *token, const struct jwt_key *key)
         good = jose_jws_ver(cfg, jws, NULL, key->jwk, false);
     }
     json_decref(jws);
-    jose_cfg_decref(cfg);
+    if (cfg != NULL) /* libjose would look into it */
+        jose_cfg_decref(cfg);
     return good;
 }
 
@@ -160,22 +161,30 @@ ed25519_verifies(const struct token *token, const struct jwt_key *key)
 }
 
 
+/* May the key be tried for a token of this algorithm and kid? */
+static int
+is_candidate(const struct jwt_key *key, const struct jwt_algorithm *algorithm,
+             const char *kid)
+{
+    return (key->algorithms & 1u << (algorithm - jwt_algorithms)) != 0 &&
+           (kid == NULL || (key->kid != NULL && strcmp(key->kid, kid) == 0));
+}
+
+
 static int
 check_signature(struct verifier *v, const struct token *token,
                 const struct axion_jwt_keys *keys,
                 const struct jwt_algorithm *algorithm, const char *kid)
 {
-    uint32_t bit = 1u << (algorithm - jwt_algorithms);
     size_t i, tried = 0;
     int good;
 
-    if (token->signature.bytes > SIGNATURE_BYTES_MAX * 4 / 3 + 4)
+    if (token->signature.bytes > SIGNATURE_TEXT_MAX)
         return refuse(v, "the token's signature is not valid");
     for (i = 0; i < keys->n && tried < AXION_JWT_TRIES_MAX; i++) {
         const struct jwt_key *key = &keys->keys[i];
 
-        if ((key->algorithms & bit) == 0 ||
-            (kid != NULL && (key->kid == NULL || strcmp(key->kid, kid) != 0)))
+        if (!is_candidate(key, algorithm, kid))
             continue;
         tried++;
         good = algorithm->type == JWT_OKP ? ed25519_verifies(token, key)
@@ -397,6 +406,36 @@ check_payload(struct verifier *v, const struct axion_text *part)
         error = take_claims(v, payload.root);
     axion_json_tree_free(&payload);
     return error;
+}
+
+
+int
+axion_jwt_slow(const struct axion_jwt_keys *keys,
+               const struct axion_jwt_rules *rules, const char *text,
+               size_t bytes)
+{
+    const char *why, *kid;
+    struct verifier v = {NULL, rules, 0, &why};
+    const struct jwt_algorithm *algorithm;
+    struct token token;
+    struct axion_json_tree header;
+    size_t i, tried = 0;
+    uint32_t us = 0;
+
+    if (bytes > AXION_JWT_BYTES_MAX || !split(&token, text, bytes) ||
+        token.signature.bytes > SIGNATURE_TEXT_MAX)
+        return 0;
+    if (part_object(&v, &token.header, &header) == AXION_OK &&
+        check_header(&v, header.root, &algorithm, &kid) == AXION_OK) {
+        for (i = 0; i < keys->n && tried < AXION_JWT_TRIES_MAX; i++) {
+            if (is_candidate(&keys->keys[i], algorithm, kid)) {
+                us += keys->keys[i].cost_us;
+                tried++;
+            }
+        }
+    }
+    axion_json_tree_free(&header);
+    return us > AXION_JWT_SLOW_US;
 }
 
 

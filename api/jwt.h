@@ -35,6 +35,7 @@
 #define AXION_JWT_MODELS_MAX     32u
 #define AXION_JWT_MODELS_BYTES   1024u
 #define AXION_JWT_ALGORITHMS_ALL 0xffffffffu
+#define AXION_JWT_SLOW_US        200u
 
 struct axion_jwt_keys;
 
@@ -77,9 +78,21 @@ int axion_jwt_keys_open(struct axion_jwt_keys **keys, const char *text,
 size_t axion_jwt_keys_count(const struct axion_jwt_keys *keys);
 void axion_jwt_keys_close(struct axion_jwt_keys *keys);
 
+/* The set stays until it is closed once more: for who verifies in a thread.
+ * Holding and closing are one thread's, verifying may be any number's. */
+void axion_jwt_keys_hold(struct axion_jwt_keys *keys);
+
 /* 1 when the text has a token's form: three parts, the first one of an
  * object. */
 int axion_jwt_looks_like(const char *text, size_t bytes);
+
+/*
+ * 1 when the signatures that axion_jwt_verify() would try may take more than
+ * AXION_JWT_SLOW_US: too long for an event loop.  0 where it refuses at once.
+ */
+int axion_jwt_slow(const struct axion_jwt_keys *keys,
+                   const struct axion_jwt_rules *rules, const char *token,
+                   size_t bytes);
 
 /*
  * AXION_OK with *claims, or UNAUTHENTICATED, NO_MEMORY with *why, a constant.

@@ -12,6 +12,11 @@
 
 #define JWT_ED25519_BYTES 32u
 
+/* Threads that verify with one key take and drop references to it. */
+#if !JSON_HAVE_ATOMIC_BUILTINS && !JSON_HAVE_SYNC_BUILTINS
+#error "jansson without atomic reference counts"
+#endif
+
 enum jwt_type {
     JWT_OCT,
     JWT_RSA,
@@ -30,10 +35,12 @@ struct jwt_key {
     json_t *jwk;
     const char *kid; /* NULL: none */
     uint32_t algorithms;
+    uint32_t cost_us;                   /* of one signature, roughly */
     uint8_t ed25519[JWT_ED25519_BYTES]; /* of OKP */
 };
 
 struct axion_jwt_keys {
+    uint32_t holders;            /* besides the owner; the owner's thread's */
     struct axion_json_tree tree; /* the keys' jwk are in it */
     size_t n;
     struct jwt_key keys[AXION_JWT_KEYS_MAX];

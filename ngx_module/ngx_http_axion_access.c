@@ -14,6 +14,7 @@
 
 static ngx_int_t ngx_http_axion_hold(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_by_key(ngx_http_axion_ctx_t *ctx);
+static ngx_int_t ngx_http_axion_busy(ngx_http_request_t *r);
 static ngx_int_t ngx_http_axion_check(ngx_http_request_t *r);
 static ngx_int_t ngx_http_axion_challenge(ngx_http_request_t *r);
 
@@ -242,13 +243,19 @@ ngx_http_axion_preaccess_handler(ngx_http_request_t *r)
 
     rc = ngx_http_axion_wait_for_key(ctx);
 
-    if (rc == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_axion_add_header(r, "Retry-After", "1", 1) != NGX_OK)
-    {
+    return (rc == NGX_HTTP_SERVICE_UNAVAILABLE) ? ngx_http_axion_busy(r) : rc;
+}
+
+
+/* Who asks could not be found out now. */
+static ngx_int_t
+ngx_http_axion_busy(ngx_http_request_t *r)
+{
+    if (ngx_http_axion_add_header(r, "Retry-After", "1", 1) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return rc;
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
 }
 
 
@@ -314,7 +321,11 @@ ngx_http_axion_check(ngx_http_request_t *r)
     }
 
     if (who == NULL) {
-        return ngx_http_axion_challenge(r);
+
+        /* others took its place in the cache while auth_request was asked */
+
+        return ctx->unverified ? ngx_http_axion_busy(r)
+                               : ngx_http_axion_challenge(r);
     }
 
     return who->tenant->disabled ? NGX_HTTP_FORBIDDEN : NGX_OK;

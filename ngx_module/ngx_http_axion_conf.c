@@ -65,6 +65,7 @@ ngx_http_axion_create_main_conf(ngx_conf_t *cf)
     ngx_queue_init(&amcf->waiting);
     ngx_queue_init(&amcf->dirty);
     ngx_queue_init(&amcf->chosen.jobs);
+    ngx_queue_init(&amcf->tokens.jobs);
 
     return amcf;
 }

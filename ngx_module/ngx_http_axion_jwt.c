@@ -8,14 +8,20 @@
  * a key that has left the set lets nobody in any more, whatever the cache has.
  * An answer ends with its token, after five minutes at most.
  *
- * A signature is checked on the event loop.  On one core of a Zen 4 it takes
- * 11 us (HS256), 53 us (RSA of 2048 bits, EdDSA), 131 us (ES256), 0.8 ms
- * (ES512) and 1.2 ms (ES384, for which OpenSSL has no code of its own); at
- * most four are tried for a token, one where it names its key.
+ * A signature takes 11 us on one core of a Zen 4 (HS256), 53 us (RSA of 2048
+ * bits, EdDSA), 131 us (ES256), 0.8 ms (ES512) and 1.2 ms (ES384, for which
+ * OpenSSL has no code of its own); at most four are tried for a token, one
+ * where it names its key.  Above AXION_JWT_SLOW_US it is checked in a thread
+ * (_verify.c), one token at a time, so that a flood of them takes one core at
+ * most; 127 more wait, 32 of one client address.  An nginx without threads
+ * checks all of them on the event loop.
  */
 
 
-#include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_verify.h"
+
+
+#include <sodium.h>
 
 
 static char *ngx_http_axion_jwt_parameter(ngx_conf_t *cf, ngx_str_t *arg,
@@ -29,6 +35,9 @@ static void ngx_http_axion_jwks_timer(ngx_event_t *ev);
 static const struct axion_jwt_claims *ngx_http_axion_claims(
     ngx_http_axion_ctx_t *ctx, ngx_http_axion_jwt_t *jwt,
     const struct axion_text *token);
+static const struct axion_jwt_claims *ngx_http_axion_keep_claims(
+    ngx_http_axion_known_t *known, const struct axion_cache_digest *question,
+    const struct axion_jwt_claims *claims);
 static void ngx_http_axion_take_claims(ngx_http_axion_ctx_t *ctx,
     const struct axion_jwt_claims *claims);
 
@@ -39,6 +48,59 @@ static void ngx_http_axion_take_claims(ngx_http_axion_ctx_t *ctx,
 #define NGX_HTTP_AXION_JWT_CACHED    512
 #define NGX_HTTP_AXION_JWT_TTL       (5 * 60 * 1000)
 #define NGX_HTTP_AXION_JWT_MAX       8
+
+
+/* What is known of a token. */
+typedef struct {
+    struct axion_jwt_claims      claims;
+    const char                  *why;        /* refused; NULL: it is good */
+} ngx_http_axion_verdict_t;
+
+
+#if (NGX_THREADS)
+
+
+#define NGX_HTTP_AXION_JWT_JOBS      128
+#define NGX_HTTP_AXION_JWT_ADDRESS   32
+#define NGX_HTTP_AXION_JWT_TRIES     (NGX_HTTP_AXION_JWT_MAX + 2)
+
+/* Requests that waited for it must find it; one that is not valid yet may be
+ * so in a moment. */
+#define NGX_HTTP_AXION_JWT_TTL_WRONG (5 * 1000)
+
+
+/* The thread's while a job runs. */
+typedef struct {
+    ngx_http_axion_verdict_t     verdict;
+    struct axion_jwt_keys       *keys;       /* held */
+    const struct axion_jwt_rules *rules;
+    struct axion_text            token;
+    uint64_t                     now_s;
+    int                          rc;
+} ngx_http_axion_check_t;
+
+
+static ngx_int_t ngx_http_axion_fill_check(ngx_http_axion_job_t *job,
+    ngx_http_axion_ctx_t *ctx);
+static void ngx_http_axion_run_check(void *data);
+static ngx_int_t ngx_http_axion_keep_check(ngx_http_axion_job_t *job);
+static void ngx_http_axion_release_check(ngx_http_axion_job_t *job);
+
+
+static const ngx_http_axion_verifier_t  ngx_http_axion_token_verifier = {
+    offsetof(ngx_http_axion_main_conf_t, tokens),
+    1,
+    NGX_HTTP_AXION_JWT_JOBS,
+    NGX_HTTP_AXION_JWT_ADDRESS,
+    NGX_HTTP_AXION_JWT_TRIES,
+    "no memory to verify a token",
+    ngx_http_axion_fill_check,
+    ngx_http_axion_run_check,
+    ngx_http_axion_keep_check,
+    ngx_http_axion_release_check
+};
+
+#endif
 
 
 /* ---- configuration ---- */
@@ -123,6 +185,15 @@ ngx_http_axion_jwt(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
+
+#if (NGX_THREADS)
+    rv = ngx_http_axion_verify_pool(cf, amcf);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+#endif
+
     if (alcf->jwts == NGX_CONF_UNSET_PTR) {
         alcf->jwts = ngx_array_create(cf->pool, 1,
                                       sizeof(ngx_http_axion_jwt_t *));
@@ -135,8 +206,6 @@ ngx_http_axion_jwt(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (alcf->jwts->nelts == NGX_HTTP_AXION_JWT_MAX) {
         return "is there more than 8 times in one level";
     }
-
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_axion_module);
 
     j = ngx_array_push(alcf->jwts);
     if (j == NULL) {
@@ -386,9 +455,9 @@ ngx_http_axion_open_jwts(ngx_http_axion_main_conf_t *amcf, ngx_pool_t *pool,
 
     memory = ngx_http_axion_memory(pool);
 
-    return (axion_cache_open(&amcf->tokens, &memory,
+    return (axion_cache_open(&amcf->tokens.cache, &memory,
                              NGX_HTTP_AXION_JWT_CACHED,
-                             sizeof(struct axion_jwt_claims))
+                             sizeof(ngx_http_axion_verdict_t))
             == AXION_OK)
                ? NGX_OK : NGX_ERROR;
 }
@@ -436,6 +505,11 @@ ngx_http_axion_by_token(ngx_http_axion_ctx_t *ctx,
             ngx_http_axion_take_claims(ctx, claims);
             break;
         }
+
+        if (ctx->unverified) {
+            ctx->stranger = NULL;
+            break;
+        }
     }
 
     if (ctx->stranger != NULL) {
@@ -447,20 +521,20 @@ ngx_http_axion_by_token(ngx_http_axion_ctx_t *ctx,
 }
 
 
-/* NULL: ctx->stranger says why. */
+/* NULL: ctx->stranger says why, or ctx->unverified that a job finds out. */
 static const struct axion_jwt_claims *
 ngx_http_axion_claims(ngx_http_axion_ctx_t *ctx, ngx_http_axion_jwt_t *jwt,
     const struct axion_text *token)
 {
     int                         rc;
-    uint64_t                    left_ms;
     const char                 *why;
     struct axion_text           texts[3];
-    struct axion_cache         *cache;
-    struct axion_jwt_claims     claims, *known;
+    struct axion_jwt_claims     claims;
+    ngx_http_axion_known_t     *known;
+    ngx_http_axion_verdict_t   *verdict;
     struct axion_cache_digest   digest;
 
-    cache = &ctx->main->tokens;
+    known = &ctx->main->tokens;
 
     texts[0].data = (char *) &jwt;
     texts[0].bytes = sizeof(jwt);
@@ -468,13 +542,33 @@ ngx_http_axion_claims(ngx_http_axion_ctx_t *ctx, ngx_http_axion_jwt_t *jwt,
     texts[1].bytes = sizeof(jwt->generation);
     texts[2] = *token;
 
-    axion_cache_ask(cache, texts, 3, &digest);
+    axion_cache_ask(&known->cache, texts, 3, &digest);
 
-    known = axion_cache_find(cache, &digest, ngx_current_msec);
+    verdict = axion_cache_find(&known->cache, &digest, ngx_current_msec);
 
-    if (known != NULL && known->expires_s > (uint64_t) ngx_time()) {
-        return known;
+    if (verdict != NULL && verdict->why != NULL) {
+        ctx->stranger = verdict->why;
+        return NULL;
     }
+
+    if (verdict != NULL
+        && verdict->claims.expires_s > (uint64_t) ngx_time())
+    {
+        return &verdict->claims;
+    }
+
+#if (NGX_THREADS)
+
+    if (axion_jwt_slow(jwt->keys, &jwt->rules, token->data, token->bytes)) {
+        ctx->unverified = 1;
+        ctx->verifier = &ngx_http_axion_token_verifier;
+        ctx->jwt = jwt;
+        ctx->secret = *token;
+        ctx->question = digest;
+        return NULL;
+    }
+
+#endif
 
     rc = axion_jwt_verify(&claims, jwt->keys, &jwt->rules, token->data,
                           token->bytes, ngx_time(), &why);
@@ -485,14 +579,120 @@ ngx_http_axion_claims(ngx_http_axion_ctx_t *ctx, ngx_http_axion_jwt_t *jwt,
         return NULL;
     }
 
-    left_ms = (claims.expires_s - ngx_time()) * 1000;
-
-    known = axion_cache_put(cache, &digest, ngx_current_msec
-                            + ngx_min(left_ms, NGX_HTTP_AXION_JWT_TTL));
-    *known = claims;
-
-    return known;
+    return ngx_http_axion_keep_claims(known, &digest, &claims);
 }
+
+
+/* Of a token that has not expired. */
+static const struct axion_jwt_claims *
+ngx_http_axion_keep_claims(ngx_http_axion_known_t *known,
+    const struct axion_cache_digest *question,
+    const struct axion_jwt_claims *claims)
+{
+    uint64_t                   left_ms;
+    ngx_http_axion_verdict_t  *verdict;
+
+    left_ms = (claims->expires_s - ngx_time()) * 1000;
+
+    verdict = axion_cache_put(&known->cache, question, ngx_current_msec
+                              + ngx_min(left_ms, NGX_HTTP_AXION_JWT_TTL));
+    verdict->claims = *claims;
+    verdict->why = NULL;
+
+    return &verdict->claims;
+}
+
+
+#if (NGX_THREADS)
+
+static ngx_int_t
+ngx_http_axion_fill_check(ngx_http_axion_job_t *job,
+    ngx_http_axion_ctx_t *ctx)
+{
+    struct axion_memory      memory;
+    ngx_http_axion_check_t  *check;
+
+    memory = ngx_http_axion_memory(job->pool);
+
+    check = ngx_pcalloc(job->pool, sizeof(ngx_http_axion_check_t));
+    if (check == NULL) {
+        return NGX_ERROR;
+    }
+
+    check->token = ctx->secret;
+    check->token.data = axion_memory_copy(&memory, ctx->secret.data,
+                                          ctx->secret.bytes);
+    if (check->token.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    check->rules = &ctx->jwt->rules;
+    check->now_s = ngx_time();
+    check->keys = ctx->jwt->keys;
+    axion_jwt_keys_hold(check->keys);
+
+    job->data = check;
+
+    return NGX_OK;
+}
+
+
+/* In a thread. */
+static void
+ngx_http_axion_run_check(void *data)
+{
+    ngx_http_axion_check_t *check = data;
+
+    check->rc = axion_jwt_verify(&check->verdict.claims, check->keys,
+                                 check->rules, check->token.data,
+                                 check->token.bytes, check->now_s,
+                                 &check->verdict.why);
+}
+
+
+static ngx_int_t
+ngx_http_axion_keep_check(ngx_http_axion_job_t *job)
+{
+    ngx_http_axion_check_t    *check;
+    ngx_http_axion_verdict_t  *verdict;
+
+    check = job->data;
+
+    if (check->rc == AXION_ERR_NO_MEMORY) {
+        return NGX_ERROR;
+    }
+
+    if (check->rc == AXION_OK) {
+
+        /* one that has expired since is asked again, and refused */
+
+        if (check->verdict.claims.expires_s > (uint64_t) ngx_time()) {
+            (void) ngx_http_axion_keep_claims(job->known, &job->question,
+                                              &check->verdict.claims);
+        }
+
+        return NGX_OK;
+    }
+
+    verdict = axion_cache_put(&job->known->cache, &job->question,
+                              ngx_current_msec + NGX_HTTP_AXION_JWT_TTL_WRONG);
+    *verdict = check->verdict;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_axion_release_check(ngx_http_axion_job_t *job)
+{
+    ngx_http_axion_check_t  *check;
+
+    check = job->data;
+    sodium_memzero((char *) check->token.data, check->token.bytes);
+    axion_jwt_keys_close(check->keys);
+}
+
+#endif
 
 
 static void

@@ -74,6 +74,7 @@ typedef struct ngx_http_axion_remote_s    ngx_http_axion_remote_t;
 typedef struct ngx_http_axion_shared_s    ngx_http_axion_shared_t;
 typedef struct ngx_http_axion_stats_s     ngx_http_axion_stats_t;
 typedef struct ngx_http_axion_tenants_file_s ngx_http_axion_tenants_file_t;
+typedef struct ngx_http_axion_verifier_s  ngx_http_axion_verifier_t;
 typedef struct ngx_http_axion_zone_s      ngx_http_axion_zone_t;
 
 
@@ -173,7 +174,8 @@ typedef struct {
 } ngx_http_axion_fallback_t;
 
 
-/* Chosen keys as a worker knows them, and jobs that find out (_chosen.c). */
+/* Chosen keys or tokens as a worker knows them, and jobs that find out
+ * (_verify.c). */
 typedef struct {
     struct axion_cache           cache;
     ngx_queue_t                  jobs;
@@ -211,7 +213,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_queue_t                  waiting;    /* ctx->link */
     ngx_queue_t                  dirty;      /* ctx->dirty */
     ngx_http_axion_known_t       chosen;
-    struct axion_cache           tokens;     /* struct axion_jwt_claims */
+    ngx_http_axion_known_t       tokens;
     ngx_event_t                  look;       /* at boards of who loads */
     ngx_event_t                  burial;     /* of processes that died */
     unsigned                     limits_closed:1; /* refuse tenants */
@@ -298,8 +300,11 @@ struct ngx_http_axion_ctx_s {
     const char                  *via;        /* how `who` is known */
     const char                  *stranger;   /* why nobody, for the 401 */
 
-    /* a chosen key: the tenant that is claimed and what is to be tried */
+    /* what is to be tried in a thread: a chosen key for the tenant that is
+     * claimed, or a token by the keys of `jwt` */
+    const ngx_http_axion_verifier_t *verifier;
     const struct axion_tenant   *claimed;
+    ngx_http_axion_jwt_t        *jwt;
     struct axion_text            secret;
     struct axion_cache_digest    question;
     ngx_queue_t                  chosen;     /* if `verifying`, of a job */
@@ -568,6 +573,11 @@ char *ngx_http_axion_trust_headers(ngx_conf_t *cf, ngx_command_t *cmd,
 ngx_int_t ngx_http_axion_by_others(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_heed_peer(ngx_http_axion_ctx_t *ctx);
 
+/* _verify.c: in threads */
+char *ngx_http_axion_verify_pool(ngx_conf_t *cf,
+    ngx_http_axion_main_conf_t *amcf);
+ngx_int_t ngx_http_axion_wait_for_key(ngx_http_axion_ctx_t *ctx);
+
 /* _chosen.c: keys by Argon2id */
 void ngx_http_axion_forget_chosen(ngx_http_axion_main_conf_t *amcf);
 char *ngx_http_axion_chosen_pool(ngx_conf_t *cf,
@@ -576,7 +586,6 @@ ngx_int_t ngx_http_axion_open_chosen(ngx_http_axion_main_conf_t *amcf,
     ngx_pool_t *pool);
 void ngx_http_axion_by_chosen_key(ngx_http_axion_ctx_t *ctx,
     const struct axion_text *key);
-ngx_int_t ngx_http_axion_wait_for_key(ngx_http_axion_ctx_t *ctx);
 
 /* _handler.c */
 ngx_int_t ngx_http_axion_handler(ngx_http_request_t *r);

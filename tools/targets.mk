@@ -88,7 +88,7 @@ sanitized: $(UNIT_TESTS) $(KERNEL_TESTS) $(RING_TESTS)
 # and lies, in well under a minute.
 SANITIZED_NGINX_TESTS = $(wildcard $(patsubst %,t/%-*.t,010 040 050 060 070 \
     032 034 080 100 140 150)) $(patsubst %,tests/nginx/test_%.py,client_gone \
-    hostile_engine http2 limits limits_property routing tenants_file \
+    hostile_engine http2 jwt limits limits_property routing tenants_file \
     waiting)
 
 sanitized-nginx: $(NGINX_MODULE) $(TEST_TOOLS)

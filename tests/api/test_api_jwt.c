@@ -130,6 +130,35 @@ test_good_tokens(void **state)
 }
 
 
+/* Those for a thread; a held set is there until it is closed once more. */
+static void
+test_slow_algorithms(void **state)
+{
+    static const char *const slow[] = {"ES384", "ES512"};
+    static const char *const quick[] = {"HS512", "RS256", "PS512", "ES256",
+                                        "EdDSA", "no kid"};
+    struct axion_jwt_rules r = rules;
+    const char *token = good("ES384");
+    size_t i;
+
+    (void) state;
+    for (i = 0; i < 2; i++)
+        assert_true(axion_jwt_slow(keys, &rules, good(slow[i]),
+                                   strlen(good(slow[i]))));
+    for (i = 0; i < 6; i++)
+        assert_false(axion_jwt_slow(keys, &rules, good(quick[i]),
+                                    strlen(good(quick[i]))));
+    /* What is refused before any signature is tried. */
+    r.algorithms = axion_jwt_algorithm("ES256", 5);
+    assert_false(axion_jwt_slow(keys, &r, token, strlen(token)));
+    assert_false(axion_jwt_slow(keys, &rules, token, 20));
+    assert_false(axion_jwt_slow(keys, &rules, "a.b.c", 5));
+    axion_jwt_keys_hold(keys);
+    axion_jwt_keys_close(keys);
+    assert_true(axion_jwt_keys_count(keys) > 0);
+}
+
+
 static void
 test_bad_tokens_say_why(void **state)
 {
@@ -334,6 +363,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good_tokens),
+        cmocka_unit_test(test_slow_algorithms),
         cmocka_unit_test(test_bad_tokens_say_why),
         cmocka_unit_test(test_claims),
         cmocka_unit_test(test_clocks),

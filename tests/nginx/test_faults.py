@@ -239,6 +239,7 @@ class NginxUnderFaults(rig.Test):
         with open(vectors, encoding="ascii") as f:
             vectors = json.load(f)
         self.token = vectors["good"]["ES256"]
+        self.slow = vectors["good"]["ES384"]
         with open(os.path.join(self.dir, "jwks"), "w",
                   encoding="ascii") as f:
             keys = vectors["jwks"]["keys"]
@@ -264,13 +265,20 @@ class NginxUnderFaults(rig.Test):
         self.known("x-api-key: key")
 
     def test_a_chosen_key_never_seen(self):
+        self.never_seen(lambda n: f"acme:wrong-{n}")
+
+    def test_a_slow_token_never_seen(self):
+        self.never_seen(lambda n: f"{self.slow[:-9]}AAAA{n:04d}A")
+
+    def never_seen(self, key):
+        """What a thread has to find out, another one each time."""
         self.identities()
         self.start()
 
         def check(n):
             self.faults.arm(n)
             data = self.ask(("GET", "/v1/models", b"",
-                             [f"x-api-key: acme:wrong-{n}"]))
+                             [f"x-api-key: {key(n)}"]))
             hit = self.faults.hit()
             if not hit or data:
                 self.assertIn(int(data.split()[1]), (401, 500, 503))

@@ -1,6 +1,7 @@
 """Tokens while nginx runs: an issuer's new keys count within the interval and
 its old ones no longer, also for tokens that were verified before; a wrong key
-set changes nothing; a token ends when it says; none is ever logged."""
+set changes nothing; a token ends when it says; none is ever logged; a flood of
+those that are slow to verify is bounded and holds up nobody else."""
 
 import base64
 import hashlib
@@ -8,9 +9,13 @@ import hmac
 import json
 import os
 import secrets
+import signal
 import time
 
 import rig
+
+VECTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..",
+                       "api", "jwt_vectors.json")
 
 
 def b64(data):
@@ -127,6 +132,94 @@ class Jwt(rig.Test):
             for token in tokens:
                 for part in token.split("."):
                     self.assertNotIn(part, text)
+
+
+class SlowTokens(rig.Test):
+    """By keys and tokens of another implementation (make_jwt_vectors.py)."""
+
+    def setUp(self):
+        super().setUp()
+        with open(VECTORS, encoding="ascii") as f:
+            vectors = json.load(f)
+        self.good = vectors["good"]
+        self.keys = {k["kid"]: k for k in vectors["jwks"]["keys"]}
+        self.path = os.path.join(self.dir, "jwks")
+        # Four keys of one name are tried for a token: 5 ms and more.
+        self.put("rsa", "p521", *["p384"] * 4)
+        self.nginx.write(http=f"""
+            axion_upstream llm {{ engine unix:{self.echo.path}; }}
+            axion_tenant acme {{ }}
+            axion_jwt jwks={self.path} issuer=https://id.example
+                      audience=axion tenant=sub interval=200ms;""")
+        self.start()
+
+    def put(self, *names):
+        with open(self.path + ".new", "w", encoding="ascii") as f:
+            json.dump({"keys": [self.keys[name] for name in names]}, f)
+        os.rename(self.path + ".new", self.path)
+
+    def ask(self, token, **options):
+        client = self.client(**options)
+        client.send("GET", "/v1/models",
+                    headers=[f"Authorization: Bearer {token}"])
+        return client
+
+    def forged(self):
+        text, _, signature = self.good["ES384"].rpartition(".")
+        return f"{text}.{b64(secrets.token_bytes(30))}{signature[40:]}"
+
+    def flood(self, n):
+        """So many at once, each with a signature of its own."""
+        worker, = self.nginx.workers()
+        os.kill(worker, signal.SIGSTOP)
+        clients = [self.ask(self.forged()) for _ in range(n)]
+        os.kill(worker, signal.SIGCONT)
+        return clients
+
+    def test_slow_ones_are_let_in_or_refused(self):
+        for _ in range(2):
+            for alg in ("RS256", "ES384", "ES512"):
+                self.assertEqual(self.ask(self.good[alg]).whole()[0], 200)
+            status, headers, body = self.ask(self.forged()).whole()
+            self.assertEqual((status, headers["www-authenticate"]),
+                             (401, 'Bearer error="invalid_token"'))
+            self.assertIn(b"signature is not valid", body)
+
+    def test_a_flood_is_bounded_and_holds_up_nobody(self):
+        flood = self.flood(100)
+        # One whose token is quick, and another address: neither waits for
+        # room that the flood has.
+        self.assertEqual(self.ask(self.good["RS256"]).whole()[0], 200)
+        self.assertEqual(self.ask(self.good["ES384"],
+                                  source="127.0.0.2").whole()[0], 200)
+        seen = {401: 0, 503: 0}
+        for client in flood:
+            status, headers, body = client.whole()
+            seen[status] += 1
+            if status == 503:
+                self.assertEqual(headers["retry-after"], "1")
+                self.assertIn(b'"code":"overloaded"', body)
+        self.assertGreaterEqual(seen[401], 32)
+        self.assertGreater(seen[503], 0)
+        self.assertEqual(self.ask(self.good["ES384"]).whole()[0], 200)
+
+    def test_keys_that_leave_while_they_are_used(self):
+        flood = self.flood(32)
+        flood.append(self.ask(self.good["ES512"]))
+        self.put("rsa")
+        self.nginx.wait("has 1 keys that verify")
+        for client in flood:
+            self.assertIn(client.whole()[0], (200, 401, 503))
+        for alg, status in (("RS256", 200), ("ES384", 401), ("ES512", 401)):
+            self.assertEqual(self.ask(self.good[alg]).whole()[0], status)
+
+    def test_a_worker_that_ends_answers_who_waits(self):
+        flood = self.flood(20)
+        self.assertEqual(self.ask(self.good["RS256"]).whole()[0], 200)
+        self.nginx.signal(signal.SIGQUIT)
+        for client in flood:
+            self.assertEqual(client.whole()[0], 401)
+        self.assertEqual(self.nginx.process.wait(timeout=rig.HANG), 0)
 
 
 if __name__ == "__main__":
