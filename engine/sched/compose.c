@@ -142,9 +142,6 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
     s->turn++;
     while (room > 0 && (slot = sched_best_prompt(s, now_us)) != NONE) {
         struct sequence *q = &s->sequences[slot];
-        if (s->others_end && sched_has_backlog(s, q->tenant)) {
-            break; /* it would only make them wait */
-        }
         q->looked_at = s->turn;
         if ((q->state == WAITING && !let_in(s, slot)) ||
             s->n_ready + s->n_picks >= s->options.running_max) {
@@ -155,7 +152,7 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
             pick(s, slot, room);
             room -= q->in_step;
             s->others_end |= q->n_computed + q->in_step == q->n_tokens &&
-                             !sched_has_backlog(s, q->tenant);
+                             !sched_has_backlog(s, q);
         }
     }
 }
@@ -252,7 +249,7 @@ ax_sched_extend(struct ax_sched *s, uint32_t index, uint32_t n)
     assert(entry->samples && entry->n_drafts == 0);
     n = n < room ? n : room;
     n = n < more ? n : (uint32_t)more;
-    if (n == 0 || (s->others_end && sched_has_backlog(s, q->tenant)) ||
+    if (n == 0 || (s->others_end && sched_has_backlog(s, q)) ||
         kv->reserve(kv->context, entry->slot, q->n_tokens + n) != AXION_OK) {
         return 0;
     }

@@ -167,8 +167,8 @@ void sched_expire(struct ax_sched *s, uint64_t now_us);
 
 /* ---- yield.c ---- */
 
-/* More prompts of it wait than are let in. */
-bool sched_has_backlog(const struct ax_sched *s, uint32_t tenant);
+/* More prompts of its tenant wait, besides this one. */
+bool sched_has_backlog(const struct ax_sched *s, const struct sequence *q);
 /* One has arrived: whether the running step is dropped for it. */
 void sched_consider_yield(struct ax_sched *s, uint32_t slot, uint64_t now_us);
 /* The step is over. */

@@ -94,6 +94,9 @@ best_of(const struct ax_sched *s, const struct list *l, uint64_t now_us,
             (l == &s->running && q->n_tokens - q->n_computed < 2)) {
             continue; /* held, had its turn, or a decode */
         }
+        if (s->others_end && sched_has_backlog(s, q)) {
+            continue; /* it would only make them wait */
+        }
         struct key key = key_of(s, q, now_us);
         if (best == NONE || before(&key, best_key)) {
             best = i;

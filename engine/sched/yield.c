@@ -27,9 +27,10 @@
 
 
 bool
-sched_has_backlog(const struct ax_sched *s, uint32_t tenant)
+sched_has_backlog(const struct ax_sched *s, const struct sequence *q)
 {
-    return s->tenants[tenant].waiting_tokens > 0;
+    uint64_t own = q->state == WAITING && !q->started ? q->n_prompt : 0;
+    return s->tenants[q->tenant].waiting_tokens > own;
 }
 
 
@@ -39,7 +40,7 @@ all_give_way(const struct ax_sched *s, const struct sequence *q)
     uint64_t served = s->tenants[q->tenant].served;
     for (uint32_t i = 0; i < s->step.n_entries; i++) {
         const struct sequence *v = &s->sequences[s->entries[i].slot];
-        if (v->tenant == q->tenant || !sched_has_backlog(s, v->tenant) ||
+        if (v->tenant == q->tenant || !sched_has_backlog(s, v) ||
             served > s->tenants[v->tenant].served ||
             sched_aged_class(s, v, s->now_us) > q->priority) {
             return false;

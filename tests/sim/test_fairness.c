@@ -363,6 +363,29 @@ a_step_with_others_in_it_does_not(void **state)
 }
 
 
+/* One prompt each is nobody's backlog, beside somebody's flood as well. */
+static void
+prompts_of_many_tenants_share_a_step(void **state)
+{
+    uint32_t light[8];
+    (void)state;
+    for (int flooded = 0; flooded <= 1; flooded++) {
+        open_sched(4000, 64, 0);
+        if (flooded) {
+            flood(400, 2000000);
+        }
+        for (uint32_t i = 0; i < 8; i++) {
+            light[i] = ask(10 + i, 1, 8, 4);
+        }
+        run_step();
+        for (uint32_t i = 0; i < 8; i++) {
+            assert_true(slots[light[i]].first != 0);
+        }
+        ax_sched_close(sched);
+    }
+}
+
+
 static void
 a_full_house_of_one_tenant_has_a_place_for_another(void **state)
 {
@@ -422,6 +445,7 @@ main(void)
         cmocka_unit_test(a_flood_does_not_age_above_others),
         cmocka_unit_test(a_backlogs_step_gives_way),
         cmocka_unit_test(a_step_with_others_in_it_does_not),
+        cmocka_unit_test(prompts_of_many_tenants_share_a_step),
         cmocka_unit_test(a_full_house_of_one_tenant_has_a_place_for_another),
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
     };
