@@ -91,7 +91,47 @@ static int
 kv_reserve(void *context, uint32_t slot, uint32_t n_tokens)
 {
     struct sim_engine *e = context;
-    return ax_kv_reserve(e->kv, &e->slots[slot].kv, n_tokens);
+    if (e->gave == slot) { /* so this one needed the block */
+        assert_true(e->gave_by_rank);
+        e->gave_way++;
+    }
+    int rc = ax_kv_reserve(e->kv, &e->slots[slot].kv, n_tokens);
+    e->lacks = rc == AXION_OK ? SIM_SLOTS : slot;
+    e->gave = SIM_SLOTS;
+    return rc;
+}
+
+
+static bool
+ranks_before(const struct sim_engine *e, const struct sim_slot *a,
+             const struct sim_slot *b)
+{
+    bool often_a = ax_sched_preemptions(e->sched, a->slot) >= SIM_OFTEN;
+    bool often_b = ax_sched_preemptions(e->sched, b->slot) >= SIM_OFTEN;
+    if (often_a != often_b) {
+        return often_a;
+    }
+    return !often_a && a->request.priority != b->request.priority
+               ? a->request.priority > b->request.priority
+               : a->arrival < b->arrival;
+}
+
+
+/*
+ * Who runs and needs a block takes it from nobody that ranks before it, but
+ * from one that is held.  For whom this one gives way shows next: who needed a
+ * block tries again, who comes in looks what is free.
+ */
+static void
+note_victim(struct sim_engine *e, const struct sim_slot *victim)
+{
+    const struct sim_slot *taker = &e->slots[e->lacks];
+    if (e->lacks < SIM_SLOTS && taker != victim && taker->goes_on &&
+        !victim->disturbed) {
+        e->gave = e->lacks;
+        e->gave_by_rank = ranks_before(e, taker, victim);
+    }
+    e->lacks = SIM_SLOTS;
 }
 
 
@@ -100,6 +140,8 @@ kv_release(void *context, uint32_t slot, uint32_t n_computed)
 {
     struct sim_engine *e = context;
     struct sim_slot *s = &e->slots[slot];
+    note_victim(e, s);
+    s->goes_on = false;
     ax_kv_chain_extend(&s->chain, s->tokens, n_computed);
     ax_kv_retire(e->kv, &s->kv, &s->chain, s->tokens, n_computed);
 }
@@ -108,7 +150,8 @@ kv_release(void *context, uint32_t slot, uint32_t n_computed)
 static uint32_t
 kv_free(void *context)
 {
-    const struct sim_engine *e = context;
+    struct sim_engine *e = context;
+    e->gave = SIM_SLOTS;
     return ax_kv_blocks_free(e->kv);
 }
 
@@ -180,8 +223,11 @@ sim_engine_open(struct sim_engine *e, const struct sim_options *o,
                                 .windows = windows,
                                 .step_tokens_max = o->batch};
     size_t bytes = axk_kv_block_bytes(AXK_KV_F16, 1, 32) * o->blocks;
-    *e = (struct sim_engine){
-        .options = *o, .now_us = 1, .n_layer = shape.n_layer};
+    *e = (struct sim_engine){.options = *o,
+                             .now_us = 1,
+                             .n_layer = shape.n_layer,
+                             .lacks = SIM_SLOTS,
+                             .gave = SIM_SLOTS};
     e->chance.state = seed * 0x9e3779b97f4a7c15u + 1;
     memcpy(e->key.bytes, &seed, sizeof(seed)); /* a seed reproduces a run */
     assert_int_equal(ax_kv_open(&e->kv, &shape, bytes, NULL), AXION_OK);
@@ -198,6 +244,7 @@ sim_engine_open(struct sim_engine *e, const struct sim_options *o,
         .lease_low_tokens = 4,
         .lease_ask_tokens = 16,
         .ageing_us = AGEING_US,
+        .preemptions_max = SIM_OFTEN,
         .tpot_us = o->tpot_us,
         .kv = {.context = e,
                .reserve = kv_reserve,
@@ -401,6 +448,7 @@ submit(struct sim_engine *e, uint32_t gateway, const struct axion_command *c)
     s->id = c->id;
     s->lease = c->lease_tokens;
     s->arrived_us = e->now_us;
+    s->arrival = e->n_arrivals++;
 }
 
 
@@ -619,10 +667,24 @@ check_step(struct sim_engine *e, const struct ax_sched_step *step)
 }
 
 
+static const struct ax_sched_step *
+compose(struct sim_engine *e)
+{
+    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+        e->slots[i].goes_on = e->slots[i].live && e->slots[i].kv.n_blocks > 0;
+    }
+    const struct ax_sched_step *step = ax_sched_next(e->sched, e->now_us);
+    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+        e->slots[i].goes_on = false;
+    }
+    return step;
+}
+
+
 static bool
 step_once(struct sim_engine *e)
 {
-    const struct ax_sched_step *step = ax_sched_next(e->sched, e->now_us);
+    const struct ax_sched_step *step = compose(e);
     struct ax_sched_entry entries[SIM_SLOTS];
     take_events(e);
     check_step(e, step);

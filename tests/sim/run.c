@@ -62,6 +62,7 @@ sim_run(uint64_t seed, struct sim_totals *totals)
     assert_int_equal(ax_kv_blocks_used(w.engine.kv), 0);
     totals->steps += w.engine.steps;
     totals->preempted += w.engine.preempted;
+    totals->gave_way += w.engine.gave_way;
     totals->deaths += w.deaths;
     totals->cached += w.engine.cached;
     totals->computed += w.engine.computed;

@@ -37,6 +37,7 @@
 #define SIM_SHARED   2u /* blocks of the declared prefix */
 #define SIM_TENANTS  4u
 #define SIM_VOCAB    50000u
+#define SIM_OFTEN    3u /* preemptions that put one above all */
 
 /* The payload of a SUBMIT. */
 struct sim_request {
@@ -73,7 +74,8 @@ struct sim_slot {
     struct sim_request request;
     int32_t tokens[SIM_CTX];
     uint32_t n_tokens;
-    uint64_t lease, arrived_us;
+    uint64_t lease, arrived_us, arrival;
+    bool goes_on; /* it has run since before the step was composed */
     bool disturbed; /* paused, or its output or lease was: it may wait */
     bool started;
     struct ax_kv_sequence kv;
@@ -93,7 +95,11 @@ struct sim_engine {
     struct sim_options options;
     struct sim_chance chance;
     uint64_t now_us;
+    uint64_t n_arrivals;
     uint32_t n_layer;
+    uint32_t lacks;    /* slot that has just found no block, or SIM_SLOTS */
+    uint32_t gave;     /* the one for which another has just given way */
+    bool gave_by_rank; /* its rank is the better one */
     struct ax_sched *sched;
     struct ax_kv *kv;
     struct ax_kv_key key;
@@ -103,7 +109,7 @@ struct sim_engine {
     void *context;
     /* figures */
     uint64_t steps, computed, cached, preempted, ended, refused, cancelled,
-        expired, waited_max_us, step_max_us;
+        expired, waited_max_us, step_max_us, gave_way;
 };
 
 void sim_engine_open(struct sim_engine *e, const struct sim_options *o,
@@ -154,7 +160,7 @@ bool sim_world_idle(const struct sim_world *w);
 /* ---- a whole run ---- */
 
 struct sim_totals {
-    uint64_t steps, preempted, deaths, cached, computed, waited_max_us;
+    uint64_t steps, preempted, gave_way, deaths, cached, computed, waited_max_us;
 };
 
 /* All checks; the figures are added up. */

@@ -43,10 +43,11 @@ no_traffic_breaks_a_promise(void **state)
         sim_run(current, &totals);
     }
     printf(
-        "%llu seeds: %llu steps, %llu preemptions, %llu deaths, "
+        "%llu seeds: %llu steps, %llu preemptions (%llu by rank), %llu deaths, "
         "%llu tokens computed and %llu found, longest wait %.2f s\n",
         (unsigned long long)n_seeds, (unsigned long long)totals.steps,
-        (unsigned long long)totals.preempted, (unsigned long long)totals.deaths,
+        (unsigned long long)totals.preempted,
+        (unsigned long long)totals.gave_way, (unsigned long long)totals.deaths,
         (unsigned long long)totals.computed, (unsigned long long)totals.cached,
         (double)totals.waited_max_us / 1e6);
 }

@@ -8,6 +8,7 @@
 
 #define PROMPT_MAX 300u
 #define ANSWER_MAX 48u
+#define TALK_MAX   160u /* of an answer that outgrows what was left for it */
 
 
 /* ---- connecting ---- */
@@ -116,6 +117,9 @@ ask(struct sim_world *w, uint32_t g, struct sim_stream *s)
                     .deadline_us = sim_one_in(c, 8) ? sim_any(c, 200000) : 0}};
     struct sim_request *r = &s->request;
     r->weight = (uint32_t)r->tenant;
+    if (sim_one_in(c, 6)) {
+        r->max_tokens = 1 + sim_any(c, TALK_MAX);
+    }
     if (sim_one_in(c, 16)) {
         ask_for_everything(w, r);
     }
