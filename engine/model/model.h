@@ -86,8 +86,8 @@ void ax_model_close(struct ax_model *m); /* NULL is fine */
 
 /*
  * Writes the model as a pack file.  AXION_ERR_BAD_OPTION when it comes from
- * one, AXION_ERR_MODEL_FILE when its file has changed, AXION_ERR_SYSTEM,
- * AXION_ERR_NO_MEMORY.
+ * one or path is its own file, AXION_ERR_MODEL_FILE when its file has changed,
+ * AXION_ERR_SYSTEM, AXION_ERR_NO_MEMORY.
  */
 int ax_model_pack(const struct ax_model *m, const char *path,
                   struct ax_error *err);

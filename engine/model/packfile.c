@@ -20,6 +20,10 @@
 #include "engine/pool/pool.h"
 
 
+/* Kernels may read, not use, up to this much behind the last matrix. */
+#define SLACK 64u
+#define PAGE  4096u
+
 /* Pieces between two reports of progress, all threads together. */
 #define BATCH_PIECES 64u
 
@@ -247,8 +251,12 @@ check_source_at(const struct ax_pack *pack, const char *path,
     const struct ax_pack_header *h = &pack->header;
     uint8_t hash[AX_PACK_HASH];
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
+    /* Looked at first: to open something else than a file may do something. */
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return AXION_AGAIN;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         if (fd >= 0) {
             close(fd);
@@ -575,9 +583,16 @@ check_weights(const struct ax_pack *pack, uint32_t n_threads,
 }
 
 
+uint64_t
+ax_pack_payload_bytes(uint64_t weight_bytes)
+{
+    return (weight_bytes + SLACK + PAGE - 1) & ~(PAGE - 1ull);
+}
+
+
 int
 ax_pack_map(const struct ax_pack *pack, const struct ax_plan *plan,
-            uint32_t n_threads,
+            uint64_t weight_bytes, uint32_t n_threads,
             void (*progress)(void *context, uint32_t permille), void *context,
             struct ax_arena *arena, struct ax_error *err)
 {
@@ -589,6 +604,14 @@ ax_pack_map(const struct ax_pack *pack, const struct ax_plan *plan,
                             "%s: packed for another version's order of "
                             "weights: pack the model again",
                             pack->label);
+    }
+    if (pack->header.payload_bytes != ax_pack_payload_bytes(weight_bytes)) {
+        return ax_error_set(
+            err, AXION_ERR_MODEL_FILE,
+            "%s: %llu bytes of weights in the pack file, the "
+            "plan needs %llu",
+            pack->label, (unsigned long long)pack->header.payload_bytes,
+            (unsigned long long)ax_pack_payload_bytes(weight_bytes));
     }
     int rc = check_weights(pack, n_threads, progress, context, err);
     if (rc != AXION_OK) {

@@ -102,18 +102,25 @@ int ax_pack_or_gguf_open(struct ax_gguf **out, const char *path,
                          struct ax_error *err);
 
 /*
- * Checks the plan and all weights, then maps them.  n_threads read; progress
- * (may be NULL) is told 0 .. 1000.  The arena must be zeroed.
+ * What a pack file has for so many bytes of weights: whole pages, with room for
+ * what kernels may read, not use, behind the last matrix.
+ */
+uint64_t ax_pack_payload_bytes(uint64_t weight_bytes);
+
+/*
+ * Checks the plan and all weights, of which it places weight_bytes, then maps
+ * them.  n_threads read; progress (may be NULL) is told 0 .. 1000.  The arena
+ * must be zeroed.
  */
 int ax_pack_map(const struct ax_pack *pack, const struct ax_plan *plan,
-                uint32_t n_threads,
+                uint64_t weight_bytes, uint32_t n_threads,
                 void (*progress)(void *context, uint32_t permille),
                 void *context, struct ax_arena *arena, struct ax_error *err);
 
 /*
  * Writes path from a loaded model: beside it first, then renamed over it.
  * AXION_ERR_MODEL_FILE when the source has changed since it was opened,
- * AXION_ERR_SYSTEM.
+ * AXION_ERR_BAD_OPTION when path is the source, AXION_ERR_SYSTEM.
  */
 int ax_pack_write(const char *path, const struct ax_gguf *gguf,
                   const struct ax_plan *plan, const struct ax_arena *arena,

@@ -17,11 +17,6 @@
 #include "engine/model/packinternal.h"
 
 
-/* Kernels may read, not use, up to this much behind the last matrix. */
-#define SLACK 64u
-#define PAGE  4096u
-
-
 static int
 write_at(int fd, uint64_t offset, const void *data, uint64_t n,
          struct ax_error *err)
@@ -64,10 +59,21 @@ is_as_opened(const struct ax_gguf *gguf, int fd)
 }
 
 
+/* The pack would take the source's place, and be all that is left of it. */
+static bool
+is_source(const char *path, int fd)
+{
+    struct stat a, b;
+
+    return stat(path, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+
 /* Who the source is; it must still be what was loaded. */
 static int
 describe_source(struct ax_pack_header *h, const struct ax_gguf *gguf,
-                struct ax_error *err)
+                const char *out, struct ax_error *err)
 {
     char *path = realpath(ax_gguf_path(gguf), NULL);
     int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -77,6 +83,10 @@ describe_source(struct ax_pack_header *h, const struct ax_gguf *gguf,
     int rc = AXION_OK;
     if (fd < 0 || !is_as_opened(gguf, fd)) {
         rc = changed(gguf, err);
+    } else if (is_source(out, fd)) {
+        rc = ax_error_set(err, AXION_ERR_BAD_OPTION,
+                          "%s: the pack file would replace it",
+                          ax_gguf_label(gguf));
     } else if (strlen(path) >= sizeof(h->source)) {
         rc = ax_error_set(err, AXION_ERR_SYSTEM, "%s: its path is too long",
                           ax_gguf_label(gguf));
@@ -182,8 +192,7 @@ ax_pack_write(const char *path, const struct ax_gguf *gguf,
                    .layout_version = AXK_LAYOUT_VERSION,
                    .layout = AXK_LAYOUT_CLASS,
                    .made_by = "axion " AXION_VERSION,
-                   .payload_bytes =
-                       (arena->used + SLACK + PAGE - 1) & ~(PAGE - 1ull)}};
+                   .payload_bytes = ax_pack_payload_bytes(arena->used)}};
     struct ax_pack_header *h = &pack.header;
     const void *header = ax_gguf_header(gguf, &h->gguf_bytes);
 
@@ -196,7 +205,7 @@ ax_pack_write(const char *path, const struct ax_gguf *gguf,
     if (sodium_init() < 0) {
         return ax_error_set(err, AXION_ERR_SYSTEM, "libsodium does not start");
     }
-    int rc = describe_source(h, gguf, err);
+    int rc = describe_source(h, gguf, path, err);
     if (rc != AXION_OK) {
         return rc;
     }

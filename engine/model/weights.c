@@ -318,15 +318,8 @@ map_pack(struct ax_plan *plan, const struct ax_pack *pack,
     uint64_t bytes = 0;
     int rc = measure(plan, &bytes, err);
 
-    if (rc == AXION_OK && bytes > pack->header.payload_bytes) {
-        rc = ax_error_set(err, AXION_ERR_MODEL_FILE,
-                          "%llu bytes of weights in the pack file, the plan "
-                          "needs %llu",
-                          (unsigned long long)pack->header.payload_bytes,
-                          (unsigned long long)bytes);
-    }
     if (rc == AXION_OK) {
-        rc = ax_pack_map(pack, plan, n_threads, options->progress,
+        rc = ax_pack_map(pack, plan, bytes, n_threads, options->progress,
                          options->context, arena, err);
     }
     if (rc == AXION_OK) {

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/model/packfile.h"
+#include "engine/model/packinternal.h"
 #include "tests/engine/bytes.h"
 #include "tests/golden/runner.h"
 #include "tests/tiny/tiny_model.h"
@@ -311,23 +311,43 @@ other_versions_and_sizes_are_refused(void **state)
 }
 
 
+/* Sealed and with good checksums: nothing but the size is wrong.  Weights that
+ * end with their page would let kernels read behind the mapping. */
 static void
-fewer_weights_than_the_plan_needs_are_refused(void **state)
+more_or_fewer_weights_than_the_plan_needs_are_refused(void **state)
 {
-    struct ax_pack_header h;
+    const int64_t pages[] = {-16, -1, 1};
+    struct ax_pack_header good, h;
     size_t n;
 
     (void)state;
     pack("q4_0");
     uint8_t *data = slurp(in_folder("m.axpack"), &n);
-    memcpy(&h, data, sizeof(h));
-    uint64_t cut = 65536;
-    h.payload_bytes -= cut;
-    ax_pack_seal(&h);
-    memcpy(data, &h, sizeof(h));
-    spill(in_folder("broken.axpack"), data, n - cut);
-    refused(in_folder("broken.axpack"), AXION_ERR_MODEL_FILE,
-            "bytes of weights in the pack file");
+    memcpy(&good, data, sizeof(good));
+    uint8_t *file = calloc(1, n + 4096);
+    assert_non_null(file);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct ax_pack p = {.header = good};
+        h = good;
+        h.payload_bytes += (uint64_t)(pages[i] * 4096);
+        p.header.payload_bytes = h.payload_bytes;
+        ax_pack_places(&p);
+        memcpy(file, data, n);
+        uint8_t *tags = file + p.tags_offset;
+        for (uint64_t k = 0; k < p.n_pieces; k++) {
+            uint64_t at = k * AX_PACK_PIECE, left = h.payload_bytes - at;
+            ax_pack_tag(tags + k * AX_PACK_TAG, file + p.payload_offset + at,
+                        left < AX_PACK_PIECE ? left : AX_PACK_PIECE);
+        }
+        ax_pack_hash(h.tags_hash, tags, p.n_pieces * AX_PACK_TAG);
+        ax_pack_seal(&h);
+        memcpy(file, &h, sizeof(h));
+        spill(in_folder("broken.axpack"), file,
+              p.payload_offset + h.payload_bytes);
+        refused(in_folder("broken.axpack"), AXION_ERR_MODEL_FILE,
+                "bytes of weights in the pack file");
+    }
+    free(file);
     free(data);
 }
 
@@ -383,6 +403,25 @@ a_pack_file_is_not_packed_again(void **state)
 
 
 static void
+a_pack_file_does_not_replace_its_source(void **state)
+{
+    struct ax_error err = {0};
+    struct ax_model *m;
+    struct ax_model_options options = {.n_threads = 1};
+
+    (void)state;
+    write_model("q4_0");
+    options.path = in_folder("m.gguf");
+    assert_int_equal(ax_model_open(&m, &options, &err), AXION_OK);
+    assert_int_equal(ax_model_pack(m, in_folder("./m.gguf"), &err),
+                     AXION_ERR_BAD_OPTION);
+    assert_non_null(strstr(err.text, "would replace it"));
+    ax_model_close(m);
+    opens(in_folder("m.gguf"));
+}
+
+
+static void
 a_source_that_changes_meanwhile_is_not_packed(void **state)
 {
     struct ax_error err = {0};
@@ -412,9 +451,11 @@ main(void)
         cmocka_unit_test(a_cut_file_is_not_whole),
         cmocka_unit_test(a_flipped_bit_anywhere_is_found),
         cmocka_unit_test(other_versions_and_sizes_are_refused),
-        cmocka_unit_test(fewer_weights_than_the_plan_needs_are_refused),
+        cmocka_unit_test(
+            more_or_fewer_weights_than_the_plan_needs_are_refused),
         cmocka_unit_test(a_changed_source_makes_it_stale),
         cmocka_unit_test(a_pack_file_is_not_packed_again),
+        cmocka_unit_test(a_pack_file_does_not_replace_its_source),
         cmocka_unit_test(a_source_that_changes_meanwhile_is_not_packed),
     };
 
