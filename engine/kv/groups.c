@@ -87,11 +87,13 @@ pads_much(uint32_t n_layers, uint32_t n_groups, uint32_t layers_max)
 }
 
 
-/* Blocks that hold what a window sees and what a step writes behind it. */
+/* Blocks that hold what a window sees, also further back where truncation may
+ * go, and what a step writes behind it. */
 static uint32_t
 held_max(const struct ax_kv_shape *shape, uint32_t tokens)
 {
-    uint64_t positions = (uint64_t)tokens - 1 + shape->step_tokens_max;
+    uint64_t positions =
+        (uint64_t)tokens - 1 + shape->back_tokens_max + shape->step_tokens_max;
     if (shape->step_tokens_max == 0 || positions > UINT32_MAX - 64) {
         return UINT32_MAX;
     }
@@ -104,7 +106,7 @@ int
 kv_lay_out(struct kv_layout *l, const struct ax_kv_shape *shape,
            struct ax_error *err)
 {
-    *l = (struct kv_layout){0};
+    *l = (struct kv_layout){.back_tokens = shape->back_tokens_max};
     if (!count_kinds(shape, l)) {
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "more than %u sizes of sliding windows",

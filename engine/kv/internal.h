@@ -72,6 +72,7 @@ struct kv_layout {
     uint32_t n_full; /* the first groups: full attention */
     uint32_t n_full_layers;
     uint32_t n_windows;
+    uint32_t back_tokens;
     struct kv_window windows[AX_KV_WINDOWS_MAX];
     size_t layer_bytes; /* of a layer in a block */
     size_t block_bytes;

@@ -59,6 +59,9 @@ struct ax_kv_shape {
     /* Positions that one step computes of a sequence at most; 0: any number,
      * then windows are promised as much as full layers have. */
     uint32_t step_tokens_max;
+    /* Positions before the last step's first that truncation may go back to
+     * and find its windows whole: steps that were drafts of one run. */
+    uint32_t back_tokens_max;
 };
 
 
@@ -128,7 +131,8 @@ int ax_kv_reserve(struct ax_kv *kv, struct ax_kv_sequence *seq,
 
 /*
  * Before positions [from, to) are computed, for which there is room: windows
- * give back what no position from `from` on sees, and take blocks up to `to`.
+ * give back what no position from `from` on sees, nor one that truncation may
+ * go back to, and take blocks up to `to`.
  * The executor calls it.  AXION_OK, or AXION_ERR_INTERNAL: a window has moved
  * past `from` already, or the step is longer than the shape said.
  */

@@ -180,6 +180,15 @@ kv_leave_behind(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t w,
 }
 
 
+/* The first block that a window keeps for a step from here on. */
+static uint32_t
+first_kept(const struct kv_layout *l, uint32_t w, uint32_t from)
+{
+    uint32_t back = from < l->back_tokens ? from : l->back_tokens;
+    return kv_first_seen(&l->windows[w], from - back);
+}
+
+
 int
 ax_kv_window(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t from,
              uint32_t to)
@@ -191,14 +200,15 @@ ax_kv_window(struct ax_kv *kv, struct ax_kv_sequence *seq, uint32_t from,
     }
     assert(from < to && to <= seq->n_tokens);
     for (uint32_t w = 0; w < l->n_windows; w++) {
-        uint32_t first = kv_first_seen(&l->windows[w], from);
-        if (first < seq->windows[w].first ||
-            ax_kv_blocks_for(to) - first > l->windows[w].held_max) {
+        uint32_t held = seq->windows[w].first, kept = first_kept(l, w, from);
+        kept = kept > held ? kept : held;
+        if (kv_first_seen(&l->windows[w], from) < held ||
+            ax_kv_blocks_for(to) - kept > l->windows[w].held_max) {
             return AXION_ERR_INTERNAL;
         }
     }
     for (uint32_t w = 0; w < l->n_windows; w++) {
-        kv_leave_behind(kv, seq, w, kv_first_seen(&l->windows[w], from));
+        kv_leave_behind(kv, seq, w, first_kept(l, w, from));
     }
     kv_settle(kv, seq);
     for (uint32_t w = 0; w < l->n_windows; w++) {

@@ -100,6 +100,7 @@ open_kv(struct ax_draft_model *d, struct ax_error *err)
     struct ax_kv_shape shape = ax_model_kv_shape(d->model);
     d->batch_tokens = e->sequences + CATCH_UP;
     shape.step_tokens_max = d->batch_tokens;
+    shape.back_tokens_max = AX_SPEC_DRAFT_MAX; /* of a run: several steps */
     int rc = ax_kv_open(&d->kv, &shape, e->draft_kv_bytes, err);
     if (rc != AXION_OK) {
         return rc;

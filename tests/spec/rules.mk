@@ -1,7 +1,8 @@
 # tests/spec: speculation, its parts alone and in a whole engine.
 
 SPEC_PART_TESTS := $(patsubst %,$(BUILD)/tests/spec/test_spec_%,suffix copy control)
-SPEC_ENGINE_TESTS := $(BUILD)/tests/spec/test_spec_exact
+SPEC_ENGINE_TESTS := $(BUILD)/tests/spec/test_spec_exact \
+                     $(BUILD)/tests/spec/test_spec_draft_window
 UNIT_TESTS += $(SPEC_PART_TESTS) $(SPEC_ENGINE_TESTS)
 
 $(SPEC_PART_TESTS): %: %.o $(BUILD)/libaxion_spec.a $(BUILD)/libaxion_model.a \
