@@ -159,23 +159,22 @@ ngx_http_axion_lease_low(ngx_http_axion_ctx_t *ctx, uint64_t wanted)
 
     limits = ngx_http_axion_limits_of(ctx);
 
-    if (ngx_http_axion_lease_more(ctx, limits, &n) == NGX_AGAIN) {
+    if (!ctx->parked) {
         ctx->parked = 1;
+        ctx->limit_deadline = ngx_current_msec + limits->wait_ms;
+    }
+
+    if (ngx_http_axion_lease_more(ctx, limits, &n) == NGX_AGAIN) {
         ngx_http_axion_set_timer(ctx);
         return;
     }
 
-    if (n == 0 && !ctx->quota_away && axion_limits_may_wait(limits, &ctx->verdict)) {
-
-        if (!ctx->parked) {
-            ctx->parked = 1;
-            ctx->limit_deadline = ngx_current_msec + limits->wait_ms;
-        }
-
-        if (ngx_http_axion_limits_patient(ctx)) {
-            ngx_http_axion_set_timer(ctx);
-            return;
-        }
+    if (n == 0 && !ctx->quota_away
+        && axion_limits_may_wait(limits, &ctx->verdict)
+        && ngx_http_axion_limits_patient(ctx))
+    {
+        ngx_http_axion_set_timer(ctx);
+        return;
     }
 
     ctx->parked = 0;

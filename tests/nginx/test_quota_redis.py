@@ -314,6 +314,19 @@ class Rates(Base):
         self.assertGreater(int(headers["retry-after"]), 30)
 
 
+class Waits(Base):
+    LIMITS = "tokens 20/m burst=100; queue 1 wait=60s;"
+
+    def test_a_stream_waits_for_the_shared_rate(self):
+        # the store is asked, has no more, and only then the wait begins
+        self.start()
+        prompt = "!delay_ms=20 !tokens=NN abcd"
+        tokens = 101 - test_limits.prompt_tokens(prompt)
+        text, error, done = self.ask(0, prompt.replace("NN", str(tokens)),
+                                     max_tokens=tokens).stream()
+        self.assertEqual((text, error, done), ("abcd" * tokens, None, True))
+
+
 class Costs(Base):
     LIMITS = "cost_budget 0.05/d;"
 
