@@ -52,6 +52,10 @@ int axion_quota_url_parse(struct axion_quota_url *url,
 int axion_quota_auth(char **command, size_t *bytes,
                      const struct axion_quota_url *url);
 int axion_quota_select(char **command, size_t *bytes, unsigned db);
+/* A script that writes PREFIXprobe, as questions do theirs, and answers [1]:
+ * a store that lets in but is loading, a replica, out of memory or without the
+ * right to scripts says so now. */
+int axion_quota_probe(char **command, size_t *bytes, const char *prefix);
 int axion_quota_ask(char **command, size_t *bytes, const char *prefix,
                     const struct axion_text *tenant, uint32_t node,
                     const struct axion_ask *ask);

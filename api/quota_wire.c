@@ -204,6 +204,24 @@ axion_quota_select(char **command, size_t *bytes, unsigned db)
 }
 
 
+int
+axion_quota_probe(char **command, size_t *bytes, const char *prefix)
+{
+    static const char probe[] = "redis.call('HSET', KEYS[1], 'a', 1)\n"
+                                "redis.call('EXPIRE', KEYS[1], 60)\n"
+                                "return {1}\n";
+    struct args args = {0};
+    int n;
+
+    add(&args, "EVAL", 4);
+    add(&args, probe, sizeof(probe) - 1);
+    add(&args, "1", 1);
+    n = snprintf(args.room, sizeof(args.room), "%sprobe", prefix);
+    add(&args, args.room, (size_t)n);
+    return format(command, bytes, &args);
+}
+
+
 static void
 add_account(struct args *args, const struct axion_ask_account *a)
 {

@@ -25,7 +25,7 @@ typedef struct ngx_http_axion_share_s  ngx_http_axion_share_t;
 typedef enum {
     NGX_HTTP_AXION_REDIS_DOWN = 0,
     NGX_HTTP_AXION_REDIS_CONNECTING,
-    NGX_HTTP_AXION_REDIS_LOGIN,      /* AUTH, SELECT are sent */
+    NGX_HTTP_AXION_REDIS_LOGIN,      /* AUTH, SELECT, a probe are sent */
     NGX_HTTP_AXION_REDIS_READY
 } ngx_http_axion_redis_e;
 
@@ -74,6 +74,7 @@ struct ngx_http_axion_quota_s {
     ngx_event_t                  timer;      /* connect, deadline, again */
     ngx_event_t                  idle;       /* shares that nobody uses */
     ngx_msec_t                   backoff;
+    ngx_msec_t                   since;      /* it is READY */
     struct axion_quota_reader   *reader;
     u_char                      *out;
     size_t                       out_room;
@@ -86,6 +87,7 @@ struct ngx_http_axion_quota_s {
     ngx_rbtree_node_t            sentinel;
     ngx_http_axion_share_t      *shares;     /* all */
     unsigned                     away:1;     /* failed, and not back yet */
+    unsigned                     erring:1;   /* it answered an error */
     unsigned                     started:1;
 };
 

@@ -4,8 +4,9 @@
  *
  *   DOWN        the timer brings the next attempt, with back-off
  *   CONNECTING  TCP and TLS; the timer bounds them
- *   LOGIN       AUTH and SELECT are sent; a server that is stopped accepts
- *               connections too, so that only its answer says it is there
+ *   LOGIN       AUTH, SELECT and a script that writes are sent; a server that
+ *               is stopped accepts connections too, and a replica answers, so
+ *               that only the script's answer says it is there
  *   READY       questions go out, and their answers come in the same order;
  *               the timer is the deadline of the first
  *
@@ -35,12 +36,15 @@ static void ngx_http_axion_redis_timer(ngx_event_t *ev);
 static void ngx_http_axion_redis_connected(ngx_event_t *ev);
 static ngx_int_t ngx_http_axion_redis_test(ngx_connection_t *c);
 static void ngx_http_axion_redis_login(ngx_http_axion_quota_t *quota);
+static ngx_int_t ngx_http_axion_redis_greet(ngx_http_axion_quota_t *quota);
 static ngx_int_t ngx_http_axion_redis_put(ngx_http_axion_quota_t *quota,
     const char *command, size_t bytes);
 static void ngx_http_axion_redis_write(ngx_event_t *wev);
 static void ngx_http_axion_redis_read(ngx_event_t *rev);
 static void ngx_http_axion_redis_replies(ngx_http_axion_quota_t *quota);
 static ngx_int_t ngx_http_axion_redis_greeting(ngx_http_axion_quota_t *quota,
+    const struct axion_quota_reply *reply);
+static ngx_int_t ngx_http_axion_redis_probed(ngx_http_axion_quota_t *quota,
     const struct axion_quota_reply *reply);
 static ngx_int_t ngx_http_axion_redis_reply(ngx_http_axion_quota_t *quota,
     const struct axion_quota_reply *reply);
@@ -132,6 +136,11 @@ ngx_http_axion_redis_close(ngx_http_axion_quota_t *quota)
     quota->connection = NULL;
     quota->state = NGX_HTTP_AXION_REDIS_DOWN;
     quota->greetings = 0;
+
+    if (quota->out_bytes != 0) {
+        ngx_explicit_memzero(quota->out, quota->out_bytes);
+    }
+
     quota->out_bytes = 0;
     quota->out_sent = 0;
 
@@ -170,6 +179,15 @@ ngx_http_axion_redis_fail(ngx_http_axion_quota_t *quota, const char *why)
 
     level = quota->away ? NGX_LOG_INFO : NGX_LOG_ERR;
     quota->away = 1;
+
+    /* who errs at questions, of one slot in a cluster say, lets in at once */
+
+    if (quota->state == NGX_HTTP_AXION_REDIS_READY
+        && ngx_current_msec - quota->since > NGX_HTTP_AXION_REDIS_BACKOFF_MAX)
+    {
+        quota->erring = 0;
+        quota->backoff = NGX_HTTP_AXION_REDIS_BACKOFF_MIN;
+    }
 
     (void) ngx_cpystrn((u_char *) quota->why, (u_char *) why,
                        sizeof(quota->why));
@@ -372,46 +390,62 @@ ngx_http_axion_redis_tls_done(ngx_connection_t *c)
 #endif
 
 
-/* SELECT in any case: its reply says that somebody is there. */
 static void
 ngx_http_axion_redis_login(ngx_http_axion_quota_t *quota)
 {
-    char       *command;
-    size_t      bytes;
-    ngx_int_t   rc;
-
     quota->state = NGX_HTTP_AXION_REDIS_LOGIN;
-    quota->greetings = 1;
-    rc = NGX_OK;
+    quota->greetings = 0;
 
-    if (quota->url.password[0] != '\0') {
-        quota->greetings = 2;
-
-        if (axion_quota_auth(&command, &bytes, &quota->url) != AXION_OK) {
-            ngx_http_axion_redis_fail(quota, "no memory");
-            return;
-        }
-
-        rc = ngx_http_axion_redis_put(quota, command, bytes);
-        axion_quota_free(command, bytes);
-    }
-
-    if (rc != NGX_OK
-        || axion_quota_select(&command, &bytes, quota->url.db) != AXION_OK)
-    {
-        ngx_http_axion_redis_fail(quota, "no memory");
-        return;
-    }
-
-    rc = ngx_http_axion_redis_put(quota, command, bytes);
-    axion_quota_free(command, bytes);
-
-    if (rc != NGX_OK) {
+    if (ngx_http_axion_redis_greet(quota) != NGX_OK) {
         ngx_http_axion_redis_fail(quota, "no memory");
         return;
     }
 
     ngx_http_axion_redis_write(quota->connection->write);
+}
+
+
+/* All at once: what is wrong with one makes the next ones fail as well. */
+static ngx_int_t
+ngx_http_axion_redis_greet(ngx_http_axion_quota_t *quota)
+{
+    int        rc;
+    char      *command;
+    size_t     bytes;
+    ngx_int_t  put;
+
+    enum { AUTH, SELECT, PROBE, DONE } step;
+
+    step = (quota->url.password[0] != '\0') ? AUTH : SELECT;
+
+    for ( /* void */ ; step != DONE; step++) {
+
+        if (step == AUTH) {
+            rc = axion_quota_auth(&command, &bytes, &quota->url);
+
+        } else if (step == SELECT) {
+            rc = axion_quota_select(&command, &bytes, quota->url.db);
+
+        } else {
+            rc = axion_quota_probe(&command, &bytes,
+                                   (char *) quota->prefix.data);
+        }
+
+        if (rc != AXION_OK) {
+            return NGX_ERROR;
+        }
+
+        put = ngx_http_axion_redis_put(quota, command, bytes);
+        axion_quota_free(command, bytes);
+
+        if (put != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        quota->greetings++;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -445,6 +479,7 @@ ngx_http_axion_redis_put(ngx_http_axion_quota_t *quota, const char *command,
 
         if (quota->out != NULL) {
             ngx_memcpy(out, quota->out, quota->out_bytes);
+            ngx_explicit_memzero(quota->out, quota->out_bytes);
             ngx_free(quota->out);
         }
 
@@ -623,11 +658,17 @@ static ngx_int_t
 ngx_http_axion_redis_greeting(ngx_http_axion_quota_t *quota,
     const struct axion_quota_reply *reply)
 {
-    u_char      why[80];
     size_t      word;
+    u_char      why[160];
     ngx_uint_t  away;
 
-    if (reply->kind != AXION_QUOTA_STATUS) {
+    if (quota->greetings == 1) {
+
+        if (ngx_http_axion_redis_probed(quota, reply) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+    } else if (reply->kind != AXION_QUOTA_STATUS) {
 
         /* no more than its first word: an error may repeat what was sent */
 
@@ -645,9 +686,13 @@ ngx_http_axion_redis_greeting(ngx_http_axion_quota_t *quota,
     away = quota->away;
 
     quota->state = NGX_HTTP_AXION_REDIS_READY;
-    quota->backoff = NGX_HTTP_AXION_REDIS_BACKOFF_MIN;
+    quota->since = ngx_current_msec;
     quota->away = 0;
     quota->log = *ngx_cycle->log;
+
+    if (!quota->erring) {
+        quota->backoff = NGX_HTTP_AXION_REDIS_BACKOFF_MIN;
+    }
 
     if (quota->timer.timer_set) {
         ngx_del_timer(&quota->timer);
@@ -662,6 +707,32 @@ ngx_http_axion_redis_greeting(ngx_http_axion_quota_t *quota,
     ngx_http_axion_quota_ready(quota);
 
     return NGX_OK;
+}
+
+
+/* The last of the login: questions will be heard. */
+static ngx_int_t
+ngx_http_axion_redis_probed(ngx_http_axion_quota_t *quota,
+    const struct axion_quota_reply *reply)
+{
+    u_char  why[160];
+
+    if (reply->kind == AXION_QUOTA_INTEGERS && reply->n == 1
+        && reply->n_expected == 1)
+    {
+        return NGX_OK;
+    }
+
+    if (reply->kind == AXION_QUOTA_ERROR) {
+        (void) ngx_snprintf(why, sizeof(why), "it answers \"%s\"%Z",
+                            reply->text);
+        ngx_http_axion_redis_fail(quota, (char *) why);
+
+    } else {
+        ngx_http_axion_redis_fail(quota, "its answer to the login is none");
+    }
+
+    return NGX_ERROR;
 }
 
 
@@ -682,6 +753,7 @@ ngx_http_axion_redis_reply(ngx_http_axion_quota_t *quota,
         (void) ngx_snprintf(why, sizeof(why), "it answers \"%s\"%Z",
                             reply->text);
         ngx_http_axion_redis_fail(quota, (char *) why);
+        quota->erring = 1;
         return NGX_ERROR;
     }
 

@@ -121,6 +121,12 @@ test_commands(void **state)
     expect(rc, command, bytes, "*3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$2\r\npw\r\n");
     rc = axion_quota_select(&command, &bytes, u.db);
     expect(rc, command, bytes, "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n");
+    rc = axion_quota_probe(&command, &bytes, "axion:");
+    expect(rc, command, bytes,
+           "*4\r\n$4\r\nEVAL\r\n$81\r\n"
+           "redis.call('HSET', KEYS[1], 'a', 1)\n"
+           "redis.call('EXPIRE', KEYS[1], 60)\nreturn {1}\n"
+           "\r\n$1\r\n1\r\n$11\r\naxion:probe\r\n");
 }
 
 

@@ -403,6 +403,26 @@ class Away(Base):
         self.flood(4, lambda answer: answer[0] == 429)
         self.assertLessEqual(self.spent(), 20000)
 
+    def test_lets_in_but_takes_nothing(self):
+        # a replica after a failover, one that is out of memory or of its disk
+        self.start()
+        self.lease()
+        self.redis.command("REPLICAOF", "127.0.0.1", "1")
+        self.assertEqual(self.exhaust(0), (503, "quota_unavailable"))
+        failures = self.failures()
+        rig.wait_until(lambda: self.failures() > failures + 2,
+                       "more attempts")
+        text = self.nodes[0].text()
+        self.assertEqual(len(rig.re.findall(r"\[error\].*is away", text)), 1)
+        self.assertIn('is away: it answers "', text)
+        self.assertNotIn("is back", text)
+        self.redis.command("REPLICAOF", "NO", "ONE")
+        self.nodes[0].wait("quota store .* is back")
+        self.assertEqual(self.answer(0)[0], 200)
+
+    def failures(self):
+        return self.nodes[0].metrics()["axion_quota_failures_total"]
+
     def test_never_there(self):
         self.start(redis=False)
         self.nodes[0].wait("is away: it does not accept connections")
@@ -444,6 +464,14 @@ class AwayOpen(Away):
         self.nodes[0].wait("quota store .* is back")
         self.flood(4, lambda answer: answer[0] == 429)
         self.assertLessEqual(self.spent(), 20000)
+
+    def test_lets_in_but_takes_nothing(self):
+        self.start()
+        self.redis.command("REPLICAOF", "127.0.0.1", "1")
+        self.assertEqual(self.exhaust(0), (429, "insufficient_quota"))
+        self.redis.command("REPLICAOF", "NO", "ONE")
+        rig.wait_until(lambda: self.granted() >= self.spent(),
+                       "the node to own up")
 
     def test_never_there(self):
         self.start(redis=False)
@@ -572,7 +600,7 @@ class Hostile(Base):
                 s, _ = listener.accept()
                 with s:
                     s.recv(65536)
-                    s.sendall(b"+OK\r\n")
+                    s.sendall(b"+OK\r\n*1\r\n:1\r\n")
                     if s.recv(65536):
                         s.sendall(reply)
                         s.shutdown(socket.SHUT_WR)
