@@ -314,6 +314,17 @@ class Rates(Base):
         self.assertGreater(int(headers["retry-after"]), 30)
 
 
+class Large(Base):
+    QUOTA = "lease=50%"
+    LIMITS = "tokens 1/d burst=1000G;"
+
+    def test_a_bucket_that_never_drains(self):
+        self.start()
+        self.assertEqual(self.answer(0)[0], 200)
+        self.assertEqual(
+            self.nodes[0].metrics()["axion_quota_failures_total"], 0)
+
+
 class Waits(Base):
     LIMITS = "tokens 20/m burst=100; queue 1 wait=60s;"
 
