@@ -57,6 +57,8 @@ static void ngx_http_axion_metrics_left(struct axion_out *out,
     ngx_array_t *accounts, ngx_uint_t left);
 static void ngx_http_axion_metrics_leases(struct axion_out *out,
     struct axion_balances *balances);
+static void ngx_http_axion_metrics_shares(struct axion_out *out,
+    ngx_array_t *accounts, ngx_uint_t granted);
 static void ngx_http_axion_metrics_usage(struct axion_out *out,
     ngx_http_axion_zone_t *zone);
 static void ngx_http_axion_status_visit(void *context,
@@ -332,6 +334,29 @@ ngx_http_axion_limits_metrics(struct axion_out *out, ngx_pool_t *pool,
     ngx_http_axion_metrics_leases(out, amcf->balances);
     ngx_http_axion_metrics_usage(out, amcf->zone);
     ngx_http_axion_quota_metrics(out, amcf);
+
+    if (amcf->quota != NULL) {
+        ngx_http_axion_metrics_shares(out, &all.accounts, 0);
+        ngx_http_axion_metrics_shares(out, &all.accounts, 1);
+    }
+}
+
+
+static void
+ngx_http_axion_metrics_shares(struct axion_out *out, ngx_array_t *accounts,
+    ngx_uint_t granted)
+{
+    ngx_uint_t                 i;
+    ngx_http_axion_account_t  *account;
+
+    ngx_http_axion_quota_metrics_head(out, granted);
+
+    account = accounts->elts;
+
+    for (i = 0; i < accounts->nelts; i++) {
+        ngx_http_axion_quota_metrics_tenant(out, &account[i].name,
+                                            &account[i].balance, granted);
+    }
 }
 
 

@@ -117,6 +117,11 @@ ngx_int_t ngx_http_axion_redis_send(ngx_http_axion_quota_t *quota,
 /* _quota_metrics.c */
 void ngx_http_axion_quota_metrics(struct axion_out *out,
     ngx_http_axion_main_conf_t *amcf);
+void ngx_http_axion_quota_metrics_head(struct axion_out *out,
+    ngx_uint_t granted);
+void ngx_http_axion_quota_metrics_tenant(struct axion_out *out,
+    const struct axion_text *name, const struct axion_balance *balance,
+    ngx_uint_t granted);
 void ngx_http_axion_quota_status(struct axion_json *json,
     ngx_http_axion_main_conf_t *amcf);
 

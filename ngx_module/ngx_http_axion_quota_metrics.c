@@ -8,17 +8,6 @@
 #include "ngx_module/ngx_http_axion_zone.h"
 
 
-typedef struct {
-    struct axion_out  *out;
-    const char        *name;
-    ngx_uint_t         granted;
-} ngx_http_axion_quota_shown_t;
-
-
-static void ngx_http_axion_quota_visit(void *context,
-    const struct axion_text *name, const struct axion_balance *balance);
-static void ngx_http_axion_quota_shares(struct axion_out *out,
-    ngx_http_axion_main_conf_t *amcf, ngx_uint_t granted);
 static const char *ngx_http_axion_quota_state(ngx_http_axion_quota_t *quota);
 
 
@@ -80,37 +69,30 @@ ngx_http_axion_quota_metrics(struct axion_out *out,
                          *(ngx_atomic_t *) ((u_char *) &amcf->zone->stats
                                             + counters[i].offset));
     }
-
-    ngx_http_axion_quota_shares(out, amcf, 0);
-    ngx_http_axion_quota_shares(out, amcf, 1);
 }
 
 
-static void
-ngx_http_axion_quota_shares(struct axion_out *out,
-    ngx_http_axion_main_conf_t *amcf, ngx_uint_t granted)
+/* Before those of tenants: what the node was granted, or has of it. */
+void
+ngx_http_axion_quota_metrics_head(struct axion_out *out, ngx_uint_t granted)
 {
-    ngx_http_axion_quota_shown_t  shown;
+    if (granted) {
+        axion_metric_head(out, "axion_quota_granted_total", AXION_COUNTER,
+                          "Granted to this node; costs in cost units.");
+        return;
+    }
 
-    shown.out = out;
-    shown.granted = granted;
-    shown.name = granted ? "axion_quota_granted_total" : "axion_quota_leased";
-
-    axion_metric_head(out, shown.name, granted ? AXION_COUNTER : AXION_GAUGE,
-                      granted ? "Granted to this node; costs in cost units."
-                              : "What this node may spend without asking.");
-
-    axion_balances_each(amcf->balances, ngx_http_axion_quota_visit, &shown);
+    axion_metric_head(out, "axion_quota_leased", AXION_GAUGE,
+                      "What this node may spend without asking.");
 }
 
 
 /* Accounts that never got a grant have no limit, or no request yet. */
-static void
-ngx_http_axion_quota_visit(void *context, const struct axion_text *name,
-    const struct axion_balance *balance)
+void
+ngx_http_axion_quota_metrics_tenant(struct axion_out *out,
+    const struct axion_text *name, const struct axion_balance *balance,
+    ngx_uint_t granted)
 {
-    ngx_http_axion_quota_shown_t  *shown = context;
-
     double              value;
     ngx_uint_t          i, kind;
     struct axion_label  labels[2];
@@ -126,8 +108,8 @@ ngx_http_axion_quota_visit(void *context, const struct axion_text *name,
         }
 
         kind = axion_share_kind(i);
-        value = (double) (shown->granted ? balance->shares.of[i].granted
-                                         : axion_share_left(balance, i));
+        value = (double) (granted ? balance->shares.of[i].granted
+                                  : axion_share_left(balance, i));
 
         if (kind >= AXION_LIMIT_COST_DAY) {
             value /= AXION_COST_UNIT;
@@ -136,7 +118,10 @@ ngx_http_axion_quota_visit(void *context, const struct axion_text *name,
         labels[1].value.data = axion_limit_name(kind);
         labels[1].value.bytes = ngx_strlen(labels[1].value.data);
 
-        axion_metric_decimal(shown->out, shown->name, labels, 2, value,
+        axion_metric_decimal(out,
+                             granted ? "axion_quota_granted_total"
+                                     : "axion_quota_leased",
+                             labels, 2, value,
                              kind >= AXION_LIMIT_COST_DAY ? 6 : 0);
     }
 }

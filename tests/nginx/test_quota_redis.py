@@ -314,6 +314,30 @@ class Rates(Base):
         self.assertGreater(int(headers["retry-after"]), 30)
 
 
+class Many(Base):
+    NODES = 1
+    TENANTS = 1010
+
+    def make_node(self, number):
+        node = super().make_node(number)
+        node.write(http=node.settings["http"] + test_limits.tenants(
+            **{f"t{n}": self.LIMITS for n in range(self.TENANTS)}))
+        return node
+
+    def test_metrics_have_as_many_tenants_as_they_say(self):
+        self.start()
+        for n in range(self.TENANTS):
+            client = rig.Client(self.nodes[0].port)
+            client.chat("a", headers=[f"Authorization: Bearer t{n}"],
+                        max_tokens=1, stream=False).whole()
+            client.close()
+        metrics = list(self.nodes[0].metrics())
+        for name in ("tenant_requests_total", "quota_leased",
+                     "quota_granted_total"):
+            self.assertEqual(
+                sum(m.startswith(f"axion_{name}{{") for m in metrics), 1000)
+
+
 class Large(Base):
     QUOTA = "lease=50%"
     LIMITS = "tokens 1/d burst=1000G;"
