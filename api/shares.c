@@ -324,6 +324,18 @@ may_give(const struct axion_balance *b, const struct axion_limits *limits)
 
 
 int
+axion_shares_spare(const struct axion_balance *balance,
+                   const struct axion_limits *limits,
+                   const struct axion_limit_time *now)
+{
+    struct axion_balance b = *balance;
+
+    limits_advance(&b, limits, now);
+    return b.shares.permille != 0 && may_give(&b, limits);
+}
+
+
+int
 axion_shares_ask(struct axion_balance *b, const struct axion_limits *limits,
                  const struct axion_limit_time *now,
                  const struct axion_demand *demand, uint64_t patience_ns,

@@ -126,6 +126,11 @@ unsigned axion_shares_low(const struct axion_balance *balance,
                           const struct axion_limits *limits,
                           const struct axion_limit_time *now);
 
+/* 1: no request runs, and leases of budgets have something to give back. */
+int axion_shares_spare(const struct axion_balance *balance,
+                       const struct axion_limits *limits,
+                       const struct axion_limit_time *now);
+
 /* ---- one account ---- */
 
 enum axion_limit_kind axion_share_kind(unsigned account);

@@ -29,6 +29,9 @@ static ngx_http_axion_share_t *ngx_http_axion_quota_share(
     ngx_http_axion_ctx_t *ctx);
 static ngx_http_axion_share_t *ngx_http_axion_quota_find(
     ngx_http_axion_quota_t *quota, const struct axion_tenant *tenant);
+static ngx_http_axion_share_t *ngx_http_axion_quota_make(
+    ngx_http_axion_quota_t *quota, const struct axion_text *name,
+    uint64_t number);
 static struct axion_payer ngx_http_axion_quota_payer(
     ngx_http_axion_share_t *share);
 static void ngx_http_axion_quota_ask(ngx_http_axion_quota_t *quota,
@@ -36,6 +39,10 @@ static void ngx_http_axion_quota_ask(ngx_http_axion_quota_t *quota,
 static void ngx_http_axion_quota_alone(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_share_t *share, ngx_uint_t requests, uint64_t tokens);
 static void ngx_http_axion_quota_wake(ngx_http_axion_share_t *share);
+static void ngx_http_axion_quota_left_visit(void *context,
+    const struct axion_text *name, const struct axion_balance *balance);
+static ngx_uint_t ngx_http_axion_quota_unused(ngx_http_axion_quota_t *quota,
+    ngx_http_axion_share_t *share);
 
 
 static ngx_http_axion_share_t *
@@ -75,6 +82,38 @@ ngx_http_axion_quota_find(ngx_http_axion_quota_t *quota,
 }
 
 
+/* NULL: no memory. */
+static ngx_http_axion_share_t *
+ngx_http_axion_quota_make(ngx_http_axion_quota_t *quota,
+    const struct axion_text *name, uint64_t number)
+{
+    ngx_http_axion_share_t  *share;
+
+    if (name->bytes > sizeof(share->name)) {
+        return NULL;
+    }
+
+    share = ngx_calloc(sizeof(ngx_http_axion_share_t), ngx_cycle->log);
+    if (share == NULL) {
+        return NULL;
+    }
+
+    share->number = number;
+    share->name_bytes = name->bytes;
+    ngx_memcpy(share->name, name->data, name->bytes);
+    share->used = ngx_current_msec;
+    ngx_queue_init(&share->waiting);
+
+    share->node.key = (ngx_rbtree_key_t) number;
+    ngx_rbtree_insert(&quota->tree, &share->node);
+
+    share->next = quota->shares;
+    quota->shares = share;
+
+    return share;
+}
+
+
 /* The request's tenant's; NULL: no memory. */
 static ngx_http_axion_share_t *
 ngx_http_axion_quota_share(ngx_http_axion_ctx_t *ctx)
@@ -89,31 +128,15 @@ ngx_http_axion_quota_share(ngx_http_axion_ctx_t *ctx)
     share = ngx_http_axion_quota_find(quota, tenant);
 
     if (share == NULL) {
-
-        if (tenant->name.bytes > sizeof(share->name)) {
-            return NULL;
-        }
-
-        share = ngx_calloc(sizeof(ngx_http_axion_share_t), ngx_cycle->log);
+        share = ngx_http_axion_quota_make(quota, &tenant->name,
+                                          tenant->number);
         if (share == NULL) {
             return NULL;
         }
-
-        share->number = tenant->number;
-        share->name_bytes = tenant->name.bytes;
-        ngx_memcpy(share->name, tenant->name.data, tenant->name.bytes);
-        ngx_queue_init(&share->waiting);
-
-        share->node.key = (ngx_rbtree_key_t) tenant->number;
-        ngx_rbtree_insert(&quota->tree, &share->node);
-
-        share->next = quota->shares;
-        quota->shares = share;
     }
 
     share->limits = *ngx_http_axion_limits_of(ctx);
     share->used = ngx_current_msec;
-    share->given = 0;
 
     return share;
 }
@@ -387,28 +410,133 @@ ngx_http_axion_quota_lost(ngx_http_axion_quota_t *quota)
 }
 
 
-/* Gives back the leases of tenants that this worker has not asked for
- * lately; a tenant that others serve keeps its lease while requests run. */
+/* ---- what idles ---- */
+
+
+/* When a worker starts: leases that workers before it have left. */
+void
+ngx_http_axion_quota_left(ngx_http_axion_quota_t *quota)
+{
+    axion_balances_each(quota->main->balances, ngx_http_axion_quota_left_visit,
+                        quota);
+}
+
+
+/* Giving back needs to know which limits there are, not how much; the first
+ * request brings that.  Where an answer is missing it is the first request's
+ * to ask for. */
+static void
+ngx_http_axion_quota_left_visit(void *context, const struct axion_text *name,
+    const struct axion_balance *balance)
+{
+    ngx_http_axion_quota_t  *quota = context;
+
+    ngx_uint_t               k;
+    struct axion_limits      limits;
+    ngx_http_axion_share_t  *share;
+
+    if (balance->shares.permille == 0
+        || balance->shares.serial != balance->shares.acked)
+    {
+        return;
+    }
+
+    ngx_memzero(&limits, sizeof(struct axion_limits));
+
+    for (k = 0; k < AXION_WINDOWS; k++) {
+
+        if (balance->shares.of[AXION_RATES + k].allowed != 0) {
+            limits.budget[k] = AXION_LIMIT_MAX;
+        }
+
+        if (balance->shares.of[AXION_RATES + AXION_WINDOWS + k].allowed != 0) {
+            limits.cost_budget[k] = AXION_COST_MAX;
+        }
+    }
+
+    if (!axion_limits_by_lease(&limits)) {
+        return;
+    }
+
+    share = ngx_http_axion_quota_make(quota, name,
+                                      axion_tenant_number(name->data,
+                                                          name->bytes));
+    if (share != NULL) {
+        share->limits = limits;
+        share->requests = balance->requests;
+    }
+}
+
+
+/*
+ * Gives back the leases of tenants that no worker of the node has had a
+ * request of lately, and forgets who has nothing to give back.
+ */
 void
 ngx_http_axion_quota_idle(ngx_event_t *ev)
 {
     ngx_http_axion_quota_t  *quota = ev->data;
 
-    ngx_http_axion_share_t  *share;
+    ngx_http_axion_share_t  *share, **link;
 
-    for (share = quota->shares; share != NULL; share = share->next) {
+    link = &quota->shares;
 
-        if (share->given || ngx_current_msec - share->used
-                            < NGX_HTTP_AXION_QUOTA_UNUSED)
-        {
+    while (quota->state == NGX_HTTP_AXION_REDIS_READY && *link != NULL) {
+
+        share = *link;
+
+        if (ngx_http_axion_quota_unused(quota, share)) {
+            *link = share->next;
+            ngx_rbtree_delete(&quota->tree, &share->node);
+            ngx_free(share);
             continue;
         }
 
-        ngx_http_axion_quota_ask(quota, share, 1);
-        share->given = share->asking;
+        link = &share->next;
     }
 
     if (!ngx_exiting) {
         ngx_add_timer(ev, NGX_HTTP_AXION_QUOTA_IDLE);
     }
+}
+
+
+/* 1: nothing is to be done for it until its tenant's next request. */
+static ngx_uint_t
+ngx_http_axion_quota_unused(ngx_http_axion_quota_t *quota,
+    ngx_http_axion_share_t *share)
+{
+    struct axion_payer       payer;
+    struct axion_balance     balance;
+    struct axion_limit_time  now;
+
+    if (ngx_current_msec - share->used < NGX_HTTP_AXION_QUOTA_UNUSED
+        || share->asking || share->owing || !ngx_queue_empty(&share->waiting))
+    {
+        return 0;
+    }
+
+    payer = ngx_http_axion_quota_payer(share);
+
+    if (!axion_balances_read(quota->main->balances, payer.number, &payer.name,
+                             &balance))
+    {
+        return 1;
+    }
+
+    if (balance.active != 0 || balance.requests != share->requests) {
+        share->requests = balance.requests;
+        share->used = ngx_current_msec;
+        return 0;
+    }
+
+    now = axion_limit_now();
+
+    if (!axion_shares_spare(&balance, &share->limits, &now)) {
+        return 1;
+    }
+
+    ngx_http_axion_quota_ask(quota, share, 1);
+
+    return 0;
 }

@@ -41,11 +41,11 @@ struct ngx_http_axion_share_s {
     struct axion_demand          demand;     /* not asked for yet */
     struct axion_ask             ask;        /* if `asking` */
     ngx_msec_t                   deadline;
-    ngx_msec_t                   used;
+    ngx_msec_t                   used;       /* or seen to be */
+    uint64_t                     requests;   /* of the node, so far */
     ngx_queue_t                  link;       /* in quota->asked */
     ngx_queue_t                  waiting;    /* ctx->lacking */
     unsigned                     asking:1;
-    unsigned                     given:1;    /* back, since it was used */
     unsigned                     owing:1;    /* granted to itself */
 };
 
@@ -106,6 +106,7 @@ void ngx_http_axion_quota_answered(ngx_http_axion_quota_t *quota,
     ngx_http_axion_share_t *share, const struct axion_answer *answer);
 void ngx_http_axion_quota_ready(ngx_http_axion_quota_t *quota);
 void ngx_http_axion_quota_lost(ngx_http_axion_quota_t *quota);
+void ngx_http_axion_quota_left(ngx_http_axion_quota_t *quota);
 void ngx_http_axion_quota_idle(ngx_event_t *ev);
 
 /* _redis.c */

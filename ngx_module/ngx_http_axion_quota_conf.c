@@ -461,6 +461,8 @@ ngx_http_axion_quota_start(ngx_http_axion_main_conf_t *amcf)
 
     ngx_add_timer(&quota->idle, 1000);
 
+    ngx_http_axion_quota_left(quota);
+
     ngx_http_axion_redis_connect(quota);
 }
 

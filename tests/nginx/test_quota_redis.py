@@ -227,6 +227,22 @@ class Shared(Base):
         self.assertEqual(self.leased(0), 0)
         self.assertEqual(self.answer(0)[0], 200)
 
+    def test_leases_that_workers_left_go_back(self):
+        self.start()
+        self.expected = "exited on signal 9"
+        self.assertEqual(self.answer(0)[0], 200)
+        self.assertGreater(self.granted(), self.spent())
+        self.nodes[0].signal(signal.SIGHUP)
+        self.nodes[0].wait("quota store .* is connected", 2)
+        rig.wait_until(lambda: self.granted() == self.spent(),
+                       "the old worker's lease to be given back")
+        self.assertEqual(self.answer(0)[0], 200)
+        (pid,) = self.nodes[0].workers()
+        os.kill(pid, signal.SIGKILL)
+        self.nodes[0].wait("quota store .* is connected", 3)
+        rig.wait_until(lambda: self.granted() == self.spent(),
+                       "the killed worker's lease to be given back")
+
     def test_a_stream_gets_more_and_ends_at_the_last_token(self):
         self.start()
         text, error, done = self.ask(0, "!tokens=15000 abcd",
@@ -279,6 +295,24 @@ class Shared(Base):
         self.nodes[0].wait("the quota store knows more of tenant \"acme\"")
         self.assertGreaterEqual(self.tenant(0)["day"]["tokens"], granted)
         self.assertLessEqual(self.granted(), 20000)
+
+
+class Traffic(Base):
+    NODES = 1
+    LIMITS = "budget 20M/d;"
+
+    def test_a_lease_stays_where_requests_come(self):
+        # one request after the other, so that often none runs
+        self.start()
+        asks, begin, last = None, 0, 0
+        while last - begin < 5:
+            self.assertEqual(self.answer(0, "a", max_tokens=1)[0], 200)
+            before, last = last, time.monotonic()
+            if asks is None or last - before > 2:
+                begin = last    # the first, or so slow that it was idle
+                asks = self.nodes[0].metrics()["axion_quota_asks_total"]
+        self.assertEqual(self.nodes[0].metrics()["axion_quota_asks_total"],
+                         asks)
 
 
 class Workers(Base):
