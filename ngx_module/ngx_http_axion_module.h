@@ -193,6 +193,7 @@ struct ngx_http_axion_main_conf_s {
     ngx_array_t                  jwts;       /* ngx_http_axion_jwt_t *, all */
     ngx_shm_zone_t              *shm_zone;
     ngx_http_axion_zone_t       *zone;
+    ngx_int_t                    request_id; /* index of the variable */
     ngx_uint_t                   open;       /* axion_pass without tenants */
     ngx_uint_t                   n_remotes;  /* of all upstreams */
 #if (NGX_THREADS)

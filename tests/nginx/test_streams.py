@@ -1,5 +1,8 @@
 """Streams over nginx: 64 at once with every byte accounted for, a long one in
-constant memory, a client that leaves, one that is only silent."""
+constant memory, a client that leaves, one that is only silent; each has an
+id of its own, the one that nginx logs."""
+
+import os
 
 import rig
 
@@ -49,6 +52,30 @@ class Streams(rig.Test):
         client.until(b": ping\n\n")
         client.data = client.data.split(b": ping", 1)[1]
         client.until(b": ping\n\n").until(b"[DONE]")
+
+    def test_ids_are_those_of_the_log(self):
+        """Also where nginx was asked for $request_id before us."""
+        self.nginx.write(http=self.nginx.settings["http"] + f"""
+            log_format id '$request_id';
+            access_log {self.dir}/ids.log id;
+            map $http_x_early $early {{ yes $request_id; }}
+            map $early $copy {{ default $early; }}
+            add_header X-Early $copy;""")
+        self.start()
+        ids = []
+        for n in range(200):
+            early = ["X-Early: yes"] if n % 2 else []
+            status, headers, _ = self.client().chat("hi",
+                                                    headers=early).whole()
+            self.assertEqual(status, 200)
+            ids.append(headers["x-request-id"])
+            self.assertRegex(ids[-1], "^[0-9a-f]{32}$")
+            self.assertEqual(headers.get("x-early"), ids[-1] if early
+                             else None)
+        self.assertEqual(len(set(ids)), 200)
+        self.nginx.stop()
+        with open(os.path.join(self.dir, "ids.log"), encoding="ascii") as f:
+            self.assertEqual(f.read().split(), ids)
 
 
 if __name__ == "__main__":
