@@ -29,6 +29,7 @@ struct axion_json_chunk {
 
 THREADS_OWN struct axion_json_tree *trees; /* that are not freed */
 THREADS_OWN struct axion_json_tree *loading;
+THREADS_OWN struct axion_json_chunk *spare; /* of the smallest size */
 THREADS_OWN jmp_buf out_of_memory;
 static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
 
@@ -41,7 +42,11 @@ add_chunk(struct axion_json_tree *tree, size_t bytes)
 
     if (n < bytes)
         n = bytes;
-    chunk = malloc(sizeof(*chunk) + n);
+    chunk = n == CHUNK_BYTES_MIN ? spare : NULL;
+    if (chunk != NULL)
+        spare = NULL;
+    else
+        chunk = malloc(sizeof(*chunk) + n);
     if (chunk == NULL)
         return NULL;
     chunk->next = last;
@@ -49,6 +54,17 @@ add_chunk(struct axion_json_tree *tree, size_t bytes)
     chunk->used = 0;
     tree->chunks = chunk;
     return chunk;
+}
+
+
+/* Most trees need one chunk: a thread keeps one for its next tree. */
+static void
+give_back(struct axion_json_chunk *chunk)
+{
+    if (chunk->bytes == CHUNK_BYTES_MIN && spare == NULL)
+        spare = chunk;
+    else
+        free(chunk);
 }
 
 
@@ -145,7 +161,7 @@ axion_json_tree_free(struct axion_json_tree *tree)
         *at = tree->next;
     while ((chunk = tree->chunks) != NULL) {
         tree->chunks = chunk->next;
-        free(chunk);
+        give_back(chunk);
     }
     tree->root = NULL;
 }
