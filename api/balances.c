@@ -43,19 +43,37 @@ balances_lock(pthread_mutex_t *mutex, int *died)
 }
 
 
+static uint64_t
+mix(uint64_t sum, const char *at)
+{
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    sum = (sum ^ word) * 0xff51afd7ed558ccdull;
+    return sum ^ sum >> 32;
+}
+
+
+/* Four chains, which a processor works on at once: the
+ * sum was the dearest part of a transaction. */
 uint64_t
 balances_sum(const struct tenant_copy *copy)
 {
-    uint64_t sum = 0x9e3779b97f4a7c15ull, word;
+    uint64_t a = 0x9e3779b97f4a7c15ull, b = 1, c = 2, d = 3;
     const char *at = (const char *)&copy->balance;
     const char *end = (const char *)&copy->sum;
 
-    for (; at < end; at += sizeof(word)) {
-        memcpy(&word, at, sizeof(word));
-        sum = (sum ^ word) * 0xff51afd7ed558ccdull;
-        sum ^= sum >> 32;
+    for (; end - at >= 32; at += 32) {
+        a = mix(a, at);
+        b = mix(b, at + 8);
+        c = mix(c, at + 16);
+        d = mix(d, at + 24);
     }
-    return sum;
+    for (; at < end; at += 8)
+        a = mix(a, at);
+    a = mix(a, (const char *)&b);
+    a = mix(a, (const char *)&c);
+    return mix(a, (const char *)&d);
 }
 
 
@@ -324,6 +342,17 @@ axion_balances_reserve(struct axion_balances *b, uint32_t n_tenants)
 
 /* ---- leases ---- */
 
+/* One that we had lately, which our caches and the file's pages in memory
+ * have, or the next one. */
+static uint32_t
+next_lease(struct axion_balances *b)
+{
+    if (b->n_recent > 0)
+        return b->recent[--b->n_recent];
+    return b->next_lease++ % LEASES_MAX;
+}
+
+
 /* A record that is ours alone from now on; 0: all are taken. */
 static int
 claim(struct axion_balances *b, struct axion_lease *lease)
@@ -331,8 +360,8 @@ claim(struct axion_balances *b, struct axion_lease *lease)
     uint32_t i;
 
     assert(b->process != 0);
-    for (i = 0; i < LEASES_MAX; i++) {
-        uint32_t index = b->next_lease++ % LEASES_MAX;
+    for (i = 0; i < LEASES_MAX + RECENT_MAX; i++) {
+        uint32_t index = next_lease(b);
         struct lease_record *record = &b->file->leases[index];
         uint32_t none = OWNER_NONE;
 
@@ -358,6 +387,8 @@ unclaim(struct axion_balances *b, struct axion_lease *lease)
 {
     atomic_store_explicit(&b->file->leases[lease->index].owner, OWNER_NONE,
                           memory_order_release);
+    if (b->n_recent < RECENT_MAX)
+        b->recent[b->n_recent++] = lease->index;
     memset(lease, 0, sizeof(*lease));
 }
 

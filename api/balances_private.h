@@ -11,13 +11,14 @@
 #include "api/balances.h"
 
 #define BALANCES_MAGIC   0x3178656c6178612eull
-#define BALANCES_VERSION 2u
+#define BALANCES_VERSION 3u
 
 #define PROCESSES_MAX 256u
 #define TENANTS_MIN   4096u   /* places in a file that is made */
 #define TENANTS_MAX   131072u /* doubled as often as need be, up to this */
 #define LEASES_MAX    32768u
 #define PAYER_LEASES  (LEASES_MAX / 4) /* that one tenant may have */
+#define RECENT_MAX    64u
 #define PROBES_MAX    64u
 #define INDEX_BITS    16u
 
@@ -100,7 +101,9 @@ struct axion_balances {
     int fd;
     uint32_t process; /* index of ours plus 1; 0: not joined */
     uint32_t next_lease;
-    uint32_t permille; /* axion_balances_share() */
+    uint32_t n_recent;
+    uint32_t recent[RECENT_MAX]; /* leases that this process gave up */
+    uint32_t permille;           /* axion_balances_share() */
     char *path;
 };
 
