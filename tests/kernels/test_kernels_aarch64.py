@@ -22,7 +22,7 @@ CROSS = "aarch64-linux-gnu-"
 QEMU = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 
 COMMON = ["format", "pack", "file_blocks", "math", "kv_q8", "select",
-          "scalar", "scalar_matmul", "scalar_attention"]
+          "scalar", "scalar_matmul", "scalar_attention", "scalar_bf16"]
 TESTS = ["checkkernels", "check_matmul", "check_ops", "check_attention",
          "bench"]
 FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-fno-math-errno",
