@@ -287,7 +287,7 @@ struct axk_ops {
 
     /* Lowest index of the largest value; NaN are skipped; n > 0. */
     uint32_t (*argmax)(const float *x, uint32_t n);
-    /* log(sum(exp(x))), NaN if any x is NaN or the largest is +Inf; n > 0. */
+    /* log(sum(exp(x))); NaN if an x is or the largest is infinite; n > 0. */
     double (*logsumexp)(const float *x, uint32_t n);
     /* y = exp(x - sub); y may be x. */
     void (*exp_sub)(float *y, const float *x, float sub, size_t n);

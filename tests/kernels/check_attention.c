@@ -38,10 +38,27 @@ struct sequence {
 };
 
 
+/* NaN in the last position's K, infinities in the V of another. */
+static void
+spoil(struct sequence *s, const struct shape *h)
+{
+    size_t kv_width = (size_t)h->n_head_kv * h->head_dim;
+
+    s->k[h->n_tokens * kv_width - 1] = NAN;
+    s->v[h->n_tokens / 2 * kv_width] = INFINITY;
+    s->v[h->n_tokens / 2 * kv_width + kv_width - 1] = -INFINITY;
+}
+
+
+/* kind 0: ordinary; 1: extremes as queries; 2: ones of both signs; 3: extremes
+ * as keys and values; 4: some of them not finite. */
+#define KINDS 5
+
 static void
 make_sequence(struct sequence *s, const struct shape *h, int kind,
               enum axk_kv_type type)
 {
+    static const int kv_kind[KINDS] = { 0, 0, 2, 1, 0 };
     uint32_t n_blocks = (h->n_tokens + AXK_KV_TOKENS - 1) / AXK_KV_TOKENS;
     size_t kv_width = (size_t)h->n_head_kv * h->head_dim;
     size_t q_width = (size_t)h->n_head * h->head_dim;
@@ -54,9 +71,12 @@ make_sequence(struct sequence *s, const struct shape *h, int kind,
 
     s->k = check_alloc(h->n_tokens * kv_width * 4);
     s->v = check_alloc(h->n_tokens * kv_width * 4);
-    check_fill(s->k, h->n_tokens * kv_width, kind == 2 ? 2 : 0);
-    check_fill(s->v, h->n_tokens * kv_width, kind == 2 ? 2 : 0);
-    check_fill(q, h->n_q * q_width, kind);
+    check_fill(s->k, h->n_tokens * kv_width, kv_kind[kind]);
+    check_fill(s->v, h->n_tokens * kv_width, kv_kind[kind]);
+    check_fill(q, h->n_q * q_width, kind < 3 ? kind : 0);
+    if (kind == 4) {
+        spoil(s, h);
+    }
     for (uint32_t i = 0; i < n_blocks; i++) {
         table[i] = n_blocks - i; /* backwards; block 0 stays unused */
     }
@@ -97,7 +117,7 @@ static void
 attention_equals_reference(void **state, enum axk_kv_type type)
 {
     for (size_t i = 0; i < N_ELEMS(shapes); i++) {
-        for (int kind = 0; kind < 3; kind++) {
+        for (int kind = 0; kind < KINDS; kind++) {
             struct sequence s;
 
             if (check_tiny && shapes[i].n_q > 100) {
@@ -286,6 +306,44 @@ reference_is_softmax_attention(void **state, enum axk_kv_type type)
 }
 
 
+/* A query that is not finite spoils its own head's output alone. */
+static void
+nonfinite_query_stays(void **state, enum axk_kv_type type, float bad)
+{
+    static const struct shape h = { 6, 2, 64, 100, 20, 0, 0 };
+    const uint32_t at = 7 * 6 + 4; /* query 7, head 4 */
+    struct sequence s;
+
+    make_sequence(&s, &h, 0, type);
+    float *q = check_alloc(s.n_out * 4);
+    float *out = check_alloc(s.n_out * 4);
+
+    memcpy(q, s.a.q, s.n_out * 4);
+    q[at * h.head_dim + 11] = bad;
+    s.a.q = q;
+    for (int j = 0; check_isas[j] != NULL; j++) {
+        run(check_isas[j], &s, out);
+        for (size_t i = 0; i < s.n_out; i++) {
+            assert_true(isfinite(out[i]) == (i / h.head_dim != at));
+        }
+    }
+    check_free_all(state);
+}
+
+
+static void
+test_nonfinite_query_stays_in_its_head(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+
+    for (uint32_t type = 0; type < AXK_KV_TYPE_END; type++) {
+        for (size_t b = 0; b < N_ELEMS(bad); b++) {
+            nonfinite_query_stays(state, type, bad[b]);
+        }
+    }
+}
+
+
 static void
 test_attention_equals_reference(void **state)
 {
@@ -337,6 +395,7 @@ const struct CMUnitTest check_attention_tests[] = {
     TEST(test_attention_equals_reference),
     TEST(test_attention_chunk_invariant),
     TEST(test_attention_key_split_invariant),
+    TEST(test_nonfinite_query_stays_in_its_head),
     TEST(test_attention_window_frees_blocks),
     TEST(test_reference_is_softmax_attention),
 };

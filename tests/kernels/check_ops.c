@@ -23,10 +23,15 @@ test_rmsnorm(void **state)
         float *a = check_alloc(ROWS * n * 4);
         float *b = check_alloc(ROWS * n * 4);
 
-        for (int kind = 0; kind < 2; kind++) {
-            check_fill(x, ROWS * n, kind);
-            check_fill(w, n, kind);
+        for (int kind = 0; kind < 3; kind++) {
+            check_fill(x, ROWS * n, kind % 2);
+            check_fill(w, n, kind % 2);
             const float *weight = s % 3 == 2 ? NULL : w;
+
+            if (kind == 2) { /* the row between stays clean */
+                x[n / 2] = NAN;
+                x[3 * n - 1] = INFINITY;
+            }
 
             check_reference->rmsnorm(a, n, x, n, ROWS, n, weight, 1e-5f);
             for (int i = 0; check_isas[i] != NULL; i++) {
@@ -194,11 +199,15 @@ test_elementwise(void **state)
                 check_fill(u, n, kind % 2);
                 if (kind == 2) {
                     x[n / 2] = NAN;
+                    x[n / 3] = INFINITY;
                     x[n - 1] = -INFINITY;
                 }
                 apply(check_reference, op, a, x, u, n);
                 for (int i = 0; check_isas[i] != NULL; i++) {
                     apply(check_isas[i], op, b, x, u, n);
+                    check_same(names[op], check_isas[i]->isa, a, b, n);
+                    memcpy(b, x, n * 4); /* in place */
+                    apply(check_isas[i], op, b, b, u, n);
                     check_same(names[op], check_isas[i]->isa, a, b, n);
                 }
             }
@@ -208,20 +217,62 @@ test_elementwise(void **state)
 }
 
 
+/* Every op that takes rows, over y = x: rows apart, in place. */
 static void
-test_rows_have_strides(void **state)
+apply_rows(const struct axk_ops *ops, int op, float *y, size_t stride,
+           const float *u, const float *table, uint32_t n_rows, uint32_t n)
 {
-    enum { ROWS = 3, N = 20, STRIDE = 50 };
+    struct axk_rope rope = { .x = y, .x_stride = stride, .n_heads = 1,
+                             .head_dim = n, .n_rot = n, .neox = op == 4,
+                             .table = table };
+
+    switch (op) {
+    case 0:
+        ops->silu_mul(y, stride, y, stride, u, stride, n_rows, n);
+        break;
+    case 1:
+        ops->gelu_mul(y, stride, y, stride, u, stride, n_rows, n);
+        break;
+    case 2:
+        ops->rmsnorm(y, stride, y, stride, n_rows, n, u, 1e-6f);
+        break;
+    default:
+        ops->rope(&rope, 0, n_rows);
+        break;
+    }
+}
+
+
+static void
+test_rows_lie_apart_and_in_place(void **state)
+{
+    static const char *const names[] = { "silu", "gelu", "rmsnorm", "rope",
+                                         "rope, neox" };
+    enum { ROWS = 3, N = 22, STRIDE = 50 };
+    static const uint32_t positions[ROWS] = { 5, 6, 7 };
+    double inv_freq[N / 2];
     float *x = check_alloc(ROWS * STRIDE * 4);
-    float *a = check_alloc(ROWS * N * 4);
-    float *b = check_alloc(ROWS * N * 4);
+    float *u = check_alloc(ROWS * STRIDE * 4);
+    float *a = check_alloc(ROWS * STRIDE * 4);
+    float *b = check_alloc(ROWS * STRIDE * 4);
+    float *table = check_alloc(ROWS * N * 4);
 
     (void)state;
+    axk_rope_inv_freq(10000, 1, NULL, N, inv_freq);
+    axk_rope_table(inv_freq, N, 1, positions, ROWS, table);
     check_fill(x, ROWS * STRIDE, 0);
-    check_reference->silu_mul(a, N, x, STRIDE, x + 25, STRIDE, ROWS, N);
-    for (int i = 0; check_isas[i] != NULL; i++) {
-        check_isas[i]->silu_mul(b, N, x, STRIDE, x + 25, STRIDE, ROWS, N);
-        check_same("silu", check_isas[i]->isa, a, b, ROWS * N);
+    check_fill(u, ROWS * STRIDE, 0);
+    for (int op = 0; op < 5; op++) {
+        memcpy(a, x, ROWS * STRIDE * 4);
+        apply_rows(check_reference, op, a, STRIDE, u, table, ROWS, N);
+        for (uint32_t i = 0; i < ROWS * STRIDE; i++) {
+            assert_true(i % STRIDE < N || a[i] == x[i]);
+        }
+        for (int i = 0; check_isas[i] != NULL; i++) {
+            memcpy(b, x, ROWS * STRIDE * 4);
+            apply_rows(check_isas[i], op, b, STRIDE, u, table, ROWS, N);
+            check_same(names[op], check_isas[i]->isa, a, b, ROWS * STRIDE);
+        }
     }
 }
 
@@ -292,7 +343,7 @@ test_argmax_and_logsumexp(void **state)
         uint32_t n = lengths[s];
         float *x = check_alloc(n * 4);
 
-        for (int kind = 0; kind < 6; kind++) {
+        for (int kind = 0; kind < 8; kind++) {
             check_fill(x, n, kind == 1);
             if (kind == 2) { /* ties */
                 for (uint32_t i = 0; i < n; i++) {
@@ -306,6 +357,12 @@ test_argmax_and_logsumexp(void **state)
                 }
             } else if (kind == 5) {
                 x[n - 1] = 3;
+            } else if (kind == 6) {
+                x[check_random() % n] = INFINITY;
+            } else if (kind == 7) {
+                for (uint32_t i = 0; i < n; i++) {
+                    x[i] = NAN;
+                }
             }
             uint32_t top = check_reference->argmax(x, n);
             float lse = (float)check_reference->logsumexp(x, n);
@@ -315,6 +372,7 @@ test_argmax_and_logsumexp(void **state)
                 assert_int_equal(check_isas[i]->argmax(x, n), top);
                 check_same("logsumexp", check_isas[i]->isa, &lse, &other, 1);
             }
+            assert_true(isnan(lse) == (kind == 3 || kind == 4 || kind >= 6));
             if (kind == 0) {
                 double sum = 0;
                 for (uint32_t i = 0; i < n; i++) {
@@ -371,6 +429,43 @@ test_kv_write(void **state)
     assert_int_equal(axk_kv_type_of("q8_0"), AXK_KV_Q8_0);
     assert_int_equal(axk_kv_type_of("q4_9"), AXK_KV_TYPE_END);
     assert_string_equal(axk_kv_type_name(AXK_KV_F16), "f16");
+}
+
+
+/* What is not finite is NaN or infinite in its own place, or in its own block
+ * of 32 for q8_0; the same on all. */
+static void
+test_kv_write_of_nonfinite(void **state)
+{
+    enum { HEADS = 2, DIM = 64, N = HEADS * DIM };
+    static const float bad[] = { NAN, INFINITY, -INFINITY, 1e30f };
+
+    for (size_t i = 0; i < AXK_KV_TYPE_END * N_ELEMS(bad); i++) {
+        enum axk_kv_type type = (enum axk_kv_type)(i % AXK_KV_TYPE_END);
+        size_t bytes = axk_kv_block_bytes(type, HEADS, DIM);
+        float *x = check_alloc(N * 4);
+        uint16_t *a = check_alloc(bytes);
+        uint16_t *b = check_alloc(bytes);
+        uint32_t n_bad = 0;
+
+        check_fill(x, N, 0);
+        x[40] = bad[i / AXK_KV_TYPE_END];
+        for (int j = 0; check_isas[j] != NULL; j++) {
+            memset(a, 0, bytes);
+            memset(b, 0, bytes);
+            check_reference->kv_write(type, a, 3, x, x, HEADS, DIM);
+            check_isas[j]->kv_write(type, b, 3, x, x, HEADS, DIM);
+            for (size_t h = 0; h < bytes / 2; h++) {
+                float u = axk_f16_to_f32(a[h]);
+                float v = axk_f16_to_f32(b[h]);
+
+                assert_true(a[h] == b[h] || (isnan(u) && isnan(v)));
+                n_bad += type == AXK_KV_F16 && !isfinite(v);
+            }
+            assert_int_equal(n_bad, type == AXK_KV_F16 ? 2 * (j + 1) : 0);
+        }
+        check_free_all(state);
+    }
 }
 
 
@@ -433,11 +528,12 @@ const struct CMUnitTest check_ops_tests[] = {
     TEST(test_rope),
     TEST(test_rope_is_the_formula),
     TEST(test_elementwise),
-    TEST(test_rows_have_strides),
+    TEST(test_rows_lie_apart_and_in_place),
     TEST(test_activations_are_the_formulas),
     TEST(test_exp_of_many_floats),
     TEST(test_argmax_and_logsumexp),
     TEST(test_kv_write),
+    TEST(test_kv_write_of_nonfinite),
     TEST(test_f16_rounds_to_nearest_even),
     TEST(test_own_mathematics),
 };
