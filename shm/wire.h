@@ -373,7 +373,7 @@ struct axion_board {
     uint64_t rows_us_total;
     uint64_t load_us;        /* that loading the model took; 0 while it does */
     uint64_t weight_bytes;   /* of the model, in memory */
-    uint64_t resident_bytes; /* of the process, about once a second */
+    uint64_t resident_bytes; /* of the process, when a request ended */
     /* Memory by kind, reserved when the model was loaded. */
     uint64_t draft_kv_bytes; /* of --kv-memory, beside kv_bytes */
     uint64_t draft_weight_bytes;

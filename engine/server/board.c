@@ -76,7 +76,17 @@ update_rates(struct ax_server *s, uint64_t now_us)
     s->rate_answer = b->completion_tokens_total;
     s->rate_prompt = s->prefilled_total;
     s->rate_since_us = now_us;
-    b->resident_bytes = ax_resident_bytes();
+}
+
+
+void
+ax_server_board_resident(struct ax_server *s)
+{
+    uint64_t now_us = ax_server_now_us();
+    if (now_us - s->resident_since_us >= RATE_WINDOW_US) {
+        s->resident_since_us = now_us;
+        s->board.resident_bytes = ax_resident_bytes();
+    }
 }
 
 

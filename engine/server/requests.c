@@ -289,6 +289,7 @@ free_request(struct ax_server *s, struct request *r)
     r->next_free = s->free_requests;
     s->free_requests = r;
     s->n_live--;
+    ax_server_board_resident(s);
 }
 
 

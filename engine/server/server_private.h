@@ -184,6 +184,7 @@ struct ax_server {
     bool ended;   /* leave the loop */
     uint64_t published_us;
     uint64_t rate_since_us, rate_prompt, rate_answer;
+    uint64_t resident_since_us;
     uint64_t prefilled_total;
     uint64_t next_seed;
     FILE *profile; /* NULL: none is asked for */
@@ -260,6 +261,9 @@ bool ax_server_step(struct ax_server *s);
 /* board.c */
 void ax_server_board_open(struct ax_server *s);
 void ax_server_board_model(struct ax_server *s);
+/* A request has ended: what the process holds is asked for, once a second at
+ * most, since it is a system call and steps make none. */
+void ax_server_board_resident(struct ax_server *s);
 void ax_server_publish(struct ax_server *s);
 
 /* profile.c: FILE of --profile, checked at the start, written at the end. */
