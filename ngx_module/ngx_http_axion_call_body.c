@@ -127,7 +127,9 @@ ngx_http_axion_call_filter(void *data, ssize_t bytes)
         return NGX_OK;
     }
 
-    u->keepalive = (bytes <= u->length && !call->close);
+    /* kept is what has nothing left to say, and has said no more than that */
+
+    u->keepalive = (bytes == u->length && !call->close);
     bytes = ngx_min(bytes, u->length);
     u->length -= bytes;
 

@@ -646,6 +646,21 @@ class Clients(Remotes):
         client.close()
         rig.wait_until(lambda: self.remote.ended == 1, "the remote's end")
 
+    def test_the_rest_of_an_answer_is_read_by_nobody(self):
+        """Where the length is known a connection is not kept for the next
+        request before the answer's end."""
+        def script(c, _head, _body):
+            c.head(length=9999)
+            c.raw(event(chunk({"content": "x"})))
+            c.closed()
+            return True
+        self.script(script)
+        self.start()
+        client = self.ask()
+        client.until(b'"x"')
+        client.close()
+        rig.wait_until(lambda: self.remote.ended == 1, "the remote's end")
+
     def test_a_client_that_leaves_before_the_head(self):
         def script(c, _head, _body):
             c.closed()
