@@ -227,12 +227,14 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
                         << (all - (ngx_http_axion_remote_t **)
                                   upstream->remotes.elts);
 
-        ngx_http_axion_unlink(ctx);
-        ngx_http_axion_starve(ctx, NULL);
-
         if (!ngx_http_axion_limits_reprice(ctx, &ctx->asked)) {
             continue;
         }
+
+        /* not before: who gets none keeps its place in the engine's queue */
+
+        ngx_http_axion_unlink(ctx);
+        ngx_http_axion_starve(ctx, NULL);
 
         ctx->parsed.served = ctx->asked;
 
