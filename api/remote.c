@@ -40,10 +40,12 @@ static const char *const request_own[] = {
     /* TensorRT-LLM */
     "lora_request",
     "disaggregated_params",
-    /* llama-server */
+    /* llama-server; the last two have the places of max_tokens and n */
     "id_slot",
     "cache_prompt",
     "lora",
+    "n_predict",
+    "n_cmpl",
 };
 
 static const char *const request_bounds[] = {"max_tokens",

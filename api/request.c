@@ -169,6 +169,7 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     p.parsed = parsed;
     p.failure = failure;
     parsed->kind = kind;
+    parsed->n_answers = 1;
 
     error = axion_parse_json(&p, body, bytes, &tree);
     if (error != AXION_OK)

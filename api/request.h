@@ -39,6 +39,7 @@
 #define AXION_METADATA_MAX    16u
 #define AXION_TEMPERATURE_MAX 100.0
 #define AXION_REPETITION_MAX  100.0
+#define AXION_ANSWERS_MAX     1024u /* of a remote: choices times prompts */
 
 struct axion_parse_options {
     size_t payload_bytes_max;  /* of the ring: axion_client_payload_max() */
@@ -58,7 +59,8 @@ struct axion_parsed {
     unsigned stream : 1;
     unsigned include_usage : 1;
     unsigned remote_only : 1; /* no engine can do it; see the parser */
-    uint32_t max_tokens;      /* 0: to the end of the context */
+    uint32_t max_tokens;      /* of each answer; 0: to the end of the context */
+    uint32_t n_answers;       /* 1, or more if remote_only */
     uint32_t n_messages;
     struct axion_text model;  /* asked for; copied, NUL behind it */
     struct axion_text served; /* what stands behind it, for the engine */

@@ -372,6 +372,23 @@ parse_prompt_tokens(struct axion_parser *p, const char *param,
 }
 
 
+/* A remote answers each, of a bounded number. */
+static int
+refuse_prompts(struct axion_parser *p, const char *param, size_t n)
+{
+    struct axion_parsed *parsed = p->parsed;
+
+    if (p->options->remote && n > AXION_ANSWERS_MAX / parsed->n_answers)
+        return axion_parse_fail(p, AXION_ERR_INVALID_VALUE, param,
+                                "more than %u answers in a request",
+                                AXION_ANSWERS_MAX);
+    parsed->n_answers *= (uint32_t)n;
+    return axion_parse_fail(
+        p, AXION_ERR_UNSUPPORTED_FIELD, param,
+        "more than one prompt in a request is not supported");
+}
+
+
 /* "text", ["text"], [ids], [[ids]]; more than one prompt is refused. */
 static int
 parse_prompt(struct axion_parser *p, const json_t *root)
@@ -392,9 +409,7 @@ parse_prompt(struct axion_parser *p, const json_t *root)
     if (!json_is_string(entry) && !json_is_array(entry))
         return axion_parse_wrong_type(p, first, wanted, entry);
     if (json_array_size(value) > 1)
-        return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, param,
-                                "more than one prompt in a request is not "
-                                "supported");
+        return refuse_prompts(p, param, json_array_size(value));
     if (json_is_string(entry))
         return parse_prompt_text(p, first, entry);
     return parse_prompt_tokens(p, first, entry);

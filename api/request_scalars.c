@@ -155,7 +155,8 @@ take_stream_options(struct axion_parser *p, const struct scalar *s,
 }
 
 
-/* One choice is what there is; more is a wish that we cannot meet. */
+/* One choice is what there is; more is a wish that a remote may meet.  With
+ * best_of as many are made as the larger says. */
 static int
 take_choices(struct axion_parser *p, const struct scalar *s,
              const json_t *value)
@@ -167,8 +168,12 @@ take_choices(struct axion_parser *p, const struct scalar *s,
         return error;
     error = axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, s->name,
                              "%s above 1 is not supported", s->name);
-    p->parsed->remote_only |= p->options->remote != 0;
-    return p->parsed->remote_only ? AXION_OK : error;
+    if (!p->options->remote || number > AXION_ANSWERS_MAX)
+        return error;
+    if (number > p->parsed->n_answers)
+        p->parsed->n_answers = (uint32_t)number;
+    p->parsed->remote_only = 1;
+    return AXION_OK;
 }
 
 

@@ -34,6 +34,8 @@ static ngx_uint_t ngx_http_axion_shakes_hands(
     ngx_http_axion_upstream_t *upstream);
 static ngx_int_t ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_call_t *call);
+static ngx_int_t ngx_http_axion_reserve_refused(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_call_t *call);
 static void ngx_http_axion_forget_call(ngx_http_axion_ctx_t *ctx);
 
 
@@ -275,7 +277,7 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 static ngx_int_t
 ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx, ngx_http_axion_call_t *call)
 {
-    uint64_t                    wanted, left;
+    uint64_t                    wanted, left, each;
     ngx_uint_t                  i;
     struct axion_limit_time     now;
     const struct axion_limits  *limits;
@@ -296,8 +298,11 @@ ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx, ngx_http_axion_call_t *call)
     limits = ngx_http_axion_limits_of(ctx);
     now = axion_limit_now();
 
+    /* the bound that a remote has is that of each choice */
+
     wanted = (ctx->parsed.max_tokens != 0) ? ctx->parsed.max_tokens
                                            : NGX_HTTP_AXION_REMOTE_ANSWER;
+    wanted *= ctx->parsed.n_answers;
 
     if (ctx->granted <= call->prompt_tokens) {
         axion_balances_grow(ctx->main->balances, limits, &now, &ctx->lease,
@@ -305,11 +310,7 @@ ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx, ngx_http_axion_call_t *call)
                             &ctx->verdict);
 
         if (ctx->verdict.kind != AXION_LIMIT_NONE) {
-            ctx->need_prompt = call->prompt_tokens;
-            ngx_http_axion_lease_end(ctx);
-            ctx->limit_refused = 1;
-            ngx_http_axion_limits_explain(ctx, &ctx->failure);
-            return NGX_DECLINED;
+            return ngx_http_axion_reserve_refused(ctx, call);
         }
 
     } else {
@@ -330,12 +331,32 @@ ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx, ngx_http_axion_call_t *call)
 
     left = ctx->granted - call->prompt_tokens;
 
-    if (call->max_tokens == 0 || left < call->max_tokens) {
-        call->max_tokens = (uint32_t) ngx_min(left, UINT32_MAX);
+    each = left / ctx->parsed.n_answers;
+
+    if (each == 0) {
+        return ngx_http_axion_reserve_refused(ctx, call);
+    }
+
+    if (call->max_tokens == 0 || each < call->max_tokens) {
+        call->max_tokens = (uint32_t) ngx_min(each, UINT32_MAX);
         call->cut_by_lease = 1;
     }
 
     return NGX_OK;
+}
+
+
+/* ctx->verdict says what is in the way. */
+static ngx_int_t
+ngx_http_axion_reserve_refused(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_call_t *call)
+{
+    ctx->need_prompt = call->prompt_tokens;
+    ngx_http_axion_lease_end(ctx);
+    ctx->limit_refused = 1;
+    ngx_http_axion_limits_explain(ctx, &ctx->failure);
+
+    return NGX_DECLINED;
 }
 
 

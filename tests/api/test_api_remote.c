@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 #include "api/json_walk.h"
 #include "api/remote.h"
@@ -55,6 +56,52 @@ test_request(void **state)
     assert_string_equal(request_of("{}", "m", 7, 0),
                         "{\"model\":\"m\",\"stream\":false,\"max_tokens\":7}");
     assert_string_equal(request_of("[]", "m", 7, 0), "refused");
+    assert_string_equal(
+        request_of("{\"n\":2,\"n_predict\":99,\"n_cmpl\":9}", "m", 7, 0),
+        "{\"model\":\"m\",\"stream\":false,\"n\":2,\"max_tokens\":7}");
+}
+
+
+/* max_tokens bounds each: how many there are is known, and bounded. */
+static void
+test_answers(void **state)
+{
+    static const struct {
+        const char *fields;
+        int error;
+        uint32_t n_answers;
+    } cases[] = {
+        {"\"prompt\":\"x\"", AXION_OK, 1},
+        {"\"prompt\":\"x\",\"n\":3", AXION_OK, 3},
+        {"\"prompt\":\"x\",\"n\":3,\"best_of\":5", AXION_OK, 5},
+        {"\"prompt\":[\"x\",\"y\"],\"n\":3", AXION_OK, 6},
+        {"\"prompt\":[[1],[2],[3]]", AXION_OK, 3},
+        {"\"prompt\":\"x\",\"n\":1024", AXION_OK, 1024},
+        {"\"prompt\":\"x\",\"n\":1025", AXION_ERR_UNSUPPORTED_FIELD, 0},
+        {"\"prompt\":[\"x\",\"y\"],\"n\":1024", AXION_ERR_INVALID_VALUE, 0},
+    };
+    static const struct axion_parse_options options = {
+        .payload_bytes_max = 4096, .remote = 1};
+    struct axion_failure failure;
+    struct axion_parsed parsed;
+    struct test_memory memory;
+    char body[256];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int n = snprintf(body, sizeof(body), "{\"model\":\"m\",%s}",
+                         cases[i].fields);
+
+        test_memory_init(&memory);
+        assert_int_equal(axion_request_parse(
+                             &parsed, AXION_REQUEST_COMPLETION, body, (size_t)n,
+                             &options, &memory.memory, &failure),
+                         cases[i].error);
+        if (cases[i].error == AXION_OK)
+            assert_int_equal(parsed.n_answers, cases[i].n_answers);
+        test_memory_free(&memory);
+    }
 }
 
 
@@ -227,6 +274,7 @@ main(void)
         cmocka_unit_test(test_request), cmocka_unit_test(test_judged),
         cmocka_unit_test(test_text),    cmocka_unit_test(test_read),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_event_too_long),
+        cmocka_unit_test(test_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -780,6 +780,19 @@ class Limits(Remotes):
                          "insufficient_quota")
         self.assertEqual(self.error(self.ask())[0], 429)
 
+    def test_many_answers_share_what_is_left(self):
+        """max_tokens bounds each of them."""
+        self.start()
+        self.ask(n=10, n_predict=9999, max_tokens=500).stream()
+        body = self.remote.requests[0][1]
+        self.assertEqual(body["n"], 10)
+        self.assertNotIn("n_predict", body)
+        self.assertLess(body["max_tokens"], 1000 / 10)
+        self.assertGreater(body["max_tokens"], 80)
+        status, _, error = self.error(self.ask(n=1024))
+        self.assertEqual((status, error["code"]), (429, "insufficient_quota"))
+        self.assertEqual(len(self.remote.requests), 1)
+
     def test_a_failure_costs_nothing(self):
         self.script(lambda c, _h, _b: c.json({}, 500))
         self.start()
