@@ -50,7 +50,8 @@ static void ngx_http_axion_call_held(ngx_http_request_t *sr,
 /* NGX_ERROR: nothing was begun. */
 ngx_int_t
 ngx_http_axion_call(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_remote_t *remote)
+    ngx_http_axion_remote_t *remote,
+    const ngx_http_axion_reserved_t *reserved)
 {
     ngx_str_t               uri;
     ngx_http_request_t     *r, *sr;
@@ -66,7 +67,7 @@ ngx_http_axion_call(ngx_http_axion_ctx_t *ctx,
     call->ctx = ctx;
     call->remote = remote;
     call->memory = ngx_http_axion_memory(r->pool);
-    call->prompt_tokens = (uint32_t) (ctx->parsed.payload_bytes / 3 + 32);
+    call->reserved = *reserved;
     call->started_us = ngx_http_axion_now_us();
 
     call->conf = remote->conf;
@@ -254,7 +255,7 @@ ngx_http_axion_call_body(ngx_http_axion_call_t *call, struct axion_out *out)
     wish.model = (call->remote->model.len != 0)
                      ? ngx_http_axion_text(&call->remote->model)
                      : ctx->parsed.served;
-    wish.max_tokens = call->max_tokens;
+    wish.max_tokens = call->reserved.max_tokens;
     wish.stream = ctx->parsed.stream;
 
     axion_out_grow(out, &call->memory, body.len + 512,

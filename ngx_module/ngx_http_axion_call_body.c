@@ -371,7 +371,7 @@ ngx_http_axion_call_note_cut(ngx_http_axion_call_t *call)
 
     ctx = call->ctx;
 
-    if (!call->cut_by_lease || call->answer.reason != AXION_FINISH_LENGTH) {
+    if (!call->reserved.cut || call->answer.reason != AXION_FINISH_LENGTH) {
         return;
     }
 
@@ -435,7 +435,7 @@ ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
     answer = &call->answer;
 
     if (!answer->has_usage) {
-        answer->prompt_tokens = call->prompt_tokens;
+        answer->prompt_tokens = call->reserved.prompt_tokens;
         answer->completion_tokens = ctx->tokens;
 
         ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
@@ -476,7 +476,7 @@ ngx_http_axion_call_accepted(ngx_http_axion_call_t *call)
     ctx->usage.prompt_tokens = 0;
     ngx_http_axion_observe_accepted(ctx);
 
-    ctx->usage.prompt_tokens = call->prompt_tokens;
+    ctx->usage.prompt_tokens = call->reserved.prompt_tokens;
     ctx->accepted = 1;
     ctx->state = NGX_HTTP_AXION_ACCEPTED;
 }

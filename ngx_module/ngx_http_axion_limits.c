@@ -18,7 +18,6 @@
 
 
 #define NGX_HTTP_AXION_LIMIT_POLL   20    /* ms, where nobody knows when */
-#define NGX_HTTP_AXION_LIMIT_REGROW  3
 #define NGX_HTTP_AXION_LIMIT_ALONE   3
 
 

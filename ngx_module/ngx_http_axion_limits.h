@@ -21,7 +21,8 @@
 #include "ngx_module/ngx_http_axion_module.h"
 
 
-#define NGX_HTTP_AXION_PRICES_MAX  256
+#define NGX_HTTP_AXION_PRICES_MAX    256
+#define NGX_HTTP_AXION_LIMIT_REGROW  3
 
 
 typedef struct {

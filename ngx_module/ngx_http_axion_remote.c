@@ -19,10 +19,12 @@
  */
 
 
+#include "ngx_module/ngx_http_axion_quota.h"
 #include "ngx_module/ngx_http_axion_remote.h"
 
 
 #define NGX_HTTP_AXION_REMOTE_ANSWER  8192
+#define NGX_HTTP_AXION_REMOTE_ASKS    4
 
 
 static ngx_uint_t ngx_http_axion_remote_serves(
@@ -33,9 +35,9 @@ static uint64_t ngx_http_axion_remote_load(ngx_http_axion_remote_t *remote);
 static ngx_uint_t ngx_http_axion_shakes_hands(
     ngx_http_axion_upstream_t *upstream);
 static ngx_int_t ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_call_t *call);
-static ngx_int_t ngx_http_axion_reserve_refused(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_call_t *call);
+    ngx_http_axion_remote_t *remote, ngx_http_axion_reserved_t *reserved);
+static ngx_int_t ngx_http_axion_reserve_answer(ngx_http_axion_ctx_t *ctx,
+    uint32_t prompt_tokens, uint64_t wanted);
 static void ngx_http_axion_forget_call(ngx_http_axion_ctx_t *ctx);
 
 
@@ -188,7 +190,9 @@ ngx_uint_t
 ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine)
 {
+    uint64_t                    tried;
     ngx_http_axion_remote_t    *remote, **all;
+    ngx_http_axion_reserved_t   reserved;
     ngx_http_axion_upstream_t  *upstream;
 
     upstream = ctx->conf->upstream;
@@ -225,37 +229,41 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
             all++;
         }
 
-        ctx->remotes_tried |= (uint64_t) 1
-                        << (all - (ngx_http_axion_remote_t **)
-                                  upstream->remotes.elts);
+        tried = (uint64_t) 1 << (all - (ngx_http_axion_remote_t **)
+                                       upstream->remotes.elts);
 
-        if (!ngx_http_axion_limits_reprice(ctx, &ctx->asked)) {
-            continue;
+        /* a lease that has grown for this prompt is not to begin anew */
+
+        if (ctx->parsed.served.data == ctx->asked.data
+            || ngx_http_axion_limits_reprice(ctx, &ctx->asked))
+        {
+            break;
         }
 
-        /* not before: who gets none keeps its place in the engine's queue */
+        ctx->remotes_tried |= tried;
+    }
 
-        ngx_http_axion_unlink(ctx);
-        ngx_http_axion_starve(ctx, NULL);
+    /* not before: who gets none keeps its place in the engine's queue */
 
-        ctx->parsed.served = ctx->asked;
+    ngx_http_axion_unlink(ctx);
+    ngx_http_axion_starve(ctx, NULL);
 
-        if (ngx_http_axion_call(ctx, remote) != NGX_OK) {
-            axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
-            ngx_http_axion_fail(ctx);
-            return 1;
-        }
+    ctx->parsed.served = ctx->asked;
 
-        break;
+    if (ngx_http_axion_reserve(ctx, remote, &reserved) != NGX_OK) {
+        return 1;
+    }
+
+    ctx->remotes_tried |= tried;
+
+    if (ngx_http_axion_call(ctx, remote, &reserved) != NGX_OK) {
+        axion_failure_set(&ctx->failure, AXION_ERR_NO_MEMORY, NULL, NULL);
+        ngx_http_axion_fail(ctx);
+        return 1;
     }
 
     ctx->state = NGX_HTTP_AXION_SUBMITTED;
     ctx->engine_name = remote->name;
-
-    if (ngx_http_axion_reserve(ctx, ctx->call) != NGX_OK) {
-        ngx_http_axion_fail(ctx);
-        return 1;
-    }
 
     if (remote->backup) {
         (void) ngx_atomic_fetch_add(&remote->stats->overflows, 1);
@@ -273,90 +281,142 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 }
 
 
-/* Bounds what the remote may answer by what the tenant may use. */
+/*
+ * Bounds what the remote may answer by what the tenant may use, before it is
+ * asked.  NGX_OK; NGX_DONE: the request waits for its tenant's share, has
+ * been sent on another way or is over, and is not to be touched.
+ */
 static ngx_int_t
-ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx, ngx_http_axion_call_t *call)
+ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_remote_t *remote, ngx_http_axion_reserved_t *reserved)
 {
-    uint64_t                    wanted, left, each;
-    ngx_uint_t                  i;
-    struct axion_limit_time     now;
-    const struct axion_limits  *limits;
+    uint64_t                 wanted, each;
+    struct axion_limit_time  now;
 
-    call->max_tokens = ctx->parsed.max_tokens;
+    reserved->prompt_tokens = (uint32_t) (ctx->parsed.payload_bytes / 3 + 32);
+    reserved->max_tokens = ctx->parsed.max_tokens;
+    reserved->cut = 0;
 
     if (ctx->lease.id == 0) {
         return NGX_OK;
     }
 
-    axion_balances_send(ctx->main->balances, &ctx->lease,
-                        call->remote->number);
+    (void) ngx_http_axion_lease_send(ctx, NULL);
 
-    if (ctx->granted == AXION_NEVER) {
-        return NGX_OK;
-    }
+    if (ctx->granted != AXION_NEVER) {
 
-    limits = ngx_http_axion_limits_of(ctx);
-    now = axion_limit_now();
+        if (ctx->granted <= reserved->prompt_tokens) {
 
-    /* the bound that a remote has is that of each choice */
+            /* as if an engine had counted them: it comes back here */
 
-    wanted = (ctx->parsed.max_tokens != 0) ? ctx->parsed.max_tokens
-                                           : NGX_HTTP_AXION_REMOTE_ANSWER;
-    wanted *= ctx->parsed.n_answers;
-
-    if (ctx->granted <= call->prompt_tokens) {
-        axion_balances_grow(ctx->main->balances, limits, &now, &ctx->lease,
-                            call->prompt_tokens, wanted, &ctx->granted,
-                            &ctx->verdict);
-
-        if (ctx->verdict.kind != AXION_LIMIT_NONE) {
-            return ngx_http_axion_reserve_refused(ctx, call);
+            ctx->need_prompt = reserved->prompt_tokens;
+            ngx_http_axion_limits_regrow(ctx);
+            return NGX_DONE;
         }
 
-    } else {
-        axion_balances_know(ctx->main->balances, limits, &now, &ctx->lease,
-                            call->prompt_tokens);
+        now = axion_limit_now();
+        axion_balances_know(ctx->main->balances,
+                            ngx_http_axion_limits_of(ctx), &now, &ctx->lease,
+                            reserved->prompt_tokens);
+
+        /* the bound that a remote has is that of each choice */
+
+        wanted = (ctx->parsed.max_tokens != 0) ? ctx->parsed.max_tokens
+                                               : NGX_HTTP_AXION_REMOTE_ANSWER;
+        wanted *= ctx->parsed.n_answers;
+
+        if (ngx_http_axion_reserve_answer(ctx, reserved->prompt_tokens,
+                                          wanted)
+            != NGX_OK)
+        {
+            return NGX_DONE;
+        }
+
+        each = (ctx->granted - reserved->prompt_tokens)
+               / ctx->parsed.n_answers;
+
+        if (each == 0) {
+            ctx->need_prompt = reserved->prompt_tokens;
+            ngx_http_axion_lease_end(ctx);
+            ctx->limit_refused = 1;
+            ngx_http_axion_limits_explain(ctx, &ctx->failure);
+            ngx_http_axion_fail(ctx);
+            return NGX_DONE;
+        }
+
+        if (reserved->max_tokens == 0 || each < reserved->max_tokens) {
+            reserved->max_tokens = (uint32_t) ngx_min(each, UINT32_MAX);
+            reserved->cut = 1;
+        }
     }
 
-    wanted += call->prompt_tokens;
-
-    /* less than was asked for is all there is; the second answer says why */
-
-    for (i = 0; i < 2 && wanted > ctx->granted; i++) {
-        ctx->granted += axion_balances_more(ctx->main->balances, limits, &now,
-                                            &ctx->lease,
-                                            wanted - ctx->granted,
-                                            &ctx->verdict);
-    }
-
-    left = ctx->granted - call->prompt_tokens;
-
-    each = left / ctx->parsed.n_answers;
-
-    if (each == 0) {
-        return ngx_http_axion_reserve_refused(ctx, call);
-    }
-
-    if (call->max_tokens == 0 || each < call->max_tokens) {
-        call->max_tokens = (uint32_t) ngx_min(each, UINT32_MAX);
-        call->cut_by_lease = 1;
-    }
+    axion_balances_send(ctx->main->balances, &ctx->lease, remote->number);
 
     return NGX_OK;
 }
 
 
-/* ctx->verdict says what is in the way. */
+/* NGX_AGAIN: it waits for the tenant's share, and comes back. */
 static ngx_int_t
-ngx_http_axion_reserve_refused(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_call_t *call)
+ngx_http_axion_reserve_answer(ngx_http_axion_ctx_t *ctx,
+    uint32_t prompt_tokens, uint64_t wanted)
 {
-    ctx->need_prompt = call->prompt_tokens;
-    ngx_http_axion_lease_end(ctx);
-    ctx->limit_refused = 1;
-    ngx_http_axion_limits_explain(ctx, &ctx->failure);
+    uint64_t                 n;
+    ngx_int_t                rc;
+    ngx_uint_t               i;
+    struct axion_failure     failure;
+    struct axion_limit_time  now;
 
-    return NGX_DECLINED;
+    ctx->quota_away = 0;
+    wanted += prompt_tokens;
+
+    /* less than was asked for is all there is; the last answer says why */
+
+    for (i = 0; i < NGX_HTTP_AXION_REMOTE_ASKS && wanted > ctx->granted; i++) {
+
+        now = axion_limit_now();
+        n = axion_balances_more(ctx->main->balances,
+                                ngx_http_axion_limits_of(ctx), &now,
+                                &ctx->lease, wanted - ctx->granted,
+                                &ctx->verdict);
+        ctx->granted += n;
+
+        if (n != 0) {
+            continue;
+        }
+
+        if (!ctx->verdict.lack
+            || ctx->regrown + 1 >= NGX_HTTP_AXION_LIMIT_REGROW)
+        {
+            break;
+        }
+
+        /* with what is there it would be answered, if not for so long */
+
+        failure = ctx->failure;
+        rc = ngx_http_axion_quota_lack(ctx, 0, wanted - ctx->granted);
+        ctx->failure = failure;
+
+        if (rc == NGX_AGAIN) {
+            ctx->need_prompt = prompt_tokens;
+            ctx->state = NGX_HTTP_AXION_QUEUED;
+            ngx_http_axion_set_timer(ctx);
+            return NGX_AGAIN;
+        }
+
+        if (rc == NGX_DECLINED) {
+            ctx->quota_away = 1;
+            break;
+        }
+    }
+
+    ngx_http_axion_quota_forget(ctx);
+
+    if (ctx->verdict.low) {
+        ngx_http_axion_quota_low(ctx);
+    }
+
+    return NGX_OK;
 }
 
 

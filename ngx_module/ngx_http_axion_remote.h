@@ -36,6 +36,14 @@ typedef enum {
 } ngx_http_axion_type_e;
 
 
+/* What a call may use, if there are limits. */
+typedef struct {
+    uint32_t                          prompt_tokens; /* estimated */
+    uint32_t                          max_tokens;    /* 0: as in the body */
+    ngx_uint_t                        cut;           /* fewer than asked for */
+} ngx_http_axion_reserved_t;
+
+
 /* A line `remote`. */
 struct ngx_http_axion_remote_s {
     ngx_str_t                         name;     /* of the upstream {} */
@@ -81,8 +89,7 @@ struct ngx_http_axion_call_s {
     struct axion_failure              cut;      /* its tenant's last token */
     size_t                            turn;     /* bytes since the event */
 
-    uint32_t                          prompt_tokens; /* estimated */
-    uint32_t                          max_tokens; /* sent; 0: none */
+    ngx_http_axion_reserved_t         reserved;
     uint64_t                          started_us;
 
     void                            (*reader)(ngx_http_request_t *r,
@@ -99,7 +106,6 @@ struct ngx_http_axion_call_s {
     unsigned                          ended:1;    /* the subrequest is */
     unsigned                          more:1;     /* reading was broken off */
     unsigned                          held:1;     /* the client is behind */
-    unsigned                          cut_by_lease:1;
 };
 
 
@@ -123,7 +129,8 @@ void ngx_http_axion_remotes_metrics(struct axion_out *out,
 
 /* _call.c */
 ngx_int_t ngx_http_axion_call(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_remote_t *remote);
+    ngx_http_axion_remote_t *remote,
+    const ngx_http_axion_reserved_t *reserved);
 void ngx_http_axion_call_stop(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_call_hold(ngx_http_axion_ctx_t *ctx, ngx_uint_t hold);
 

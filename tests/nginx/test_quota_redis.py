@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+import fake_remote
 import rig
 import test_limits
 
@@ -105,13 +106,16 @@ class Base(rig.Test):
     def url(self):
         return f"redis://127.0.0.1:{self.redis.port}"
 
+    def upstream(self):
+        return f"engine unix:{self.echo.path};"
+
     def make_node(self, number):
         folder = os.path.join(self.dir, f"node{number}")
         os.mkdir(folder)
         os.chmod(folder, 0o755)
         node = rig.Nginx(
             folder, self.SERVER,
-            f"axion_upstream llm {{ engine unix:{self.echo.path}; }}\n"
+            f"axion_upstream llm {{ {self.upstream()} }}\n"
             + test_limits.tenants(acme=self.LIMITS)
             + f"axion_quota {self.url()} {self.QUOTA};\n", self.WORKERS)
         self.addCleanup(node.stop)
@@ -313,6 +317,29 @@ class Traffic(Base):
                 asks = self.nodes[0].metrics()["axion_quota_asks_total"]
         self.assertEqual(self.nodes[0].metrics()["axion_quota_asks_total"],
                          asks)
+
+
+class Remote(Base):
+    """What a remote may answer is reserved before it is asked."""
+
+    NODES = 1
+
+    def upstream(self):
+        self.remote = fake_remote.Remote()
+        self.addCleanup(self.remote.close)
+        return f"remote 127.0.0.1:{self.remote.port};"
+
+    def test_a_share_is_no_limit(self):
+        """More than the node's share holds is asked for, not cut off."""
+        self.start()
+        self.assertEqual(self.answer(0), (200, None))
+        self.assertEqual(self.remote.requests[0][1]["max_tokens"], 8192)
+
+    def test_what_is_left_is(self):
+        self.start()
+        self.assertEqual(self.answer(0, max_tokens=30000), (200, None))
+        self.assertLess(self.remote.requests[0][1]["max_tokens"], 20000)
+        self.assertGreater(self.remote.requests[0][1]["max_tokens"], 19000)
 
 
 class Workers(Base):
