@@ -36,6 +36,7 @@ static void ngx_http_axion_call_accepted(ngx_http_axion_call_t *call);
 static void ngx_http_axion_call_closed(ngx_http_axion_call_t *call);
 static void ngx_http_axion_call_finish(ngx_http_axion_call_t *call);
 static void ngx_http_axion_call_failed(ngx_http_axion_call_t *call);
+static void ngx_http_axion_call_log(ngx_http_axion_call_t *call);
 static int ngx_http_axion_call_error(ngx_http_axion_call_t *call);
 
 
@@ -52,6 +53,12 @@ ngx_http_axion_call_filter_init(void *data)
     ctx = call->ctx;
 
     u->length = call->is_chunked ? 3 : call->length;  /* 3: "0" LF LF */
+
+    if (call->status.code == NGX_HTTP_NO_CONTENT
+        || call->status.code == NGX_HTTP_NOT_MODIFIED)
+    {
+        u->length = 0;
+    }
 
     ngx_post_event(&call->event, &ngx_posted_events);
 
@@ -209,7 +216,11 @@ ngx_http_axion_call_take(ngx_http_axion_call_t *call, u_char *p,
 
         /* of an error the beginning will do */
 
-        bytes = ngx_min(bytes, call->body.bytes_max - call->body.bytes);
+        if (bytes > call->body.bytes_max - call->body.bytes) {
+            bytes = call->body.bytes_max - call->body.bytes;
+            call->over = 1;
+        }
+
         axion_out_bytes(&call->body, p, bytes);
         return;
     }
@@ -423,7 +434,9 @@ ngx_http_axion_call_whole(ngx_http_axion_call_t *call)
 }
 
 
-/* What the request has used: as the remote says, else as it was seen. */
+/* What the request has used: as the remote says, else as it was seen.  It is
+ * accounted for before its last event goes out: the client may leave with
+ * that, while the end of the transfer coding is waited for. */
 static void
 ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
 {
@@ -456,6 +469,17 @@ ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
     ctx->usage.decode_us = ctx->first_us
                                ? (uint32_t) (ctx->last_us - ctx->first_us)
                                : 0;
+
+    ctx->finished = 1;
+    ctx->state = NGX_HTTP_AXION_ENDED;
+
+    if (ctx->model != NULL) {
+        (void) ngx_atomic_fetch_add(&ctx->model->prompt_tokens,
+                                    ctx->usage.prompt_tokens);
+    }
+
+    ngx_http_axion_lease_end(ctx);
+    ngx_http_axion_observe_done(ctx);
 }
 
 
@@ -530,7 +554,11 @@ ngx_http_axion_call_progress(ngx_http_axion_call_t *call)
         ngx_http_axion_call_closed(call);
     }
 
-    if (call->fault != AXION_OK || (call->ended && !call->done)) {
+    /* of an error's body there is enough when it is `over` */
+
+    if (call->fault != AXION_OK || (call->ended && !call->done)
+        || (call->over && !call->headed))
+    {
         ngx_http_axion_call_failed(call);
         return;
     }
@@ -606,17 +634,6 @@ ngx_http_axion_call_finish(ngx_http_axion_call_t *call)
     ctx = call->ctx;
     r = ctx->request;
 
-    ctx->finished = 1;
-    ctx->state = NGX_HTTP_AXION_ENDED;
-
-    if (ctx->model != NULL) {
-        (void) ngx_atomic_fetch_add(&ctx->model->prompt_tokens,
-                                    ctx->usage.prompt_tokens);
-    }
-
-    ngx_http_axion_lease_end(ctx);
-    ngx_http_axion_observe_done(ctx);
-
     if (ctx->parsed.stream) {
         rc = (ctx->filled != NULL) ? ngx_http_axion_flush(ctx, 1)
                                    : ngx_http_send_special(r, NGX_HTTP_LAST);
@@ -657,12 +674,7 @@ ngx_http_axion_call_failed(ngx_http_axion_call_t *call)
     } else {
         axion_failure_set(&failure, error, NULL, NULL);
 
-        if (call->answer.message[0] != '\0') {
-            ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                          "axion: remote \"%V\" says with status %ui: %s",
-                          &call->remote->label, call->status.code,
-                          call->answer.message);
-        }
+        ngx_http_axion_call_log(call);
     }
 
     failure.retry_after_ms = call->retry_after_ms;
@@ -677,6 +689,27 @@ ngx_http_axion_call_failed(ngx_http_axion_call_t *call)
     ngx_http_axion_lease_end(ctx);
     ctx->failure = failure;
     ngx_http_axion_fail(ctx);
+}
+
+
+/* What a server says may be a client's words again, and has any character. */
+static void
+ngx_http_axion_call_log(ngx_http_axion_call_t *call)
+{
+    u_char  *p;
+
+    for (p = (u_char *) call->answer.message; *p != '\0'; p++) {
+        if (*p < 0x20 || *p == 0x7f) {
+            *p = '?';
+        }
+    }
+
+    if (call->answer.message[0] != '\0') {
+        ngx_log_error(NGX_LOG_ERR, call->ctx->request->connection->log, 0,
+                      "axion: remote \"%V\" says with status %ui: %s",
+                      &call->remote->label, call->status.code,
+                      call->answer.message);
+    }
 }
 
 

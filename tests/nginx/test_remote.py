@@ -412,6 +412,26 @@ class Hostile(Remotes):
         self.gets(lambda c, _h, _b: c.head(kind="application/json", length=3)
                   or c.raw(b"{}x"), "remote_protocol", stream=False)
 
+    def test_errors_without_an_end(self):
+        """A body that goes on for ever, and none where none can be."""
+        def babbles(c, _head, _body):
+            c.head(500, kind="text/plain")
+            while True:
+                c.piece(b"x" * 65536)
+        self.LINE = "remote vllm;"
+        self.configure()
+        self.start()
+        self.gets(babbles, "remote_failed")
+        self.gets(lambda c, _h, _b: c.raw(b"HTTP/1.1 204 No\r\n\r\n")
+                  or c.closed() or True, "remote_failed")
+
+    def test_what_it_says_is_one_line_of_the_log(self):
+        self.start()
+        self.gets(lambda c, _h, _b: c.json(
+            {"error": {"message": "boom\nforged\x7f"}}, 500),
+            "remote_failed")
+        self.nginx.wait(r"says with status 500: boom\?forged\?")
+
     def test_stalls(self):
         def silent(c, _head, _body):
             c.closed()
@@ -792,6 +812,25 @@ class Limits(Remotes):
         status, _, error = self.error(self.ask(n=1024))
         self.assertEqual((status, error["code"]), (429, "insufficient_quota"))
         self.assertEqual(len(self.remote.requests), 1)
+
+    def test_a_client_that_leaves_with_the_last_event(self):
+        """It is charged what the remote has told, though the end of its
+        coding is not there yet."""
+        def script(c, _head, _body):
+            c.head()
+            c.piece(words("a", prompt=100, completion=50))
+            c.closed()
+            return True
+        self.script(script)
+        self.start()
+        client = self.ask()
+        client.until(b"[DONE]")
+        client.close()
+        self.assertEqual(self.seen()[0][2:6], ["100", "2", "50", "stop"])
+        figures = self.nginx.metrics()
+        self.assertEqual(figures["axion_cancels_total"], 0)
+        self.assertIn(50, [v for k, v in figures.items() if k.startswith(
+            "axion_tenant_") and "tokens_total" in k])
 
     def test_a_failure_costs_nothing(self):
         self.script(lambda c, _h, _b: c.json({}, 500))
