@@ -26,6 +26,8 @@ static int ngx_http_axion_call_sse(void *context, const char *data,
     size_t bytes);
 static int ngx_http_axion_call_chunk(ngx_http_axion_call_t *call,
     const char *data, size_t bytes);
+static ngx_int_t ngx_http_axion_call_render(ngx_http_axion_call_t *call,
+    const struct axion_remote_chunk *chunk, ngx_buf_t *b);
 static void ngx_http_axion_call_pieces(ngx_http_axion_call_t *call,
     uint32_t n);
 static void ngx_http_axion_call_note_cut(ngx_http_axion_call_t *call);
@@ -306,7 +308,6 @@ ngx_http_axion_call_chunk(ngx_http_axion_call_t *call, const char *data,
 {
     int                         error;
     ngx_buf_t                  *b;
-    struct axion_out            out;
     ngx_http_axion_ctx_t       *ctx;
     struct axion_remote_chunk   chunk;
 
@@ -323,24 +324,43 @@ ngx_http_axion_call_chunk(ngx_http_axion_call_t *call, const char *data,
         ngx_http_axion_call_note_cut(call);
     }
 
+    /* in what the last buffer has left first, see ngx_http_axion_delta() */
+
+    if (ctx->filled != NULL
+        && ngx_http_axion_call_render(call, &chunk, ctx->tail) == NGX_OK)
+    {
+        return AXION_OK;
+    }
+
     b = ngx_http_axion_room(ctx, axion_remote_bytes_max(&ctx->response,
                                                         bytes));
-    if (b == NULL) {
+
+    if (b == NULL || ngx_http_axion_call_render(call, &chunk, b) != NGX_OK) {
         return AXION_ERR_NO_MEMORY;
     }
 
+    return AXION_OK;
+}
+
+
+/* NGX_DECLINED: the buffer has no room for all of it, and has none of it. */
+static ngx_int_t
+ngx_http_axion_call_render(ngx_http_axion_call_t *call,
+    const struct axion_remote_chunk *chunk, ngx_buf_t *b)
+{
+    struct axion_out  out;
+
     axion_out_fixed(&out, b->last, b->end - b->last);
-    axion_remote_write(&out, &ctx->response, &chunk, &call->answer);
+    axion_remote_write(&out, &call->ctx->response, chunk, &call->answer);
 
     if (axion_out_status(&out) != AXION_OK) {
-        return AXION_ERR_NO_MEMORY;
+        return NGX_DECLINED;
     }
 
     b->last += out.bytes;
-
     call->answered |= (out.bytes != 0);
 
-    return AXION_OK;
+    return NGX_OK;
 }
 
 
@@ -526,22 +546,13 @@ ngx_http_axion_call_event(ngx_event_t *ev)
 static void
 ngx_http_axion_call_progress(ngx_http_axion_call_t *call)
 {
-    ngx_event_t           *wev, *rev;
+    ngx_event_t           *rev;
     ngx_http_axion_ctx_t  *ctx;
 
     ctx = call->ctx;
     call->turn = 0;
 
-    /* nginx's upstream code may have set or left a timer of the client's
-     * connection, which is ours */
-
-    wev = ctx->request->connection->write;
-
-    if (wev->timer_set && !wev->delayed && !ctx->request->buffered
-        && !ctx->request->connection->buffered)
-    {
-        ngx_del_timer(wev);
-    }
+    ngx_http_axion_write_timer(ctx);
 
     if (ctx->failure.error != AXION_OK) {
         ngx_http_axion_fail(ctx);

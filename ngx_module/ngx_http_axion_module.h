@@ -350,6 +350,7 @@ struct ngx_http_axion_ctx_s {
     ngx_buf_t                   *tail;       /* the last of `filled` */
     ngx_msec_t                   arrived;    /* time of the whole body */
     ngx_msec_t                   written;    /* time of the last output */
+    ngx_msec_t                   behind;     /* until when; 0: client is not */
 
     uint64_t                     started_us;
     uint64_t                     first_us;
@@ -613,6 +614,7 @@ void ngx_http_axion_text_out(ngx_http_axion_ctx_t *ctx, const char *text,
     size_t bytes);
 ngx_int_t ngx_http_axion_stream_header(ngx_http_axion_ctx_t *ctx);
 ngx_int_t ngx_http_axion_flush(ngx_http_axion_ctx_t *ctx, ngx_uint_t last);
+void ngx_http_axion_write_timer(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_write_handler(ngx_http_request_t *r);
 
 /* _error.c */

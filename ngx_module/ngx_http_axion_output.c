@@ -47,7 +47,13 @@ ngx_http_axion_room(ngx_http_axion_ctx_t *ctx, size_t bytes)
     }
 
     b = cl->buf;
-    size = ngx_max(bytes, NGX_HTTP_AXION_CHUNK_BYTES);
+    size = NGX_HTTP_AXION_CHUNK_BYTES;
+
+    /* by doubling: what a remote's events outgrow stays in the pool */
+
+    while (size < bytes) {
+        size *= 2;
+    }
 
     if ((size_t) (b->end - b->start) < size) {
         b->start = ngx_palloc(ctx->request->pool, size);
@@ -312,6 +318,9 @@ ngx_http_axion_flush(ngx_http_axion_ctx_t *ctx, ngx_uint_t last)
         return ngx_http_axion_expect_write(ctx);
     }
 
+    ctx->behind = 0;
+    ngx_http_axion_write_timer(ctx);
+
     return NGX_OK;
 }
 
@@ -389,11 +398,37 @@ ngx_http_axion_expect_write(ngx_http_axion_ctx_t *ctx)
     wev = ctx->request->connection->write;
     clcf = ngx_http_get_module_loc_conf(ctx->request, ngx_http_core_module);
 
-    if (!wev->delayed && !wev->timer_set) {
-        ngx_add_timer(wev, ctx->conf->idle_timeout);
+    if (ctx->behind == 0) {
+        ctx->behind = ngx_current_msec + ctx->conf->idle_timeout;
+        ngx_http_axion_write_timer(ctx);
     }
 
     return ngx_handle_write_event(wev, clcf->send_lowat);
+}
+
+
+/* What the timer of the client's connection is to be, whatever nginx's
+ * upstream code has made of it. */
+void
+ngx_http_axion_write_timer(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_event_t     *wev;
+    ngx_msec_int_t   left;
+
+    wev = ctx->request->connection->write;
+
+    if (wev->delayed) {
+        return;
+    }
+
+    if (wev->timer_set) {
+        ngx_del_timer(wev);
+    }
+
+    if (ctx->behind != 0) {
+        left = (ngx_msec_int_t) (ctx->behind - ngx_current_msec);
+        ngx_add_timer(wev, (ngx_msec_t) ngx_max(left, 1));
+    }
 }
 
 
@@ -426,9 +461,8 @@ ngx_http_axion_write_handler(ngx_http_request_t *r)
 
     /* the client took something: it has its whole time again */
 
-    if (wev->timer_set && !wev->delayed) {
-        ngx_del_timer(wev);
-    }
+    ctx->behind = 0;
+    ngx_http_axion_write_timer(ctx);
 
     out = NULL;
     ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,

@@ -7,10 +7,12 @@ import json
 import signal
 import socket
 import ssl
+import struct
 import threading
 
 import fake_remote
 import rig
+import test_http2
 from fake_remote import chunk, event, usage, whole, words
 
 
@@ -722,6 +724,29 @@ class Clients(Remotes):
         self.assertLess(self.nginx.rss_kb(self.nginx.workers()[0]) - before,
                         4 * 1024)
 
+    def test_slow_readers_cost_what_they_have_not_read(self):
+        """Of short events as of long ones, and of events that grow."""
+        def script(c, _head, _body):
+            c.head()
+            c.piece(b"".join(event(chunk({"content": "x" * (4096 + 16 * i)}))
+                             for i in range(500)))
+            while True:
+                c.piece(short)
+        short = event(chunk({"content": "x"})) * 100
+        self.script(script)
+        self.start()
+        before = self.nginx.rss_kb(self.nginx.workers()[0])
+        clients = [self.client(rcvbuf=65536) for _ in range(3)]
+        for n, client in enumerate(clients, 1):
+            client.chat("x")
+            while len(client.data) < 5 << 20:
+                client.more()
+            rig.wait_until(
+                lambda n=n: self.nginx.metrics()["axion_pauses_total"] >= n,
+                "a pause")
+        after = self.nginx.rss_kb(self.nginx.workers()[0])
+        self.assertLess(after - before, 3 * 2 * 1024)
+
     def test_streams_outlive_a_reload(self):
         def script(c, _head, _body):
             c.head()
@@ -749,6 +774,27 @@ class Clients(Remotes):
             while more := s.recv(65536):
                 data += more
         self.assertTrue(data.endswith(b"data: [DONE]\n\n"))
+
+
+class Http2(Remotes):
+    LISTEN = "http2"
+    TIMES = "connect=5s accept=60s stall=60s idle=300ms"
+
+    def test_a_reader_that_stops_is_given_up(self):
+        """It has opened no window, so no write of its connection is ever
+        tried: time alone ends it, and the remote's work."""
+        def script(c, _head, _body):
+            c.head()
+            while True:
+                c.piece(event(chunk({"content": "x" * 1000})))
+        self.script(script)
+        self.start()
+        client = test_http2.Frames(self.nginx.port)
+        self.addCleanup(client.close)
+        client.send(test_http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 16))
+        client.ask(1, "x")
+        self.nginx.wait("CLIENT_TOO_SLOW")
+        rig.wait_until(lambda: self.remote.ended == 1, "the remote's end")
 
 
 class Limits(Remotes):
