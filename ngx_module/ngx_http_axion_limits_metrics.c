@@ -174,8 +174,12 @@ ngx_http_axion_limits_log(ngx_http_axion_ctx_t *ctx)
         names[1].len = ctx->who.key->name.bytes;
     }
 
-    names[2].data = (u_char *) ctx->parsed.served.data;
-    names[2].len = ctx->parsed.served.bytes;
+    ngx_str_set(&names[2], "");
+
+    if (!ctx->unlisted) {
+        names[2].data = (u_char *) ctx->parsed.served.data;
+        names[2].len = ctx->parsed.served.bytes;
+    }
 
     row = ngx_http_axion_usage_row(ctx->main, names);
 

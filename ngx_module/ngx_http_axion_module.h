@@ -388,6 +388,7 @@ struct ngx_http_axion_ctx_s {
     unsigned                     routed:1;   /* `asked`, `prefix` */
     unsigned                     undecided:1; /* an engine shakes hands */
     unsigned                     spilled:1;  /* no engine has room for it */
+    unsigned                     unlisted:1; /* the model is a client's word */
     unsigned                     linked:1;   /* waiting, or with an engine */
     unsigned                     queued:1;   /* in main->dirty */
     unsigned                     retry:1;    /* refused, may be sent again */
@@ -460,6 +461,8 @@ void ngx_http_axion_count_stream(ngx_http_axion_ctx_t *ctx, ngx_int_t by);
 /* _observe.c: counters by model */
 ngx_http_axion_model_t *ngx_http_axion_find_model(
     ngx_http_axion_main_conf_t *amcf, const char *name, size_t len);
+ngx_uint_t ngx_http_axion_knows_model(ngx_http_axion_main_conf_t *amcf,
+    const struct axion_text *name);
 void ngx_http_axion_observe_accepted(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_observe_tokens(ngx_http_axion_ctx_t *ctx,
     uint64_t previous_us, uint32_t n_tokens);

@@ -116,9 +116,22 @@ ngx_http_axion_find_model(ngx_http_axion_main_conf_t *amcf, const char *name,
 }
 
 
+ngx_uint_t
+ngx_http_axion_knows_model(ngx_http_axion_main_conf_t *amcf,
+    const struct axion_text *name)
+{
+    return ngx_http_axion_lookup_model(amcf->zone, name->data, name->bytes)
+           != NULL;
+}
+
+
 void
 ngx_http_axion_observe_accepted(ngx_http_axion_ctx_t *ctx)
 {
+    if (ctx->unlisted) {
+        return;
+    }
+
     ctx->model = ngx_http_axion_find_model(ctx->main, ctx->parsed.served.data,
                                            ctx->parsed.served.bytes);
     if (ctx->model == NULL) {

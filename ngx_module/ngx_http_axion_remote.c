@@ -31,6 +31,8 @@ static ngx_uint_t ngx_http_axion_remote_serves(
     ngx_http_axion_remote_t *remote, const struct axion_text *model);
 static ngx_uint_t ngx_http_axion_engine_is_full(
     ngx_http_axion_engine_t *engine, ngx_http_axion_remote_t *remote);
+static ngx_uint_t ngx_http_axion_remote_lists(
+    ngx_http_axion_remote_t *remote, ngx_http_axion_ctx_t *ctx);
 static uint64_t ngx_http_axion_remote_load(ngx_http_axion_remote_t *remote);
 static ngx_uint_t ngx_http_axion_shakes_hands(
     ngx_http_axion_upstream_t *upstream);
@@ -61,6 +63,29 @@ ngx_http_axion_remote_serves(ngx_http_axion_remote_t *remote,
     }
 
     return 0;
+}
+
+
+/* May the tables of models have this name for ever?  A server may answer
+ * under any name that a client makes up. */
+static ngx_uint_t
+ngx_http_axion_remote_lists(ngx_http_axion_remote_t *remote,
+    ngx_http_axion_ctx_t *ctx)
+{
+    uint32_t                         i;
+    const struct axion_board_model  *model;
+
+    for (i = 0; i < remote->board.n_models; i++) {
+        model = &remote->board.models[i];
+
+        if (ngx_strlen(model->id) == ctx->asked.bytes
+            && ngx_memcmp(model->id, ctx->asked.data, ctx->asked.bytes) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return ngx_http_axion_knows_model(ctx->main, &ctx->asked);
 }
 
 
@@ -264,6 +289,7 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 
     ctx->state = NGX_HTTP_AXION_SUBMITTED;
     ctx->engine_name = remote->name;
+    ctx->unlisted = !ngx_http_axion_remote_lists(remote, ctx);
 
     if (remote->backup) {
         (void) ngx_atomic_fetch_add(&remote->stats->overflows, 1);
@@ -441,6 +467,7 @@ ngx_http_axion_forget_call(ngx_http_axion_ctx_t *ctx)
     ctx->state = NGX_HTTP_AXION_READING;
     ctx->accepted = 0;
     ctx->model = NULL;
+    ctx->unlisted = 0;
     ctx->tokens = 0;
     ctx->first_us = 0;
     ctx->last_us = 0;

@@ -641,7 +641,10 @@ class Peers(Overflow):
     def test_engines_first(self):
         self.start()
         held = [self.ask("!stall_after=1 xxxx").until(b"x")]
-        self.echo.wait("submit")
+        rig.wait_until(lambda: any(
+            v == 1 for k, v in self.nginx.metrics().items()
+            if k.startswith("axion_engine_requests_running")),
+            "the load board to tell of it")
         self.assertEqual(self.ask("a b").stream()[0], "ab")
         self.assertEqual(len(self.remote.requests), 1)
         self.assertEqual(len(held), 1)
@@ -845,6 +848,17 @@ class Limits(Remotes):
         self.assertEqual(last["incomplete_details"]["reason"],
                          "insufficient_quota")
         self.assertEqual(self.error(self.ask())[0], 429)
+
+    def test_names_that_clients_make_up_are_no_labels(self):
+        self.LINE = "remote vllm models=listed,made*;"
+        self.configure()
+        self.start()
+        for name in ("made-up", "listed", "listed"):
+            self.assertEqual(self.ask("a", model=name).stream()[0], "a")
+        models = {k.split('model="')[1].split('"')[0]
+                  for k in self.nginx.metrics()
+                  if k.startswith("axion_usage_") and 'model="' in k}
+        self.assertEqual(models - {"listed"}, {""})
 
     def test_many_answers_share_what_is_left(self):
         """max_tokens bounds each of them."""
