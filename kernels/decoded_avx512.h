@@ -169,18 +169,19 @@ decoded_blocks_32(const uint32_t format, const uint8_t *w, const uint8_t *codes,
 
 
 /* The sum of a block of 256 before its first product: minus the share of what
- * was added to the bytes of Q3_K. */
+ * was added to the bytes of Q3_K.  Unsigned: a thread that is late (pool.h)
+ * may meet other bytes here, and what it makes of them is dropped. */
 INLINE void
 start_block_256(const uint32_t format, const uint32_t *act, const int n,
                 sums total)
 {
     for (int t = 0; t < n; t++) {
-        int32_t start = 0;
+        uint32_t start = 0;
 
         for (int i = 0; i < 16 && format == AXK_Q3_K; i++) {
-            start += (int32_t)act[(AXK_ACT_K_SUMS + i) * n + t];
+            start += act[(AXK_ACT_K_SUMS + i) * n + t];
         }
-        total[0][t] = _mm512_set1_epi32(124 * start);
+        total[0][t] = _mm512_set1_epi32((int32_t)(124u * start));
         total[1][t] = total[0][t];
     }
 }

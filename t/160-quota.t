@@ -8,15 +8,20 @@ use AxionEngine;
 
 AxionEngine->start;
 
-add_block_preprocessor(sub {
-    my ($block) = @_;
-    my $quota = $block->quota // 'redis://127.0.0.1:1';
-    $block->set_value(http_config => <<"_CONF_") if !defined $block->http_config;
+sub quota {
+    my ($quota) = @_;
+    return <<"_CONF_";
     axion_upstream llm { engine unix:\$TEST_NGINX_AXION_SOCKET; }
     axion_tenant bud { key sha256:eb354856ade3a6275867cace684fe74f5d38cd28d6c43032f5744106ef1c07c4; budget 40/d; }
     axion_tenant conc { key sha256:3fe3cde54dc9f3f924c3f733eadd753baf54ea84fa362e7712a9397ae9347c02; concurrency 1; }
     axion_quota $quota;
 _CONF_
+}
+
+add_block_preprocessor(sub {
+    my ($block) = @_;
+    $block->set_value(http_config => quota('redis://127.0.0.1:1'))
+        if !defined $block->http_config;
     $block->set_value(config => <<'_CONF_') if !defined $block->config;
     location /v1/ { axion_pass llm; }
     location = /metrics { axion_metrics; }
@@ -46,7 +51,7 @@ quota store "redis://127.0.0.1:1" is away: it does not accept connections
 
 
 === TEST 2: or served, as if the other nodes stood still
---- quota: redis://me:SECRET@127.0.0.1:1/2 fail=open
+--- http_config eval: main::quota(q[redis://me:SECRET@127.0.0.1:1/2 fail=open])
 --- more_headers
 Content-Type: application/json
 x-api-key: bud
@@ -93,7 +98,7 @@ POST /v1/completions
 
 
 === TEST 5: no such scheme
---- quota: http://SECRET@h
+--- http_config eval: main::quota(q[http://SECRET@h])
 --- must_die
 --- error_log
 must begin with redis://, rediss:// or redis+unix://
@@ -103,7 +108,7 @@ SECRET
 
 
 === TEST 6: no user and password
---- quota: redis://SECRET@h
+--- http_config eval: main::quota(q[redis://SECRET@h])
 --- must_die
 --- error_log
 what stands before @ must be [USER]:PASSWORD
@@ -113,7 +118,7 @@ SECRET
 
 
 === TEST 7: no port
---- quota: redis://:SECRET@h:0
+--- http_config eval: main::quota(q[redis://:SECRET@h:0])
 --- must_die
 --- error_log
 its host or port is none
@@ -123,7 +128,7 @@ SECRET
 
 
 === TEST 8: no database
---- quota: redis://:SECRET@127.0.0.1/x
+--- http_config eval: main::quota(q[redis://:SECRET@127.0.0.1/x])
 --- must_die
 --- error_log
 its database is no number
@@ -133,7 +138,7 @@ SECRET
 
 
 === TEST 9: no path
---- quota: redis+unix://:SECRET@relative
+--- http_config eval: main::quota(q[redis+unix://:SECRET@relative])
 --- must_die
 --- error_log
 its path is none
@@ -143,7 +148,7 @@ SECRET
 
 
 === TEST 10: too large a lease
---- quota: redis://127.0.0.1 lease=51%
+--- http_config eval: main::quota(q[redis://127.0.0.1 lease=51%])
 --- must_die
 --- error_log
 invalid parameter "lease=51%"
@@ -153,7 +158,7 @@ SECRET
 
 
 === TEST 11: a lease of nothing
---- quota: redis://127.0.0.1 lease=0%
+--- http_config eval: main::quota(q[redis://127.0.0.1 lease=0%])
 --- must_die
 --- error_log
 invalid parameter "lease=0%"
@@ -163,7 +168,7 @@ SECRET
 
 
 === TEST 12: a lease that is no share
---- quota: redis://127.0.0.1 lease=100
+--- http_config eval: main::quota(q[redis://127.0.0.1 lease=100])
 --- must_die
 --- error_log
 invalid parameter "lease=100"
@@ -173,7 +178,7 @@ SECRET
 
 
 === TEST 13: no time
---- quota: redis://127.0.0.1 timeout=0
+--- http_config eval: main::quota(q[redis://127.0.0.1 timeout=0])
 --- must_die
 --- error_log
 invalid parameter "timeout=0"
@@ -183,7 +188,7 @@ SECRET
 
 
 === TEST 14: no such failure
---- quota: redis://127.0.0.1 fail=maybe
+--- http_config eval: main::quota(q[redis://127.0.0.1 fail=maybe])
 --- must_die
 --- error_log
 invalid parameter "fail=maybe"
@@ -193,7 +198,7 @@ SECRET
 
 
 === TEST 15: a prefix with a hash tag
---- quota: redis://127.0.0.1 "prefix=a{b}"
+--- http_config eval: main::quota(q[redis://127.0.0.1 "prefix=a{b}"])
 --- must_die
 --- error_log
 invalid parameter "prefix=a{b}"
@@ -203,7 +208,7 @@ SECRET
 
 
 === TEST 16: no such word
---- quota: redis://127.0.0.1 weight=5
+--- http_config eval: main::quota(q[redis://127.0.0.1 weight=5])
 --- must_die
 --- error_log
 invalid parameter "weight=5"
@@ -213,7 +218,7 @@ SECRET
 
 
 === TEST 17: a password twice
---- quota: redis://:SECRET@127.0.0.1 password_file=/dev/null
+--- http_config eval: main::quota(q[redis://:SECRET@127.0.0.1 password_file=/dev/null])
 --- must_die
 --- error_log
 "password_file" and a password in the URL
@@ -223,7 +228,7 @@ SECRET
 
 
 === TEST 18: a file without a password
---- quota: redis://127.0.0.1 password_file=/dev/null
+--- http_config eval: main::quota(q[redis://127.0.0.1 password_file=/dev/null])
 --- must_die
 --- error_log
 no password of 1 to 512 bytes in "/dev/null"
@@ -233,7 +238,7 @@ SECRET
 
 
 === TEST 19: TLS words without TLS
---- quota: redis://127.0.0.1 ssl_verify=off
+--- http_config eval: main::quota(q[redis://127.0.0.1 ssl_verify=off])
 --- must_die
 --- error_log
 "ssl_" parameters need a rediss:// URL
@@ -243,7 +248,7 @@ SECRET
 
 
 === TEST 20: TLS that trusts nobody
---- quota: rediss://127.0.0.1
+--- http_config eval: main::quota(q[rediss://127.0.0.1])
 --- must_die
 --- error_log
 no "ssl_trusted_certificate" to verify
@@ -253,7 +258,7 @@ SECRET
 
 
 === TEST 21: twice
---- quota: redis://127.0.0.1; axion_quota redis://127.0.0.2
+--- http_config eval: main::quota(q[redis://127.0.0.1; axion_quota redis://127.0.0.2])
 --- must_die
 --- error_log
 "axion_quota" directive is duplicate
