@@ -82,10 +82,12 @@ end_with_done(struct echo_stream *s, uint32_t reason)
     static const char *const names[] = {"", "stop", "length", "lease",
                                         "cancelled"};
     int64_t cached = s->answer.directives.cached;
+    /* As axiond: what was cancelled before ACCEPTED took no prompt. */
+    int accepted = s->phase != ECHO_ARRIVED;
     struct axion_cq_done done = {
         .reason = reason,
-        .prompt_tokens = s->answer.prompt_tokens,
-        .cached_tokens = cached > 0 ? (uint32_t) cached : 0,
+        .prompt_tokens = accepted ? s->answer.prompt_tokens : 0,
+        .cached_tokens = accepted && cached > 0 ? (uint32_t) cached : 0,
         .completion_tokens = s->answer.sent_tokens,
         .queue_us = span_us(s->arrived_ns, s->scheduled_ns),
         .prefill_us = span_us(s->scheduled_ns, s->first_ns),
