@@ -25,6 +25,7 @@
 #define NGX_HTTP_AXION_HANDSHAKE    5000
 #define NGX_HTTP_AXION_WATCH_MAX    1000
 #define NGX_HTTP_AXION_DRAIN_MAX    256
+#define NGX_HTTP_AXION_DRAIN_BYTES  65536
 #define NGX_HTTP_AXION_CREDIT       16
 
 
@@ -517,20 +518,26 @@ ngx_http_axion_engine_read(ngx_event_t *rev)
 
 /*
  * Takes events off the ring, up to a bound per turn of the loop, and writes
- * once per request that had any.  AXION_OK or PROTOCOL.
+ * once per request that had any.  AXION_OK or PROTOCOL.  Text is bounded too:
+ * a reader is only seen to be behind when it is written to, and what comes
+ * before that counts on top of its `axion_buffer`.
  */
 static int
 ngx_http_axion_engine_drain(ngx_http_axion_engine_t *engine, ngx_uint_t *more)
 {
     int                 rc;
+    size_t              bytes;
     ngx_uint_t          n;
     struct axion_event  event;
 
     *more = 0;
+    bytes = 0;
 
     for (n = 0; /* void */ ; n++) {
 
-        if (n == NGX_HTTP_AXION_DRAIN_MAX) {
+        if (n == NGX_HTTP_AXION_DRAIN_MAX
+            || bytes >= NGX_HTTP_AXION_DRAIN_BYTES)
+        {
             *more = 1;
             rc = AXION_OK;
             break;
@@ -549,6 +556,10 @@ ngx_http_axion_engine_drain(ngx_http_axion_engine_t *engine, ngx_uint_t *more)
 
         if (rc != AXION_OK) {
             break;
+        }
+
+        if (event.op == AXION_CQ_TOKENS) {
+            bytes += event.tokens.text_bytes;
         }
 
         if (event.user != NULL) {

@@ -248,10 +248,11 @@ echo_ring_flush(int sleep)
         if (!c->connected)
             continue;
         c->broken = axion_channel_flush(c->channel) == AXION_ERR_PROTOCOL;
-        if (!c->broken && sleep && axion_channel_arm(c->channel) == 1) {
+        if (!c->broken && sleep && axion_channel_arm(c->channel) == 1)
             more = 1;
+        /* Who does not sleep is not woken: it has to look by itself. */
+        if (!c->broken && (more || !sleep))
             c->broken = channel_drain(c) != AXION_OK;
-        }
         if (c->broken) {
             echo.board.channels_lost_protocol++;
             channel_close(c, axion_channel_why(c->channel));
