@@ -368,29 +368,9 @@ ngx_http_axion_call_render(ngx_http_axion_call_t *call,
 static void
 ngx_http_axion_call_pieces(ngx_http_axion_call_t *call, uint32_t n)
 {
-    uint64_t               previous_us;
-    ngx_http_axion_ctx_t  *ctx;
-
-    ctx = call->ctx;
-
-    if (n == 0) {
-        return;
+    if (n != 0) {
+        ngx_http_axion_note_tokens(call->ctx, n);
     }
-
-    previous_us = ctx->last_us;
-    ctx->last_us = ngx_http_axion_now_us();
-
-    if (ctx->first_us == 0) {
-        ctx->first_us = ctx->last_us;
-    }
-
-    if (previous_us != 0) {
-        ngx_http_axion_note_gap(ctx, ctx->last_us - previous_us);
-    }
-
-    ctx->tokens += n;
-    ngx_http_axion_observe_tokens(ctx, previous_us, n);
-    ngx_http_axion_lease_tokens(ctx);
 }
 
 

@@ -6,6 +6,7 @@
 
 
 #include "ngx_module/ngx_http_axion_module.h"
+#include "ngx_module/ngx_http_axion_limits.h"
 
 
 static ngx_uint_t ngx_http_axion_gap_step(uint64_t us);
@@ -45,7 +46,7 @@ ngx_http_axion_gap_end(ngx_uint_t step)
 }
 
 
-void
+static void
 ngx_http_axion_note_gap(ngx_http_axion_ctx_t *ctx, uint64_t us)
 {
     uint16_t  *count;
@@ -55,6 +56,29 @@ ngx_http_axion_note_gap(ngx_http_axion_ctx_t *ctx, uint64_t us)
     if (*count != 0xffff) {
         (*count)++;
     }
+}
+
+
+/* Tokens have come: times, metrics and the lease go by them. */
+void
+ngx_http_axion_note_tokens(ngx_http_axion_ctx_t *ctx, uint32_t n)
+{
+    uint64_t  previous_us;
+
+    previous_us = ctx->last_us;
+    ctx->last_us = ngx_http_axion_now_us();
+
+    if (ctx->first_us == 0) {
+        ctx->first_us = ctx->last_us;
+    }
+
+    if (previous_us != 0) {
+        ngx_http_axion_note_gap(ctx, ctx->last_us - previous_us);
+    }
+
+    ctx->tokens += n;
+    ngx_http_axion_observe_tokens(ctx, previous_us, n);
+    ngx_http_axion_lease_tokens(ctx);
 }
 
 

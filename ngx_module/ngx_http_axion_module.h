@@ -470,7 +470,7 @@ void ngx_http_axion_observe_done(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_observe_left(ngx_http_axion_ctx_t *ctx);
 
 /* _latency.c */
-void ngx_http_axion_note_gap(ngx_http_axion_ctx_t *ctx, uint64_t us);
+void ngx_http_axion_note_tokens(ngx_http_axion_ctx_t *ctx, uint32_t n);
 uint64_t ngx_http_axion_gap_p99(ngx_http_axion_ctx_t *ctx);
 
 /* _vllm.c: axion_metrics vllm_compat */
@@ -497,6 +497,7 @@ void ngx_http_axion_patterns_status(struct axion_json *json,
     ngx_http_axion_main_conf_t *amcf, ngx_http_axion_upstream_t *upstream);
 
 /* _route.c */
+ngx_uint_t ngx_http_axion_undecided(ngx_http_axion_upstream_t *upstream);
 ngx_http_axion_engine_t *ngx_http_axion_route(ngx_http_axion_ctx_t *ctx,
     int *error);
 

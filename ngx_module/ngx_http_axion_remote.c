@@ -34,8 +34,6 @@ static ngx_uint_t ngx_http_axion_engine_is_full(
 static ngx_uint_t ngx_http_axion_remote_lists(
     ngx_http_axion_remote_t *remote, ngx_http_axion_ctx_t *ctx);
 static uint64_t ngx_http_axion_remote_load(ngx_http_axion_remote_t *remote);
-static ngx_uint_t ngx_http_axion_shakes_hands(
-    ngx_http_axion_upstream_t *upstream);
 static ngx_int_t ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_remote_t *remote, ngx_http_axion_reserved_t *reserved);
 static ngx_int_t ngx_http_axion_reserve_answer(ngx_http_axion_ctx_t *ctx,
@@ -166,25 +164,6 @@ ngx_http_axion_choose_remote(ngx_http_axion_ctx_t *ctx,
 }
 
 
-/* An engine whose models nobody knows yet may be there in a moment. */
-static ngx_uint_t
-ngx_http_axion_shakes_hands(ngx_http_axion_upstream_t *upstream)
-{
-    ngx_uint_t                 i;
-    ngx_http_axion_engine_t  **engine;
-
-    engine = upstream->engines.elts;
-
-    for (i = 0; i < upstream->engines.nelts; i++) {
-        if (!engine[i]->seen && engine[i]->link == NGX_HTTP_AXION_CONNECTING) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
 /* The engine has refused the request before it accepted it: 1 when a remote
  * may take it, and the request is READING again. */
 ngx_uint_t
@@ -234,7 +213,7 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
     /* wait for it a little, as a request without a remote does for long */
 
     if (engine == NULL && !ctx->spilled && !ctx->parsed.remote_only
-        && ngx_http_axion_shakes_hands(upstream))
+        && ngx_http_axion_undecided(upstream))
     {
         ctx->undecided = 1;
         return 0;

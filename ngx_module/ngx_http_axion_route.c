@@ -39,8 +39,6 @@ static ngx_http_axion_fallback_t *ngx_http_axion_find_fallback(
 static ngx_http_axion_engine_t *ngx_http_axion_fall_back(
     ngx_http_axion_ctx_t *ctx, ngx_http_axion_fallback_t *fallback,
     int *error);
-static ngx_uint_t ngx_http_axion_undecided(
-    ngx_http_axion_upstream_t *upstream);
 static ngx_int_t ngx_http_axion_serve_as(ngx_http_axion_ctx_t *ctx,
     const struct axion_text *model);
 static ngx_uint_t ngx_http_axion_same(const struct axion_text *a,
@@ -313,7 +311,7 @@ ngx_http_axion_fall_back(ngx_http_axion_ctx_t *ctx,
 
 
 /* Does an engine shake hands whose models nobody has seen yet? */
-static ngx_uint_t
+ngx_uint_t
 ngx_http_axion_undecided(ngx_http_axion_upstream_t *upstream)
 {
     ngx_uint_t                 i;

@@ -122,26 +122,11 @@ static void
 ngx_http_axion_event_tokens(ngx_http_axion_ctx_t *ctx,
     const struct axion_event *event)
 {
-    uint64_t  previous_us;
-
     if (ctx->state == NGX_HTTP_AXION_SUBMITTED) {
         ctx->state = NGX_HTTP_AXION_ACCEPTED;
     }
 
-    previous_us = ctx->last_us;
-    ctx->last_us = ngx_http_axion_now_us();
-
-    if (ctx->first_us == 0) {
-        ctx->first_us = ctx->last_us;
-    }
-
-    if (previous_us != 0) {
-        ngx_http_axion_note_gap(ctx, ctx->last_us - previous_us);
-    }
-
-    ctx->tokens += event->tokens.n_tokens;
-    ngx_http_axion_observe_tokens(ctx, previous_us, event->tokens.n_tokens);
-    ngx_http_axion_lease_tokens(ctx);
+    ngx_http_axion_note_tokens(ctx, event->tokens.n_tokens);
 
     if (event->tokens.text_bytes != 0) {
         ngx_http_axion_text_out(ctx, event->tokens.text,
