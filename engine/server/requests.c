@@ -238,6 +238,8 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
         return ax_error_set(err, rc != AXION_OK ? rc : AXION_ERR_NO_MEMORY,
                             "cannot reserve %u request slots", s->n_requests);
     }
+    ax_kv_key_name_kind(&s->kv_key, ax_kv_shape(e->kv).type,
+                        ax_model_ops(e->model)->numerics);
     if ((rc = give_costs(s)) != AXION_OK) {
         return ax_error_set(err, rc, "what steps cost is out of order");
     }
