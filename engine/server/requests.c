@@ -191,7 +191,10 @@ give_costs(struct ax_server *s)
         costs[i] = (struct ax_sched_cost){
             .n_tokens = n, .us = (uint32_t)ax_cost_of(cost, n) + 1};
     }
-    return ax_sched_set_costs(s->sched, costs, cost->n_points);
+    int rc = ax_sched_set_costs(s->sched, costs, cost->n_points);
+    return rc != AXION_OK ? rc
+                          : ax_sched_set_key_costs(s->sched, cost->key_us,
+                                                   cost->key_query_us);
 }
 
 
