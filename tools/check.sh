@@ -9,6 +9,10 @@ make=${MAKE:-make}
 jobs=-j$(nproc)
 build=${BUILD:-build}
 export AXION_TALLY
+# What is random is the same today and tomorrow, so that a check that fails
+# says something of the change; other seeds are for `make test-nginx` and
+# `make fuzz`.
+export AXION_SEED=${AXION_SEED:-1} FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p "$build/logs"
 AXION_TALLY=$(cd "$build/logs" && pwd)/tally
 : >"$AXION_TALLY"

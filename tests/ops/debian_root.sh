@@ -34,6 +34,18 @@ inside()
     DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
 }
 
+# What depends on packages that are not there is a failure, a mirror that does
+# not answer is none.
+install_inside()
+{
+    local get="apt-get -y -q --no-install-recommends install"
+    inside sh -c "$get --simulate $*" >"$log" 2>&1 || fail "apt-get install $*"
+    inside sh -c "$get --download-only $*" >"$log" 2>&1 ||
+        skip "the mirror: $(tail -n 1 "$log")"
+    inside sh -c "$get $*" >"$log" 2>&1 ||
+        fail "apt-get install $*"
+}
+
 mount_proc()
 {
     mount -t proc proc "$root/proc"

@@ -10,8 +10,7 @@ set -u
 command -v systemd-nspawn >/dev/null || skip "systemd-nspawn is not installed"
 need_root
 
-inside apt-get install -y -q --no-install-recommends \
-    systemd systemd-sysv dbus curl >"$log" 2>&1 || fail "apt-get systemd"
+install_inside systemd systemd-sysv dbus curl
 rm -f "$root/usr/sbin/policy-rc.d" "$root/etc/nginx/conf.d/axion.conf"
 install -m 755 tests/ops/inside_systemd.sh "$root/root/"
 

@@ -13,6 +13,6 @@ mkdir -p .cache
 work=$(mktemp -d .cache/llama-models.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m pip download -q --disable-pip-version-check \
-    --no-deps --no-binary :all: -d "$work" "$package"
+    --retries 10 --timeout 60 --no-deps --no-binary :all: -d "$work" "$package"
 tar -xzf "$work"/*.tar.gz -C "$work" --wildcards '*/vendor/llama.cpp/models/*'
 mv "$work"/*/vendor/llama.cpp/models "$out"
