@@ -75,7 +75,7 @@ qr/"text":"(?:abcd){20000}"/s
     location /v1/ { axion_pass llm; axion_keepalive_ping 30ms; }
 --- request
 POST /v1/completions
-{"model":"echo","prompt":"!first_delay_ms=200 abcd","stream":true}
+{"model":"echo","prompt":"!first_delay_ms=2000 abcd","stream":true}
 --- response_body_like eval
 qr/: ping\n\n: ping\n\n.*"text":"abcd"/s
 
@@ -108,7 +108,7 @@ Content-Length: \d+
     location /v1/ { axion_pass llm; axion_timeout accept=50ms; }
 --- request
 POST /v1/completions
-{"model":"echo","prompt":"!accept_delay_ms=300 abcd","stream":true}
+{"model":"echo","prompt":"!accept_delay_ms=2000 abcd","stream":true}
 --- response_body_like eval
 qr/^: ping\n\n.*"text":"abcd".*\[DONE\]\n\n$/s
 
@@ -127,7 +127,7 @@ POST /v1/completions
     location /v1/ { axion_pass llm; axion_keepalive_ping 20ms; }
 --- request
 POST /v1/completions
-{"model":"echo","prompt":"!delay_ms=50 abcdefghijkl","stream":true}
+{"model":"echo","prompt":"!delay_ms=500 abcdefghijkl","stream":true}
 --- response_body_like eval
 qr/\A(?=.*^: ping$).*"text":"abcd".*"text":"efgh".*"text":"ijkl".*\[DONE\]/sm
 

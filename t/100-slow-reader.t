@@ -26,13 +26,13 @@ __DATA__
 
 === TEST 1: paused, resumed, whole
 --- config
-    location /v1/ { axion_pass llm; axion_buffer 4k; limit_rate 10k; }
+    location /v1/ { axion_pass llm; axion_buffer 4k; limit_rate 200k; }
 --- request
 POST /v1/completions
-{"model":"echo","prompt":"!tokens=500 !delay_ms=1 abcd","stream":true,"stream_options":{"include_usage":true}}
+{"model":"echo","prompt":"!tokens=1000 !bytes=400 abcd","stream":true,"stream_options":{"include_usage":true}}
 --- timeout: 30
 --- response_body_like eval
-qr/"completion_tokens":500,.*\n\ndata: \[DONE\]\n\n$/s
+qr/"completion_tokens":1000,.*\n\ndata: \[DONE\]\n\n$/s
 --- error_log
 axion: paused with
 axion: resumed with

@@ -18,7 +18,7 @@ add_block_preprocessor(sub {
     access_log logs/access.log limits;
     axion_tenant rate2 { key sha256:bb854095cd44a568f0e3856cf28457adc9a3137e208f9394f1ff39edb8cce360; requests 2r/h; }
     axion_tenant tok { key sha256:1a7674eb4ee78df7e1ac439a93c3fa8e3c945784d4dec9fd8e3011738b2f1d62; tokens 60/h; }
-    axion_tenant bud { key sha256:eb354856ade3a6275867cace684fe74f5d38cd28d6c43032f5744106ef1c07c4; budget 40/d; }
+    axion_tenant bud { key sha256:eb354856ade3a6275867cace684fe74f5d38cd28d6c43032f5744106ef1c07c4; budget 40/mo; }
     axion_tenant cost1 { key sha256:708c4c7be855db141bf11e33f4643bcdb5ccc91fe1de5df6e9f2e0094caf96f6; cost_budget 0.5/d 1/mo; }
     axion_tenant conc { key sha256:3fe3cde54dc9f3f924c3f733eadd753baf54ea84fa362e7712a9397ae9347c02; concurrency 1; }
     axion_tenant q1 { key sha256:c75de8c1b7c3ae5252091267a736a9bf57001d80e82668b3cb3cd09e2f6a43cb; concurrency 1; queue 1 wait=300ms; }
@@ -26,7 +26,7 @@ add_block_preprocessor(sub {
     axion_tenant big { key sha256:2a21fe6d592a19b7de898b50eb53c429608de1a66f3e9f62da19714a770553d1; tokens 100k/m burst=200k; requests 600r/m; }
     axion_tenant pro { key sha256:07ed400759a0f606a8b5bfa84712aabe7d1b1c45cb6536c8a5727446b6647b84; prompt_tokens 20/h; }
     axion_tenant com { key sha256:71b4f3a3748cd6843c01e293e701fce769f52381821e21daf2ff4fe9ea57a6f3; completion_tokens 20/h; }
-    axion_tenant bud2 { key sha256:0f39b748d8b87ab20f1e9de4ad779b4fc42017ae609f280a6eed785f71bda90c; budget 30/d; }
+    axion_tenant bud2 { key sha256:0f39b748d8b87ab20f1e9de4ad779b4fc42017ae609f280a6eed785f71bda90c; budget 30/mo; }
     axion_tenant plain { key sha256:a116c9ed46d6207734a43317d30fd88f52ac8634c37d904bbf4e41d865f90475;  }
 _CONF_
     $block->set_value(config => <<'_CONF_') if !defined $block->config;
@@ -242,7 +242,7 @@ qr/<plain 200 ok cost=0.0\d+>/
 --- request
 GET /status
 --- response_body_like eval
-qr/"tenants":\[\{"name":"rate2","active":0,"queued":0,"requests":2,.*\{"name":"tok",.*"day":\{"window":\d+,"tokens":60,"cost":0.555000\}.*"limits":\[\{"limit":"tokens","is":60,"left":\d,"reset_ms":\d+\}\]\}/
+qr/"tenants":\[\{"name":"rate2","active":0,"queued":0,"requests":2,.*\{"name":"tok",.*"month":\{"window":\d+,"tokens":60,"cost":0.555000\}.*"limits":\[\{"limit":"tokens","is":60,"left":\d,"reset_ms":\d+\}\]\}/
 
 
 
@@ -250,7 +250,7 @@ qr/"tenants":\[\{"name":"rate2","active":0,"queued":0,"requests":2,.*\{"name":"t
 --- request
 GET /metrics
 --- response_body_like eval
-qr/axion_tenant_prompt_tokens_total\{tenant="tok"\} 5\n.*axion_tenant_completion_tokens_total\{tenant="tok"\} 55\n.*axion_tenant_cost_total\{tenant="tok"\} 0.555000\n.*axion_tenant_refused_total\{tenant="bud",limit="budget_day"\} 1\n.*axion_tenant_cut_total\{tenant="tok",limit="tokens"\} 1\n.*axion_tenant_limit\{tenant="bud",limit="budget_day"\} 40\n.*axion_tenant_limit_left\{tenant="bud",limit="budget_day"\} 0\n.*axion_leases 0\n.*axion_usage_requests_total\{tenant="tok",key="",model="echo"\} 1\n/s
+qr/axion_tenant_prompt_tokens_total\{tenant="tok"\} 5\n.*axion_tenant_completion_tokens_total\{tenant="tok"\} 55\n.*axion_tenant_cost_total\{tenant="tok"\} 0.555000\n.*axion_tenant_refused_total\{tenant="bud",limit="budget_month"\} 1\n.*axion_tenant_cut_total\{tenant="tok",limit="tokens"\} 1\n.*axion_tenant_limit\{tenant="bud",limit="budget_month"\} 40\n.*axion_tenant_limit_left\{tenant="bud",limit="budget_month"\} 0\n.*axion_leases 0\n.*axion_usage_requests_total\{tenant="tok",key="",model="echo"\} 1\n/s
 --- response_body_unlike: sha256|1a7674eb4ee78df7
 
 

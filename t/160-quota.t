@@ -12,7 +12,7 @@ sub quota {
     my ($quota) = @_;
     return <<"_CONF_";
     axion_upstream llm { engine unix:\$TEST_NGINX_AXION_SOCKET; }
-    axion_tenant bud { key sha256:eb354856ade3a6275867cace684fe74f5d38cd28d6c43032f5744106ef1c07c4; budget 40/d; }
+    axion_tenant bud { key sha256:eb354856ade3a6275867cace684fe74f5d38cd28d6c43032f5744106ef1c07c4; budget 40/mo; }
     axion_tenant conc { key sha256:3fe3cde54dc9f3f924c3f733eadd753baf54ea84fa362e7712a9397ae9347c02; concurrency 1; }
     axion_quota $quota;
 _CONF_
@@ -65,7 +65,7 @@ x-api-key: bud
 --- response_body_like eval
 ['"finish_reason":"stop"', '"finish_reason":"length".*insufficient_quota', '"code":"insufficient_quota"',
  '"quota":\{"store":"redis://127.0.0.1:1","state":"away","why":".*","fail":"open"\}.*"leased":0',
- qr/axion_quota_up 0\n.*axion_quota_alone_total [1-9].*axion_quota_leased\{tenant="bud",limit="budget_day"\} 0\n.*axion_quota_granted_total\{tenant="bud",limit="budget_day"\} 40\n/s]
+ qr/axion_quota_up 0\n.*axion_quota_alone_total [1-9].*axion_quota_leased\{tenant="bud",limit="budget_month"\} 0\n.*axion_quota_granted_total\{tenant="bud",limit="budget_month"\} 40\n/s]
 --- no_error_log
 SECRET
 

@@ -142,6 +142,12 @@ class Echo:
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
 
+    def go_on(self):
+        """SIGCONT for one that stops itself (!hang), once it has done so."""
+        wait_until(lambda: state_of(self.process).startswith("T"),
+                   "the engine to stop itself")
+        self.kill(signal.SIGCONT)
+
     def stop(self):
         if self.process is None:
             return

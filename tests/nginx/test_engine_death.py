@@ -9,7 +9,12 @@ import rig
 
 
 class EngineDeath(rig.Test):
-    HTTP = "axion_timeout connect=30s stall=300ms;"
+    def times(self, times):
+        self.nginx.write(http=self.nginx.settings["http"].replace(
+            "connect=30s stall=60s", times))
+
+    # Where stall= is what is tested it is ten of the engine's heartbeats.
+    HTTP = "axion_timeout connect=30s stall=60s;"
     SERVER = rig.Test.SERVER + "location = /stub { stub_status; }"
 
     def test_started_stream_ends_with_an_error_event(self):
@@ -28,6 +33,10 @@ class EngineDeath(rig.Test):
         client = self.client().chat("!tokens=1000 !delay_ms=5 abcd",
                                     stream=False)
         self.echo.wait("accepted")
+        # It says so before it is on the ring; by the next one's first token
+        # the worker has had it.
+        self.client().chat("!tokens=1000 !delay_ms=5 abcd").until(
+            b'"content":"abcd"')
         self.echo.kill()
         status, headers, body = client.whole()
         self.assertEqual(status, 502)
@@ -35,12 +44,14 @@ class EngineDeath(rig.Test):
         self.assertEqual(rig.json.loads(body)["error"]["code"], "engine_lost")
 
     def test_request_not_accepted_starts_over(self):
+        self.echo.options = ["--accept-delay-ms", "600000"]
         self.start()
-        client = self.client().chat("!accept_delay_ms=300 again")
+        client = self.client().chat("again")
         self.echo.wait("submit")
         self.echo.kill()
         self.nginx.wait("lost engine")
         self.echo.stop()
+        self.echo.options = []
         self.echo.start()
         text, error, done = client.stream()
         self.assertEqual((text, error, done), ("again", None, True))
@@ -83,8 +94,7 @@ class EngineDeath(rig.Test):
         self.assertIn(b'"id":"echo"', body)
 
     def test_no_engine_is_503(self):
-        self.nginx.write(http=self.nginx.settings["http"].replace(
-            "connect=30s", "connect=100ms"))
+        self.times("connect=100ms")
         self.nginx.start()
         status, headers, body = self.client().chat("hello").whole()
         self.assertEqual(status, 503)
@@ -122,8 +132,7 @@ class EngineDeath(rig.Test):
         return body.startswith(b"Active connections: 1 ")
 
     def test_stopped_engine_is_found_out(self):
-        self.nginx.write(http=self.nginx.settings["http"].replace(
-            "connect=30s", "connect=200ms"))
+        self.times("connect=200ms stall=1s")
         self.start()
         running = self.client().chat("!tokens=100000 !delay_ms=2 abcd")
         running.until(b'"content":"abcd"')
@@ -139,26 +148,32 @@ class EngineDeath(rig.Test):
         self.assertEqual(self.nginx.metrics()[name], 1)
 
     def test_paused_and_silent_streams_are_no_stall(self):
+        self.times("connect=30s stall=1s")
         self.start()
-        client = self.client().chat("!tokens=2 !first_delay_ms=1500 abcd")
+        client = self.client().chat("!tokens=2 !first_delay_ms=3000 abcd")
         self.assertEqual(client.stream(), ("abcdabcd", None, True))
 
     def test_worker_that_was_stopped_blames_nobody(self):
+        self.times("connect=30s stall=1s")
         self.start()
         (worker,) = self.nginx.workers()
-        client = self.client().chat("!tokens=400 !delay_ms=5 abcd")
-        client.until(b'"content":"abcd"')
+        short, client = (self.client().chat(f"!tokens={n} !delay_ms=10 abcd")
+                         for n in (250, 350))
+        for each in (short, client):
+            each.until(b'"content":"abcd"')
         rig.os.kill(worker, signal.SIGSTOP)
-        rig.time.sleep(1)  # longer than stall=: what is tested
+        self.echo.wait("done")  # after longer than stall=
         rig.os.kill(worker, signal.SIGCONT)
-        self.assertEqual(client.stream(), ("abcd" * 400, None, True))
+        self.assertEqual(short.stream(), ("abcd" * 250, None, True))
+        self.assertEqual(client.stream(), ("abcd" * 350, None, True))
 
     def test_late_accept_sends_200_first_and_errors_as_events(self):
-        self.nginx.write(http=self.nginx.settings["http"].replace(
-            "stall=300ms", "accept=100ms"))
+        self.times("connect=30s stall=60s accept=100ms")
         self.start()
-        client = self.client().chat("!accept_delay_ms=500 !error=QUEUE_FULL x")
+        self.echo.kill(signal.SIGSTOP)
+        client = self.client().chat("!error=QUEUE_FULL x")
         client.until(b"200 OK").until(b": ping")
+        self.echo.kill(signal.SIGCONT)
         _, error, done = client.stream()
         self.assertEqual((error["code"], done), ("overloaded", False))
 
@@ -174,8 +189,7 @@ class EngineDeath(rig.Test):
         self.assertEqual(self.nginx.get("/status?ready")[0], 200)
 
     def test_engine_that_loads_too_long_says_so(self):
-        self.nginx.write(http=self.nginx.settings["http"].replace(
-            "connect=30s", "connect=100ms"))
+        self.times("connect=100ms")
         self.echo.options.append("--loading")
         self.start()
         status, headers, body = self.client().chat("hello").whole()
@@ -216,12 +230,15 @@ class TwoEngines(rig.Test):
         self.echo.start()
         self.nginx.start()
         self.nginx.wait("connected to engine", 2)
-        clients = [self.client().chat("!tokens=10 !first_delay_ms=200 abcd")
+        # none ends before the last one is there
+        clients = [self.client().chat("!stall_after=1 abcd")
                    for _ in range(8)]
         for client in clients:
-            self.assertEqual(client.stream()[2], True)
+            client.until(b'"content":"abcd"')
         self.assertEqual(len(rig.re.findall("submit", self.echo.text())), 4)
         self.assertEqual(len(rig.re.findall("submit", self.other.text())), 4)
+        for client in clients:
+            client.close()
         self.echo.kill()
         self.nginx.wait("lost engine")
         for _ in range(4):

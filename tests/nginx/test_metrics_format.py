@@ -146,13 +146,21 @@ class Format(rig.Test):
             [f"Authorization: Bearer {self.KEY}"])
         return client
 
+    def ask_twice(self, text, **fields):
+        """A stream that has its first token before the others, and so one
+        time between tokens at least: whatever is there is joined."""
+        client = self.ask("!hang_after=1 " + text, stream=True, **fields)
+        client.until(b"data: ")
+        self.echo.go_on()
+        return client
+
     def load(self):
         """Every way in which a request ends."""
         self.assertEqual(self.ask(self.PROMPT).whole()[0], 200)
-        self.assertEqual(self.ask("!tokens=300 " + self.PROMPT, stream=True,
-                                  max_tokens=200).whole()[0], 200)
+        self.assertEqual(self.ask_twice(
+            "!tokens=300 " + self.PROMPT, max_tokens=200).whole()[0], 200)
         self.assertEqual(self.ask("!error=QUEUE_FULL a").whole()[0], 503)
-        self.ask("!error_after=2 abcdefgh a", stream=True).whole()
+        self.ask_twice("!error_after=2 abcdefgh a").whole()
         self.assertEqual(self.ask("a", model=self.PROMPT).whole()[0], 404)
         left = self.ask("!tokens=9 !delay_ms=100000 abcdefgh", stream=True)
         left.until(b"data: ")

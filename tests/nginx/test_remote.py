@@ -279,8 +279,6 @@ class Hostile(Remotes):
     """The script breaks off, babbles or stalls; the client gets an error of
     ours in the form that is still possible, and the worker lives on."""
 
-    LINE = "remote vllm timeout=400ms;"
-
     def gets(self, script, code, before=True, **fields):
         def until_read(c, head, body):
             c.read = self.read.wait
@@ -420,8 +418,6 @@ class Hostile(Remotes):
             c.head(500, kind="text/plain")
             while True:
                 c.piece(b"x" * 65536)
-        self.LINE = "remote vllm;"
-        self.configure()
         self.start()
         self.gets(babbles, "remote_failed")
         self.gets(lambda c, _h, _b: c.raw(b"HTTP/1.1 204 No\r\n\r\n")
@@ -444,6 +440,8 @@ class Hostile(Remotes):
             c.piece(event(chunk({"content": "x"})))
             c.closed()
             return True
+        self.LINE = "remote vllm timeout=2s;"
+        self.configure()
         self.start()
         self.gets(silent, "timeout")
         self.gets(stalled, "timeout", before=False)
@@ -803,7 +801,7 @@ class Http2(Remotes):
 class Limits(Remotes):
     HTTP = "axion_limit_state {dir}/limits;"
     TENANTS = """
-        axion_tenant acme { key sha256:%s; budget 1000/d; }
+        axion_tenant acme { key sha256:%s; budget 1000/mo; }
     """ % hashlib.sha256(b"key-of-acme").hexdigest()
 
     def configure(self):

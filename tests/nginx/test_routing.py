@@ -221,8 +221,8 @@ class Rights(Routing):
         axion_price small prompt=1000000 completion=1000000;
         axion_price tiny prompt=2000 completion=3000;
         axion_tenant few { KEY_few models big; }
-        axion_tenant poor { KEY_poor models big small; cost_budget 0.9/d; }
-        axion_tenant some { KEY_some models big tiny; cost_budget 0.9/d; }
+        axion_tenant poor { KEY_poor models big small; cost_budget 0.9/mo; }
+        axion_tenant some { KEY_some models big tiny; cost_budget 0.9/mo; }
         log_format cost 'cost=$axion_cost';
         access_log logs/cost.log cost;
     """

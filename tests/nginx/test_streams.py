@@ -45,13 +45,15 @@ class Streams(rig.Test):
         self.assertLess(peak - before, 2048)
 
     def test_silent_stream_is_kept_alive(self):
-        self.nginx.write(http=self.nginx.settings["http"]
-                         + "axion_keepalive_ping 50ms;")
+        self.nginx.write(http=self.nginx.settings["http"].replace(
+            "idle=600s;", "idle=600s stall=600s; axion_keepalive_ping 50ms;"))
         self.start()
-        client = self.client().chat("!tokens=2 !first_delay_ms=400 slow")
-        client.until(b": ping\n\n")
-        client.data = client.data.split(b": ping", 1)[1]
-        client.until(b": ping\n\n").until(b"[DONE]")
+        client = self.client().chat("!tokens=2 !hang_after=1 slow")
+        for _ in range(2):
+            client.until(b": ping\n\n")
+            client.data = client.data.split(b": ping", 1)[1]
+        self.echo.go_on()
+        client.until(b"[DONE]")
 
     def test_ids_are_those_of_the_log(self):
         """Also where nginx was asked for $request_id before us."""
