@@ -2,24 +2,42 @@
 """What speculation is worth: decode rates of engines that differ in their
 proposer alone, on text that copies, free text and random tokens.
 
-    bench/speculation.py [ROUNDS] [--kinds off,suffix,bigram] [--tokens 192]
-                         [--streams 1] [--only NAME,...] [--engine OPTIONS]
+    bench/speculation.py [ROUNDS] [--kinds off,suffix,bigram] [--tokens 128]
+                         [--streams 1] [--only NAME,...] [--fresh 5]
+                         [--engine OPTIONS] [--keep]
+    bench/speculation.py --write
 
-Every round asks every engine for every text, in an order that turns; the
-figure is the ratio to the engine with --speculate off in the same round, so
-that what the machine does besides falls out.  All answers of a text must be
-the same bytes, or the run fails.  Rates are the engine's own (timings), first
-to last token; with --streams the streams run at the same time and the figure
-is all their tokens over the wall time of the round's part.
+A round asks all engines at once, with the same prompt and seed, but lets only
+one of them run: every 20 ms the next one has its turn, the others are stopped
+(SIGSTOP).  So whatever the machine does besides falls on all of them alike.
+The figure is the ratio to the engine with --speculate off in the same round,
+their median, and the 95% interval of that median.  Every --fresh rounds the
+engines are started anew, since where the kernel put their pages makes one
+faster than the other as long as they live.  The kind "same" is off once more:
+its ratio is 1, and its interval says how sharp the measure is.
+
+A rate is all tokens over the time that the engine ran from the request to the
+end of the answer; CPU is that of all of its threads, per token.  All answers
+to a text must be the same bytes, or the run fails.
+
+A round of one text takes some 0.5 s a kind on two cores, so for three kinds
+and all eight texts 10 s; the texts that do not copy, off and suffix alone,
+take 4 s (--only story,essay,chat,random --kinds off,suffix).  --keep adds
+the samples to those of the same commit in build/bench/speculation.jsonl, and
+--write makes the result file of all that were kept, so that a quiet minute
+here and there is enough.
 """
 
 import argparse
 import concurrent.futures
+import glob
 import json
 import os
 import random
+import signal
 import statistics
 import sys
+import threading
 import time
 import urllib.request
 
@@ -29,6 +47,8 @@ sys.path.insert(0, os.path.join(result.ROOT, "tools"))
 import stack  # noqa: E402
 
 MODEL = os.path.join(result.ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+SLICE_S = 0.02
 
 STORY = """\
 The lighthouse keeper counted the ships that passed the point each evening and
@@ -102,23 +122,97 @@ def ask(url, prompt, sampling, tokens, seed):
         return json.load(answer)
 
 
-def measure(url, text, tokens, streams, seed):
-    """(tokens per second, texts, drafted, accepted)."""
+def cpu_s(pid):
+    """Of all its threads so far."""
+    total = 0
+    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+        with open(path, encoding="ascii") as file:
+            total += int(file.read().split()[0])
+    return total / 1e9
+
+
+class Sample:
+    """Of one kind in one round."""
+
+    def __init__(self, tokens=0, seconds=0.0, cpu=0.0, drafted=0, accepted=0):
+        self.tokens, self.seconds, self.cpu = tokens, seconds, cpu
+        self.drafted, self.accepted = drafted, accepted
+
+    @property
+    def rate(self):
+        return self.tokens / self.seconds
+
+    def figures(self):
+        return [self.tokens, self.seconds, self.cpu, self.drafted,
+                self.accepted]
+
+
+class Turns:
+    """Of several engines one runs at a time, a slice after the other."""
+
+    def __init__(self, pids):
+        self.waiting = list(pids)       # the first one runs
+        self.ran = dict.fromkeys(pids, 0.0)
+        self.change = threading.Condition()
+        self.over = False
+        for pid in self.waiting[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        self.since = time.perf_counter()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def account(self):
+        now = time.perf_counter()
+        if self.waiting:
+            self.ran[self.waiting[0]] += now - self.since
+        self.since = now
+
+    def run(self):
+        with self.change:
+            while not self.over:
+                self.change.wait(SLICE_S)
+                self.account()
+                if len(self.waiting) > 1:
+                    os.kill(self.waiting[0], signal.SIGSTOP)
+                    self.waiting.append(self.waiting.pop(0))
+                    os.kill(self.waiting[0], signal.SIGCONT)
+                    self.since = time.perf_counter()
+
+    def finished(self, pid):
+        """It has answered; how long it ran."""
+        with self.change:
+            self.account()
+            self.waiting.remove(pid)
+            if self.waiting:
+                os.kill(self.waiting[0], signal.SIGCONT)
+            self.since = time.perf_counter()
+            return self.ran[pid]
+
+    def stop(self):
+        with self.change:
+            self.over = True
+            self.change.notify()
+        self.thread.join()
+        for pid in self.ran:
+            os.kill(pid, signal.SIGCONT)
+
+
+def measure(running, turns, text, tokens, streams, seed):
+    """(Sample, texts) of an engine among those that take turns."""
     _, prompt, sampling = TEXTS[text]
-    start = time.monotonic()
+    pid = running.engine.pid
+    cpu = cpu_s(pid)
     with concurrent.futures.ThreadPoolExecutor(streams) as pool:
         answers = list(pool.map(
-            lambda i: ask(url, prompt, sampling, tokens, seed + i),
+            lambda i: ask(running.url, prompt, sampling, tokens, seed + i),
             range(streams)))
-    seconds = time.monotonic() - start
+    seconds = turns.finished(pid)
     timings = [answer["timings"] for answer in answers]
-    if streams == 1:
-        rate = (timings[0]["predicted_n"] - 1) / timings[0]["predicted_ms"] * 1e3
-    else:
-        rate = sum(t["predicted_n"] for t in timings) / seconds
-    return (rate, [answer["choices"][0]["text"] for answer in answers],
-            sum(t.get("draft_n", 0) for t in timings),
-            sum(t.get("draft_n_accepted", 0) for t in timings))
+    return Sample(sum(t["predicted_n"] for t in timings), seconds,
+                  cpu_s(pid) - cpu,
+                  sum(t.get("draft_n", 0) for t in timings),
+                  sum(t.get("draft_n_accepted", 0) for t in timings)), [
+                      answer["choices"][0]["text"] for answer in answers]
 
 
 def interval(ratios):
@@ -129,71 +223,156 @@ def interval(ratios):
     return medians[50], medians[1949]
 
 
-def run(args, kinds, names):
-    rates = {(kind, name): [] for kind in kinds for name in names}
-    drafts = {key: [0, 0] for key in rates}
-    stacks = {kind: stack.Stack(
-        stack.build_path(f"bench/speculation-{kind}"), MODEL,
-        ["--alias", "smollm2", "--speculate", kind, *args.engine.split()])
-        for kind in kinds}
+# ---- rounds ----
+
+def start(args, kinds):
+    stacks = {}
     try:
-        for one in stacks.values():
-            one.start()
-        for turn in range(-1, args.rounds):  # the first one warms up
-            for name in names:
-                order = kinds[turn % len(kinds):] + kinds[:turn % len(kinds)]
-                texts = {}
-                for kind in order:
-                    rate, texts[kind], drafted, accepted = measure(
-                        stacks[kind].url, name, args.tokens, args.streams,
-                        100 * turn + 1000)
-                    if turn >= 0:
-                        rates[kind, name].append(rate)
-                        drafts[kind, name][0] += drafted
-                        drafts[kind, name][1] += accepted
-                for kind in kinds:
-                    if texts[kind] != texts[kinds[0]]:
-                        sys.exit(f"{name}: {kind} and {kinds[0]} differ")
+        for kind in kinds:
+            stacks[kind] = stack.Stack(
+                stack.build_path(f"bench/speculation-{kind}"), MODEL,
+                ["--alias", "smollm2", "--speculate",
+                 "off" if kind == "same" else kind, *args.engine.split()])
+            stacks[kind].start()
+    except BaseException:
+        stop(stacks)
+        raise
+    return stacks
+
+
+def stop(stacks):
+    for one in stacks.values():
+        one.stop()
+
+
+def play_round(args, stacks, name, seed):
+    """kind → Sample."""
+    turns = Turns([one.engine.pid for one in stacks.values()])
+    try:
+        with concurrent.futures.ThreadPoolExecutor(len(stacks)) as pool:
+            done = dict(zip(stacks, pool.map(
+                lambda one: measure(one, turns, name, args.tokens,
+                                    args.streams, seed), stacks.values())))
     finally:
-        for one in stacks.values():
-            one.stop()
-    return rates, drafts
+        turns.stop()
+    for kind, (_, texts) in done.items():
+        if texts != done["off"][1]:
+            sys.exit(f"{name}: the answer of {kind} differs")
+    return {kind: sample for kind, (sample, _) in done.items()}
+
+
+def run(args, kinds, names):
+    """(name, {kind: figures}) as they come."""
+    # Kept rounds of other runs have other seeds.
+    stacks, seed = {}, time.time_ns() % 10**9 if args.keep else 1000
+    try:
+        for turn in range(args.rounds):
+            if turn % args.fresh == 0:
+                stop(stacks)
+                stacks = start(args, kinds)
+                # The first steps find everything cold; prompts are cached.
+                for name in names:
+                    play_round(args, stacks, name, seed)
+            stacks = dict([*stacks.items()][1:] + [*stacks.items()][:1])
+            for name in names:
+                seed += 100
+                samples = play_round(args, stacks, name, seed)
+                print(name, " ".join(f"{kind} {one.rate:.0f}"
+                                     for kind, one in samples.items()),
+                      file=sys.stderr)
+                yield name, {kind: one.figures()
+                             for kind, one in samples.items()}
+    finally:
+        stop(stacks)
+
+
+# ---- what is kept, and the table ----
+
+def kept_path():
+    os.makedirs(stack.build_path("bench"), exist_ok=True)
+    return stack.build_path("bench/speculation.jsonl")
+
+
+def kept():
+    """This commit's rounds and the runs that they are of."""
+    rounds, runs = [], []
+    with open(kept_path(), encoding="utf-8") as file:
+        for line in file:
+            commit, argv, *one = json.loads(line)
+            if commit == result.commit():
+                rounds.append(one)
+                if argv not in runs:
+                    runs.append(argv)
+    return rounds, runs
+
+
+def ratio_cell(ratios):
+    low, high = interval(ratios)
+    return (f"{statistics.median(ratios):.3f} ({low:.3f}..{high:.3f}, "
+            f"n{len(ratios)})")
+
+
+def row_of(name, kind, rounds):
+    pairs = [(Sample(*figures[kind]), Sample(*figures["off"]))
+             for text, figures in rounds if text == name and kind in figures]
+    if not pairs:
+        return None
+    return [name, TEXTS[name][0], kind,
+            result.cell([off.rate for _, off in pairs], 0),
+            result.cell([one.rate for one, _ in pairs], 0),
+            ratio_cell([one.rate / off.rate for one, off in pairs]),
+            ratio_cell([off.cpu / off.tokens / (one.cpu / one.tokens)
+                        for one, off in pairs]),
+            f"{sum(one.accepted for one, _ in pairs)}/"
+            f"{sum(one.drafted for one, _ in pairs)}"]
+
+
+def write(rounds, notes):
+    kinds = list(dict.fromkeys(kind for _, figures in rounds
+                               for kind in figures if kind != "off"))
+    rows = [row for kind in kinds for name in TEXTS
+            for row in [row_of(name, kind, rounds)] if row]
+    result.write("speculation", "Speculation against none",
+                 ["text", "kind of text", "proposer", "off, t/s", "t/s",
+                  "ratio", "ratio by CPU time", "held/drafted"], rows,
+                 "SmolLM2-135M Q4_1. A ratio is the median of the rounds' with "
+                 "the 95% interval of that median; within a round the engines "
+                 "take turns of 20 ms. All answers were the same bytes. " + notes)
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rounds", nargs="?", type=int, default=5)
     parser.add_argument("--kinds", default="off,suffix,bigram")
-    parser.add_argument("--tokens", type=int, default=192)
+    parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--fresh", type=int, default=5, metavar="ROUNDS")
     parser.add_argument("--engine", default="",
                         help="more of axiond's options: '--realtime 1'")
     parser.add_argument("--only", default=",".join(TEXTS))
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     kinds, names = args.kinds.split(","), args.only.split(",")
-    if kinds[0] != "off":
-        sys.exit("--kinds: the first one is off")
-    rates, drafts = run(args, kinds, names)
-    rows = []
-    for name in names:
-        off = rates["off", name]
-        row = [name, TEXTS[name][0], result.cell(off, 0)]
-        for kind in kinds[1:]:
-            ratios = [a / b for a, b in zip(rates[kind, name], off)]
-            low, high = interval(ratios)
-            drafted, accepted = drafts[kind, name]
-            row += [result.cell(rates[kind, name], 0),
-                    f"{statistics.median(ratios):.2f} ({low:.2f}..{high:.2f})",
-                    f"{accepted}/{drafted}"]
-        rows.append(row)
-    columns = ["text", "kind", "off, t/s"]
-    for kind in kinds[1:]:
-        columns += [f"{kind}, t/s", "ratio", "held/drafted"]
-    result.write("speculation", "Speculation against none", columns, rows,
-                 f"SmolLM2-135M Q4_1, {args.tokens} tokens, {args.streams} "
-                 "at a time; a ratio is the median of rounds with the 95% "
-                 "interval of that median. All answers were the same bytes."
-                 + (f" axiond {args.engine}." if args.engine else ""))
+    if kinds[0] != "off" or len(kinds) < 2 or min(args.rounds, args.fresh) < 1:
+        sys.exit("--kinds: off and at least one more")
+    if args.write:
+        rounds, runs = kept()
+        write(rounds, "In pieces: " + "; ".join(
+            f"`{' '.join(argv)}`" for argv in runs) + ".")
+        return
+    rounds = []
+    for one in run(args, kinds, names):
+        rounds.append(one)
+        if args.keep:
+            with open(kept_path(), "a", encoding="utf-8") as file:
+                file.write(json.dumps([result.commit(), sys.argv[1:], *one])
+                           + "\n")
+    if not args.keep:
+        write(rounds, f"{args.tokens} tokens, {args.streams} at a time."
+              + (f" axiond {args.engine}." if args.engine else ""))
 
 
 if __name__ == "__main__":

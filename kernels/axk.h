@@ -85,14 +85,22 @@ enum axk_act {
 
 /*
  * How K and V lie in their blocks.  F16: as half floats; attention is f32
- * arithmetic.  Q8_0: int8 with one f16 scale for each 32 elements of a head
- * (the last group of a head padded with zeros), quantized as ggml's q8_0;
- * attention then multiplies integers: queries are quantized the same way,
- * softmax terms to 15 bits of the largest of their tile.  9/17 of the bytes.
+ * arithmetic.  BF16: the same with the upper halves of floats, rounded to
+ * nearest even, denormals kept: f32's range, three bits less than f16; the
+ * same bits on every CPU, with or without instructions for it.  Q8_0: int8 with
+ * one f16 scale for each 32 elements of a head (the last group of a head padded
+ * with zeros), quantized as ggml's q8_0; attention then multiplies integers:
+ * queries are quantized the same way, softmax terms to 15 bits of the largest
+ * of their tile.  9/17 of the bytes.
  */
-enum axk_kv_type { AXK_KV_F16 = 0, AXK_KV_Q8_0 = 1, AXK_KV_TYPE_END = 2 };
+enum axk_kv_type {
+    AXK_KV_F16 = 0,
+    AXK_KV_Q8_0 = 1,
+    AXK_KV_BF16 = 2,
+    AXK_KV_TYPE_END = 3
+};
 
-/* "f16", "q8_0"; NULL: no such type. */
+/* "f16", "q8_0", "bf16"; NULL: no such type. */
 const char *axk_kv_type_name(uint32_t type);
 
 /* The type of this name; AXK_KV_TYPE_END if there is none. */
@@ -355,5 +363,7 @@ float axk_exp32(float x); /* the exp of all ops above */
 
 float axk_f16_to_f32(uint16_t h);
 uint16_t axk_f32_to_f16(float f); /* nearest even */
+float axk_bf16_to_f32(uint16_t h);
+uint16_t axk_f32_to_bf16(float f); /* nearest even, denormals kept */
 
 #endif

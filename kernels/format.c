@@ -149,6 +149,7 @@ axk_kv_block_bytes(enum axk_kv_type type, uint32_t n_head_kv, uint32_t head_dim)
 static const char *const kv_type_names[] = {
     [AXK_KV_F16] = "f16",
     [AXK_KV_Q8_0] = "q8_0",
+    [AXK_KV_BF16] = "bf16",
 };
 
 
@@ -210,4 +211,23 @@ axk_f32_to_f16(float f)
     }
     u += 0xfff + (u >> 13 & 1);
     return (uint16_t)(sign | (u - 0x38000000) >> 13);
+}
+
+
+float
+axk_bf16_to_f32(uint16_t h)
+{
+    return float_of((uint32_t)h << 16);
+}
+
+
+uint16_t
+axk_f32_to_bf16(float f)
+{
+    uint32_t u = bits_of(f);
+
+    if ((u & 0x7fffffff) > 0x7f800000) {
+        return (uint16_t)(u >> 16 | 0x40); /* a NaN stays one */
+    }
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }

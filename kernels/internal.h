@@ -22,8 +22,8 @@
  * [16][T] i32 - sum of 16 | [8][T], [4][T] the sums of 16 and of 32 as pairs
  * of i16 | [T] f32 d.  Kind F32: [k][T] f32.
  *
- * KV block of one layer, f16: per KV head K as [head_dim][32 keys] f16 (lanes
- * are keys), then V as [32 keys][head_dim padded to 16] f16 (lanes are
+ * KV block of one layer, f16 or bf16: per KV head K as [head_dim][32 keys]
+ * (lanes are keys), then V as [32 keys][head_dim padded to 16] (lanes are
  * elements).  kv_q8.h has the layout of q8_0.
  */
 

@@ -296,17 +296,19 @@ axk_kv_write_scalar(enum axk_kv_type type, void *block, uint32_t slot,
         kv_write_q8(block, slot, k, v, n_head_kv, head_dim);
         return;
     }
+    uint16_t (*narrow)(float) =
+        type == AXK_KV_BF16 ? axk_f32_to_bf16 : axk_f32_to_f16;
 
     for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint16_t *head = (uint16_t *)((char *)block +
-                                      h * kv_head_bytes(AXK_KV_F16, head_dim));
+        uint16_t *head =
+            (uint16_t *)((char *)block + h * kv_head_bytes(type, head_dim));
         uint16_t *values =
             head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
 
         for (uint32_t i = 0; i < head_dim; i++) {
             head[(size_t)i * AXK_KV_TOKENS + slot] =
-                axk_f32_to_f16(k[(size_t)h * head_dim + i]);
-            values[i] = axk_f32_to_f16(v[(size_t)h * head_dim + i]);
+                narrow(k[(size_t)h * head_dim + i]);
+            values[i] = narrow(v[(size_t)h * head_dim + i]);
         }
         for (uint32_t i = head_dim; i < padded; i++) {
             values[i] = 0;

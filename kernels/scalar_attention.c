@@ -15,7 +15,8 @@
  * A tile knows nothing of the others, so the result does not depend on who
  * computed which tile, nor on the number of queries in a call.  Keys that a
  * query does not see are not read into it at all: what an unwritten slot
- * holds does not matter.
+ * holds does not matter.  KV as bf16 differs from f16 in nothing but how a
+ * stored half becomes a float.
  *
  * With KV as q8_0 the two sums are integer dots.  The query is quantized to
  * Q8 records, and
@@ -67,16 +68,24 @@ start_query(const struct axk_attention *a, const float *q, struct query *out)
 }
 
 
+/* A stored element of f16 or bf16. */
 static float
-dot_f16(const struct axk_attention *a, const float *q, uint32_t kv_head,
-        uint32_t pos)
+widen(const struct axk_attention *a, uint16_t h)
+{
+    return a->kv_type == AXK_KV_BF16 ? axk_bf16_to_f32(h) : axk_f16_to_f32(h);
+}
+
+
+static float
+dot_halves(const struct axk_attention *a, const float *q, uint32_t kv_head,
+           uint32_t pos)
 {
     const uint16_t *keys = kv_head_of(a, pos / AXK_KV_TOKENS, kv_head);
     float dot = 0;
 
     for (uint32_t i = 0; i < a->head_dim; i++) {
-        float k = axk_f16_to_f32(
-            keys[(size_t)i * AXK_KV_TOKENS + pos % AXK_KV_TOKENS]);
+        float k =
+            widen(a, keys[(size_t)i * AXK_KV_TOKENS + pos % AXK_KV_TOKENS]);
         dot = fma_exact(q[i], k, dot);
     }
     return dot;
@@ -111,7 +120,7 @@ score(const struct axk_attention *a, const struct query *q, uint32_t kv_head,
       uint32_t pos)
 {
     float dot = a->kv_type == AXK_KV_Q8_0 ? dot_q8(a, q->q8, kv_head, pos)
-                                          : dot_f16(a, q->f32, kv_head, pos);
+                                          : dot_halves(a, q->f32, kv_head, pos);
     float s = dot * a->scale;
 
     if (a->softcap != 0) {
@@ -142,8 +151,8 @@ sum_tile(const float *p)
 
 /* o += the terms [lo, hi) of the tile times their values. */
 static void
-weigh_f16(const struct axk_attention *a, uint32_t kv_head, uint32_t base,
-          const float *p, uint32_t lo, uint32_t hi, float *o)
+weigh_halves(const struct axk_attention *a, uint32_t kv_head, uint32_t base,
+             const float *p, uint32_t lo, uint32_t hi, float *o)
 {
     for (uint32_t j = lo; j < hi; j++) {
         const uint16_t *values =
@@ -153,7 +162,7 @@ weigh_f16(const struct axk_attention *a, uint32_t kv_head, uint32_t base,
             (size_t)(j % AXK_KV_TOKENS) * round_up_16(a->head_dim);
 
         for (uint32_t i = 0; i < a->head_dim; i++) {
-            o[i] = fma_exact(p[j], axk_f16_to_f32(values[i]), o[i]);
+            o[i] = fma_exact(p[j], widen(a, values[i]), o[i]);
         }
     }
 }
@@ -240,7 +249,7 @@ tile_of_head(const struct axk_attention *a, const struct query *q,
     if (a->kv_type == AXK_KV_Q8_0) {
         weigh_q8(a, kv_head, base, p, lo, hi, out->o);
     } else {
-        weigh_f16(a, kv_head, base, p, lo, hi, out->o);
+        weigh_halves(a, kv_head, base, p, lo, hi, out->o);
     }
     out->l = sum_tile(p);
 }

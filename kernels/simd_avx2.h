@@ -85,6 +85,47 @@ v16_store_f16(uint16_t *p, v16 x)
 }
 
 
+INLINE __m256
+load_bf16_8(const uint16_t *p)
+{
+    __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+
+    return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+}
+
+
+INLINE v16
+v16_load_bf16(const uint16_t *p)
+{
+    return (v16){load_bf16_8(p), load_bf16_8(p + 8)};
+}
+
+
+INLINE __m256i
+round_bf16_8(__m256 x)
+{
+    __m256i u = _mm256_castps_si256(x);
+    __m256i upper = _mm256_srli_epi32(u, 16);
+    __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_srli_epi32(
+        _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))),
+        16);
+    __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+
+    return _mm256_blendv_epi8(rounded, quiet, nan);
+}
+
+
+INLINE void
+v16_store_bf16(uint16_t *p, v16 x)
+{
+    __m256i words = _mm256_packus_epi32(round_bf16_8(x.lo), round_bf16_8(x.hi));
+
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(words, 0xd8));
+}
+
+
 INLINE v16
 v16_set1(float x)
 {

@@ -72,6 +72,35 @@ v16_store_f16(uint16_t *p, v16 x)
 
 
 INLINE v16
+v16_load_bf16(const uint16_t *p)
+{
+    __m512i x = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+
+    return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+}
+
+
+/* Rounded to nearest even by integers: VCVTNEPS2BF16 takes denormals as zeros,
+ * and not every CPU has it. */
+INLINE void
+v16_store_bf16(uint16_t *p, v16 x)
+{
+    __m512i u = _mm512_castps_si512(x);
+    __m512i upper = _mm512_srli_epi32(u, 16);
+    __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_srli_epi32(
+        _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))),
+        16);
+    __m512i quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+
+    _mm256_storeu_si256(
+        (__m256i *)p,
+        _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(nan, rounded, quiet)));
+}
+
+
+INLINE v16
 v16_set1(float x)
 {
     return _mm512_set1_ps(x);

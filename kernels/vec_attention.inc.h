@@ -8,8 +8,8 @@
  * rows:  scores = rows x K (lanes are keys), softmax terms, and terms x V
  * (lanes are elements), whose sums go from the registers into the rows'
  * running result.  Both products are one micro-kernel: c[row][column] += sum
- * over k of a[row][k] * b[k][column] with b in f16, every c its own chain of
- * fma, so the tiling shows in no bit.
+ * over k of a[row][k] * b[k][column] with b in 16 bits, every c its own chain
+ * of fma, so the tiling shows in no bit.
  *
  * Queries of one block of rows see different keys only at the causal edge
  * and the window's edge.  There the keys that all rows see go together, and
@@ -61,12 +61,21 @@ struct target {
 };
 
 
+/* 16 elements as K and V are stored. */
+INLINE v16
+load_halves(const enum axk_kv_type type, const uint16_t *p)
+{
+    return type == AXK_KV_BF16 ? v16_load_bf16(p) : v16_load_f16(p);
+}
+
+
 /* acc[r][v] += a[r][k] * b[v][k * b_stride] for k < n; ahead: by how many bytes
  * to fetch ahead of each pair of b. */
 INLINE void
-multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
-         const size_t a_stride, const uint16_t *const *b, size_t b_stride,
-         uint32_t n, v16 (*acc)[V16_BATCH], const ptrdiff_t *ahead)
+multiply(const enum axk_kv_type type, const uint32_t rows,
+         const uint32_t n_vectors, const float *a, const size_t a_stride,
+         const uint16_t *const *b, size_t b_stride, uint32_t n,
+         v16 (*acc)[V16_BATCH], const ptrdiff_t *ahead)
 {
     const uint16_t *p[V16_BATCH];
 
@@ -77,7 +86,7 @@ multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
         v16 column[V16_BATCH];
 
         for (uint32_t v = 0; v < n_vectors; v++) {
-            column[v] = v16_load_f16(p[v]);
+            column[v] = load_halves(type, p[v]);
             if (v % 2 == 0) {
                 __builtin_prefetch((const char *)p[v] + ahead[v / 2], 0, 2);
             }
@@ -93,7 +102,8 @@ multiply(const uint32_t rows, const uint32_t n_vectors, const float *a,
 
 /* Scores of rows of queries, against 16 n_vectors keys. */
 INLINE void
-score_rows(const uint32_t rows, const uint32_t n_vectors, const float *q,
+score_rows(const enum axk_kv_type type, const uint32_t rows,
+           const uint32_t n_vectors, const float *q,
            const uint16_t *const *keys, uint32_t n, float *p,
            const ptrdiff_t *ahead)
 {
@@ -104,7 +114,7 @@ score_rows(const uint32_t rows, const uint32_t n_vectors, const float *q,
             acc[r][v] = v16_set1(0);
         }
     }
-    multiply(rows, n_vectors, q, ROW_FLOATS, keys, AXK_KV_TOKENS, n, acc,
+    multiply(type, rows, n_vectors, q, ROW_FLOATS, keys, AXK_KV_TOKENS, n, acc,
              ahead);
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t v = 0; v < n_vectors; v++) {
@@ -115,28 +125,28 @@ score_rows(const uint32_t rows, const uint32_t n_vectors, const float *q,
 
 
 INLINE void
-score_vectors(const uint32_t n_vectors, uint32_t rows, const float *q,
-              const uint16_t *const *keys, uint32_t n, float *p,
-              const ptrdiff_t *ahead)
+score_vectors(const enum axk_kv_type type, const uint32_t n_vectors,
+              uint32_t rows, const float *q, const uint16_t *const *keys,
+              uint32_t n, float *p, const ptrdiff_t *ahead)
 {
     switch (rows) {
     case 1:
-        score_rows(1, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 1, n_vectors, q, keys, n, p, ahead);
         break;
     case 2:
-        score_rows(2, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 2, n_vectors, q, keys, n, p, ahead);
         break;
     case 3:
-        score_rows(3, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 3, n_vectors, q, keys, n, p, ahead);
         break;
     case 4:
-        score_rows(4, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 4, n_vectors, q, keys, n, p, ahead);
         break;
     case 5:
-        score_rows(5, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 5, n_vectors, q, keys, n, p, ahead);
         break;
     default:
-        score_rows(6, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 6, n_vectors, q, keys, n, p, ahead);
         break;
     }
 }
@@ -144,6 +154,7 @@ score_vectors(const uint32_t n_vectors, uint32_t rows, const float *q,
 
 /* Values of a tile: slots [lo, hi) of two blocks from some element on. */
 struct values {
+    enum axk_kv_type type;
     const uint16_t *block[2];
     const ptrdiff_t *ahead;
     uint32_t padded;
@@ -155,9 +166,9 @@ struct values {
 /* What rows see of one block; twice and not a loop, which would keep acc in
  * memory. */
 INLINE void
-weigh_half(const uint32_t rows, const uint32_t n_vectors, const float *p,
-           const struct values *s, const uint32_t half, uint32_t column,
-           v16 (*acc)[V16_BATCH])
+weigh_half(const enum axk_kv_type type, const uint32_t rows,
+           const uint32_t n_vectors, const float *p, const struct values *s,
+           const uint32_t half, uint32_t column, v16 (*acc)[V16_BATCH])
 {
     const ptrdiff_t ahead[2] = {s->ahead[half], s->ahead[half]};
     const uint32_t begin = AXK_KV_TOKENS * half;
@@ -170,7 +181,7 @@ weigh_half(const uint32_t rows, const uint32_t n_vectors, const float *p,
         b[v] =
             s->block[half] + (size_t)(lo - begin) * s->padded + column + 16 * v;
     }
-    multiply(rows, n_vectors, p + lo, AXK_ATTN_KEYS, b, s->padded,
+    multiply(type, rows, n_vectors, p + lo, AXK_ATTN_KEYS, b, s->padded,
              lo < hi ? hi - lo : 0, acc, ahead);
 }
 
@@ -178,9 +189,9 @@ weigh_half(const uint32_t rows, const uint32_t n_vectors, const float *p,
 /* Rows of terms times 16 n_vectors elements; on top of what the target has
  * where add says so. */
 INLINE void
-weigh_rows(const uint32_t rows, const uint32_t n_vectors, const float *p,
-           const struct values *s, const struct target *to, uint32_t column,
-           bool add)
+weigh_rows(const enum axk_kv_type type, const uint32_t rows,
+           const uint32_t n_vectors, const float *p, const struct values *s,
+           const struct target *to, uint32_t column, bool add)
 {
     v16 acc[BLOCK_MAX][V16_BATCH];
     float *o = to->o + column;
@@ -197,8 +208,8 @@ weigh_rows(const uint32_t rows, const uint32_t n_vectors, const float *p,
             }
         }
     }
-    weigh_half(rows, n_vectors, p, s, 0, column, acc);
-    weigh_half(rows, n_vectors, p, s, 1, column, acc);
+    weigh_half(type, rows, n_vectors, p, s, 0, column, acc);
+    weigh_half(type, rows, n_vectors, p, s, 1, column, acc);
     if (to->old_part != NULL) {
         for (uint32_t r = 0; r < rows; r++) {
             v16 x = v16_set1(to->old_part[r]);
@@ -219,29 +230,44 @@ weigh_rows(const uint32_t rows, const uint32_t n_vectors, const float *p,
 
 
 INLINE void
-weigh_vectors(const uint32_t n_vectors, uint32_t rows, const float *p,
-              const struct values *s, const struct target *to, uint32_t column,
-              bool add)
+weigh_vectors(const enum axk_kv_type type, const uint32_t n_vectors,
+              uint32_t rows, const float *p, const struct values *s,
+              const struct target *to, uint32_t column, bool add)
 {
     switch (rows) {
     case 1:
-        weigh_rows(1, n_vectors, p, s, to, column, add);
+        weigh_rows(type, 1, n_vectors, p, s, to, column, add);
         break;
     case 2:
-        weigh_rows(2, n_vectors, p, s, to, column, add);
+        weigh_rows(type, 2, n_vectors, p, s, to, column, add);
         break;
     case 3:
-        weigh_rows(3, n_vectors, p, s, to, column, add);
+        weigh_rows(type, 3, n_vectors, p, s, to, column, add);
         break;
     case 4:
-        weigh_rows(4, n_vectors, p, s, to, column, add);
+        weigh_rows(type, 4, n_vectors, p, s, to, column, add);
         break;
     case 5:
-        weigh_rows(5, n_vectors, p, s, to, column, add);
+        weigh_rows(type, 5, n_vectors, p, s, to, column, add);
         break;
     default:
-        weigh_rows(6, n_vectors, p, s, to, column, add);
+        weigh_rows(type, 6, n_vectors, p, s, to, column, add);
         break;
+    }
+}
+
+
+INLINE void
+weigh_columns(const enum axk_kv_type type, uint32_t rows, const float *p,
+              const struct values *s, const struct target *to, bool add)
+{
+    uint32_t i = 0;
+
+    for (; i + 16 * V16_BATCH <= s->padded; i += 16 * V16_BATCH) {
+        weigh_vectors(type, V16_BATCH, rows, p, s, to, i, add);
+    }
+    for (; i < s->padded; i += 16) {
+        weigh_vectors(type, 1, rows, p, s, to, i, add);
     }
 }
 
@@ -250,13 +276,10 @@ static void
 weigh_values(uint32_t rows, const float *p, const struct values *s,
              const struct target *to, bool add)
 {
-    uint32_t i = 0;
-
-    for (; i + 16 * V16_BATCH <= s->padded; i += 16 * V16_BATCH) {
-        weigh_vectors(V16_BATCH, rows, p, s, to, i, add);
-    }
-    for (; i < s->padded; i += 16) {
-        weigh_vectors(1, rows, p, s, to, i, add);
+    if (s->type == AXK_KV_BF16) {
+        weigh_columns(AXK_KV_BF16, rows, p, s, to, add);
+    } else {
+        weigh_columns(AXK_KV_F16, rows, p, s, to, add);
     }
 }
 
@@ -349,9 +372,9 @@ distance(const struct chunk *c, uint32_t i)
 #include "kernels/vec_attention_q8.inc.h"
 
 
-static void
-score_keys_f16(const struct chunk *c, uint32_t r0, uint32_t rows,
-               struct tile *t)
+INLINE void
+score_columns(const enum axk_kv_type type, const struct chunk *c, uint32_t r0,
+              uint32_t rows, struct tile *t)
 {
     uint32_t first = t->lo[0];
     uint32_t end = t->hi[rows - 1];
@@ -366,15 +389,27 @@ score_keys_f16(const struct chunk *c, uint32_t r0, uint32_t rows,
     if (first >= AXK_KV_TOKENS || end <= AXK_KV_TOKENS) {
         uint32_t v = first >= AXK_KV_TOKENS ? 2 : 0;
 
-        score_vectors(2, rows, c->q.f32[r0], b + v, c->a->head_dim,
+        score_vectors(type, 2, rows, c->q.f32[r0], b + v, c->a->head_dim,
                       t->p[0] + 16 * v, t->ahead + v / 2);
         return;
     }
     first = 0;
 #endif
     for (uint32_t v = first / 16; 16 * v < end; v += V16_BATCH) {
-        score_vectors(V16_BATCH, rows, c->q.f32[r0], b + v, c->a->head_dim,
-                      t->p[0] + 16 * v, t->ahead + v / 2);
+        score_vectors(type, V16_BATCH, rows, c->q.f32[r0], b + v,
+                      c->a->head_dim, t->p[0] + 16 * v, t->ahead + v / 2);
+    }
+}
+
+
+static void
+score_keys_halves(const struct chunk *c, uint32_t r0, uint32_t rows,
+                  struct tile *t)
+{
+    if (c->a->kv_type == AXK_KV_BF16) {
+        score_columns(AXK_KV_BF16, c, r0, rows, t);
+    } else {
+        score_columns(AXK_KV_F16, c, r0, rows, t);
     }
 }
 
@@ -436,10 +471,11 @@ deliver(const struct tile *t, uint32_t rows, uint32_t padded,
 
 
 static void
-weigh_rows_f16(const struct chunk *c, uint32_t rows, struct tile *t,
-               const struct target *to)
+weigh_rows_halves(const struct chunk *c, uint32_t rows, struct tile *t,
+                  const struct target *to)
 {
     struct values s = {
+        .type = c->a->kv_type,
         .ahead = t->ahead,
         .padded = round_up_16(c->a->head_dim),
         .lo = t->lo[0],
@@ -478,7 +514,7 @@ start_tile(const struct chunk *c, uint32_t tile, uint32_t r0, uint32_t rows,
     if (c->a->kv_type == AXK_KV_Q8_0) {
         score_keys_q8(c, r0, rows, t);
     } else {
-        score_keys_f16(c, r0, rows, t);
+        score_keys_halves(c, r0, rows, t);
     }
     softmax_terms(c->a, rows, t);
 }
@@ -493,7 +529,7 @@ finish_tile(const struct chunk *c, uint32_t rows, struct tile *t,
         add_values_q8(c, rows, t);
         deliver(t, rows, round_up_16(c->a->head_dim), to);
     } else {
-        weigh_rows_f16(c, rows, t, to);
+        weigh_rows_halves(c, rows, t, to);
     }
 }
 

@@ -454,6 +454,17 @@ kv_write_q8(void *block, uint32_t slot, const float *k, const float *v,
 }
 
 
+INLINE void
+store_halves(enum axk_kv_type type, uint16_t *to, v16 x)
+{
+    if (type == AXK_KV_BF16) {
+        v16_store_bf16(to, x);
+    } else {
+        v16_store_f16(to, x);
+    }
+}
+
+
 static void
 vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, const float *k,
              const float *v, uint32_t n_head_kv, uint32_t head_dim)
@@ -467,8 +478,8 @@ vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, const float *k,
     }
 
     for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint16_t *head = (uint16_t *)((char *)block +
-                                      h * kv_head_bytes(AXK_KV_F16, head_dim));
+        uint16_t *head =
+            (uint16_t *)((char *)block + h * kv_head_bytes(type, head_dim));
         uint16_t *values =
             head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
         const float *key = k + (size_t)h * head_dim;
@@ -477,8 +488,8 @@ vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, const float *k,
         for (uint32_t i = 0; i < head_dim; i += 16) {
             uint32_t left = lanes_left(head_dim, i);
 
-            v16_store_f16(keys + i, load_some(key + i, left));
-            v16_store_f16(values + i, load_some(value + i, left));
+            store_halves(type, keys + i, load_some(key + i, left));
+            store_halves(type, values + i, load_some(value + i, left));
         }
         for (uint32_t i = 0; i < head_dim; i++) {
             head[(size_t)i * AXK_KV_TOKENS + slot] = keys[i];

@@ -94,7 +94,7 @@ static bool
 same_realm(const struct ax_kv_realm *a, const struct ax_kv_realm *b)
 {
     return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
-           a->shared == b->shared;
+           a->shared == b->shared && a->kind == b->kind;
 }
 
 

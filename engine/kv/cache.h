@@ -4,9 +4,11 @@
  *
  * A name is a keyed hash (names.h) of the names before it, a realm and the
  * block's tokens.  A realm is a tenant's cache salt, or what the operator has
- * declared shared; realms never share a block, so no tenant can learn from
- * its waiting times what another one asked (vLLM's RFC 16016).  The hash only
- * finds: realm, parent and tokens are compared as well (CVE-2025-25183).
+ * declared shared, and the kind of the KV: its type and the class of numerics
+ * that computed it, which make other bytes of the same tokens.  Realms never
+ * share a block, so no tenant can learn from its waiting times what another one
+ * asked (vLLM's RFC 16016).  The hash only finds: realm, parent and tokens are
+ * compared as well (CVE-2025-25183).
  *
  *   attach    a sequence takes over the longest known prefix: whole blocks by
  *             reference; of the block after them the common tokens, which
@@ -32,7 +34,7 @@
  * An evicted block is gone.  A tier in memory or on disk would take it in
  * cache_evict(), where name, parent, realm and tokens are still known, and
  * give it back in attach; since names are keyed per process, a tier that
- * outlives one has to keep the key, and put model and KV type into it.
+ * outlives one has to keep the key, and to draw another for another model.
  *
  * Same thread rule as kv.h.
  */
@@ -57,6 +59,7 @@ struct ax_kv_name {
 struct ax_kv_realm {
     uint64_t word[2];
     uint64_t shared; /* 1: declared by the operator, words 0 */
+    uint64_t kind;   /* of bytes that the same tokens become; names.h */
 };
 
 
@@ -82,8 +85,9 @@ ax_kv_parent(const struct ax_kv_chain *chain, uint32_t i)
 static inline struct ax_kv_realm
 ax_kv_realm_of(const struct ax_kv_chain *chain, uint32_t i)
 {
-    return i < chain->n_shared ? (struct ax_kv_realm){.shared = 1}
-                               : chain->realm;
+    return i < chain->n_shared
+               ? (struct ax_kv_realm){.shared = 1, .kind = chain->realm.kind}
+               : chain->realm;
 }
 
 

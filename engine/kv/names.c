@@ -1,7 +1,9 @@
 /* See names.h. */
 #include "engine/kv/names.h"
 
+#include <assert.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 
@@ -13,8 +15,11 @@ struct block_text {
 };
 
 _Static_assert(sizeof(struct block_text) ==
-                   16 + 24 + AX_KV_BLOCK_TOKENS * sizeof(int32_t),
+                   16 + 32 + AX_KV_BLOCK_TOKENS * sizeof(int32_t),
                "no padding");
+_Static_assert(AX_KV_KEY_BYTES == crypto_shorthash_KEYBYTES &&
+                   sizeof(uint64_t) == crypto_shorthash_BYTES,
+               "SipHash-2-4");
 _Static_assert(AX_KV_KEY_BYTES == crypto_shorthash_siphashx24_KEYBYTES &&
                    sizeof(struct ax_kv_name) ==
                        crypto_shorthash_siphashx24_BYTES,
@@ -28,7 +33,23 @@ ax_kv_key_draw(struct ax_kv_key *key)
         return AXION_ERR_SYSTEM;
     }
     randombytes_buf(key->bytes, sizeof(key->bytes));
+    key->kind = 0;
     return AXION_OK;
+}
+
+
+void
+ax_kv_key_name_kind(struct ax_kv_key *key, enum axk_kv_type type,
+                    const char *numerics)
+{
+    char text[64];
+
+    assert(type < AXK_KV_TYPE_END);
+    int n = snprintf(text, sizeof(text), "%s %s", axk_kv_type_name(type),
+                     numerics != NULL ? numerics : "common");
+    assert(n > 0 && (size_t)n < sizeof(text));
+    (void)crypto_shorthash((unsigned char *)&key->kind,
+                           (const unsigned char *)text, (size_t)n, key->bytes);
 }
 
 
@@ -38,7 +59,7 @@ ax_kv_chain_begin(struct ax_kv_chain *chain, const struct ax_kv_key *key,
 {
     chain->n = 0;
     chain->n_shared = n_shared;
-    chain->realm = (struct ax_kv_realm){0};
+    chain->realm = (struct ax_kv_realm){.kind = key->kind};
     memcpy(chain->realm.word, salt, sizeof(chain->realm.word));
     chain->owner = owner;
     chain->key = key;

@@ -285,6 +285,7 @@ start(struct ax_sched *s, uint32_t slot)
         t->let_in_us[q->priority] = s->now_us;
         q->started = true;
         sched_leave_queue(s, q);
+        sched_note_shared(s, q);
         sched_raise(s, slot, AX_SCHED_STARTED);
         sched_lease_check(s, slot);
     }

@@ -9,7 +9,8 @@
  * that came before it.
  *
  * The chunk budget keeps a step with prompts within the time that decodes may
- * wait for it (costs.c).
+ * wait for it (costs.c).  A backlog's decodes sit out the step that ends the
+ * short prompt of a tenant without one, every second step at most (yield.c).
  *
  * A prompt whose next block is just being computed for another one, which
  * happens when many arrive with one beginning, sits the step out and takes
@@ -83,13 +84,14 @@ catch_up(struct ax_sched *s, uint32_t slot)
 }
 
 
-/* A chunk ends with a block when it can, so that others find the block. */
+/* A chunk ends with a block when it can, so that others find the block; not
+ * where decodes sit out for it. */
 static uint32_t
 chunk_of(const struct ax_sched *s, const struct sequence *q, uint32_t room)
 {
     uint32_t pending = q->n_tokens - q->n_computed;
-    if (pending <= room) {
-        return pending;
+    if (pending <= room || s->cleared) {
+        return pending < room ? pending : room;
     }
     uint32_t over = (q->n_computed + room) % s->options.kv_block_tokens;
     return room > over ? room - over : room;
@@ -106,6 +108,7 @@ pick(struct ax_sched *s, uint32_t slot, uint32_t room)
         name = kv->name(kv->context, slot, q->n_computed);
     }
     q->in_step = chunk_of(s, q, room);
+    sched_budget_take(s, q->in_step, q->n_computed);
     sched_charge_prompt(s, slot, q->n_computed + q->in_step);
     s->picks[s->n_picks++] = (struct pick){slot, name};
 }
@@ -134,13 +137,16 @@ let_in(struct ax_sched *s, uint32_t slot)
 static void
 pick_prompts(struct ax_sched *s, uint64_t now_us)
 {
-    uint32_t room = sched_chunk_budget(s, s->n_ready);
-    uint32_t slot;
+    uint32_t slot, room;
     s->n_picks = 0;
     s->blocked = false;
     s->others_end = false;
+    s->rested = s->cleared;
+    s->cleared = false;
     s->turn++;
-    while (room > 0 && (slot = sched_best_prompt(s, now_us)) != NONE) {
+    sched_budget_open(s);
+    while (sched_chunk_budget(s, 0) > 0 &&
+           (slot = sched_best_prompt(s, now_us)) != NONE) {
         struct sequence *q = &s->sequences[slot];
         q->looked_at = s->turn;
         if ((q->state == WAITING && !let_in(s, slot)) ||
@@ -148,9 +154,14 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
             continue;
         }
         catch_up(s, slot);
-        if (!computed_elsewhere(s, slot, q->n_computed)) {
+        if (computed_elsewhere(s, slot, q->n_computed)) {
+            continue;
+        }
+        if (s->n_picks == 0) {
+            sched_clear_step(s, q);
+        }
+        if ((room = sched_chunk_budget(s, q->n_computed)) > 0) {
             pick(s, slot, room);
-            room -= q->in_step;
             s->others_end |= q->n_computed + q->in_step == q->n_tokens &&
                              !sched_has_backlog(s, q);
         }

@@ -59,6 +59,7 @@ struct sequence {
     uint32_t n_cached;   /* of the prompt, never computed for it */
     uint32_t n_charged;  /* of the prompt, to its tenant */
     uint32_t n_wasted;   /* thrown away for it, to be charged with it */
+    uint64_t charged;    /* its prompt, in the unit of its tenant's counter */
     uint64_t due_us;     /* order within its tenant */
     uint64_t looked_at;  /* the turn that has decided about it */
     uint32_t holds;
@@ -66,6 +67,7 @@ struct sequence {
     bool started;
     bool cancelled;
     bool ready;         /* a decode with KV for the step that is composed */
+    bool rests;         /* one that sits it out */
     uint32_t to_sample; /* tokens that its entry of the last step may give */
     enum lease_state lease_state;
     uint64_t lease_tokens;
@@ -90,6 +92,13 @@ struct pick {
     uint64_t name; /* of the first block that it computes; 0: none */
 };
 
+/* Of the step that is composed. */
+struct budget {
+    uint32_t n_tokens; /* decodes and picks so far */
+    double keys_us;    /* what their keys take, as measured */
+    double target_us;  /* that the step may take; 0: no bound */
+};
+
 struct ax_sched {
     struct ax_sched_options options;
     struct sequence *sequences; /* [slots_max] */
@@ -105,21 +114,28 @@ struct ax_sched {
     struct pick *picks; /* [running_max] prompts of the step */
     uint32_t n_picks;
     uint32_t n_ready; /* decodes of the step */
-    uint64_t turn;    /* counts next() */
-    uint64_t now_us;  /* of next() */
-    bool blocked;     /* the first of the waiting does not fit */
-    bool others_end;  /* the step ends a prompt of one without a backlog */
+    struct budget budget;
+    uint64_t turn;   /* counts next() */
+    uint64_t now_us; /* of next() */
+    bool blocked;    /* the first of the waiting does not fit */
+    bool others_end; /* the step ends a prompt of one without a backlog */
     bool stepping;
-    bool yields;  /* the running step is to be dropped */
-    bool yielded; /* the last one was */
+    bool cleared;          /* decodes sit the step out for a prompt */
+    bool rested;           /* the one before */
+    uint64_t shared_at_us; /* one was let in beside others' backlog; 0: never */
+    bool yields;           /* the running step is to be dropped */
+    bool yielded;          /* the last one was */
     uint32_t yields_to;
     uint64_t yield_credit_us;
     uint64_t preemptions;
     struct ax_sched_cost costs[AX_SCHED_COSTS_MAX];
     uint32_t n_costs;
-    double slower;    /* than measured, of late */
-    double token_us;  /* of a step with prefill, per token; 0: unknown */
-    double finish_us; /* between two ends of requests; 0: unknown */
+    double key_us;       /* of an entry, per position before it */
+    double key_query_us; /* of each further token of it */
+    double slower;       /* than measured, of late */
+    double token_us;     /* of a step with prefill, per token, keys left out;
+                          * 0: unknown */
+    double finish_us;    /* between two ends of requests; 0: unknown */
     uint64_t finished_at_us;
 };
 
@@ -161,6 +177,9 @@ uint32_t sched_aged_class(const struct ax_sched *s, const struct sequence *q,
 /* When a prompt of n tokens that have to be computed is late. */
 uint64_t sched_due_us(const struct ax_sched *s, uint64_t now_us,
                       uint32_t n_tokens);
+/* Its tenant's counter, without what a prompt has added that keeps its turn. */
+uint64_t sched_served_before(const struct ax_sched *s,
+                             const struct sequence *q);
 /* The next to get a chunk, running or waiting, or NONE. */
 uint32_t sched_best_prompt(const struct ax_sched *s, uint64_t now_us);
 void sched_expire(struct ax_sched *s, uint64_t now_us);
@@ -169,6 +188,12 @@ void sched_expire(struct ax_sched *s, uint64_t now_us);
 
 /* More prompts of its tenant wait, besides this one. */
 bool sched_has_backlog(const struct ax_sched *s, const struct sequence *q);
+/* A tenant's only prompt, and no longer than a step. */
+bool sched_is_light(const struct ax_sched *s, const struct sequence *q);
+/* The first prompt of a step: whether a backlog's decodes sit it out. */
+void sched_clear_step(struct ax_sched *s, const struct sequence *q);
+/* One is let in: beside others' backlog? */
+void sched_note_shared(struct ax_sched *s, const struct sequence *q);
 /* One has arrived: whether the running step is dropped for it. */
 void sched_consider_yield(struct ax_sched *s, uint32_t slot, uint64_t now_us);
 /* The step is over. */
@@ -183,8 +208,15 @@ bool sched_grow(struct ax_sched *s, uint32_t slot, uint32_t n_tokens);
 
 /* ---- costs.c ---- */
 
-/* How many prompt tokens a step with so many decodes may have. */
-uint32_t sched_chunk_budget(const struct ax_sched *s, uint32_t n_decodes);
+/* The step has its decodes, and no prompts yet. */
+void sched_budget_open(struct ax_sched *s);
+/* It gets n tokens of a prompt, behind so many positions. */
+void sched_budget_take(struct ax_sched *s, uint32_t n_tokens,
+                       uint32_t position);
+/* How many it may have. */
+uint32_t sched_chunk_budget(const struct ax_sched *s, uint32_t position);
+/* How long so many decodes may sit out; 0: not at all. */
+double sched_rest_us(const struct ax_sched *s, uint32_t n_decodes);
 /* What n prompt tokens take, by what is known. */
 double sched_prompt_us(const struct ax_sched *s, uint32_t n_tokens);
 void sched_learn_cost(struct ax_sched *s, uint64_t cost_us);

@@ -7,7 +7,9 @@
  *      a flood would age above others' fresh requests: a queue is long
  *      because it is its tenant's.)
  *   2. the tenant that was served least (tenants.c); of two that were served
- *      the same, since one was lifted to the other, the one with one sequence
+ *      the same, since one was lifted to the other, the one with one sequence.
+ *      A short prompt that is its tenant's only one and was begun is not
+ *      counted yet: charged with its first half it would wait for the second
  *   3. within a tenant, the earliest of arrival + STRETCH x the time that its
  *      own prompt takes: a short one goes before a long one, but only so far
  *      as the long one may be delayed in proportion to its length.  What the
@@ -55,6 +57,15 @@ sched_aged_class(const struct ax_sched *s, const struct sequence *q,
 }
 
 
+uint64_t
+sched_served_before(const struct ax_sched *s, const struct sequence *q)
+{
+    uint64_t served = s->tenants[q->tenant].served;
+    return q->state == RUNNING && sched_is_light(s, q) ? served - q->charged
+                                                       : served;
+}
+
+
 static struct key
 key_of(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
 {
@@ -62,8 +73,8 @@ key_of(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
     if (class >= CLASS_ABOVE) {
         return (struct key){CLASS_ABOVE, 0, 0, 0, q->arrival};
     }
-    const struct tenant *t = &s->tenants[q->tenant];
-    return (struct key){class, t->served, t->live > 1, q->due_us, q->arrival};
+    return (struct key){class, sched_served_before(s, q),
+                        s->tenants[q->tenant].live > 1, q->due_us, q->arrival};
 }
 
 

@@ -182,7 +182,12 @@ void ax_sched_close(struct ax_sched *sched);
  * BAD_OPTION: too many, or not in order. */
 int ax_sched_set_costs(struct ax_sched *sched,
                        const struct ax_sched_cost *costs, uint32_t n);
-/* What a step of n tokens is expected to take; 0: unknown. */
+/* us that an entry takes for each position before it, and each of its further
+ * tokens as well; as T(m), without what is learnt later.  Without it: 0.
+ * BAD_OPTION: not a time. */
+int ax_sched_set_key_costs(struct ax_sched *sched, double key_us,
+                           double key_query_us);
+/* What a step of n tokens is expected to take, keys left out; 0: unknown. */
 double ax_sched_step_us(const struct ax_sched *sched, uint32_t n_tokens);
 
 struct ax_sched_arrival {

@@ -91,11 +91,13 @@ sched_tenant_leave(struct ax_sched *s, uint32_t tenant)
 #define ANSWER_TOKEN 8u
 
 
-static void
+static uint64_t
 charge(struct ax_sched *s, uint32_t tenant, uint64_t units)
 {
     struct tenant *t = &s->tenants[tenant];
-    t->served += units * AX_SCHED_SERVED_TOKEN / PROMPT_TOKEN / t->weight;
+    uint64_t more = units * AX_SCHED_SERVED_TOKEN / PROMPT_TOKEN / t->weight;
+    t->served += more;
+    return more;
 }
 
 
@@ -115,7 +117,7 @@ sched_charge_prompt(struct ax_sched *s, uint32_t slot, uint32_t n)
     struct sequence *q = &s->sequences[slot];
     uint64_t tokens = newly_charged(q, n) + (uint64_t)q->n_wasted;
     q->n_wasted = 0;
-    charge(s, q->tenant, PROMPT_TOKEN * tokens);
+    q->charged += charge(s, q->tenant, PROMPT_TOKEN * tokens);
 }
 
 
@@ -127,14 +129,15 @@ sched_note_cached(struct ax_sched *s, uint32_t slot, uint32_t n)
     uint32_t more = newly_charged(q, n);
     q->n_computed = n;
     q->n_cached += more;
-    charge(s, q->tenant, (uint64_t)CACHED_TOKEN * more);
+    q->charged += charge(s, q->tenant, (uint64_t)CACHED_TOKEN * more);
 }
 
 
 void
 sched_charge_answer(struct ax_sched *s, uint32_t slot, uint32_t n_tokens)
 {
-    charge(s, s->sequences[slot].tenant, (uint64_t)ANSWER_TOKEN * n_tokens);
+    (void)charge(s, s->sequences[slot].tenant,
+                 (uint64_t)ANSWER_TOKEN * n_tokens);
 }
 
 

@@ -16,7 +16,13 @@
  *   who pays         the one that came: the tokens thrown away are charged
  *                    with its prompt
  *
- * The step that ends such a prompt is not made longer by a backlog, either.
+ * Nor is the step of such a prompt made longer by a backlog: neither by its
+ * prompts and drafts where it ends there nor, if it is no longer than a step,
+ * by its decodes, which sit it out.  Not two steps in a row, so they go on at
+ * half their pace at worst; what a decode waits is bounded by costs.c.  A
+ * prompt that was begun so keeps its turn (order.c).  And while such requests
+ * come, a crowd of prompts makes no step longer than decodes want it: who
+ * comes waits for the step that runs.
  */
 #include "engine/sched/internal.h"
 
@@ -31,6 +37,89 @@ sched_has_backlog(const struct ax_sched *s, const struct sequence *q)
 {
     uint64_t own = q->state == WAITING && !q->started ? q->n_prompt : 0;
     return s->tenants[q->tenant].waiting_tokens > own;
+}
+
+
+bool
+sched_is_light(const struct ax_sched *s, const struct sequence *q)
+{
+    return q->n_tokens - q->n_cached <= s->options.batch_tokens_max &&
+           !sched_has_backlog(s, q);
+}
+
+
+/* It goes on alone while q has its step. */
+static bool
+sits_out(const struct ax_sched *s, const struct sequence *v,
+         const struct sequence *q)
+{
+    return v->ready && v->tenant != q->tenant && sched_has_backlog(s, v) &&
+           s->tenants[v->tenant].served >= sched_served_before(s, q) &&
+           sched_aged_class(s, v, s->now_us) <= q->priority;
+}
+
+
+/* Those that rest have KV for their next position and keep it. */
+static uint32_t
+let_rest(struct ax_sched *s, const struct sequence *q)
+{
+    uint32_t n = 0;
+    for (uint32_t i = s->running.first; i != NONE;
+         i = s->sequences[i].link.next) {
+        struct sequence *v = &s->sequences[i];
+        v->rests = sits_out(s, v, q);
+        v->ready = v->ready && !v->rests;
+        n += v->rests;
+    }
+    return n;
+}
+
+
+static void
+wake(struct ax_sched *s)
+{
+    for (uint32_t i = s->running.first; i != NONE;
+         i = s->sequences[i].link.next) {
+        struct sequence *v = &s->sequences[i];
+        v->ready = v->ready || v->rests;
+    }
+}
+
+
+void
+sched_clear_step(struct ax_sched *s, const struct sequence *q)
+{
+    uint32_t n_ready = s->n_ready;
+    double rest_us = sched_rest_us(s, n_ready);
+    if (s->rested || rest_us == 0 || s->tenants_live < 2 ||
+        !sched_is_light(s, q)) {
+        return;
+    }
+    sched_budget_open(s);
+    uint32_t usual = sched_chunk_budget(s, q->n_computed);
+    s->n_ready -= let_rest(s, q);
+    sched_budget_open(s);
+    struct budget *b = &s->budget;
+    if (b->target_us == 0 || b->target_us > rest_us) {
+        b->target_us = rest_us;
+    }
+    s->cleared =
+        s->n_ready < n_ready && sched_chunk_budget(s, q->n_computed) > usual;
+    if (!s->cleared) {
+        wake(s);
+        s->n_ready = n_ready;
+        sched_budget_open(s);
+    }
+}
+
+
+void
+sched_note_shared(struct ax_sched *s, const struct sequence *q)
+{
+    uint64_t others = s->waiting_tokens - s->tenants[q->tenant].waiting_tokens;
+    if (others > 0 && !sched_has_backlog(s, q)) {
+        s->shared_at_us = s->now_us;
+    }
 }
 
 

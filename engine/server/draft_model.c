@@ -98,6 +98,7 @@ open_kv(struct ax_draft_model *d, struct ax_error *err)
 {
     const struct ax_engine *e = d->options.engine;
     struct ax_kv_shape shape = ax_model_kv_shape(d->model);
+    shape.type = ax_kv_shape(e->kv).type;
     d->batch_tokens = e->sequences + CATCH_UP;
     shape.step_tokens_max = d->batch_tokens;
     shape.back_tokens_max = AX_SPEC_DRAFT_MAX; /* of a run: several steps */

@@ -123,6 +123,7 @@ draft_share(const struct ax_model *draft, const struct ax_kv_shape *shape,
         return 0;
     }
     struct ax_kv_shape its = ax_model_kv_shape(draft);
+    its.type = shape->type;
     double one = (double)ax_kv_bytes_needed(&its, AX_KV_BLOCK_TOKENS);
     double own = (double)ax_kv_bytes_needed(shape, AX_KV_BLOCK_TOKENS);
     uint64_t share = (uint64_t)((double)bytes * (one / (one + own)));

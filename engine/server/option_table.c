@@ -23,7 +23,7 @@ const struct ax_option ax_server_option_table[] = {
      "a text that all tenants may find in the prefix cache", 0, 0, NULL, 0},
     {"kv-type", AX_OPTION_CHOICE, AT(kv_type), "NAME", "f16",
      "how keys and values are kept; q8_0 takes about half the memory", 0, 0,
-     "f16|q8_0", 0},
+     "f16|bf16|q8_0", 0},
     {"ctx", AX_OPTION_NUMBER, AT(ctx), "N", "the model's, as KV allows",
      "longest context of a request, in tokens", 16, 1 << 24, NULL, 0},
     {"max-batch", AX_OPTION_NUMBER, AT(max_batch), "N", "256",

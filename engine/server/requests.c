@@ -191,7 +191,10 @@ give_costs(struct ax_server *s)
         costs[i] = (struct ax_sched_cost){
             .n_tokens = n, .us = (uint32_t)ax_cost_of(cost, n) + 1};
     }
-    return ax_sched_set_costs(s->sched, costs, cost->n_points);
+    int rc = ax_sched_set_costs(s->sched, costs, cost->n_points);
+    return rc != AXION_OK ? rc
+                          : ax_sched_set_key_costs(s->sched, cost->key_us,
+                                                   cost->key_query_us);
 }
 
 
@@ -238,6 +241,8 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
         return ax_error_set(err, rc != AXION_OK ? rc : AXION_ERR_NO_MEMORY,
                             "cannot reserve %u request slots", s->n_requests);
     }
+    ax_kv_key_name_kind(&s->kv_key, ax_kv_shape(e->kv).type,
+                        ax_model_ops(e->model)->numerics);
     if ((rc = give_costs(s)) != AXION_OK) {
         return ax_error_set(err, rc, "what steps cost is out of order");
     }

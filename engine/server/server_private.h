@@ -253,6 +253,8 @@ void ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan);
 /* What the step that was composed took. */
 void ax_server_learn_cost(struct ax_server *s, const struct ax_sched_step *plan,
                           uint64_t us);
+/* So many rows of logits were drawn from in so long. */
+void ax_server_learn_draws(struct ax_server *s, uint32_t n_rows, uint64_t us);
 
 /* step.c */
 /* One step; false: there was nothing to compute. */

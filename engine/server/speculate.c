@@ -101,6 +101,8 @@ ask(struct ax_server *s, const struct ax_sched_step *plan)
         .n_tokens = plan->n_tokens,
         .n_entries = plan->n_entries,
         .drafts_max = s->engine->logits_rows - plan->n_samples,
+        .n_rows = plan->n_samples,
+        .n_drawn = s->engine->threads,
         .other_us = keys_us(s, plan),
     };
     ax_spec_begin_step(s->spec);
@@ -165,6 +167,15 @@ ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan)
             s->board.drafted_tokens_total += k;
         }
     }
+}
+
+
+void
+ax_server_learn_draws(struct ax_server *s, uint32_t n_rows, uint64_t us)
+{
+    uint32_t threads = s->engine->threads;
+    ax_cost_learn_draws(&s->engine->cost, (n_rows + threads - 1) / threads,
+                        (float)us);
 }
 
 

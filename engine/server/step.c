@@ -178,7 +178,9 @@ draw_all(struct ax_server *s, uint32_t n_entries)
             };
         }
     }
+    uint64_t start_us = ax_server_now_us();
     ax_drawer_run(s->engine->drawer, s->step_draws, n);
+    ax_server_learn_draws(s, n, ax_server_now_us() - start_us);
 }
 
 

@@ -92,6 +92,18 @@ likeliest(struct ax_spec_item *items, uint32_t n_items)
 }
 
 
+static float
+draws_us(const struct ax_cost *cost, const struct ax_spec_step *step,
+         uint32_t drafts)
+{
+    uint32_t at_once = step->n_drawn;
+    return at_once == 0
+               ? 0
+               : cost->draw_us *
+                     (float)((step->n_rows + drafts + at_once - 1) / at_once);
+}
+
+
 /* Hands out up to n drafts; returns the number with the best quotient, or n
  * when it is to hand out just so many. */
 static uint32_t
@@ -99,7 +111,8 @@ hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
          struct ax_spec_item *items, uint32_t n_items, uint32_t n)
 {
     float tokens = (float)step->n_entries, keys = step->other_us;
-    float bare = tokens / (ax_cost_of(cost, step->n_tokens) + keys);
+    float bare = tokens / (ax_cost_of(cost, step->n_tokens) + keys +
+                           draws_us(cost, step, 0));
     float best = bare * AX_SPEC_GAIN_MIN;
     uint32_t best_n = 0, rounds = 0;
     for (uint32_t i = 0; i < n_items; i++) {
@@ -114,6 +127,7 @@ hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
         rounds = item->k > rounds ? item->k : rounds;
         keys += cost->key_query_us * (float)item->positions;
         float rate = tokens / (ax_cost_of(cost, step->n_tokens + given) + keys +
+                               draws_us(cost, step, given) +
                                step->round_us * (float)rounds);
         if (rate > best) {
             best = rate;

@@ -16,7 +16,7 @@
  * what one token and its attention cost.  Drafts are handed out in the order
  * of their survival; the number at which
  *
- *     (entries + sum of survivals) / (T(m + drafts) + keys + rounds)
+ *     (entries + sum of survivals) / (T(m + drafts) + keys + draws + rounds)
  *
  * is largest wins, if it beats no drafts by AX_SPEC_GAIN_MIN.  (After
  * SmartSpec / TurboSpec's goodput, arXiv 2406.14066.)  `entries` counts
@@ -67,8 +67,10 @@ struct ax_spec_step {
     uint32_t n_tokens;   /* of the step without drafts */
     uint32_t n_entries;  /* its sequences */
     uint32_t drafts_max; /* of the whole step */
-    float other_us;      /* its keys */
-    float round_us;      /* what the proposer takes per draft of the longest */
+    uint32_t n_rows;     /* tokens that it draws without drafts */
+    uint32_t n_drawn; /* rows drawn at a time, 1 or more; 0: draws are free */
+    float other_us;   /* its keys */
+    float round_us;   /* what the proposer takes per draft of the longest */
 };
 
 /* Sets every item's k. */

@@ -3,6 +3,7 @@
 
 #define SCALE_RATE 0.03f
 #define POINT_RATE 0.02f
+#define DRAW_RATE  0.05f
 #define RATIO_MAX  2.0f /* of one step: a preempted thread says little */
 
 
@@ -128,4 +129,20 @@ ax_cost_learn(struct ax_cost *cost, uint32_t tokens, float keys_us, float us)
     }
     cost->last_tokens = tokens;
     cost->last_ratio = ratio;
+}
+
+
+void
+ax_cost_learn_draws(struct ax_cost *cost, uint32_t rounds, float us)
+{
+    if (rounds == 0 || !(us > 0)) {
+        return;
+    }
+    float one = us / (float)rounds / cost->scale;
+    if (!(cost->draw_us > 0)) {
+        cost->draw_us = one;
+        return;
+    }
+    cost->draw_us +=
+        (bounded(one / cost->draw_us) - 1) * cost->draw_us * DRAW_RATE;
 }

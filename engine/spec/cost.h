@@ -6,6 +6,7 @@
  *            linear between them and beyond the last one
  *   keys     us per cached position and entry: of one query, and of each
  *            further query of the same sequence, which reads the same keys
+ *   draws    us of drawing tokens from logits: a round of one row a thread
  *   scale    how much slower or faster than measured steps are of late
  *
  * Points are corrected by comparing steps that followed each other: if one of
@@ -36,6 +37,7 @@ struct ax_cost {
     float last_ratio;     /* its time over what was expected */
     float key_us;         /* of an entry, per position before it */
     float key_query_us;   /* of each further query, per position */
+    float draw_us;        /* of a round of draws; 0: not known yet */
     float scale;
 };
 
@@ -60,5 +62,9 @@ float ax_cost_of_keys(const struct ax_cost *cost, uint32_t queries,
 /* A step of so many tokens, whose keys should have taken keys_us, took us. */
 void ax_cost_learn(struct ax_cost *cost, uint32_t tokens, float keys_us,
                    float us);
+
+/* So many rounds of draws took us: what sampling asks for changes with the
+ * requests, so the average follows. */
+void ax_cost_learn_draws(struct ax_cost *cost, uint32_t rounds, float us);
 
 #endif

@@ -56,6 +56,7 @@ struct options {
     bool counters;
     const char *profile;
     uint32_t kv_type;
+    uint32_t value_type; /* -ctv; AXK_KV_TYPE_END: not given */
     enum ax_bench_format format;
 };
 
@@ -106,9 +107,9 @@ static const char usage[] =
     "      --profile FILE     time, bytes and operations by layer and kind of "
     "work,\n"
     "                         as CSV\n"
-    "      --kv-type NAME     how keys and values are kept: f16 or q8_0 "
+    "      --kv-type NAME     how keys and values are kept: f16, bf16 or q8_0 "
     "(f16);\n"
-    "                         also -ctk\n"
+    "                         also -ctk; -ctv may say it once more\n"
     "      --pin              a CPU of its own for each thread\n"
     "      --realtime N       SCHED_FIFO at this priority\n"
     "      --huge-pages       memory on huge pages that were set aside\n"
@@ -220,6 +221,9 @@ parse_option(struct options *o, int option, const char *arg)
     case 'k':
         o->kv_type = axk_kv_type_of(arg);
         return o->kv_type != AXK_KV_TYPE_END;
+    case 'V':
+        o->value_type = axk_kv_type_of(arg);
+        return o->value_type != AXK_KV_TYPE_END;
     case 'w':
         o->no_warmup = true;
         return true;
@@ -264,6 +268,7 @@ parse_options(int argc, char **argv, struct options *o)
         {"profile", required_argument, NULL, 'P'},
         {"kv-type", required_argument, NULL, 'k'},
         {"ctk", required_argument, NULL, 'k'},
+        {"ctv", required_argument, NULL, 'V'},
         {"no-warmup", no_argument, NULL, 'w'},
         {"peaks", no_argument, NULL, 'x'},
         {"pin", no_argument, NULL, 'y'},
@@ -297,6 +302,13 @@ parse_options(int argc, char **argv, struct options *o)
     if (o->path == NULL || optind != argc) {
         fprintf(stderr, "axion bench: a model (-m) is needed, and no other "
                         "arguments\n");
+        return false;
+    }
+    if (o->value_type != AXK_KV_TYPE_END && o->value_type != o->kv_type) {
+        fprintf(stderr,
+                "axion bench: keys and values are kept alike: not -ctk %s and "
+                "-ctv %s\n",
+                axk_kv_type_name(o->kv_type), axk_kv_type_name(o->value_type));
         return false;
     }
     return true;
@@ -698,6 +710,7 @@ ax_tool_bench(int argc, char **argv)
         .sequences = {1, {1}},
         .batch = {1, {512}},
         .reps = 5,
+        .value_type = AXK_KV_TYPE_END,
     };
 
     if (!parse_options(argc, argv, &o)) {

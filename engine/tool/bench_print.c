@@ -121,16 +121,17 @@ print_csv_row(FILE *out, const struct ax_bench_result *r)
 {
     struct statistics s = statistics(r);
 
-    fprintf(out,
-            "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
-            "%.0f,%.0f,%.2f,%.2f,%llu,%llu\n",
-            AXION_VERSION, r->info->weight_format,
-            (unsigned long long)r->info->file_bytes,
-            (unsigned long long)r->info->n_params, r->info->architecture,
-            r->info->isa, r->kv_type, r->n_threads, r->n_batch, r->n_prompt,
-            r->n_gen, r->n_depth, r->n_sequences, s.mean_ns, s.deviation_ns,
-            s.mean_rate, s.deviation_rate, (unsigned long long)r->step_p50_ns,
-            (unsigned long long)r->step_p99_ns);
+    fprintf(
+        out,
+        "\"%s\",\"%s\",%llu,%llu,\"%s\",\"%s\",\"%s\",\"%s\",%u,%u,%u,%u,%u,%u,"
+        "%.0f,%.0f,%.2f,%.2f,%llu,%llu\n",
+        AXION_VERSION, r->info->weight_format,
+        (unsigned long long)r->info->file_bytes,
+        (unsigned long long)r->info->n_params, r->info->architecture,
+        r->info->isa, r->kv_type, r->kv_type, r->n_threads, r->n_batch,
+        r->n_prompt, r->n_gen, r->n_depth, r->n_sequences, s.mean_ns,
+        s.deviation_ns, s.mean_rate, s.deviation_rate,
+        (unsigned long long)r->step_p50_ns, (unsigned long long)r->step_p99_ns);
 }
 
 
@@ -150,14 +151,15 @@ print_json(FILE *out, const struct ax_bench_result *r, const char *gap)
     fprintf(out,
             ",%s\"model_type\": \"%s %s\",%s\"model_size\": %llu,%s"
             "\"model_n_params\": %llu,%s\"isa\": \"%s\",%s"
-            "\"type_k\": \"%s\",%s"
+            "\"type_k\": \"%s\",%s\"type_v\": \"%s\",%s"
             "\"n_threads\": %u,%s\"n_batch\": %u,%s\"n_prompt\": %u,%s"
             "\"n_gen\": %u,%s\"n_depth\": %u,%s\"n_sequences\": %u,%s",
             gap, r->info->architecture, r->info->weight_format, gap,
             (unsigned long long)r->info->file_bytes, gap,
             (unsigned long long)r->info->n_params, gap, r->info->isa, gap,
-            r->kv_type, gap, r->n_threads, gap, r->n_batch, gap, r->n_prompt,
-            gap, r->n_gen, gap, r->n_depth, gap, r->n_sequences, gap);
+            r->kv_type, gap, r->kv_type, gap, r->n_threads, gap, r->n_batch,
+            gap, r->n_prompt, gap, r->n_gen, gap, r->n_depth, gap,
+            r->n_sequences, gap);
     fprintf(out,
             "\"test_time\": \"%s\",%s\"avg_ns\": %.0f,%s"
             "\"stddev_ns\": %.0f,%s\"avg_ts\": %.3f,%s"
@@ -202,10 +204,11 @@ ax_bench_print_begin(FILE *out, enum ax_bench_format format)
                      "------- | ------: | -----------------: |"
                      " -----------------: |\n");
     } else if (format == AX_BENCH_CSV) {
-        fprintf(out, "build,weight_format,model_size,model_n_params,"
-                     "model_type,isa,type_k,n_threads,n_batch,n_prompt,n_gen,"
-                     "n_depth,n_sequences,avg_ns,stddev_ns,avg_ts,"
-                     "stddev_ts,step_p50_ns,step_p99_ns\n");
+        fprintf(out,
+                "build,weight_format,model_size,model_n_params,"
+                "model_type,isa,type_k,type_v,n_threads,n_batch,n_prompt,n_gen,"
+                "n_depth,n_sequences,avg_ns,stddev_ns,avg_ts,"
+                "stddev_ts,step_p50_ns,step_p99_ns\n");
     } else if (format == AX_BENCH_JSON) {
         fprintf(out, "[");
     }

@@ -188,12 +188,15 @@ quantized_models_answer_alike_with_any_threads(void **state)
 
 
 static void
-quantized_keys_and_values_give_the_same_with_any_threads(void **state)
+other_keys_and_values_give_the_same_with_any_threads(void **state)
 {
     (void) state;
-    runner_kv_type = AXK_KV_Q8_0;
-    compare("q4_1");
-    compare("q4_0-deep");
+    static const enum axk_kv_type types[] = {AXK_KV_Q8_0, AXK_KV_BF16};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        runner_kv_type = types[i];
+        compare("q4_1");
+        compare("q4_0-deep");
+    }
     runner_kv_type = AXK_KV_F16;
 }
 
@@ -222,7 +225,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantized_models_answer_alike_with_any_threads),
         cmocka_unit_test(
-            quantized_keys_and_values_give_the_same_with_any_threads),
+            other_keys_and_values_give_the_same_with_any_threads),
         cmocka_unit_test(float_models_answer_alike_with_any_threads),
         cmocka_unit_test(mixtures_of_experts_answer_alike_with_any_threads),
     };

@@ -223,6 +223,56 @@ names_depend_on_the_key(void **state)
 }
 
 
+/* The same tokens of one tenant, or of a declared prefix: what they became in
+ * another KV type or class of numerics is not theirs, whole or in part. */
+static void
+kv_of_another_kind_is_no_hit(void **state)
+{
+    static const struct {
+        enum axk_kv_type type;
+        const char *numerics;
+    } kinds[] = {{AXK_KV_F16, NULL},        {AXK_KV_BF16, NULL},
+                 {AXK_KV_Q8_0, NULL},       {AXK_KV_F16, "bf16-dot"},
+                 {AXK_KV_F16, "bf16-tile"}, {AXK_KV_BF16, "bf16-dot"}};
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+            for (uint32_t n_shared = 0; n_shared < 2; n_shared++) {
+                struct user u;
+                ax_kv_key_name_kind(&key, kinds[i].type, kinds[i].numerics);
+                ask(&u, 1, 7 + (int32_t)n_shared, 48);
+                u.chain.n_shared = n_shared;
+                compute(&u);
+                assert_int_equal(u.n_cached, round == 0 ? 0 : 47);
+                end(&u);
+            }
+        }
+    }
+}
+
+
+/* Names given by another kind's computation, as a lost tier or a colliding
+ * hash would: the realm is compared. */
+static void
+equal_names_of_another_kind_are_no_hit(void **state)
+{
+    struct user a, b;
+    (void)state;
+    ax_kv_key_name_kind(&key, AXK_KV_F16, NULL);
+    ask(&a, 1, 7, 64);
+    compute(&a);
+    ax_kv_key_name_kind(&key, AXK_KV_F16, "bf16-dot");
+    ask(&b, 1, 7, 64);
+    ax_kv_chain_extend(&b.chain, b.tokens, b.n_tokens);
+    memcpy(b.names, a.names, sizeof(b.names));
+    assert_int_equal(ax_kv_known(kv, &b.chain, b.tokens, 63), 0);
+    compute(&b);
+    assert_int_equal(b.n_cached, 0);
+    end(&a);
+    end(&b);
+}
+
+
 /* Two that compute the same at the same time end with one copy. */
 static void
 what_two_computed_is_kept_once(void **state)
@@ -375,6 +425,8 @@ main(void)
         TEST(a_declared_prefix_is_everyones),
         TEST(equal_names_of_other_tokens_are_no_hit),
         TEST(names_depend_on_the_key),
+        TEST(kv_of_another_kind_is_no_hit),
+        TEST(equal_names_of_another_kind_are_no_hit),
         TEST(what_two_computed_is_kept_once),
         TEST(cached_blocks_are_free_blocks),
         TEST(what_came_twice_outlives_what_came_once),

@@ -297,8 +297,13 @@ reference_is_softmax_attention(void **state, enum axk_kv_type type)
             uint32_t head = (uint32_t)(n % s.a.out_stride / s.a.head_dim);
             double want = expected(&s, q, head,
                                    (uint32_t)(n % s.a.head_dim));
-            /* q8_0: half a step in 127, in K, Q and V */
-            double bound = type == AXK_KV_F16 ? 2e-3 : 1.5e-2;
+            /* bf16: 8 bits; q8_0: half a step in 127, in K, Q and V */
+            static const double bounds[AXK_KV_TYPE_END] = {
+                [AXK_KV_F16] = 2e-3,
+                [AXK_KV_BF16] = 8e-3,
+                [AXK_KV_Q8_0] = 1.5e-2,
+            };
+            double bound = bounds[type];
             assert_true(fabs(want - (double)out[n]) < bound);
         }
         check_free_all(state);

@@ -427,8 +427,16 @@ test_kv_write(void **state)
     assert_int_equal(axk_kv_block_bytes(AXK_KV_Q8_0, 1, AXK_HEAD_DIM_MAX + 1), 0);
     assert_int_equal(axk_kv_block_bytes(AXK_KV_TYPE_END, 1, 64), 0);
     assert_int_equal(axk_kv_type_of("q8_0"), AXK_KV_Q8_0);
+    assert_int_equal(axk_kv_type_of("bf16"), AXK_KV_BF16);
     assert_int_equal(axk_kv_type_of("q4_9"), AXK_KV_TYPE_END);
     assert_string_equal(axk_kv_type_name(AXK_KV_F16), "f16");
+}
+
+
+static float
+half_of(enum axk_kv_type type, uint16_t h)
+{
+    return type == AXK_KV_BF16 ? axk_bf16_to_f32(h) : axk_f16_to_f32(h);
 }
 
 
@@ -456,13 +464,16 @@ test_kv_write_of_nonfinite(void **state)
             check_reference->kv_write(type, a, 3, x, x, HEADS, DIM);
             check_isas[j]->kv_write(type, b, 3, x, x, HEADS, DIM);
             for (size_t h = 0; h < bytes / 2; h++) {
-                float u = axk_f16_to_f32(a[h]);
-                float v = axk_f16_to_f32(b[h]);
+                float u = half_of(type, a[h]);
+                float v = half_of(type, b[h]);
 
                 assert_true(a[h] == b[h] || (isnan(u) && isnan(v)));
-                n_bad += type == AXK_KV_F16 && !isfinite(v);
+                n_bad += type != AXK_KV_Q8_0 && !isfinite(v);
             }
-            assert_int_equal(n_bad, type == AXK_KV_F16 ? 2 * (j + 1) : 0);
+            /* 1e30 is finite in bf16 */
+            bool shows = type == AXK_KV_F16 ||
+                         (type == AXK_KV_BF16 && !isfinite(x[40]));
+            assert_int_equal(n_bad, shows ? 2 * (j + 1) : 0);
         }
         check_free_all(state);
     }
@@ -487,6 +498,71 @@ test_f16_rounds_to_nearest_even(void **state)
     }
     assert_true(isnan(axk_f16_to_f32(axk_f32_to_f16(NAN))));
     assert_true(isinf(axk_f16_to_f32(axk_f32_to_f16(1e30f))));
+}
+
+
+/* The same of bf16, over all its finite values, denormals included. */
+static void
+test_bf16_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7f80; h++) {
+        float x = axk_bf16_to_f32((uint16_t)h);
+        uint32_t bits = h << 16 | 0x8000;
+        float middle;
+
+        memcpy(&middle, &bits, sizeof(middle));
+        assert_int_equal(axk_f32_to_bf16(x), h);
+        assert_int_equal(axk_f32_to_bf16(-x), h | 0x8000);
+        assert_int_equal(axk_f32_to_bf16(middle), h + (h & 1));
+        assert_int_equal(axk_f32_to_bf16(nextafterf(middle, 0)), h);
+        assert_int_equal(axk_f32_to_bf16(nextafterf(middle, INFINITY)), h + 1);
+    }
+    for (uint32_t i = 0; i < 23; i++) {
+        uint32_t bits = 0xff800000 | 1u << i;
+        float nan;
+
+        memcpy(&nan, &bits, sizeof(nan)); /* one bit of payload, anywhere */
+        assert_true(isnan(axk_bf16_to_f32(axk_f32_to_bf16(nan))));
+    }
+    assert_true(isinf(axk_bf16_to_f32(axk_f32_to_bf16(INFINITY))));
+}
+
+
+/* Floats of any bits become the same bf16 in KV on all sets: halves between
+ * two, denormals, what rounds to infinity, any NaN. */
+static void
+test_bf16_kv_write_of_any_bits(void **state)
+{
+    enum { DIM = 128 };
+    static const uint32_t lower[] = { 0, 1, 0x7fff, 0x8000, 0x8001, 0xffff };
+    size_t bytes = axk_kv_block_bytes(AXK_KV_BF16, 1, DIM);
+    uint32_t *x = check_alloc(DIM * 4);
+    uint16_t *block = check_alloc(bytes);
+
+    for (uint32_t upper = 0; upper < 0x10000; upper += DIM / 4) {
+        uint32_t low = lower[upper / (DIM / 4) % N_ELEMS(lower)];
+
+        for (uint32_t i = 0; i < DIM; i++) {
+            x[i] = (upper + i / 4) << 16 |
+                   (i % 4 == 0 ? low : check_random() & 0xffff);
+        }
+        for (int j = 0; check_isas[j] != NULL; j++) {
+            check_isas[j]->kv_write(AXK_KV_BF16, block, 5, (float *)x,
+                                    (float *)x, 1, DIM);
+            for (uint32_t i = 0; i < DIM; i++) {
+                float f;
+
+                memcpy(&f, &x[i], sizeof(f));
+                uint16_t key = block[i * AXK_KV_TOKENS + 5];
+                uint16_t value = block[(AXK_KV_TOKENS + 5) * DIM + i];
+                assert_true(isnan(f) ? isnan(axk_bf16_to_f32(key))
+                                     : key == axk_f32_to_bf16(f));
+                assert_int_equal(key, value);
+            }
+        }
+    }
+    check_free_all(state);
 }
 
 
@@ -535,6 +611,8 @@ const struct CMUnitTest check_ops_tests[] = {
     TEST(test_kv_write),
     TEST(test_kv_write_of_nonfinite),
     TEST(test_f16_rounds_to_nearest_even),
+    TEST(test_bf16_rounds_to_nearest_even),
+    TEST(test_bf16_kv_write_of_any_bits),
     TEST(test_own_mathematics),
 };
 const size_t check_ops_count = N_ELEMS(check_ops_tests);

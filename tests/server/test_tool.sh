@@ -90,6 +90,14 @@ print(len(rows), all(0 < r["step_p50_ns"] <= r["step_p99_ns"] for r in rows))
 ')" "32 True"
 bench -p 8 -n 4 --profile "$work/a.csv" >/dev/null
 bench -p 8 -n 4 -ctk q8_0 --profile "$work/b.csv" >/dev/null
+check "bench -ctk bf16 -ctv bf16 is what its line says" \
+    "$(bench -p 8 -n 4 -ctk bf16 -ctv bf16 -o jsonl | python3 -c '
+import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+print(*{(r["type_k"], r["type_v"]) for r in rows})')" "('bf16', 'bf16')"
+check "bench refuses values that are kept otherwise than keys" \
+    "$(bench -ctk bf16 -ctv q8_0 2>&1 | head -1)" \
+    "axion bench: keys and values are kept alike: not -ctk bf16 and -ctv q8_0"
 check "a profile has the layers and what they read" \
     "$(python3 -c '
 import csv, sys

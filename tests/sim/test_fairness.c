@@ -16,8 +16,9 @@
 #include <cmocka.h>
 #include "tests/sched/fake_kv.h"
 
-#define SLOTS   96u
-#define TENANTS 3u
+#define SLOTS    96u
+#define TENANTS  3u
+#define LAYER_US 2000u /* until a step that is dropped has ended */
 
 static struct fake_kv kv;
 static struct ax_sched *sched;
@@ -28,6 +29,10 @@ static struct {
     uint64_t tenant, arrived, first;
 } slots[SLOTS];
 static uint64_t step_us_max; /* of steps with a decode in them */
+static double stretch_max;   /* of one, over its decodes alone */
+static double key_us, key_query_us;
+static uint64_t next_at = UINT64_MAX; /* somebody asks for 100 tokens then */
+static uint32_t next_slot;
 
 
 static uint32_t
@@ -68,6 +73,8 @@ open_sched(uint32_t blocks, uint32_t running, uint64_t tpot_us)
         costs[i] = (struct ax_sched_cost){1u << i, (uint32_t)cost_us(1u << i)};
     }
     assert_int_equal(ax_sched_set_costs(sched, costs, 9), AXION_OK);
+    assert_int_equal(ax_sched_set_key_costs(sched, key_us, key_query_us),
+                     AXION_OK);
     memset(slots, 0, sizeof(slots));
     now = 1;
     step_us_max = 0;
@@ -98,22 +105,74 @@ ask(uint64_t tenant, uint32_t weight, uint32_t prompt, uint32_t answer)
 }
 
 
+static double
+keys_of(const struct ax_sched_entry *e)
+{
+    return (key_us + key_query_us * (e->n_tokens - 1)) * e->position;
+}
+
+
+/* The time of a step; how it compares with that of its decodes alone. */
+static uint64_t
+time_of(const struct ax_sched_step *step)
+{
+    double us = (double)cost_us(step->n_tokens), keys = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < step->n_entries; i++) {
+        const struct ax_sched_entry *e = &step->entries[i];
+        bool decodes = slots[e->slot].first != 0;
+        us += keys_of(e);
+        keys += decodes ? keys_of(e) : 0;
+        n += decodes;
+    }
+    if (n > 0) {
+        double stretch = us / ((double)cost_us(n) + keys);
+        stretch_max = stretch > stretch_max ? stretch : stretch_max;
+        step_us_max = us > (double)step_us_max ? (uint64_t)us : step_us_max;
+    }
+    return (uint64_t)us;
+}
+
+
+static void
+forget_events(void)
+{
+    struct ax_sched_event event;
+    while (ax_sched_event(sched, &event) == AXION_OK) {
+    }
+}
+
+
+/* Somebody asks in the middle of a step; true: it was dropped. */
+static bool
+come_in(uint64_t started)
+{
+    now = next_at > started ? next_at : started;
+    next_at = UINT64_MAX;
+    next_slot = ask(1, 1, 100, 1);
+    if (ax_sched_abandoned(sched)) {
+        now += LAYER_US;
+        ax_sched_stepped(sched, now - started, false);
+        forget_events();
+        return true;
+    }
+    return false;
+}
+
+
 static void
 run_step(void)
 {
     struct ax_sched_entry entries[SLOTS];
-    struct ax_sched_event event;
     const struct ax_sched_step *step = ax_sched_next(sched, now);
     uint32_t n = step->n_entries;
     assert_true(n > 0);
     memcpy(entries, step->entries, n * sizeof(*entries));
-    uint64_t us = cost_us(step->n_tokens);
-    bool decodes = false;
-    for (uint32_t i = 0; i < n; i++) {
-        decodes |= slots[entries[i].slot].first != 0;
+    uint64_t us = time_of(step), end = now + us;
+    if (next_at < end && come_in(now)) {
+        return;
     }
-    step_us_max = decodes && us > step_us_max ? us : step_us_max;
-    now += us;
+    now = end;
     ax_sched_stepped(sched, us, true);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t slot = entries[i].slot;
@@ -126,8 +185,7 @@ run_step(void)
             slots[slot].live = false;
         }
     }
-    while (ax_sched_event(sched, &event) == AXION_OK) {
-    }
+    forget_events();
 }
 
 
@@ -287,7 +345,6 @@ arrive_in_step(uint64_t tenant, double part, uint32_t *slot)
 {
     const struct ax_sched_step *step = ax_sched_next(sched, now);
     uint64_t us = (uint64_t)(part * (double)cost_us(step->n_tokens));
-    struct ax_sched_event event;
     now += us;
     *slot = ask(tenant, 1, 100, 1);
     bool dropped = ax_sched_abandoned(sched);
@@ -295,8 +352,7 @@ arrive_in_step(uint64_t tenant, double part, uint32_t *slot)
         now += cost_us(step->n_tokens) - us;
     }
     ax_sched_stepped(sched, us, false);
-    while (ax_sched_event(sched, &event) == AXION_OK) {
-    }
+    forget_events();
     return dropped;
 }
 
@@ -337,13 +393,16 @@ a_backlogs_step_gives_way(void **state)
     assert_false(arrive_in_step(2, 0.3, &slot));
     assert_false(arrive_in_step(1, 0.95, &slot));
     flood(400, 2000000);
+    /* Steps that stay long while others ask. */
     uint32_t n = 0;
-    uint64_t start = now;
-    while (now < start + 4000000) {
-        n += arrive_in_step(10 + n, 0.5, &slot);
-        flood(400, 1);
+    ax_sched_close(sched);
+    open_sched(4000, 64, 60000);
+    flood(400, 1000000);
+    for (uint64_t i = 0, start = now; now < start + 4000000; i++) {
+        n += arrive_in_step(10 + i, 0.5, &slot);
+        flood(400, 100000);
     }
-    printf("%u steps dropped in 4 s of arrivals in every second step\n", n);
+    printf("%u steps dropped for 4 s of arrivals\n", n);
     assert_in_range(n, 3, 25);
     ax_sched_close(sched);
 }
@@ -434,6 +493,92 @@ decodes_wait_no_longer_than_promised(void **state)
 }
 
 
+/* Deep in a prompt its keys cost more than its matrices: what 16 decodes wait
+ * for it stays twice their own step, at every depth. */
+static void
+depth_makes_chunks_shorter(void **state)
+{
+    (void)state;
+    key_us = 0.4;
+    key_query_us = 0.4;
+    open_sched(4000, 64, 0);
+    for (uint32_t k = 0; k < 16; k++) {
+        ask(1, 1, 4, 2000);
+    }
+    for (uint32_t i = 0; i < 10; i++) {
+        run_step();
+    }
+    uint64_t before = step_us_max;
+    uint32_t slot = ask(2, 1, 4000, 1);
+    stretch_max = 0;
+    while (slots[slot].first == 0) {
+        run_step();
+    }
+    printf("16 decodes: a step takes %llu us, %.2f times as long beside a "
+           "prompt of 4000\n",
+           (unsigned long long)before, stretch_max);
+    assert_true(stretch_max <= 2);
+    assert_true(stretch_max > 1.5); /* and it is used */
+    key_us = key_query_us = 0;
+    ax_sched_close(sched);
+}
+
+
+static int
+ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+
+/* TTFT of one who asks for 100 tokens four times a second, alone or beside
+ * 64 clients of one tenant with prompts of 400 and answers of 64 tokens. */
+static void
+ttft_of_light(bool flooded, uint64_t ttft[100])
+{
+    chance = 11;
+    open_sched(4000, 32, 0);
+    uint32_t n_flood = flooded ? 64 : 0;
+    uint64_t until = now + 3000000;
+    for (uint32_t n = 0; n < 100; n++) {
+        next_at = until + any(20000);
+        next_slot = SLOTS;
+        while (next_slot == SLOTS || slots[next_slot].first == 0) {
+            while (live_of(2) < n_flood) {
+                ask(2, 1, 400, 64);
+            }
+            if (n_flood == 0 && next_slot == SLOTS) {
+                now = next_at;
+                next_at = UINT64_MAX;
+                next_slot = ask(1, 1, 100, 1);
+            }
+            run_step();
+        }
+        ttft[n] = now - slots[next_slot].arrived;
+        until = now + 250000;
+    }
+    next_at = UINT64_MAX;
+    qsort(ttft, 100, sizeof(*ttft), ascending);
+    ax_sched_close(sched);
+}
+
+
+static void
+a_flood_makes_nobody_wait_half_as_long_again(void **state)
+{
+    uint64_t alone[100], beside[100];
+    (void)state;
+    ttft_of_light(false, alone);
+    ttft_of_light(true, beside);
+    printf("TTFT of 100 tokens: alone p50 %llu p99 %llu us, "
+           "beside 64 floods p50 %llu p99 %llu\n",
+           (unsigned long long)alone[49], (unsigned long long)alone[98],
+           (unsigned long long)beside[49], (unsigned long long)beside[98]);
+    assert_true(2 * beside[98] <= 3 * alone[98]);
+}
+
+
 int
 main(void)
 {
@@ -448,6 +593,8 @@ main(void)
         cmocka_unit_test(prompts_of_many_tenants_share_a_step),
         cmocka_unit_test(a_full_house_of_one_tenant_has_a_place_for_another),
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
+        cmocka_unit_test(depth_makes_chunks_shorter),
+        cmocka_unit_test(a_flood_makes_nobody_wait_half_as_long_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,6 +271,47 @@ test_rounds_shorten_drafts(void **state)
 }
 
 
+/* Drawing a token costs as well; two threads draw the second for nothing. */
+static void
+test_draws_shorten_drafts(void **state)
+{
+    struct ax_cost cost = cost_of(1000, 100);
+    struct ax_spec_step step = {.n_tokens = 1,
+                                .n_entries = 1,
+                                .drafts_max = 32,
+                                .n_rows = 1,
+                                .n_drawn = 2};
+    (void)state;
+    set_items(1, 0.5f);
+    ax_spec_choose(&cost, &step, items, 1);
+    assert_int_equal(items[0].k, 2);
+    ax_cost_learn_draws(&cost, 1, 1000);
+    ax_spec_choose(&cost, &step, items, 1);
+    assert_int_equal(items[0].k, 1);
+    step.n_drawn = 1;
+    ax_spec_choose(&cost, &step, items, 1);
+    assert_int_equal(items[0].k, 0);
+}
+
+
+static void
+test_draws_are_learned(void **state)
+{
+    struct ax_cost cost = cost_of(1000, 100);
+    (void)state;
+    cost.scale = 2; /* all takes twice as long as measured */
+    ax_cost_learn_draws(&cost, 0, 100);
+    assert_true(cost.draw_us == 0);
+    for (uint32_t i = 0; i < 200; i++) {
+        uint32_t rounds = 1 + i % 3;
+        ax_cost_learn_draws(&cost, rounds, 100 * (float)rounds);
+    }
+    assert_true(cost.draw_us > 45 && cost.draw_us < 55);
+    ax_cost_learn_draws(&cost, 1, 1e6f); /* a preempted thread */
+    assert_true(cost.draw_us < 60);
+}
+
+
 /* ---- AX Engine's proposer ---- */
 
 static void
@@ -313,6 +354,8 @@ main(void)
         cmocka_unit_test(test_large_batch_ends_it),
         cmocka_unit_test(test_best_quotient_of_all),
         cmocka_unit_test(test_rounds_shorten_drafts),
+        cmocka_unit_test(test_draws_shorten_drafts),
+        cmocka_unit_test(test_draws_are_learned),
         cmocka_unit_test(test_bigram_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
