@@ -138,7 +138,7 @@ size_t axk_file_bytes(uint32_t format, uint32_t n_rows, uint32_t k);
  * (tests/kernels/test_pack_layout.c notices one).
  */
 #define AXK_LAYOUT_CLASS   "panels32"
-#define AXK_LAYOUT_VERSION 1u
+#define AXK_LAYOUT_VERSION 2u
 
 /* Bytes of the packed matrix; *status says why when it returns 0. */
 size_t axk_packed_bytes(uint32_t format, uint32_t n_rows, uint32_t k,

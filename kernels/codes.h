@@ -14,12 +14,20 @@
  *
  * Blocks of 256 k, in parts of 32 (Q4_K, Q5_K, IQ4_XS) or 16 k that have a
  * scale each; two parts make a line:
- *   per line: [32 x scale of part 0][32 x scale of part 1] one byte each,
+ *   the scales of all lines, but Q6_K's
+ *   per line: [32 x scale of part 0][32 x scale of part 1] bytes: Q6_K,
  *     [128 high bits of both parts: Q3_K], then the two parts:
  *     Q4_K, IQ4_XS [4 k-steps]   Q5_K [128 high bits][4 k-steps]
  *     Q6_K [128 high bits][2 k-steps]   Q2_K, Q3_K [128: two bits]
  *   after the lines: [32 x f16 d], and with minima (Q2_K, Q4_K, Q5_K)
- *     [32 x f16 dmin] and per line [32 x (min of part 0, of part 1)] bytes.
+ *     [32 x f16 dmin] and the minima of all lines.
+ *
+ * Scales and minima of 4 bits (Q2_K) or 6 take no more than in the file, since
+ * a decode is bound by the bytes it reads.  A line has 64 of each: scales as
+ * [32 rows of part 0][32 rows of part 1], minima as [32 x (part 0, part 1)].
+ *   per two lines: [64: low four bits of the first | of the second << 4]
+ *   6 bits, per four lines: [64: the upper two bits of each, from bit 0 on]
+ * Signed scales are in two's complement.  Kernels expand them to bytes first.
  *
  * High bits: byte c of a row's 4 has, for the weights c, 4 + c, 8 + c, ..,
  * their bits in ascending order (two bits each for Q6_K; for Q3_K the low
@@ -32,6 +40,9 @@
 #include "kernels/internal.h"
 
 #define AXK_QK_K 256
+
+/* Expanded scales, or minima, of a block: 64 bytes a line, 8 lines at most. */
+#define SCALES_MAX 512
 
 static inline bool
 has_min(uint32_t format)
@@ -170,11 +181,22 @@ part_bytes(uint32_t format)
 }
 
 
+/* Bytes of all sub-scales, and of all minima, where they are packed. */
+static inline uint32_t
+scales_bytes(uint32_t format)
+{
+    if (format == AXK_Q6_K) {
+        return 0;
+    }
+    return n_lines(format) * (format == AXK_Q2_K ? 32 : 48);
+}
+
+
 /* Bytes of a line before its first part. */
 static inline uint32_t
 line_head(uint32_t format)
 {
-    return format == AXK_Q3_K ? 64 + 128 : 64;
+    return format == AXK_Q6_K ? 64 : format == AXK_Q3_K ? 128 : 0;
 }
 
 
@@ -182,6 +204,21 @@ static inline uint32_t
 line_bytes(uint32_t format)
 {
     return line_head(format) + 2 * part_bytes(format);
+}
+
+
+/* Where a block's lines start, and what follows them: d. */
+INLINE const uint8_t *
+lines_of(uint32_t format, const uint8_t *block)
+{
+    return block + scales_bytes(format);
+}
+
+
+INLINE const uint8_t *
+tail_of(uint32_t format, const uint8_t *block)
+{
+    return lines_of(format, block) + n_lines(format) * line_bytes(format);
 }
 
 
@@ -201,11 +238,86 @@ panel_block_bytes(uint32_t format)
         break;
     }
     if (is_k_format(format)) {
-        return n_lines(format) *
-                   (line_bytes(format) + (has_min(format) ? 64u : 0)) +
-               (has_min(format) ? 128u : 64u);
+        return scales_bytes(format) + n_lines(format) * line_bytes(format) +
+               (has_min(format) ? 128 + scales_bytes(format) : 64u);
     }
     return steps_offset(format) + 4 * 128;
+}
+
+
+/* ---- packed scales and minima ---- */
+
+/* 64 bytes as the compiler's widest vectors; shifted in words of 64 bits. */
+typedef uint64_t bytes_64
+    __attribute__((vector_size(64), aligned(1), may_alias));
+
+
+/* Those of all lines at packed, to 64 bytes a line. */
+INLINE void
+expand_packed(const uint32_t format, const bool is_signed,
+              const uint8_t *packed, uint8_t *out)
+{
+    const bytes_64 *low = (const bytes_64 *)packed;
+    const bytes_64 *upper = low + n_lines(format) / 2;
+
+#pragma GCC unroll 8
+    for (uint32_t line = 0; line < n_lines(format); line++) {
+        bytes_64 x = low[line / 2] >> line % 2 * 4 & 0x0f0f0f0f0f0f0f0f;
+
+        if (format != AXK_Q2_K) {
+            bytes_64 up = upper[line / 4];
+
+            up = line % 4 == 3 ? up >> 2 : up << (4 - line % 4 * 2);
+            x |= up & 0x3030303030303030;
+        }
+        if (is_signed) {
+            bytes_64 sign = x & 0x2020202020202020;
+
+            x |= sign << 1 | sign << 2;
+        }
+        ((bytes_64 *)out)[line] = x;
+    }
+}
+
+
+INLINE void
+expand_scales(const uint32_t format, const uint8_t *block, uint8_t *out)
+{
+    if (scales_bytes(format) != 0) {
+        expand_packed(format, has_signed_scales(format), block, out);
+    }
+}
+
+
+/* tail: at dmin. */
+INLINE void
+expand_minima(const uint32_t format, const uint8_t *tail, uint8_t *out)
+{
+    expand_packed(format, false, tail + 64, out);
+}
+
+
+/* The 64 scales of a line, from a block that is expanded. */
+INLINE const uint8_t *
+line_scales(const uint32_t format, const uint8_t *expanded, uint32_t line,
+            const uint8_t *at)
+{
+    return scales_bytes(format) != 0 ? expanded + 64 * line : at;
+}
+
+
+/* Byte i of a line. */
+static inline uint32_t
+packed_at(uint32_t format, const uint8_t *packed, uint32_t line, uint32_t i)
+{
+    uint32_t v = packed[line / 2 * 64 + i] >> line % 2 * 4 & 15;
+
+    if (format != AXK_Q2_K) {
+        v |= (packed[n_lines(format) * 32 + line / 4 * 64 + i] >> line % 4 * 2 &
+              3u)
+             << 4;
+    }
+    return v;
 }
 
 
@@ -236,8 +348,8 @@ bits_at(const uint8_t *p, uint32_t r, uint32_t j, uint32_t n)
 static inline const uint8_t *
 part_at(uint32_t format, const uint8_t *block, uint32_t part)
 {
-    return block + part / 2 * line_bytes(format) + line_head(format) +
-           part % 2 * part_bytes(format);
+    return lines_of(format, block) + part / 2 * line_bytes(format) +
+           line_head(format) + part % 2 * part_bytes(format);
 }
 
 
@@ -253,8 +365,8 @@ code_of_k(uint32_t format, const uint8_t *block, uint32_t r, uint32_t j)
         return bits_at(p, r, j, 2);
     case AXK_Q3_K:
         return bits_at(p, r, j, 2) |
-               bits_at(block + part / 2 * line_bytes(format) + 64, r,
-                       j + part % 2 * 16, 1)
+               bits_at(lines_of(format, block) + part / 2 * line_bytes(format),
+                       r, j + part % 2 * 16, 1)
                    << 2;
     case AXK_Q5_K:
         return nibble_at(p + 128, r, j) | bits_at(p, r, j, 1) << 4;
@@ -316,17 +428,21 @@ integer_of(uint32_t format, const uint8_t *block, uint32_t r, uint32_t j)
 static inline int
 sub_scale_of(uint32_t format, const uint8_t *block, uint32_t r, uint32_t part)
 {
-    uint8_t s = block[part / 2 * line_bytes(format) + part % 2 * 32 + r];
+    uint32_t i = part % 2 * 32 + r;
 
-    return has_signed_scales(format) ? (int8_t)s : s;
+    if (format == AXK_Q6_K) {
+        return (int8_t)block[part / 2 * line_bytes(format) + i];
+    }
+    int s = (int)packed_at(format, block, part / 2, i);
+    return has_signed_scales(format) ? (s ^ 32) - 32 : s;
 }
 
 
 static inline int
 sub_min_of(uint32_t format, const uint8_t *block, uint32_t r, uint32_t part)
 {
-    return block[n_lines(format) * line_bytes(format) + 128 + part / 2 * 64 +
-                 2 * r + part % 2];
+    return (int)packed_at(format, tail_of(format, block) + 128, part / 2,
+                          2 * r + part % 2);
 }
 
 

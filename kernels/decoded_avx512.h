@@ -103,13 +103,19 @@ decode_scaled(const uint32_t format, const uint8_t *w, const uint8_t *scales,
 INLINE uint8_t *
 decode_block_256(const uint32_t format, const uint8_t *w, uint8_t *out)
 {
+    uint8_t scales[SCALES_MAX] __attribute__((aligned(64)));
+
+    if (is_two_bit(format)) {
+        expand_scales(format, w, scales);
+    }
+    w += scales_bytes(format);
     for (uint32_t i = 0; i < n_lines(format); i++) {
         const uint8_t *p = w + line_head(format);
 
         for (uint32_t part = 0; part < 2; part++) {
             if (is_two_bit(format)) {
-                out =
-                    decode_scaled(format, p, w + 32 * part, w + 64, part, out);
+                out = decode_scaled(format, p, scales + 64 * i + 32 * part, w,
+                                    part, out);
             } else {
                 out = decode_nibbles(format, high_bits(format) ? p + 128 : p, p,
                                      (int)part_elems(format) / 8, out);
@@ -194,13 +200,16 @@ dot_parts(const uint32_t format, const uint8_t *w, const uint8_t *codes,
 {
     const uint32_t *minus = act + AXK_ACT_K_SUMS * n;
     const uint32_t n_steps = part_elems(format) / 4;
+    uint8_t expanded[SCALES_MAX] __attribute__((aligned(64)));
 
+    expand_scales(format, w, expanded);
 #ifndef AXION_SANITIZED /* instrumented, gcc 12 has no loop left here */
 #pragma GCC unroll 1
 #endif
     for (uint32_t part = 0; part < AXK_QK_K / part_elems(format); part++) {
         const uint8_t *scales =
-            w + part / 2 * line_bytes(format) + part % 2 * 32;
+            part % 2 * 32 + line_scales(format, expanded, part / 2,
+                                        w + part / 2 * line_bytes(format));
         sums sum;
 
         start_part(format, minus, n, sum);
@@ -220,7 +229,7 @@ decoded_blocks_256(const uint32_t format, const uint8_t *w,
                    const int n, __m512 acc[2][AXK_TILE])
 {
     for (uint32_t b = 0; b < n_blocks; b++) {
-        const uint8_t *tail = w + n_lines(format) * line_bytes(format);
+        const uint8_t *tail = tail_of(format, w);
         sums total;
 
         start_block_256(format, act, n, total);

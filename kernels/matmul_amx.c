@@ -221,18 +221,21 @@ scale_block_256(const uint32_t format, const uint8_t *w, const uint32_t *act,
                 const struct step_sums *c, uint32_t first, const int n,
                 __m512 acc[2][AXK_TILE])
 {
-    const uint8_t *tail = w + n_lines(format) * line_bytes(format);
+    const uint8_t *tail = tail_of(format, w);
     const uint32_t *minus = act + AXK_ACT_K_SUMS * n;
+    uint8_t expanded[SCALES_MAX] __attribute__((aligned(64)));
     sums total;
 
     start_block_256(format, act, n, total);
     if (is_two_bit(format)) {
         add_products(c, first, n, total);
     } else {
+        expand_scales(format, w, expanded);
 #pragma GCC unroll 1
         for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
             const uint8_t *scales =
-                w + part / 2 * line_bytes(format) + part % 2 * 32;
+                part % 2 * 32 + line_scales(format, expanded, part / 2,
+                                            w + part / 2 * line_bytes(format));
             sums sum;
 
             start_part(format, minus, n, sum);

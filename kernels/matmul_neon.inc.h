@@ -296,8 +296,9 @@ sub_scales(const uint32_t format, const uint8_t *p)
 
 
 INLINE void
-add_part(const uint32_t format, const uint8_t *line, uint32_t part,
-         uint32_t first, const uint32_t *a, const uint32_t n, sums total)
+add_part(const uint32_t format, const uint8_t *line, const uint8_t *scales,
+         uint32_t part, uint32_t first, const uint32_t *a, const uint32_t n,
+         sums total)
 {
     const uint8_t *p =
         line + line_head(format) + part * part_bytes(format) + 16 * first;
@@ -309,7 +310,7 @@ add_part(const uint32_t format, const uint8_t *line, uint32_t part,
     finish_dot(n, sum);
     for (uint32_t v = 0; v < VECTORS; v++) {
         int32x4_t scale =
-            sub_scales(format, line + 32 * part + 4 * (first + v));
+            sub_scales(format, scales + 32 * part + 4 * (first + v));
 
         for (uint32_t t = 0; t < n; t++) {
             total[v][t] = vmlaq_s32(total[v][t], sum[v][t], scale);
@@ -324,13 +325,15 @@ subtract_minima(const uint32_t format, const uint8_t *tail, uint32_t first,
                 const uint32_t *record, const uint32_t n, results acc)
 {
     const uint32_t *pairs = record + AXK_ACT_K_PAIRS32 * n;
+    uint8_t minima[SCALES_MAX];
     sums sum;
 
+    expand_minima(format, tail, minima);
     clear(n, sum);
     for (uint32_t i = 0; i < n_lines(format); i++) {
         for (uint32_t v = 0; v < VECTORS; v++) {
             int16x8_t m = vreinterpretq_s16_u16(
-                vmovl_u8(vld1_u8(tail + 64 + 64 * i + 8 * (first + v))));
+                vmovl_u8(vld1_u8(minima + 64 * i + 8 * (first + v))));
 
             for (uint32_t t = 0; t < n; t++) {
                 int16x8_t x =
@@ -361,14 +364,19 @@ tile_blocks_256(const uint32_t format, const uint8_t *w, uint32_t first,
                 results acc)
 {
     for (uint32_t b = 0; b < n_blocks; b++) {
-        const uint8_t *tail = w + n_lines(format) * line_bytes(format);
+        const uint8_t *tail = tail_of(format, w);
         const uint32_t *a = act;
+        uint8_t scales[SCALES_MAX];
         sums total;
 
+        expand_scales(format, w, scales);
         clear(n, total);
         for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
-            add_part(format, w + part / 2 * line_bytes(format), part % 2, first,
-                     a, n, total);
+            const uint8_t *line =
+                lines_of(format, w) + part / 2 * line_bytes(format);
+
+            add_part(format, line, line_scales(format, scales, part / 2, line),
+                     part % 2, first, a, n, total);
             a += part_elems(format) / 4 * n;
         }
         add_scaled(format, total, tail + 8 * first, act + AXK_ACT_K_D * n, n,

@@ -46,12 +46,12 @@ store_rows(const struct axk_matmul *a, uint32_t row, uint32_t m, __m256 x)
 INLINE void
 run_blocks(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
            const uint32_t *act, uint32_t n_blocks, const struct shape s,
-           results acc)
+           struct expanded *e, results acc)
 {
     if (is_float_format(format)) {
         tile_floats(format, s, w, ahead, act, n_blocks, acc);
     } else if (is_k_format(format)) {
-        tile_blocks_256(format, s, w, ahead, act, n_blocks, acc);
+        tile_blocks_256(format, s, w, ahead, act, n_blocks, e, acc);
     } else {
         tile_blocks_32(format, s, w, ahead, act, n_blocks, acc);
     }
@@ -62,7 +62,7 @@ run_blocks(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
 INLINE void
 run_chunk(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
           const uint32_t *act, uint32_t n_blocks, const struct shape s,
-          float *sofar)
+          struct expanded *e, float *sofar)
 {
     float *p = sofar + 8 * s.first * s.n;
     results acc;
@@ -72,7 +72,7 @@ run_chunk(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
             acc[r][t] = _mm256_loadu_ps(p + 8 * (r * s.n + t));
         }
     }
-    run_blocks(format, w, ahead, act, n_blocks, s, acc);
+    run_blocks(format, w, ahead, act, n_blocks, s, e, acc);
     for (uint32_t r = 0; r < s.rows; r++) {
         for (uint32_t t = 0; t < s.n; t++) {
             _mm256_storeu_ps(p + 8 * (r * s.n + t), acc[r][t]);
@@ -105,13 +105,13 @@ run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 {
     const uint32_t rows = shape_rows(format, n);
     const size_t block_bytes = panel_block_bytes(format);
-    const uint32_t step = CHUNK_BYTES / block_bytes > 0
-                              ? (uint32_t)(CHUNK_BYTES / block_bytes)
-                              : 1;
+    const uint32_t step =
+        is_k_format(format) ? 1 : (uint32_t)(CHUNK_BYTES / block_bytes);
     const uint32_t *act = (const uint32_t *)a->act +
                           tile * act_tile_words(act_kind(format), a->k);
     uint32_t n_blocks = a->k / block_elems(format);
     float sofar[4 * AXK_TILE * 8] __attribute__((aligned(64))) = {0};
+    struct expanded e;
 
     for (uint32_t b = 0; b < n_blocks && rows < 4; b += step) {
         uint32_t chunk = n_blocks - b < step ? n_blocks - b : step;
@@ -119,13 +119,13 @@ run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 
         for (uint32_t first = 0; first < 4; first += rows) {
             run_chunk(format, w, w + step * block_bytes, act, chunk,
-                      (struct shape){n, first, rows}, sofar);
+                      (struct shape){n, first, rows}, &e, sofar);
         }
         act += (size_t)chunk * record_words(format) * n;
     }
     if (rows == 4) {
         run_chunk(format, panel, panel, act, n_blocks, (struct shape){n, 0, 4},
-                  sofar);
+                  &e, sofar);
     }
     for (uint32_t r = 0; r < 4; r++) {
         for (uint32_t t = 0; t < n; t++) {

@@ -86,14 +86,15 @@ put_part(uint32_t format, const uint8_t *q, uint32_t part, uint32_t r,
          uint8_t *block)
 {
     uint32_t n = part_elems(format);
-    uint8_t *p = block + part / 2 * line_bytes(format) + line_head(format) +
-                 part % 2 * part_bytes(format) + 4 * r;
+    uint8_t *line =
+        block + scales_bytes(format) + part / 2 * line_bytes(format);
+    uint8_t *p =
+        line + line_head(format) + part % 2 * part_bytes(format) + 4 * r;
 
     if (is_two_bit(format)) {
         put_bits(q, n, 0, 2, 0, p);
         if (format == AXK_Q3_K) {
-            put_bits(q, n, 2, 1, part % 2 * 4,
-                     block + part / 2 * line_bytes(format) + 64 + 4 * r);
+            put_bits(q, n, 2, 1, part % 2 * 4, line + 4 * r);
         }
         return;
     }
@@ -105,17 +106,43 @@ put_part(uint32_t format, const uint8_t *q, uint32_t part, uint32_t r,
 }
 
 
+/* Scale or minimum v as byte i of a line; lines come in ascending order, and
+ * the first one in a byte clears it. */
+INLINE void
+put_packed(uint32_t format, uint32_t v, uint32_t line, uint32_t i,
+           uint8_t *packed)
+{
+    uint8_t *low = packed + line / 2 * 64 + i;
+    uint8_t *upper = packed + n_lines(format) * 32 + line / 4 * 64 + i;
+
+    *low = (uint8_t)(line % 2 == 0 ? v & 15 : *low | (v & 15) << 4);
+    if (format != AXK_Q2_K) {
+        v = (v >> 4 & 3) << line % 4 * 2;
+        *upper = (uint8_t)(line % 4 == 0 ? v : *upper | v);
+    }
+}
+
+
 INLINE void
 put_block_256(uint32_t format, const struct file_block *b, uint32_t r,
               uint8_t *dst)
 {
-    uint8_t *tail = dst + n_lines(format) * line_bytes(format);
+    uint8_t *tail =
+        dst + scales_bytes(format) + n_lines(format) * line_bytes(format);
 
     for (uint32_t part = 0; part < 2 * n_lines(format); part++) {
-        dst[part / 2 * line_bytes(format) + part % 2 * 32 + r] = b->scale[part];
+        uint32_t line = part / 2;
+        uint32_t i = part % 2 * 32 + r;
+
+        if (format == AXK_Q6_K) {
+            dst[line * line_bytes(format) + i] = b->scale[part];
+        } else {
+            put_packed(format, b->scale[part], line, i, dst);
+        }
         put_part(format, b->code + part * part_elems(format), part, r, dst);
         if (has_min(format)) {
-            tail[128 + part / 2 * 64 + 2 * r + part % 2] = b->min[part];
+            put_packed(format, b->min[part], line, 2 * r + part % 2,
+                       tail + 128);
         }
     }
     memcpy(tail + 2 * r, &b->d, 2);
@@ -326,7 +353,7 @@ unpack_block_32(uint32_t format, const uint8_t *block, uint32_t r, float *out)
 static void
 unpack_block_256(uint32_t format, const uint8_t *block, uint32_t r, float *out)
 {
-    const uint8_t *tail = block + n_lines(format) * line_bytes(format);
+    const uint8_t *tail = tail_of(format, block);
     float d = half_at(format, tail, r);
     float dmin = has_min(format) ? half_at(format, tail + 64, r) : 0;
     uint32_t n = part_elems(format);

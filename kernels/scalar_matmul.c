@@ -63,7 +63,7 @@ dot_blocks_256(uint32_t format, const uint8_t *panel, uint32_t r, uint32_t k,
 
     for (uint32_t b = 0; b < k / AXK_QK_K; b++) {
         const uint8_t *block = panel + b * panel_block_bytes(format);
-        const uint8_t *tail = block + n_lines(format) * line_bytes(format);
+        const uint8_t *tail = tail_of(format, block);
         const uint32_t *record = act + (size_t)b * AXK_ACT_K_WORDS * n + t;
         float d_a = float_of(record[AXK_ACT_K_D * n]);
         int32_t sum = 0;

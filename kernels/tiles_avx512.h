@@ -340,21 +340,21 @@ add_part(sums sum, __m512i s0, __m512i s1, const int n, sums total)
 
 /* One line: two parts, each its dot times its scale into total. */
 INLINE void
-add_line(const uint32_t format, const uint8_t *line, const uint32_t *a,
-         const uint32_t *minus, const int n, sums total)
+add_line(const uint32_t format, const uint8_t *line, const uint8_t *scales,
+         const uint32_t *a, const uint32_t *minus, const int n, sums total)
 {
     __m512i h0 = _mm512_setzero_si512();
     __m512i h1 = h0;
 
     if (format == AXK_Q3_K) {
-        h0 = _mm512_loadu_si512(line + 64);
-        h1 = _mm512_loadu_si512(line + 128);
+        h0 = _mm512_loadu_si512(line);
+        h1 = _mm512_loadu_si512(line + 64);
     }
 #pragma GCC unroll 1
     for (uint32_t part = 0; part < 2; part++) {
         const uint8_t *p = line + line_head(format) + part * part_bytes(format);
-        __m512i s0 = sub_scales(format, line + 32 * part);
-        __m512i s1 = sub_scales(format, line + 32 * part + 16);
+        __m512i s0 = sub_scales(format, scales + 32 * part);
+        __m512i s1 = sub_scales(format, scales + 32 * part + 16);
         sums sum;
 
         start_part(format, minus, n, sum);
@@ -384,19 +384,21 @@ subtract_minima(const uint32_t format, const uint8_t *tail,
         (part_elems(format) == 16 ? AXK_ACT_K_PAIRS16 : AXK_ACT_K_PAIRS32) * n;
     __m512 d0 = load_16_halves(format, tail);
     __m512 d1 = load_16_halves(format, tail + 32);
+    uint8_t minima[SCALES_MAX] __attribute__((aligned(64)));
     sums sum;
 
+    expand_minima(format, tail, minima);
     for (int t = 0; t < n; t++) {
         sum[0][t] = _mm512_setzero_si512();
         sum[1][t] = sum[0][t];
     }
-    tail += 64;
 #pragma GCC unroll 1
     for (uint32_t i = 0; i < n_lines(format); i++) {
+        const uint8_t *m = minima + 64 * i;
         __m512i m0 =
-            _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)tail));
-        __m512i m1 = _mm512_cvtepu8_epi16(
-            _mm256_loadu_si256((const __m256i *)(tail + 32)));
+            _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)m));
+        __m512i m1 =
+            _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(m + 32)));
 
         for (int t = 0; t < n; t++) {
             __m512i x = word(pairs + t);
@@ -404,7 +406,6 @@ subtract_minima(const uint32_t format, const uint8_t *tail,
             sum[0][t] = _mm512_dpwssd_epi32(sum[0][t], m0, x);
             sum[1][t] = _mm512_dpwssd_epi32(sum[1][t], m1, x);
         }
-        tail += 64;
         pairs += n;
     }
     for (int t = 0; t < n; t++) {
@@ -424,19 +425,23 @@ tile_blocks_256(const uint32_t format, const uint8_t *w, const uint32_t *act,
                 uint32_t n_blocks, const int n, __m512 acc[2][AXK_TILE])
 {
     const uint32_t line_k = 2 * part_elems(format);
+    uint8_t scales[SCALES_MAX] __attribute__((aligned(64)));
 
     for (uint32_t b = 0; b < n_blocks; b++) {
         const uint32_t *a = act;
         const uint32_t *minus = act + AXK_ACT_K_SUMS * n;
         sums total;
 
+        expand_scales(format, w, scales);
+        w += scales_bytes(format);
         for (int t = 0; t < n; t++) {
             total[0][t] = _mm512_setzero_si512();
             total[1][t] = total[0][t];
         }
 #pragma GCC unroll 1
         for (uint32_t i = 0; i < n_lines(format); i++) {
-            add_line(format, w, a, minus, n, total);
+            add_line(format, w, line_scales(format, scales, i, w), a, minus, n,
+                     total);
             w += line_bytes(format);
             a += line_k / 4 * (uint32_t)n;
             minus += line_k / 16 * (uint32_t)n;
@@ -447,7 +452,7 @@ tile_blocks_256(const uint32_t format, const uint8_t *w, const uint32_t *act,
         w += 64;
         if (has_min(format)) {
             subtract_minima(format, w, act, n, acc);
-            w += 64 + 64 * n_lines(format);
+            w += 64 + scales_bytes(format);
         }
         act += AXK_ACT_K_WORDS * n;
     }

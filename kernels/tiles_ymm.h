@@ -447,10 +447,11 @@ start_part(const uint32_t format, const struct shape s, const uint32_t *minus,
 }
 
 
-/* One part: its dot times its scale into total. */
+/* One part: its dot times its scale into total; scales: the line's. */
 INLINE void
 add_part(const uint32_t format, const struct shape s, const uint8_t *line,
-         uint32_t part, const uint32_t *a, const uint32_t *minus, sums total)
+         const uint8_t *scales, uint32_t part, const uint32_t *a,
+         const uint32_t *minus, sums total)
 {
     const uint8_t *p =
         line + line_head(format) + part * part_bytes(format) + 32 * s.first;
@@ -458,14 +459,14 @@ add_part(const uint32_t format, const struct shape s, const uint8_t *line,
 
     start_part(format, s, minus, sum);
     if (is_two_bit(format)) {
-        dot_two_bits(format, s, p, line + 64 + 32 * s.first, part, a, sum);
+        dot_two_bits(format, s, p, line + 32 * s.first, part, a, sum);
     } else {
         dot_nibbles(format, s, high_bits(format) ? p + 128 : p, p,
                     (int)part_elems(format) / 8, a, sum);
     }
     for (uint32_t r = 0; r < s.rows; r++) {
         __m128i bytes = _mm_loadl_epi64(
-            (const __m128i *)(line + 32 * part + 8 * (s.first + r)));
+            (const __m128i *)(scales + 32 * part + 8 * (s.first + r)));
         __m256i scale = has_signed_scales(format) ? _mm256_cvtepi8_epi32(bytes)
                                                   : _mm256_cvtepu8_epi32(bytes);
 
@@ -481,7 +482,8 @@ add_part(const uint32_t format, const struct shape s, const uint8_t *line,
  * points at dmin. */
 INLINE void
 subtract_minima(const uint32_t format, const struct shape s,
-                const uint8_t *tail, const uint32_t *record, results acc)
+                const uint8_t *tail, const uint8_t *minima,
+                const uint32_t *record, results acc)
 {
     const uint32_t *pairs =
         record +
@@ -492,11 +494,11 @@ subtract_minima(const uint32_t format, const struct shape s,
     clear(s, sum);
 #pragma GCC unroll 1
     for (uint32_t i = 0; i < n_lines(format); i++) {
-        const uint8_t *minima = tail + 64 + 64 * i + 16 * s.first;
+        const uint8_t *p = minima + 64 * i + 16 * s.first;
 
         for (uint32_t r = 0; r < s.rows; r++) {
             __m256i m = _mm256_cvtepu8_epi16(
-                _mm_loadu_si128((const __m128i *)(minima + 16 * r)));
+                _mm_loadu_si128((const __m128i *)(p + 16 * r)));
 
             for (uint32_t t = 0; t < s.n; t++) {
                 sum[r][t] = _mm256_add_epi32(
@@ -517,10 +519,19 @@ subtract_minima(const uint32_t format, const struct shape s,
 }
 
 
+/* Scales and minima of a block in bytes. */
+struct expanded {
+    uint8_t scales[SCALES_MAX] __attribute__((aligned(64)));
+    uint8_t minima[SCALES_MAX] __attribute__((aligned(64)));
+};
+
+
+/* The pass over a block that has its first rows expands its scales, for those
+ * that follow too: where there are several, n_blocks is 1. */
 INLINE void
 tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
                 const uint8_t *ahead, const uint32_t *act, uint32_t n_blocks,
-                results acc)
+                struct expanded *e, results acc)
 {
     const uint32_t n_parts = 2 * n_lines(format);
     const uint32_t share = (uint32_t)panel_block_bytes(format) / n_parts;
@@ -528,21 +539,31 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
     for (uint32_t b = 0; b < n_blocks; b++) {
         const uint32_t *a = act;
         const uint32_t *minus = act + AXK_ACT_K_SUMS * s.n;
-        const uint8_t *tail = w + n_lines(format) * line_bytes(format);
+        const uint8_t *tail = tail_of(format, w);
         sums total;
 
+        if (s.first == 0) {
+            expand_scales(format, w, e->scales);
+        }
+        if (s.first == 0 && has_min(format)) {
+            expand_minima(format, tail + 64, e->minima);
+        }
         clear(s, total);
 #pragma GCC unroll 1
         for (uint32_t part = 0; part < n_parts; part++) {
+            const uint8_t *line =
+                lines_of(format, w) + part / 2 * line_bytes(format);
+
             fetch_share(s, ahead + part * share, share);
-            add_part(format, s, w + part / 2 * line_bytes(format), part % 2, a,
-                     minus, total);
+            add_part(format, s, line,
+                     line_scales(format, e->scales, part / 2, line), part % 2,
+                     a, minus, total);
             a += part_elems(format) / 4 * s.n;
             minus += part_elems(format) / 16 * s.n;
         }
         add_scaled(format, s, total, tail, act + AXK_ACT_K_D * s.n, acc);
         if (has_min(format)) {
-            subtract_minima(format, s, tail + 64, act, acc);
+            subtract_minima(format, s, tail + 64, e->minima, act, acc);
         }
         w += panel_block_bytes(format);
         ahead += panel_block_bytes(format);

@@ -19,7 +19,7 @@
 #define ROWS 40u /* a whole panel and a tail */
 #define K    512u
 
-#define LAYOUT_VERSION 1u /* that the hashes belong to */
+#define LAYOUT_VERSION 2u /* that the hashes belong to */
 
 static const struct {
     uint32_t format;
@@ -32,13 +32,13 @@ static const struct {
     {AXK_Q5_0, 0x9eae4a4d6c501645},
     {AXK_Q5_1, 0x210d53e0c9c06b20},
     {AXK_Q8_0, 0x8e15dfe023fd435c},
-    {AXK_Q2_K, 0x870cf3bfd2fb3f0d},
-    {AXK_Q3_K, 0x9552f38d3145158c},
-    {AXK_Q4_K, 0x8b3c607f6fab83b5},
-    {AXK_Q5_K, 0x5fd20e4beeb522f1},
+    {AXK_Q2_K, 0x434079eafe9fb3de},
+    {AXK_Q3_K, 0x61bad0a47828a231},
+    {AXK_Q4_K, 0xcbe89edd7efe40db},
+    {AXK_Q5_K, 0x5d9324dcabd148a0},
     {AXK_Q6_K, 0x0d0caa9d52795119},
     {AXK_IQ4_NL, 0x89a50f6231640a57},
-    {AXK_IQ4_XS, 0x0d972497e8b603c6},
+    {AXK_IQ4_XS, 0x3c29be658061feab},
     {AXK_BF16, 0xee1e86b207191e5d},
     {AXK_MXFP4, 0xacf0fb6312c7179f},
 };
