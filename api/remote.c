@@ -57,6 +57,10 @@ static const char *const answer_own[] = {
     "choices", "usage",  "error",   "request_id", "kv_transfer_params",
 };
 
+/* What templates and what is no text add to a prompt, at the very most. */
+#define TEMPLATE_TOKENS_MAX 4096u
+#define MEDIA_TOKENS_MAX    65536u
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 
@@ -234,20 +238,73 @@ read_choices(struct axion_remote_answer *answer,
 }
 
 
-static int
-read_usage(struct axion_remote_answer *answer, const struct axion_text *usage)
+static uint32_t
+at_most(uint64_t n, uint32_t max)
 {
+    return n < max ? (uint32_t)n : max;
+}
+
+
+void
+axion_remote_bound(struct axion_remote_answer *answer, size_t body_bytes,
+                   uint32_t max_tokens, uint32_t context_tokens,
+                   const struct axion_parsed *parsed)
+{
+    uint32_t all = AXION_REMOTE_TOKENS_MAX;
+    uint64_t prompt = (uint64_t)body_bytes + TEMPLATE_TOKENS_MAX +
+                      (uint64_t)parsed->n_media * MEDIA_TOKENS_MAX;
+
+    if (context_tokens != 0)
+        all = at_most((uint64_t)context_tokens * parsed->n_answers, all);
+    answer->prompt_max = at_most(prompt, all);
+    answer->completion_max =
+        max_tokens != 0 ? at_most((uint64_t)max_tokens * parsed->n_answers, all)
+                        : all;
+}
+
+
+/* A number that a server made up must not empty a tenant's budget. */
+static void
+bound_usage(struct axion_remote_answer *answer)
+{
+    uint32_t prompt = answer->prompt_max, completion = answer->completion_max;
+
+    prompt = prompt != 0 ? prompt : AXION_REMOTE_TOKENS_MAX;
+    completion = completion != 0 ? completion : AXION_REMOTE_TOKENS_MAX;
+    if (answer->prompt_tokens <= prompt &&
+        answer->completion_tokens <= completion)
+        return;
+    answer->bounded = 1;
+    answer->told[0] = answer->prompt_tokens;
+    answer->told[1] = answer->completion_tokens;
+    answer->prompt_tokens = at_most(answer->prompt_tokens, prompt);
+    answer->completion_tokens = at_most(answer->completion_tokens, completion);
+}
+
+
+/* An object for form's sake (empty, or of zeros) is none. */
+static int
+read_usage(struct axion_remote_answer *answer, struct axion_remote_chunk *chunk)
+{
+    const struct axion_text *usage = &chunk->usage;
     struct axion_text value, details;
-    uint32_t n;
+    uint32_t n = 0;
 
     value = axion_walk_find(usage, "prompt_tokens");
-    if (!axion_walk_u32(&value, &answer->prompt_tokens))
+    if (value.data != NULL && value.data[0] != 'n' &&
+        !axion_walk_u32(&value, &n))
         return AXION_ERR_REMOTE_PROTOCOL;
+    if (n == 0) {
+        chunk->usage.data = NULL;
+        return AXION_OK;
+    }
+    answer->prompt_tokens = n;
     answer->completion_tokens = 0;
     value = axion_walk_find(usage, "completion_tokens");
     if (value.data != NULL &&
         !axion_walk_u32(&value, &answer->completion_tokens))
         return AXION_ERR_REMOTE_PROTOCOL;
+    bound_usage(answer);
     answer->cached_tokens = 0;
     details = axion_walk_find(usage, "prompt_tokens_details");
     value = axion_walk_find(&details, "cached_tokens");
@@ -255,7 +312,23 @@ read_usage(struct axion_remote_answer *answer, const struct axion_text *usage)
         answer->cached_tokens =
             n < answer->prompt_tokens ? n : answer->prompt_tokens;
     answer->has_usage = 1;
+    if (answer->bounded)
+        chunk->usage.data = NULL; /* the client reads what is charged */
     return AXION_OK;
+}
+
+
+/* OpenAI's code; llama-server's type; vLLM and SGLang have but words. */
+static int
+is_too_long(const struct axion_text *error, const char *message)
+{
+    struct axion_text code = axion_walk_find(error, "code");
+    struct axion_text type = axion_walk_find(error, "type");
+
+    return axion_walk_is(&code, "context_length_exceeded") ||
+           axion_walk_is(&type, "exceed_context_size_error") ||
+           strstr(message, "context length") != NULL ||
+           strstr(message, "context size") != NULL;
 }
 
 
@@ -278,6 +351,7 @@ take_error(struct axion_remote_answer *answer, const struct axion_text *whole)
     param = axion_walk_find(&error, "param");
     axion_walk_text(&text, answer->message, sizeof(answer->message));
     axion_walk_text(&param, answer->param, sizeof(answer->param));
+    answer->too_long = is_too_long(&error, answer->message);
 }
 
 
@@ -323,8 +397,7 @@ axion_remote_read(struct axion_remote_answer *answer,
     chunk->usage = axion_walk_find(&chunk->whole, "usage");
     if (chunk->usage.data != NULL && chunk->usage.data[0] == 'n')
         chunk->usage.data = NULL;
-    return chunk->usage.data == NULL ? AXION_OK
-                                     : read_usage(answer, &chunk->usage);
+    return chunk->usage.data == NULL ? AXION_OK : read_usage(answer, chunk);
 }
 
 

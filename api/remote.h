@@ -34,16 +34,24 @@ struct axion_remote_wish {
 void axion_remote_request(struct axion_out *out, const void *body, size_t bytes,
                           const struct axion_remote_wish *wish);
 
+/* Of what a server says that it has used, without any other knowledge. */
+#define AXION_REMOTE_TOKENS_MAX (1u << 24)
+
 struct axion_remote_answer {
+    uint32_t prompt_max;     /* what usage can say; 0: TOKENS_MAX */
+    uint32_t completion_max; /* of all choices */
     uint32_t prompt_tokens;
     uint32_t cached_tokens;
     uint32_t completion_tokens;
     uint32_t reason;   /* enum axion_finish, valid if `ended` */
     uint32_t n_pieces; /* of text, tool calls and the like, all chunks */
     unsigned has_usage : 1;
+    unsigned bounded : 1;    /* it was more than can be; `told` is what */
     unsigned ended : 1;      /* a choice has its finish reason */
     unsigned usage_sent : 1; /* the client has read it */
     unsigned error : 1;      /* `message` is what went wrong there */
+    unsigned too_long : 1;   /* it does not fit into the model's context */
+    uint32_t told[2];        /* prompt and completion tokens */
     char message[AXION_MESSAGE_BYTES];
     char param[AXION_PARAM_BYTES];
 };
@@ -60,6 +68,16 @@ struct axion_remote_chunk {
 };
 
 /*
+ * The most that one request can have used: a token has a byte at least of the
+ * `body_bytes` that were sent, templates add a few thousand, and so does what
+ * is no text; an answer has what was asked for (0: nobody said), the context
+ * (0: unknown) bounds both, each answer's for itself.
+ */
+void axion_remote_bound(struct axion_remote_answer *answer, size_t body_bytes,
+                        uint32_t max_tokens, uint32_t context_tokens,
+                        const struct axion_parsed *parsed);
+
+/*
  * Judges a chunk or a whole answer and adds it to what is known.  AXION_OK;
  * REMOTE_FAILED when it is an error object (answer->error); REMOTE_PROTOCOL
  * when it is not what OpenAI's API says.
@@ -68,7 +86,9 @@ int axion_remote_read(struct axion_remote_answer *answer,
                       struct axion_remote_chunk *chunk, const char *text,
                       size_t bytes);
 
-/* An error body: answer->message and ->param, "" where it has none. */
+/* An error body: answer->message and ->param, "" where it has none, and
+ * whether it is the context that is too short (OpenAI's code, or in the words
+ * of the servers of this world). */
 void axion_remote_read_error(struct axion_remote_answer *answer,
                              const char *text, size_t bytes);
 

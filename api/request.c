@@ -158,6 +158,7 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
 {
     struct axion_parser p;
     struct axion_json_tree tree;
+    size_t media = 0;
     int error;
 
     memset(&p, 0, sizeof(p));
@@ -175,11 +176,14 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     if (error != AXION_OK)
         return error;
     error = parse_root(&p, tree.root, bytes);
+    if (error == AXION_OK && parsed->remote_only)
+        media = axion_parse_media(&p, tree.root);
     axion_json_tree_free(&tree);
     if (error != AXION_OK)
         return error;
     if (parsed->remote_only) {
-        parsed->payload_bytes = bytes;
+        parsed->payload_bytes = bytes - (media < bytes ? media : bytes);
+        parsed->text_bytes = parsed->payload_bytes;
         return AXION_OK;
     }
     axion_request_end(&p.writer);

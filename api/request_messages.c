@@ -29,6 +29,9 @@ static int
 add_string(struct axion_parser *p, enum axion_request_section tag,
            const json_t *value)
 {
+    if (tag == AXION_SECTION_TEXT || tag == AXION_SECTION_PROMPT ||
+        tag == AXION_SECTION_NAME)
+        p->parsed->text_bytes += json_string_length(value);
     return add_section(p, tag, json_string_value(value),
                        json_string_length(value));
 }
@@ -368,6 +371,7 @@ parse_prompt_tokens(struct axion_parser *p, const char *param,
             return fail_token(p, param, i, entry);
         ids[i] = (uint32_t)id;
     }
+    p->parsed->n_tokens = (uint32_t)n;
     return add_section(p, AXION_SECTION_TOKENS, ids, n * sizeof(*ids));
 }
 

@@ -199,29 +199,27 @@ set_alias(struct axion_tenant_draft *draft, const struct axion_text *words,
 }
 
 
-/* Tokens: a number, with k or m for thousands and millions. */
-static int
-parse_tokens(uint32_t *value, const struct axion_text *word)
+int
+axion_tokens_parse(uint32_t *tokens, const char *text, size_t bytes)
 {
     uint64_t n = 0;
-    uint32_t i = 0;
+    size_t i = 0;
 
-    while (i < word->bytes && word->data[i] >= '0' && word->data[i] <= '9') {
-        n = n * 10 + (uint64_t)(word->data[i++] - '0');
+    while (i < bytes && text[i] >= '0' && text[i] <= '9') {
+        n = n * 10 + (uint64_t)(text[i++] - '0');
         if (n > INT32_MAX)
-            return 0;
+            return AXION_ERR_BAD_OPTION;
     }
     if (i == 0)
-        return 0;
-    if (i + 1 == word->bytes && (word->data[i] == 'k' || word->data[i] == 'K'))
+        return AXION_ERR_BAD_OPTION;
+    if (i + 1 == bytes && (text[i] == 'k' || text[i] == 'K'))
         n *= 1000, i++;
-    else if (i + 1 == word->bytes &&
-             (word->data[i] == 'm' || word->data[i] == 'M'))
+    else if (i + 1 == bytes && (text[i] == 'm' || text[i] == 'M'))
         n *= 1000000, i++;
-    if (i != word->bytes || n == 0 || n > INT32_MAX)
-        return 0;
-    *value = (uint32_t)n;
-    return 1;
+    if (i != bytes || n == 0 || n > INT32_MAX)
+        return AXION_ERR_BAD_OPTION;
+    *tokens = (uint32_t)n;
+    return AXION_OK;
 }
 
 
@@ -229,7 +227,7 @@ static int
 set_tokens(struct axion_tenant_draft *draft, uint32_t *value,
            const char *parameter, const struct axion_text *word)
 {
-    if (parse_tokens(value, word))
+    if (axion_tokens_parse(value, word->data, word->bytes) == AXION_OK)
         return AXION_OK;
     return refuse(draft,
                   "invalid %s \"%.*s\", it must be a number of "

@@ -49,4 +49,7 @@ int axion_tenant_set(struct axion_tenant_draft *draft,
 
 int axion_tenant_end(struct axion_tenant_draft *draft);
 
+/* "4096", "32k", "1m": 1 to 2^31-1.  AXION_OK or BAD_OPTION. */
+int axion_tokens_parse(uint32_t *tokens, const char *text, size_t bytes);
+
 #endif

@@ -263,6 +263,9 @@ ngx_http_axion_call_body(ngx_http_axion_call_t *call, struct axion_out *out)
                    + 4096);
     axion_remote_request(out, body.data, body.len, &wish);
 
+    axion_remote_bound(&call->answer, body.len, call->reserved.max_tokens,
+                       call->remote->context, &ctx->parsed);
+
     return (axion_out_status(out) == AXION_OK) ? NGX_OK : NGX_ERROR;
 }
 

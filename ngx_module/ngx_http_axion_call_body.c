@@ -40,6 +40,7 @@ static void ngx_http_axion_call_finish(ngx_http_axion_call_t *call);
 static void ngx_http_axion_call_failed(ngx_http_axion_call_t *call);
 static void ngx_http_axion_call_log(ngx_http_axion_call_t *call);
 static int ngx_http_axion_call_error(ngx_http_axion_call_t *call);
+static void ngx_http_axion_call_judge(ngx_http_axion_call_t *call);
 
 
 /* The head is read, and is the one that counts. */
@@ -457,6 +458,8 @@ ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
                       answer->prompt_tokens, answer->completion_tokens);
     }
 
+    ngx_http_axion_call_judge(call);
+
     now = ngx_http_axion_now_us();
 
     ctx->usage.prompt_tokens = answer->prompt_tokens;
@@ -480,6 +483,55 @@ ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
 
     ngx_http_axion_lease_end(ctx);
     ngx_http_axion_observe_done(ctx);
+}
+
+
+/* Usage that cannot be, or that a bound should have prevented, is no secret:
+ * counted each time, told by each worker once. */
+static void
+ngx_http_axion_call_judge(ngx_http_axion_call_t *call)
+{
+    ngx_log_t                   *log;
+    ngx_http_axion_ctx_t        *ctx;
+    ngx_http_axion_remote_t     *remote;
+    struct axion_remote_answer  *answer;
+
+    ctx = call->ctx;
+    remote = call->remote;
+    answer = &call->answer;
+    log = ctx->request->connection->log;
+
+    if (answer->bounded) {
+        (void) ngx_atomic_fetch_add(&remote->stats->bounded, 1);
+
+        if (!remote->told) {
+            remote->told = 1;
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "axion: remote \"%V\" told %uD+%uD tokens, more "
+                          "than the request can have used: %uD+%uD are "
+                          "charged", &remote->label, answer->told[0],
+                          answer->told[1], answer->prompt_tokens,
+                          answer->completion_tokens);
+        }
+    }
+
+    if (ctx->who.max_context != 0
+        && (uint64_t) answer->prompt_tokens
+           + answer->completion_tokens / ctx->parsed.n_answers
+           > ctx->who.max_context)
+    {
+        (void) ngx_atomic_fetch_add(&remote->stats->passed, 1);
+
+        if (!remote->warned) {
+            remote->warned = 1;
+            ngx_log_error(NGX_LOG_WARN, log, 0,
+                          "axion: %uD+%uD tokens at remote \"%V\" are beyond "
+                          "max_context %uD: bytes_per_token=1 would have held "
+                          "it", answer->prompt_tokens,
+                          answer->completion_tokens, &remote->label,
+                          ctx->who.max_context);
+        }
+    }
 }
 
 
@@ -656,6 +708,7 @@ ngx_http_axion_call_failed(ngx_http_axion_call_t *call)
      * request is for the client */
 
     if (error == AXION_ERR_REMOTE_REJECTED
+        || error == AXION_ERR_CONTEXT_LENGTH
         || error == AXION_ERR_MODEL_NOT_FOUND)
     {
         axion_failure_set(&failure, error, call->answer.param,
@@ -735,7 +788,8 @@ ngx_http_axion_call_error(ngx_http_axion_call_t *call)
     case NGX_HTTP_BAD_REQUEST:
     case NGX_HTTP_REQUEST_ENTITY_TOO_LARGE:
     case 422:
-        return AXION_ERR_REMOTE_REJECTED;
+        return call->answer.too_long ? AXION_ERR_CONTEXT_LENGTH
+                                     : AXION_ERR_REMOTE_REJECTED;
 
     case NGX_HTTP_UNAUTHORIZED:
     case NGX_HTTP_FORBIDDEN:

@@ -27,6 +27,7 @@ void
 ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
 {
     int                       error;
+    uint64_t                  tried;
     ngx_int_t                 rc;
     ngx_http_axion_engine_t  *engine;
 
@@ -55,6 +56,11 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
 
         if (ctx->parsed.remote_only) {
             ctx->failure = *ctx->refusal;
+
+            if (ctx->too_long) {
+                ngx_http_axion_remote_too_long(ctx);
+            }
+
             ngx_http_axion_fail(ctx);
             return;
         }
@@ -62,11 +68,18 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
         ctx->spilled = 0;
     }
 
-    engine = ngx_http_axion_route(ctx, &error);
+    /* once more where a remote that was to take it turned out too dear: now
+     * another model may stand in */
 
-    if (ngx_http_axion_overflow(ctx, engine)) {
-        return;
-    }
+    do {
+        tried = ctx->remotes_tried;
+        engine = ngx_http_axion_route(ctx, &error);
+
+        if (ngx_http_axion_overflow(ctx, engine)) {
+            return;
+        }
+
+    } while (engine == NULL && tried != ctx->remotes_tried);
 
     if (engine != NULL) {
         ngx_http_axion_submit(ctx, engine);
@@ -83,6 +96,11 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
     }
 
     axion_failure_set(&ctx->failure, error, "model", NULL);
+
+    if (ctx->too_long) {
+        ngx_http_axion_remote_too_long(ctx);
+    }
+
     ngx_http_axion_fail(ctx);
 }
 

@@ -79,9 +79,8 @@ ngx_http_axion_limits_ask(ngx_http_axion_ctx_t *ctx)
     ngx_int_t   rc;
     ngx_uint_t  tries;
 
-    /* a token of text has three bytes at least, of most texts */
-
-    wanted = ctx->parsed.payload_bytes / 3 + 32
+    wanted = ctx->parsed.payload_bytes / NGX_HTTP_AXION_TOKEN_BYTES + 32
+             + ctx->parsed.n_media * NGX_HTTP_AXION_MEDIA_TOKENS
              + ngx_http_axion_limits_answer(ctx);
 
     tries = 0;

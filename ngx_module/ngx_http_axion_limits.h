@@ -41,6 +41,12 @@ struct ngx_http_axion_left_s {
 };
 
 
+/* of text, in a token: of most texts a token has more */
+#define NGX_HTTP_AXION_TOKEN_BYTES     3
+#define NGX_HTTP_AXION_MEDIA_TOKENS    1024
+#define NGX_HTTP_AXION_MESSAGE_TOKENS  8
+
+
 /* _limits.c: all of them may leave ctx->failure set */
 ngx_int_t ngx_http_axion_limits_admit(ngx_http_axion_ctx_t *ctx);
 ngx_msec_t ngx_http_axion_limits_until(ngx_http_axion_ctx_t *ctx,

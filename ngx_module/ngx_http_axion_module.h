@@ -319,6 +319,8 @@ struct ngx_http_axion_ctx_s {
     ngx_http_axion_engine_t     *starves_for; /* whose room it waits for */
     ngx_str_t                    engine_name;
     struct axion_text            asked;      /* before any fallback */
+    struct axion_text            stand_in;   /* what a remote is asked for */
+    struct axion_text            payload_model; /* what an engine would be */
     ngx_http_axion_call_t       *call;       /* while a remote has it */
     uint64_t                     remotes_tried; /* bits */
     struct axion_failure        *refusal;    /* if parsed.remote_only */
@@ -388,6 +390,7 @@ struct ngx_http_axion_ctx_s {
     unsigned                     routed:1;   /* `asked`, `prefix` */
     unsigned                     undecided:1; /* an engine shakes hands */
     unsigned                     spilled:1;  /* no engine has room for it */
+    unsigned                     too_long:1; /* for a remote that has it */
     unsigned                     unlisted:1; /* the model is a client's word */
     unsigned                     linked:1;   /* waiting, or with an engine */
     unsigned                     queued:1;   /* in main->dirty */
@@ -498,6 +501,7 @@ void ngx_http_axion_patterns_status(struct axion_json *json,
 
 /* _route.c */
 ngx_uint_t ngx_http_axion_undecided(ngx_http_axion_upstream_t *upstream);
+void ngx_http_axion_count_fallback(ngx_http_axion_ctx_t *ctx);
 ngx_http_axion_engine_t *ngx_http_axion_route(ngx_http_axion_ctx_t *ctx,
     int *error);
 
@@ -652,6 +656,8 @@ ngx_int_t ngx_http_axion_log_handler(ngx_http_request_t *r);
 struct axion_memory ngx_http_axion_memory(ngx_pool_t *pool);
 uint64_t ngx_http_axion_now_us(void);
 void ngx_http_axion_random(void *out, size_t bytes);
+ngx_int_t ngx_http_axion_secret_file(ngx_conf_t *cf, ngx_str_t *path,
+    ngx_str_t *secret);
 ngx_uint_t ngx_http_axion_log_level(int error);
 struct axion_text ngx_http_axion_text(const ngx_str_t *str);
 

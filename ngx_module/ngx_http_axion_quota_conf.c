@@ -225,14 +225,11 @@ invalid:
 }
 
 
-/* The first line of the file. */
 static char *
 ngx_http_axion_quota_password(ngx_conf_t *cf, ngx_http_axion_quota_t *quota,
     ngx_str_t *file)
 {
-    char      *end;
-    ssize_t    n;
-    ngx_fd_t   fd;
+    ngx_str_t  password;
 
     if (file->len == 0) {
         return NGX_CONF_OK;
@@ -244,46 +241,11 @@ ngx_http_axion_quota_password(ngx_conf_t *cf, ngx_http_axion_quota_t *quota,
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_conf_full_name(cf->cycle, file, 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
+    password.data = (u_char *) quota->url.password;
+    password.len = AXION_QUOTA_PASSWORD_BYTES;
 
-    fd = ngx_open_file(file->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", file);
-        return NGX_CONF_ERROR;
-    }
-
-    n = ngx_read_fd(fd, quota->url.password, AXION_QUOTA_PASSWORD_BYTES);
-
-    (void) ngx_close_file(fd);
-
-    if (n < 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_read_fd_n " \"%V\" failed", file);
-        return NGX_CONF_ERROR;
-    }
-
-    end = memchr(quota->url.password, '\n', n);
-
-    if (end == NULL && n < (ssize_t) AXION_QUOTA_PASSWORD_BYTES) {
-        end = quota->url.password + n;
-    }
-
-    if (end == NULL || end == quota->url.password) {
-        ngx_explicit_memzero(quota->url.password, AXION_QUOTA_PASSWORD_BYTES);
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "no password of 1 to %ud bytes in \"%V\"",
-                           AXION_QUOTA_PASSWORD_BYTES - 1, file);
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_explicit_memzero(end, quota->url.password + AXION_QUOTA_PASSWORD_BYTES
-                              - end);
-
-    return NGX_CONF_OK;
+    return (ngx_http_axion_secret_file(cf, file, &password) == NGX_OK)
+               ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

@@ -33,6 +33,12 @@ static ngx_uint_t ngx_http_axion_engine_is_full(
     ngx_http_axion_engine_t *engine, ngx_http_axion_remote_t *remote);
 static ngx_uint_t ngx_http_axion_remote_lists(
     ngx_http_axion_remote_t *remote, ngx_http_axion_ctx_t *ctx);
+static uint32_t ngx_http_axion_estimate(ngx_http_axion_ctx_t *ctx,
+    ngx_uint_t token_bytes);
+static uint32_t ngx_http_axion_remote_context(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_remote_t *remote);
+static ngx_uint_t ngx_http_axion_remote_fits(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_remote_t *remote);
 static uint64_t ngx_http_axion_remote_load(ngx_http_axion_remote_t *remote);
 static ngx_int_t ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_remote_t *remote, ngx_http_axion_reserved_t *reserved);
@@ -76,14 +82,57 @@ ngx_http_axion_remote_lists(ngx_http_axion_remote_t *remote,
     for (i = 0; i < remote->board.n_models; i++) {
         model = &remote->board.models[i];
 
-        if (ngx_strlen(model->id) == ctx->asked.bytes
-            && ngx_memcmp(model->id, ctx->asked.data, ctx->asked.bytes) == 0)
+        if (ngx_strlen(model->id) == ctx->stand_in.bytes
+            && ngx_memcmp(model->id, ctx->stand_in.data, ctx->stand_in.bytes)
+               == 0)
         {
             return 1;
         }
     }
 
-    return ngx_http_axion_knows_model(ctx->main, &ctx->asked);
+    return ngx_http_axion_knows_model(ctx->main, &ctx->stand_in);
+}
+
+
+/* About how many tokens the prompt has; of ids, exactly how many. */
+static uint32_t
+ngx_http_axion_estimate(ngx_http_axion_ctx_t *ctx, ngx_uint_t token_bytes)
+{
+    if (ctx->parsed.n_tokens != 0) {
+        return ctx->parsed.n_tokens;
+    }
+
+    return (uint32_t) (ctx->parsed.text_bytes / token_bytes + 32
+                       + (uint64_t) ctx->parsed.n_messages
+                         * NGX_HTTP_AXION_MESSAGE_TOKENS
+                       + (uint64_t) ctx->parsed.n_media * NGX_HTTP_AXION_MEDIA_TOKENS);
+}
+
+
+/* Prompt and answer together, tokens; 0: nobody has said. */
+static uint32_t
+ngx_http_axion_remote_context(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_remote_t *remote)
+{
+    if (ctx->who.max_context == 0 || remote->context == 0) {
+        return ngx_max(ctx->who.max_context, remote->context);
+    }
+
+    return ngx_min(ctx->who.max_context, remote->context);
+}
+
+
+/* Nobody here can count for it: the estimate is held to the bound. */
+static ngx_uint_t
+ngx_http_axion_remote_fits(ngx_http_axion_ctx_t *ctx,
+    ngx_http_axion_remote_t *remote)
+{
+    uint32_t  context;
+
+    context = ngx_http_axion_remote_context(ctx, remote);
+
+    return context == 0
+           || ngx_http_axion_estimate(ctx, remote->token_bytes) < context;
 }
 
 
@@ -108,12 +157,12 @@ ngx_http_axion_engine_is_full(ngx_http_axion_engine_t *engine,
 
 
 /*
- * The remote that takes the request in the place of `engine` (NULL: no engine
- * can, or may, take it); NULL: none does.
+ * The remote that takes the request as one for `model` in the place of
+ * `engine` (NULL: no engine can, or may, take it); NULL: none does.
  */
 ngx_http_axion_remote_t *
 ngx_http_axion_choose_remote(ngx_http_axion_ctx_t *ctx,
-    ngx_http_axion_engine_t *engine)
+    ngx_http_axion_engine_t *engine, const struct axion_text *model)
 {
     uint64_t                    load, least;
     ngx_uint_t                  i, k, n;
@@ -136,8 +185,13 @@ ngx_http_axion_choose_remote(ngx_http_axion_ctx_t *ctx,
         k = (upstream->turn + i) % n;
 
         if ((ctx->remotes_tried & ((uint64_t) 1 << k))
-            || !ngx_http_axion_remote_serves(remote[k], &ctx->asked))
+            || !ngx_http_axion_remote_serves(remote[k], model))
         {
+            continue;
+        }
+
+        if (!ngx_http_axion_remote_fits(ctx, remote[k])) {
+            ctx->too_long = 1;
             continue;
         }
 
@@ -164,6 +218,26 @@ ngx_http_axion_choose_remote(ngx_http_axion_ctx_t *ctx,
 }
 
 
+/* Does the engine's model have more context than the tenant may use?  Then
+ * a prompt that is too long for it is one for everybody. */
+static ngx_uint_t
+ngx_http_axion_tenant_bounds(ngx_http_axion_ctx_t *ctx)
+{
+    const struct axion_board_model  *model;
+
+    if (ctx->who.max_context == 0) {
+        return 0;
+    }
+
+    model = axion_board_find_model(&ctx->engine->board,
+                                   ctx->parsed.served.data,
+                                   ctx->parsed.served.bytes);
+
+    return model == NULL || model->context_tokens == 0
+           || ctx->who.max_context <= model->context_tokens;
+}
+
+
 /* The engine has refused the request before it accepted it: 1 when a remote
  * may take it, and the request is READING again. */
 ngx_uint_t
@@ -174,7 +248,9 @@ ngx_http_axion_spill(ngx_http_axion_ctx_t *ctx, int error)
             && error != AXION_ERR_DEADLINE && error != AXION_ERR_CONTEXT_LENGTH
             && error != AXION_ERR_ENGINE_LOADING
             && error != AXION_ERR_ENGINE_DRAINING)
-        || ngx_http_axion_choose_remote(ctx, NULL) == NULL)
+        || (error == AXION_ERR_CONTEXT_LENGTH
+            && ngx_http_axion_tenant_bounds(ctx))
+        || ngx_http_axion_choose_remote(ctx, NULL, &ctx->asked) == NULL)
     {
         return 0;
     }
@@ -207,6 +283,7 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 
     if (ctx->asked.data == NULL) {
         ctx->asked = ctx->parsed.served;
+        ctx->stand_in = ctx->asked;
         upstream->turn++;
     }
 
@@ -221,7 +298,7 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 
     for ( ;; ) {
 
-        remote = ngx_http_axion_choose_remote(ctx, engine);
+        remote = ngx_http_axion_choose_remote(ctx, engine, &ctx->stand_in);
 
         if (remote == NULL) {
             return 0;
@@ -238,8 +315,8 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 
         /* a lease that has grown for this prompt is not to begin anew */
 
-        if (ctx->parsed.served.data == ctx->asked.data
-            || ngx_http_axion_limits_reprice(ctx, &ctx->asked))
+        if (ctx->parsed.served.data == ctx->stand_in.data
+            || ngx_http_axion_limits_reprice(ctx, &ctx->stand_in))
         {
             break;
         }
@@ -252,7 +329,7 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_unlink(ctx);
     ngx_http_axion_starve(ctx, NULL);
 
-    ctx->parsed.served = ctx->asked;
+    ctx->parsed.served = ctx->stand_in;
 
     if (ngx_http_axion_reserve(ctx, remote, &reserved) != NGX_OK) {
         return 1;
@@ -274,6 +351,10 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
         (void) ngx_atomic_fetch_add(&remote->stats->overflows, 1);
     }
 
+    if (ctx->stand_in.data != ctx->asked.data) {
+        ngx_http_axion_count_fallback(ctx);
+    }
+
     ngx_http_axion_count_stream(ctx, 1);
     ctx->active = 1;
 
@@ -286,6 +367,19 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 }
 
 
+/* The refusal where remotes have the model, and the prompt is too long for
+ * each of them. */
+void
+ngx_http_axion_remote_too_long(ngx_http_axion_ctx_t *ctx)
+{
+    axion_failure_set(&ctx->failure, AXION_ERR_CONTEXT_LENGTH, NULL,
+                      "the prompt has about %u tokens, more than the context "
+                      "of any server that this model has here",
+                      ngx_http_axion_estimate(ctx,
+                                              NGX_HTTP_AXION_TOKEN_BYTES));
+}
+
+
 /*
  * Bounds what the remote may answer by what the tenant may use, before it is
  * asked.  NGX_OK; NGX_DONE: the request waits for its tenant's share, has
@@ -295,12 +389,24 @@ static ngx_int_t
 ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_remote_t *remote, ngx_http_axion_reserved_t *reserved)
 {
+    uint32_t                 context;
     uint64_t                 wanted, each;
     struct axion_limit_time  now;
 
-    reserved->prompt_tokens = (uint32_t) (ctx->parsed.payload_bytes / 3 + 32);
+    context = ngx_http_axion_remote_context(ctx, remote);
+
+    reserved->prompt_tokens = ngx_http_axion_estimate(ctx,
+                                                      remote->token_bytes);
     reserved->max_tokens = ctx->parsed.max_tokens;
     reserved->cut = 0;
+
+    if (context != 0) {
+        context -= reserved->prompt_tokens;
+
+        if (reserved->max_tokens == 0 || reserved->max_tokens > context) {
+            reserved->max_tokens = context;
+        }
+    }
 
     if (ctx->lease.id == 0) {
         return NGX_OK;
@@ -326,8 +432,8 @@ ngx_http_axion_reserve(ngx_http_axion_ctx_t *ctx,
 
         /* the bound that a remote has is that of each choice */
 
-        wanted = (ctx->parsed.max_tokens != 0) ? ctx->parsed.max_tokens
-                                               : NGX_HTTP_AXION_REMOTE_ANSWER;
+        wanted = (reserved->max_tokens != 0) ? reserved->max_tokens
+                                             : NGX_HTTP_AXION_REMOTE_ANSWER;
         wanted *= ctx->parsed.n_answers;
 
         if (ngx_http_axion_reserve_answer(ctx, reserved->prompt_tokens,
@@ -444,6 +550,7 @@ ngx_http_axion_forget_call(ngx_http_axion_ctx_t *ctx)
 
     ngx_memzero(&ctx->usage, sizeof(struct axion_cq_done));
     ctx->state = NGX_HTTP_AXION_READING;
+    ctx->stand_in = ctx->asked;
     ctx->accepted = 0;
     ctx->model = NULL;
     ctx->unlisted = 0;
@@ -475,7 +582,8 @@ ngx_http_axion_remote_failed(ngx_http_axion_ctx_t *ctx,
         }
 
         if (!ctx->parsed.remote_only && !ctx->spilled
-            && ngx_http_axion_route(ctx, &error) != NULL)
+            && (ngx_http_axion_route(ctx, &error) != NULL
+                || ctx->stand_in.data != ctx->asked.data))
         {
             ngx_http_axion_dispatch(ctx);
             return;

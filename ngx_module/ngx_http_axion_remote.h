@@ -39,7 +39,7 @@ typedef enum {
 /* What a call may use, if there are limits. */
 typedef struct {
     uint32_t                          prompt_tokens; /* estimated */
-    uint32_t                          max_tokens;    /* 0: as in the body */
+    uint32_t                          max_tokens;    /* 0: nobody says */
     ngx_uint_t                        cut;           /* fewer than asked for */
 } ngx_http_axion_reserved_t;
 
@@ -54,6 +54,8 @@ struct ngx_http_axion_remote_s {
     ngx_array_t                      *models;   /* globs; NULL: all */
     ngx_http_complex_value_t         *key;
     ngx_uint_t                        queue;    /* of an engine that is full */
+    uint32_t                          context;  /* of its model; 0: unknown */
+    ngx_uint_t                        token_bytes; /* of text, at least */
     uint64_t                          number;   /* of its label */
     ngx_http_upstream_conf_t          conf;
     ngx_http_axion_remote_stats_t    *stats;
@@ -61,6 +63,8 @@ struct ngx_http_axion_remote_s {
     ngx_uint_t                        in_flight; /* the worker's own */
     unsigned                          backup:1;
     unsigned                          tls:1;
+    unsigned                          told:1;   /* of usage that cannot be */
+    unsigned                          warned:1; /* of a context passed */
 };
 
 
@@ -116,10 +120,12 @@ void ngx_http_axion_zone_remotes(ngx_http_axion_main_conf_t *amcf);
 
 /* _remote.c */
 ngx_http_axion_remote_t *ngx_http_axion_choose_remote(
-    ngx_http_axion_ctx_t *ctx, ngx_http_axion_engine_t *engine);
+    ngx_http_axion_ctx_t *ctx, ngx_http_axion_engine_t *engine,
+    const struct axion_text *model);
 ngx_uint_t ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
 ngx_uint_t ngx_http_axion_spill(ngx_http_axion_ctx_t *ctx, int error);
+void ngx_http_axion_remote_too_long(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_remote_failed(ngx_http_axion_ctx_t *ctx,
     struct axion_failure *failure);
 

@@ -4,6 +4,7 @@
  *   remote [http://|https://]NAME[/PREFIX] [backup] [models=GLOB,...]
  *          [model=NAME] [key=VALUE|key=file:PATH] [host=NAME]
  *          [verify=on|off] [ca=FILE] [timeout=TIME] [queue=NUMBER]
+ *          [context=TOKENS] [bytes_per_token=NUMBER]
  *
  * NAME is an upstream {} of nginx.conf, defined before or behind, or a host
  * with a port, as in proxy_pass.  What is between this worker and the server
@@ -21,6 +22,7 @@
 #define NGX_HTTP_AXION_REMOTE_TIMEOUT  (300 * 1000)
 #define NGX_HTTP_AXION_REMOTE_HEADER   (16 * 1024)
 #define NGX_HTTP_AXION_REMOTE_KEY_MAX  4096
+#define NGX_HTTP_AXION_REMOTE_BYTES_MAX  16
 #define NGX_HTTP_AXION_REMOTE_CA       "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -69,6 +71,8 @@ ngx_http_axion_upstream_remote(ngx_conf_t *cf,
     if (remote == NULL) {
         return NGX_CONF_ERROR;
     }
+
+    remote->token_bytes = NGX_HTTP_AXION_TOKEN_BYTES;
 
     remote->conf.connect_timeout = NGX_CONF_UNSET_MSEC;
     remote->conf.send_timeout = NGX_HTTP_AXION_REMOTE_TIMEOUT;
@@ -221,7 +225,8 @@ ngx_http_axion_remote_param(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
     static const ngx_str_t  names[] = {
         ngx_string("models="), ngx_string("model="), ngx_string("key="),
         ngx_string("host="), ngx_string("verify="), ngx_string("ca="),
-        ngx_string("timeout="), ngx_string("queue=")
+        ngx_string("timeout="), ngx_string("queue="),
+        ngx_string("context="), ngx_string("bytes_per_token=")
     };
 
     if (ngx_strcmp(arg->data, "backup") == 0) {
@@ -294,7 +299,7 @@ ngx_http_axion_remote_param(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
         remote->conf.send_timeout = n;
         return NGX_CONF_OK;
 
-    default: /* queue= */
+    case 7:
         n = ngx_atoi(value.data, value.len);
 
         if (n == NGX_ERROR || n == 0) {
@@ -302,6 +307,26 @@ ngx_http_axion_remote_param(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
         }
 
         remote->queue = n;
+        return NGX_CONF_OK;
+
+    case 8:
+        if (axion_tokens_parse(&remote->context, (char *) value.data,
+                               value.len)
+            != AXION_OK)
+        {
+            goto invalid;
+        }
+
+        return NGX_CONF_OK;
+
+    default: /* bytes_per_token= */
+        n = ngx_atoi(value.data, value.len);
+
+        if (n < 1 || n > NGX_HTTP_AXION_REMOTE_BYTES_MAX) {
+            goto invalid;
+        }
+
+        remote->token_bytes = n;
         return NGX_CONF_OK;
     }
 
@@ -374,7 +399,6 @@ static char *
 ngx_http_axion_remote_key(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
     ngx_str_t value)
 {
-    char                              *rv;
     ngx_str_t                          path;
     ngx_http_compile_complex_value_t   ccv;
 
@@ -387,13 +411,8 @@ ngx_http_axion_remote_key(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
         path.data = value.data + 5;
         path.len = value.len - 5;
 
-        if (ngx_conf_full_name(cf->cycle, &path, 1) != NGX_OK) {
-            return NGX_CONF_ERROR;
-        }
-
-        rv = ngx_http_axion_remote_key_file(cf, &path, &remote->key->value);
-
-        return rv;
+        return ngx_http_axion_remote_key_file(cf, &path,
+                                              &remote->key->value);
     }
 
     ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
@@ -409,54 +428,31 @@ ngx_http_axion_remote_key(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
 }
 
 
-/* Its first line; a key is printable ASCII without spaces. */
+/* A key is printable ASCII without spaces. */
 static char *
 ngx_http_axion_remote_key_file(ngx_conf_t *cf, ngx_str_t *path,
     ngx_str_t *key)
 {
-    u_char     *p;
-    ssize_t     n;
-    ngx_fd_t    fd;
-    ngx_err_t   err;
+    size_t  i;
 
-    p = ngx_pnalloc(cf->pool, NGX_HTTP_AXION_REMOTE_KEY_MAX);
-    if (p == NULL) {
+    key->data = ngx_pnalloc(cf->pool, NGX_HTTP_AXION_REMOTE_KEY_MAX);
+    if (key->data == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    fd = ngx_open_file(path->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+    key->len = NGX_HTTP_AXION_REMOTE_KEY_MAX;
 
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", path);
+    if (ngx_http_axion_secret_file(cf, path, key) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
-    n = ngx_read_fd(fd, p, NGX_HTTP_AXION_REMOTE_KEY_MAX);
-    err = ngx_errno;
-
-    (void) ngx_close_file(fd);
-
-    if (n < 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, err,
-                           ngx_read_fd_n " \"%V\" failed", path);
-        return NGX_CONF_ERROR;
-    }
-
-    key->data = p;
-    key->len = 0;
-
-    while (key->len < (size_t) n && p[key->len] > 0x20 && p[key->len] < 0x7f) {
-        key->len++;
-    }
-
-    if (key->len == 0 || (key->len < (size_t) n && p[key->len] != LF
-                          && p[key->len] != CR))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" does not begin with a line that is a key",
-                           path);
-        return NGX_CONF_ERROR;
+    for (i = 0; i < key->len; i++) {
+        if (key->data[i] <= 0x20 || key->data[i] >= 0x7f) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the first line of \"%V\" has characters that "
+                               "no key has", path);
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;

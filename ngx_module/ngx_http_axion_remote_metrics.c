@@ -29,6 +29,13 @@ ngx_http_axion_remotes_metrics(struct axion_out *out,
         { "axion_remote_overflows_total",
           "Requests sent to a backup because no engine could take them.",
           offsetof(ngx_http_axion_remote_stats_t, overflows) },
+        { "axion_remote_usage_bounded_total",
+          "Answers whose usage was more than can be, and was cut down.",
+          offsetof(ngx_http_axion_remote_stats_t, bounded) },
+        { "axion_remote_context_passed_total",
+          "Answers that went beyond max_context: the prompt's estimate was "
+          "too low.",
+          offsetof(ngx_http_axion_remote_stats_t, passed) },
     };
 
     upstream = amcf->upstreams.elts;

@@ -10,14 +10,14 @@
  * and all nodes come to the same choice, without a table.
  *
  * A model that no engine can take just now (nobody announces it; whoever does
- * is away, loads or drains) is replaced by the first of its `fallback` line
- * that the client may use, its budget can pay and an engine can take.  Each
- * try starts with the model that was asked for.
+ * is away, loads or drains), and no remote may, is replaced by the first of
+ * its `fallback` line that the client may use, its budget can pay and an
+ * engine or a remote can take.  Each try starts with the model that was asked
+ * for.
  */
 
 
-#include "ngx_module/ngx_http_axion_limits.h"
-#include "ngx_module/ngx_http_axion_zone.h"
+#include "ngx_module/ngx_http_axion_remote.h"
 
 
 typedef struct {
@@ -58,6 +58,7 @@ ngx_http_axion_route(ngx_http_axion_ctx_t *ctx, int *error)
     if (!ctx->routed) {
         ctx->routed = 1;
         ctx->asked = ctx->parsed.served;
+        ctx->payload_model = ctx->parsed.served;
 
         if (upstream->affinity != 0 && upstream->engines.nelts > 1) {
             ctx->prefix = axion_route_prefix(&ctx->parsed,
@@ -66,6 +67,7 @@ ngx_http_axion_route(ngx_http_axion_ctx_t *ctx, int *error)
     }
 
     ctx->undecided = 0;
+    ctx->stand_in = ctx->asked;
     engine = ngx_http_axion_choose(ctx, &ctx->asked, error);
 
     if (engine != NULL
@@ -76,7 +78,9 @@ ngx_http_axion_route(ngx_http_axion_ctx_t *ctx, int *error)
 
     fallback = ngx_http_axion_find_fallback(ctx);
 
-    if (fallback == NULL) {
+    if (fallback == NULL
+        || ngx_http_axion_choose_remote(ctx, NULL, &ctx->asked) != NULL)
+    {
         return NULL;
     }
 
@@ -146,7 +150,8 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
         }
     }
 
-    if (n_known == 0 && *error == AXION_ERR_MODEL_NOT_FOUND) {
+    if (n + upstream->n_patterns != 0 && n_known == 0
+        && *error == AXION_ERR_MODEL_NOT_FOUND) {
         *error = AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
@@ -299,6 +304,11 @@ ngx_http_axion_fall_back(ngx_http_axion_ctx_t *ctx,
             return engine;
         }
 
+        if (ngx_http_axion_choose_remote(ctx, NULL, model) != NULL) {
+            ctx->stand_in = *model;
+            return NULL;
+        }
+
         /* whichever of them comes up is waited for */
 
         if (engine == NULL && *error == AXION_ERR_MODEL_NOT_FOUND) {
@@ -336,30 +346,49 @@ ngx_http_axion_serve_as(ngx_http_axion_ctx_t *ctx,
 {
     struct axion_memory  memory;
 
-    if (ngx_http_axion_same(&ctx->parsed.served, model)) {
+    if (ngx_http_axion_same(&ctx->parsed.served, model)
+        && ngx_http_axion_same(&ctx->payload_model, model))
+    {
         return NGX_OK;
+    }
+
+    if (!ngx_http_axion_same(&ctx->parsed.served, model)
+        && !ngx_http_axion_limits_reprice(ctx, model))
+    {
+        return NGX_DECLINED;
     }
 
     memory = ngx_http_axion_memory(ctx->scratch);
 
-    if (!ngx_http_axion_limits_reprice(ctx, model)
-        || axion_route_rename(&ctx->parsed, model, &memory) != AXION_OK)
+    if (!ngx_http_axion_same(&ctx->payload_model, model)
+        && axion_route_rename(&ctx->parsed, model, &memory) != AXION_OK)
     {
         return NGX_DECLINED;
     }
+
+    ctx->parsed.served = *model;
+    ctx->payload_model = *model;
 
     if (ngx_http_axion_same(&ctx->asked, model)) {
         return NGX_OK;
     }
 
+    ngx_http_axion_count_fallback(ctx);
+
+    return NGX_OK;
+}
+
+
+/* Another model than that which was asked for has the request. */
+void
+ngx_http_axion_count_fallback(ngx_http_axion_ctx_t *ctx)
+{
     (void) ngx_atomic_fetch_add(&ctx->main->zone->stats.fallbacks, 1);
 
     ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
                   "axion: model \"%*s\" stands in for \"%*s\"",
-                  (size_t) model->bytes, model->data,
+                  (size_t) ctx->parsed.served.bytes, ctx->parsed.served.data,
                   (size_t) ctx->asked.bytes, ctx->asked.data);
-
-    return NGX_OK;
 }
 
 

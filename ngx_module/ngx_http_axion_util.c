@@ -77,6 +77,67 @@ ngx_http_axion_text(const ngx_str_t *str)
 }
 
 
+/*
+ * The first line of a file that holds a password or a key, read when the
+ * configuration is, by the master: workers need not be able to.  `secret` is
+ * the room for it and a byte behind, and becomes the line, with zeros behind
+ * it.  No message repeats what is in the file.
+ */
+ngx_int_t
+ngx_http_axion_secret_file(ngx_conf_t *cf, ngx_str_t *path, ngx_str_t *secret)
+{
+    u_char     *end;
+    size_t      room, len;
+    ssize_t     n;
+    ngx_fd_t    fd;
+    ngx_err_t   err;
+
+    if (ngx_conf_full_name(cf->cycle, path, 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    fd = ngx_open_file(path->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", path);
+        return NGX_ERROR;
+    }
+
+    room = secret->len;
+    n = ngx_read_fd(fd, secret->data, room);
+    err = ngx_errno;
+
+    (void) ngx_close_file(fd);
+
+    if (n < 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, err,
+                           ngx_read_fd_n " \"%V\" failed", path);
+        return NGX_ERROR;
+    }
+
+    end = ngx_strlchr(secret->data, secret->data + n, LF);
+    len = (end != NULL) ? (size_t) (end - secret->data) : (size_t) n;
+
+    if (len != 0 && end != NULL && end[-1] == CR) {
+        len--;
+    }
+
+    if (len == 0 || len == room) {
+        ngx_explicit_memzero(secret->data, room);
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" does not begin with a line of 1 to %uz "
+                           "bytes", path, room - 1);
+        return NGX_ERROR;
+    }
+
+    ngx_explicit_memzero(secret->data + len, room - len);
+    secret->len = len;
+
+    return NGX_OK;
+}
+
+
 /* For names that must not meet again: a system call for a hundred of them.
  * In a process that serves; none takes over what its parent had left. */
 void

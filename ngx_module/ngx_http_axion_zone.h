@@ -109,6 +109,8 @@ typedef struct {
     ngx_atomic_t                   requests;
     ngx_atomic_t                   failures;
     ngx_atomic_t                   overflows;
+    ngx_atomic_t                   bounded;  /* usage that cannot be */
+    ngx_atomic_t                   passed;   /* contexts of tenants */
 } ngx_http_axion_remote_stats_t;
 
 

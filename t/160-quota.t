@@ -231,7 +231,7 @@ SECRET
 --- http_config eval: main::quota(q[redis://127.0.0.1 password_file=/dev/null])
 --- must_die
 --- error_log
-no password of 1 to 512 bytes in "/dev/null"
+"/dev/null" does not begin with a line of 1 to 512 bytes
 --- no_error_log
 SECRET
 

@@ -227,3 +227,120 @@ duplicate remote "127.0.0.1:1"
 --- must_die
 --- error_log
 host not found in upstream "no-such-host.invalid"
+
+
+
+=== TEST 19: the model itself at a backup comes before another one here
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big small; remote far backup models=big key=sk-r; }
+--- request
+POST /v1/completions
+{"model":"big","prompt":"abcd"}
+--- response_headers
+X-Engine: far
+--- response_body_like: "model":"big".*"text":"from afar"
+
+
+
+=== TEST 20: another one here where the backup fails
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big small; remote far/busy backup models=big; }
+--- request
+POST /v1/completions
+{"model":"big","prompt":"abcd"}
+--- response_body_like: "model":"big".*"text":"abcd"
+
+
+
+=== TEST 21: or has not got it
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big small; remote far backup models=other key=sk-r; }
+--- request
+POST /v1/completions
+{"model":"big","prompt":"abcd"}
+--- response_body_like: "model":"big".*"text":"abcd"
+
+
+
+=== TEST 22: the other model may be a remote's
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big medium small; remote far backup models=medium key=sk-r; }
+--- request eval
+["POST /v1/completions\n{\"model\":\"big\",\"prompt\":\"abcd\"}", "GET /metrics"]
+--- more_headers eval
+["Content-Type: application/json", ""]
+--- response_body_like eval
+[qr/"model":"big".*"text":"from afar"/, qr/axion_fallbacks_total 1\n/]
+
+
+
+=== TEST 23: a remote's failure leads to an engine under its own name
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big medium small; remote far/busy backup models=medium; }
+--- request
+POST /v1/completions
+{"model":"big","prompt":"abcd"}
+--- response_body_like: "model":"big".*"text":"abcd"
+
+
+
+=== TEST 24: remotes alone, and none has the model
+--- http_config
+    axion_upstream llm { remote far models=a; }
+--- request
+POST /v1/completions
+{"model":"b","prompt":"abcd"}
+--- error_code: 404
+--- response_body_like: "code":"model_not_found"
+
+
+
+=== TEST 25: a context that is none
+--- http_config
+    axion_upstream llm { remote 127.0.0.1:1 context=4q; }
+--- must_die
+--- error_log
+invalid parameter "context=4q" of "remote"
+
+
+
+=== TEST 26: more bytes in a token than there are
+--- http_config
+    axion_upstream llm { remote 127.0.0.1:1 bytes_per_token=17; }
+--- must_die
+--- error_log
+invalid parameter "bytes_per_token=17" of "remote"
+
+
+
+=== TEST 27: fewer
+--- http_config
+    axion_upstream llm { remote 127.0.0.1:1 bytes_per_token=0; }
+--- must_die
+--- error_log
+invalid parameter "bytes_per_token=0" of "remote"
+
+
+
+=== TEST 28: a prompt for which it has no context
+--- http_config
+    axion_upstream llm { remote far context=40 key=sk-r; }
+--- request eval
+['POST /v1/completions
+{"model":"any","prompt":"abcd"}', 'POST /v1/completions
+{"model":"any","prompt":"abcdefghijklmnopqrstuvwxyz"}']
+--- more_headers eval
+["Content-Type: application/json", "Content-Type: application/json"]
+--- error_code eval
+[200, 400]
+--- response_body_like eval
+["from afar", "context_length_exceeded"]
+
+
+
+=== TEST 29: a key file without a key
+--- http_config
+    axion_upstream llm { remote 127.0.0.1:1 key=file:/dev/null; }
+--- must_die
+--- error_log
+"/dev/null" does not begin with a line of 1 to 4095 bytes

@@ -194,9 +194,11 @@ test_read(void **state)
                   "\"completion_tokens\":2,\"prompt_tokens_details\":"
                   "{\"cached_tokens\":3}}}"),
         AXION_OK);
-    assert_int_equal(a.prompt_tokens, UINT32_MAX);
+    assert_int_equal(a.prompt_tokens, AXION_REMOTE_TOKENS_MAX);
     assert_int_equal(a.completion_tokens, 2);
     assert_int_equal(a.cached_tokens, 3);
+    assert_true(a.bounded);
+    assert_null(c.usage.data);
     assert_int_equal(read_text(&a, &c,
                                "{\"choices\":[],\"usage\":"
                                "{\"prompt_tokens\":4294967296}}"),
@@ -206,6 +208,83 @@ test_read(void **state)
     assert_string_equal(a.message, "m");
     assert_int_equal(read_text(&a, &c, "{\"choices\":{}}"),
                      AXION_ERR_REMOTE_PROTOCOL);
+}
+
+
+static void
+usage_of(struct axion_remote_answer *a, const char *usage)
+{
+    struct axion_remote_chunk c;
+    char text[256];
+
+    a->has_usage = a->bounded = 0;
+    snprintf(text, sizeof(text), "{\"choices\":[],\"usage\":%s}", usage);
+    assert_int_equal(read_text(a, &c, text), AXION_OK);
+    assert_int_equal(c.usage.data != NULL, a->has_usage && !a->bounded);
+}
+
+
+/* What cannot be is cut down; what is there for form's sake is none. */
+static void
+test_usage(void **state)
+{
+    struct axion_parsed parsed = {.n_answers = 3};
+    struct axion_remote_answer a = {0};
+
+    (void)state;
+    axion_remote_bound(&a, 1000, 10, 0, &parsed);
+    usage_of(&a, "{\"prompt_tokens\":5096,\"completion_tokens\":30}");
+    assert_true(a.has_usage && !a.bounded);
+    usage_of(&a, "{\"prompt_tokens\":5097,\"completion_tokens\":31,"
+                 "\"prompt_tokens_details\":{\"cached_tokens\":9999}}");
+    assert_true(a.has_usage && a.bounded);
+    assert_int_equal(a.prompt_tokens, 5096);
+    assert_int_equal(a.completion_tokens, 30);
+    assert_int_equal(a.cached_tokens, 5096);
+    assert_int_equal(a.told[0], 5097);
+    assert_int_equal(a.told[1], 31);
+    axion_remote_bound(&a, 1000, 0, 200, &parsed);
+    usage_of(&a, "{\"prompt_tokens\":601,\"completion_tokens\":601}");
+    assert_int_equal(a.prompt_tokens, 600);
+    assert_int_equal(a.completion_tokens, 600);
+    parsed.n_media = UINT32_MAX;
+    axion_remote_bound(&a, SIZE_MAX / 2, UINT32_MAX, 0, &parsed);
+    assert_int_equal(a.prompt_max, AXION_REMOTE_TOKENS_MAX);
+    assert_int_equal(a.completion_max, AXION_REMOTE_TOKENS_MAX);
+    usage_of(&a, "{}");
+    assert_false(a.has_usage);
+    usage_of(&a, "{\"prompt_tokens\":null,\"completion_tokens\":7}");
+    assert_false(a.has_usage);
+    usage_of(&a, "{\"prompt_tokens\":0,\"completion_tokens\":7}");
+    assert_false(a.has_usage);
+}
+
+
+static int
+is_too_long(const char *text)
+{
+    struct axion_remote_answer a = {0};
+
+    axion_remote_read_error(&a, text, strlen(text));
+    return a.too_long;
+}
+
+
+/* OpenAI, llama-server, vLLM and SGLang say it each in its own way. */
+static void
+test_too_long(void **state)
+{
+    (void)state;
+    assert_true(is_too_long("{\"error\":{\"message\":\"m\",\"code\":"
+                            "\"context_length_exceeded\"}}"));
+    assert_true(is_too_long("{\"error\":{\"code\":400,\"message\":\"m\","
+                            "\"type\":\"exceed_context_size_error\"}}"));
+    assert_true(is_too_long("{\"object\":\"error\",\"message\":\"This "
+                            "model's maximum context length is 9 tokens.\"}"));
+    assert_true(is_too_long("{\"error\":\"longer than the model's context "
+                            "length (9 tokens)\"}"));
+    assert_false(is_too_long("{\"error\":{\"message\":\"m\",\"code\":400}}"));
+    assert_false(is_too_long("context length"));
 }
 
 
@@ -274,7 +353,8 @@ main(void)
         cmocka_unit_test(test_request), cmocka_unit_test(test_judged),
         cmocka_unit_test(test_text),    cmocka_unit_test(test_read),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_event_too_long),
-        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_answers), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_too_long),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

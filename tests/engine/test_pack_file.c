@@ -67,17 +67,29 @@ write_model(const char *variant)
 }
 
 
+static struct ax_model *
+open_model(const char *name)
+{
+    struct ax_error err = {0};
+    struct ax_model *m = NULL;
+    struct ax_model_options options = {.path = in_folder(name), .n_threads = 1};
+
+    if (ax_model_open(&m, &options, &err) != AXION_OK) {
+        fail_msg("%s: %s", name, err.text);
+    }
+    return m;
+}
+
+
 static void
 pack(const char *variant)
 {
     struct ax_error err = {0};
     struct ax_model *m;
-    struct ax_model_options options = {.path = in_folder("m.gguf"),
-                                       .n_threads = 1};
 
     write_model(variant);
-    if (ax_model_open(&m, &options, &err) != AXION_OK ||
-        ax_model_pack(m, in_folder("m.axpack"), &err) != AXION_OK) {
+    m = open_model("m.gguf");
+    if (ax_model_pack(m, in_folder("m.axpack"), &err) != AXION_OK) {
         fail_msg("%s: %s", variant, err.text);
     }
     ax_model_close(m);
@@ -181,15 +193,13 @@ every_variant_has_the_bits_of_its_source(void **state)
 static void
 pages_are_shared_and_read_only(void **state)
 {
-    struct ax_model_options options = {.n_threads = 1};
     struct ax_model *m;
     char line[512];
     uint32_t found = 0;
 
     (void)state;
     pack("q4_0");
-    options.path = in_folder("m.axpack");
-    assert_int_equal(ax_model_open(&m, &options, NULL), AXION_OK);
+    m = open_model("m.axpack");
     assert_true(ax_model_info(m)->mapped);
     FILE *maps = fopen("/proc/self/maps", "r");
     assert_non_null(maps);
@@ -390,12 +400,10 @@ a_pack_file_is_not_packed_again(void **state)
 {
     struct ax_error err = {0};
     struct ax_model *m;
-    struct ax_model_options options = {.n_threads = 1};
 
     (void)state;
     pack("q4_0");
-    options.path = in_folder("m.axpack");
-    assert_int_equal(ax_model_open(&m, &options, &err), AXION_OK);
+    m = open_model("m.axpack");
     assert_int_equal(ax_model_pack(m, in_folder("broken.axpack"), &err),
                      AXION_ERR_BAD_OPTION);
     ax_model_close(m);
@@ -407,12 +415,10 @@ a_pack_file_does_not_replace_its_source(void **state)
 {
     struct ax_error err = {0};
     struct ax_model *m;
-    struct ax_model_options options = {.n_threads = 1};
 
     (void)state;
     write_model("q4_0");
-    options.path = in_folder("m.gguf");
-    assert_int_equal(ax_model_open(&m, &options, &err), AXION_OK);
+    m = open_model("m.gguf");
     assert_int_equal(ax_model_pack(m, in_folder("./m.gguf"), &err),
                      AXION_ERR_BAD_OPTION);
     assert_non_null(strstr(err.text, "would replace it"));
@@ -426,12 +432,10 @@ a_source_that_changes_meanwhile_is_not_packed(void **state)
 {
     struct ax_error err = {0};
     struct ax_model *m;
-    struct ax_model_options options = {.n_threads = 1};
 
     (void)state;
     write_model("q4_0");
-    options.path = in_folder("m.gguf");
-    assert_int_equal(ax_model_open(&m, &options, &err), AXION_OK);
+    m = open_model("m.gguf");
     set_mtime(in_folder("m.gguf"), 1700000000);
     assert_int_equal(ax_model_pack(m, in_folder("broken.axpack"), &err),
                      AXION_ERR_MODEL_FILE);

@@ -2,7 +2,6 @@
 nothing they say or leave unsaid harms a client, a tenant's balance or the
 worker."""
 
-import hashlib
 import json
 import signal
 import socket
@@ -796,108 +795,6 @@ class Http2(Remotes):
         client.ask(1, "x")
         self.nginx.wait("CLIENT_TOO_SLOW")
         rig.wait_until(lambda: self.remote.ended == 1, "the remote's end")
-
-
-class Limits(Remotes):
-    HTTP = "axion_limit_state {dir}/limits;"
-    TENANTS = """
-        axion_tenant acme { key sha256:%s; budget 1000/mo; }
-    """ % hashlib.sha256(b"key-of-acme").hexdigest()
-
-    def configure(self):
-        self.HTTP = self.HTTP.format(dir=self.dir)
-        super().configure()
-
-    def ask(self, text="a b c", **fields):
-        client = self.client()
-        client.chat(text, headers=["Authorization: Bearer key-of-acme"],
-                    **fields)
-        return client
-
-    def left(self, client):
-        return int(client.whole()[1]["x-ratelimit-remaining-tokens"])
-
-    def test_charged_is_what_the_remote_says(self):
-        def script(c, _head, _body):
-            c.stream(words("a", prompt=100, completion=50))
-        self.script(script)
-        self.start()
-        self.assertEqual(self.ask().stream()[0], "a")
-        balance = self.nginx.metrics()
-        used = [v for k, v in balance.items()
-                if k.startswith("axion_tenant_") and "tokens_total" in k]
-        self.assertIn(100, used)
-        self.assertIn(50, used)
-        # what is left goes to the remote as the bound of its answer
-        self.ask().stream()
-        bound = self.remote.requests[1][1]["max_tokens"]
-        self.assertLessEqual(bound, 1000 - 150)
-        self.assertGreater(bound, 600)
-
-    def test_the_last_token(self):
-        def script(c, _head, body):
-            c.stream(words("a", finish="length", prompt=400,
-                           completion=body["max_tokens"]))
-        self.script(script)
-        self.start()
-        got = self.events(self.ask(max_tokens=5000))
-        last = [e for e in got if e["choices"]][-1]
-        self.assertEqual(last["choices"][0]["finish_reason"], "length")
-        self.assertEqual(last["incomplete_details"]["reason"],
-                         "insufficient_quota")
-        self.assertEqual(self.error(self.ask())[0], 429)
-
-    def test_names_that_clients_make_up_are_no_labels(self):
-        self.LINE = "remote vllm models=listed,made*;"
-        self.configure()
-        self.start()
-        for name in ("made-up", "listed", "listed"):
-            self.assertEqual(self.ask("a", model=name).stream()[0], "a")
-        models = {k.split('model="')[1].split('"')[0]
-                  for k in self.nginx.metrics()
-                  if k.startswith("axion_usage_") and 'model="' in k}
-        self.assertEqual(models - {"listed"}, {""})
-
-    def test_many_answers_share_what_is_left(self):
-        """max_tokens bounds each of them."""
-        self.start()
-        self.ask(n=10, n_predict=9999, max_tokens=500).stream()
-        body = self.remote.requests[0][1]
-        self.assertEqual(body["n"], 10)
-        self.assertNotIn("n_predict", body)
-        self.assertLess(body["max_tokens"], 1000 / 10)
-        self.assertGreater(body["max_tokens"], 80)
-        status, _, error = self.error(self.ask(n=1024))
-        self.assertEqual((status, error["code"]), (429, "insufficient_quota"))
-        self.assertEqual(len(self.remote.requests), 1)
-
-    def test_a_client_that_leaves_with_the_last_event(self):
-        """It is charged what the remote has told, though the end of its
-        coding is not there yet."""
-        def script(c, _head, _body):
-            c.head()
-            c.piece(words("a", prompt=100, completion=50))
-            c.closed()
-            return True
-        self.script(script)
-        self.start()
-        client = self.ask()
-        client.until(b"[DONE]")
-        client.close()
-        self.assertEqual(self.seen()[0][2:6], ["100", "2", "50", "stop"])
-        figures = self.nginx.metrics()
-        self.assertEqual(figures["axion_cancels_total"], 0)
-        self.assertIn(50, [v for k, v in figures.items() if k.startswith(
-            "axion_tenant_") and "tokens_total" in k])
-
-    def test_a_failure_costs_nothing(self):
-        self.script(lambda c, _h, _b: c.json({}, 500))
-        self.start()
-        for _ in range(5):
-            self.assertEqual(self.error(self.ask())[0], 502)
-        self.script(fake_remote.answer)
-        self.ask().stream()
-        self.assertGreater(self.remote.requests[-1][1]["max_tokens"], 900)
 
 
 if __name__ == "__main__":
