@@ -144,6 +144,8 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
     s->rested = s->cleared;
     s->cleared = false;
     s->turn++;
+    sched_lift_tenants(s);
+    sched_look_up_some(s);
     sched_budget_open(s);
     while (sched_chunk_budget(s, 0) > 0 &&
            (slot = sched_best_prompt(s, now_us)) != NONE) {

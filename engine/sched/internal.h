@@ -2,8 +2,8 @@
  * The scheduler's insides, shared by its files: sched.c (life of a sequence,
  * leases, events), compose.c (the next step), order.c (whose prompt is next,
  * deadlines), yield.c (steps that are dropped for another tenant), admit.c
- * (places, KV, preemption), costs.c (what a step costs) and tenants.c (virtual
- * token counters).
+ * (places, KV, preemption), costs.c (what a step costs), tenants.c (virtual
+ * token counters) and locality.c (known prefixes first, within a quantum).
  *
  * Lists are doubly linked by slot number.  `waiting` is in order of arrival;
  * `running` is in order of rank, the best first, so that victims of
@@ -55,7 +55,7 @@ struct sequence {
     uint32_t n_computed; /* positions whose KV is there */
     uint32_t in_step;    /* tokens of it in the running step */
     uint32_t drafts;     /* of these, behind its last token */
-    uint32_t n_known;    /* of the prompt, cached when it arrived */
+    uint32_t n_known;    /* of its tokens, in the cache when last looked */
     uint32_t n_cached;   /* of the prompt, never computed for it */
     uint32_t n_charged;  /* of the prompt, to its tenant */
     uint32_t n_wasted;   /* thrown away for it, to be charged with it */
@@ -84,6 +84,9 @@ struct tenant {
     uint64_t promised;           /* of these, while a fit is tried */
     uint64_t waiting_tokens;     /* not started yet: prompt tokens */
     uint64_t let_in_us[CLASSES]; /* the last time, by priority */
+    uint64_t competes;           /* the last turn that saw a prompt of it */
+    bool comes;                  /* the turn before did not */
+    uint32_t first; /* of its prompts, while one is looked for; or NONE */
     bool known;
 };
 
@@ -108,7 +111,10 @@ struct ax_sched {
     uint32_t waiting_new;    /* not started yet */
     struct tenant *tenants;  /* [slots_max + 1] */
     uint32_t n_tenants;
-    uint32_t tenants_live;          /* with a sequence */
+    uint32_t tenants_live; /* with a sequence */
+    uint64_t left_served;  /* smallest counter when some competed */
+    uint64_t quantum;      /* in the unit of counters, see locality.c */
+    uint32_t look_up_next; /* slot, or NONE */
     struct ax_sched_entry *entries; /* [running_max] */
     struct ax_sched_step step;
     struct pick *picks; /* [running_max] prompts of the step */
@@ -181,8 +187,15 @@ uint64_t sched_due_us(const struct ax_sched *s, uint64_t now_us,
 uint64_t sched_served_before(const struct ax_sched *s,
                              const struct sequence *q);
 /* The next to get a chunk, running or waiting, or NONE. */
-uint32_t sched_best_prompt(const struct ax_sched *s, uint64_t now_us);
+uint32_t sched_best_prompt(struct ax_sched *s, uint64_t now_us);
 void sched_expire(struct ax_sched *s, uint64_t now_us);
+
+/* ---- locality.c ---- */
+
+/* What the cache knows of some of the waiting, in turns. */
+void sched_look_up_some(struct ax_sched *s);
+/* The best one, or one that goes before it with a longer known prefix. */
+uint32_t sched_prefer_known(struct ax_sched *s, uint32_t best, uint64_t now_us);
 
 /* ---- yield.c ---- */
 
@@ -226,6 +239,8 @@ void sched_learn_cost(struct ax_sched *s, uint64_t cost_us);
 /* Index of a tenant, with one more live sequence. */
 uint32_t sched_tenant_join(struct ax_sched *s, uint64_t id, uint32_t weight);
 void sched_tenant_leave(struct ax_sched *s, uint32_t tenant);
+/* Who has a prompt again, after a time without, is owed nothing. */
+void sched_lift_tenants(struct ax_sched *s);
 /* The prompt's first n positions are computed, or about to be. */
 void sched_charge_prompt(struct ax_sched *s, uint32_t slot, uint32_t n);
 /* The first n positions are there, thanks to the cache. */

@@ -7,7 +7,7 @@
  *      a flood would age above others' fresh requests: a queue is long
  *      because it is its tenant's.)
  *   2. the tenant that was served least (tenants.c); of two that were served
- *      the same, since one was lifted to the other, the one with one sequence.
+ *      the same, since one was lifted to the other, the one without a backlog.
  *      A short prompt that is its tenant's only one and was begun is not
  *      counted yet: charged with its first half it would wait for the second
  *   3. within a tenant, the earliest of arrival + STRETCH x the time that its
@@ -74,7 +74,7 @@ key_of(const struct ax_sched *s, const struct sequence *q, uint64_t now_us)
         return (struct key){CLASS_ABOVE, 0, 0, 0, q->arrival};
     }
     return (struct key){class, sched_served_before(s, q),
-                        s->tenants[q->tenant].live > 1, q->due_us, q->arrival};
+                        sched_has_backlog(s, q), q->due_us, q->arrival};
 }
 
 
@@ -119,11 +119,15 @@ best_of(const struct ax_sched *s, const struct list *l, uint64_t now_us,
 
 
 uint32_t
-sched_best_prompt(const struct ax_sched *s, uint64_t now_us)
+sched_best_prompt(struct ax_sched *s, uint64_t now_us)
 {
     struct key key = {0};
     uint32_t best = best_of(s, &s->running, now_us, NONE, &key);
-    return s->blocked ? best : best_of(s, &s->waiting, now_us, best, &key);
+    if (s->blocked) {
+        return best;
+    }
+    best = best_of(s, &s->waiting, now_us, best, &key);
+    return best == NONE ? best : sched_prefer_known(s, best, now_us);
 }
 
 

@@ -15,6 +15,7 @@
 #define LEASE_LOW_TOKENS 32u
 #define LEASE_ASK_TOKENS 256u
 #define AGEING_US        10000000u
+#define QUANTUM_TOKENS   2048u
 #define RETRY_MS_MIN     100u
 #define RETRY_MS_MAX     60000u
 
@@ -115,6 +116,13 @@ ax_sched_open(struct ax_sched **out, const struct ax_sched_options *options)
     s->entries = calloc(options->running_max, sizeof(*s->entries));
     s->picks = calloc(options->running_max, sizeof(*s->picks));
     s->slower = 1;
+    s->look_up_next = NONE;
+    s->turn = 1; /* nobody competed in turn 0 */
+    uint32_t quantum = options->prefix_quantum_tokens;
+    quantum = quantum == 0 ? QUANTUM_TOKENS : quantum;
+    s->quantum = quantum == AX_SCHED_NO_QUANTUM
+                     ? 0
+                     : (uint64_t)quantum * AX_SCHED_SERVED_TOKEN;
     s->step.entries = s->entries;
     if (s->sequences == NULL || s->tenants == NULL || s->entries == NULL ||
         s->picks == NULL) {

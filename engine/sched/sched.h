@@ -26,8 +26,9 @@
  *   prompts   waiting and half way alike: effective class (priority, one more
  *             for every ageing_us without any of its tenant let in), then
  *             the tenant that was served least (virtual token counters,
- *             tenants.c), then the one that is late first in proportion to
- *             its own length (order.c).
+ *             tenants.c; with a known prefix a little ahead, locality.c), then
+ *             the one that is late first in proportion to its own length
+ *             (order.c).
  *             The first waiting one that does not fit blocks those behind it:
  *             large ones do not starve
  *   KV        a running sequence that needs a block takes it from the worst
@@ -40,6 +41,22 @@
  *   lease     prompt and answer tokens are debited as they are made; more is
  *             asked for (LEASE_LOW) before it runs out; at the last token it
  *             waits for the answer, or ends (LEASE_END) if that was no
+ *
+ * Bounds, checked at every step by tests/sim (bounds.c)
+ *   start     a request of class p that is not held starts within
+ *                 (1 + a) ((3 - p) ageing_us + S T)
+ *             after that time without one of its tenant and class let in it is
+ *             above all classes and is served by arrival; a is how many of its
+ *             tenant and class are due before it.  T is the longest step, S
+ *             the steps that those then ahead need, one after the other: of
+ *             each that has run or came before, the tokens left of its answer
+ *             and, for its prompt and again for each time it is preempted, at
+ *             most 2 ceil(tokens / 4) + 1 chunks.  Steps that failed or were
+ *             dropped (yield.c: at most an eighth of the time) come on top
+ *   tenants   counters of two that both have prompts waiting differ by at most
+ *             max(L, 2 M) + quantum tokens of weight 1 (locality.c), among
+ *             requests of one class that age does not raise; so what two get
+ *             in any time differs by at most twice that
  *
  * Step protocol: next() composes, extend() may add drafts; while the step runs
  * arrive, cancel, hold, unhold and topup may be called (a cancelled sequence of
@@ -98,6 +115,7 @@ struct ax_sched_kv {
 #define AX_SCHED_COSTS_MAX 32u
 /* ax_sched_served() of one computed prompt token at weight 1. */
 #define AX_SCHED_SERVED_TOKEN 1024u
+#define AX_SCHED_NO_QUANTUM   UINT32_MAX
 
 /* A point of T(m): a step of so many tokens takes so long. */
 struct ax_sched_cost {
@@ -117,8 +135,10 @@ struct ax_sched_options {
     uint32_t preemptions_max;  /* 0: 3 */
     uint32_t lease_low_tokens; /* 0: 32 */
     uint32_t lease_ask_tokens; /* 0: 256, the most asked for at once */
-    uint64_t ageing_us;        /* 0: 10 s */
-    uint64_t tpot_us;          /* 0: twice a step of the decodes alone */
+    /* How far a tenant with a known prefix may be ahead; 0: 2048. */
+    uint32_t prefix_quantum_tokens;
+    uint64_t ageing_us; /* 0: 10 s */
+    uint64_t tpot_us;   /* 0: twice a step of the decodes alone */
     struct ax_sched_kv kv;
 };
 

@@ -5,11 +5,15 @@
  * Each tenant's counter grows by what it was served, divided by its weight;
  * the next prompt chunk goes to the smallest.  A prompt's token counts when it
  * is computed, a cached one a quarter of that, an answer's token double; what
- * is computed again after a preemption was paid for.  A tenant that comes back
- * after a time without requests is lifted to the smallest counter of those that
- * are there: it may not spend a credit that it saved up while away.  The table
- * has one place more than there can be live sequences, so there is always one
- * to give away; a tenant forgotten so starts at the smallest counter again.
+ * is computed again after a preemption was paid for.  A tenant that has a
+ * prompt again, after a time without one that waits, is lifted to the smallest
+ * counter of those that compete: it may not spend a credit that it saved up
+ * while it asked for nothing, be it away or busy with one long answer.  Where
+ * nobody competes, to what was the smallest when somebody did.  So counters of
+ * competing tenants differ by no more than the theorem's bound, which
+ * locality.c states and tests/sim checks at every step.  The table has one
+ * place more than there can be live sequences, so there is always one to give
+ * away; a tenant forgotten so starts at the smallest counter again.
  */
 #include "engine/sched/internal.h"
 
@@ -71,6 +75,52 @@ sched_tenant_join(struct ax_sched *s, uint64_t id, uint32_t weight)
     }
     t->live++;
     return i;
+}
+
+
+static void
+mark(struct ax_sched *s, const struct list *l)
+{
+    for (uint32_t i = l->first; i != NONE; i = s->sequences[i].link.next) {
+        const struct sequence *q = &s->sequences[i];
+        struct tenant *t = &s->tenants[q->tenant];
+        if (q->holds == 0 && t->competes != s->turn &&
+            (q->state == WAITING || q->n_tokens - q->n_computed > 1)) {
+            t->comes = t->competes != s->turn - 1;
+            t->competes = s->turn;
+        }
+    }
+}
+
+
+static uint64_t
+smallest_competing(const struct ax_sched *s, bool all)
+{
+    uint64_t smallest = UINT64_MAX;
+    for (uint32_t i = 0; i < s->n_tenants; i++) {
+        const struct tenant *t = &s->tenants[i];
+        if (t->competes == s->turn && (all || !t->comes) &&
+            t->served < smallest) {
+            smallest = t->served;
+        }
+    }
+    return smallest == UINT64_MAX ? s->left_served : smallest;
+}
+
+
+void
+sched_lift_tenants(struct ax_sched *s)
+{
+    mark(s, &s->waiting);
+    mark(s, &s->running);
+    uint64_t floor = smallest_competing(s, false);
+    for (uint32_t i = 0; i < s->n_tenants; i++) {
+        struct tenant *t = &s->tenants[i];
+        if (t->competes == s->turn && t->comes && t->served < floor) {
+            t->served = floor;
+        }
+    }
+    s->left_served = smallest_competing(s, true);
 }
 
 

@@ -2,6 +2,7 @@
 
 UNIT_TESTS += $(BUILD)/tests/sched/test_sched \
               $(BUILD)/tests/sched/test_sched_drafts \
+              $(BUILD)/tests/sched/test_sched_locality \
               $(BUILD)/tests/sched/test_sched_simulation
 
 $(BUILD)/tests/sched/test_sched: $(BUILD)/tests/sched/test_sched.o \
@@ -14,3 +15,7 @@ $(BUILD)/tests/sched/test_sched_simulation: LDLIBS = -lcmocka
 $(BUILD)/tests/sched/test_sched_drafts: \
     $(BUILD)/tests/sched/test_sched_drafts.o $(BUILD)/libaxion_sched.a
 $(BUILD)/tests/sched/test_sched_drafts: LDLIBS = -lcmocka
+
+$(BUILD)/tests/sched/test_sched_locality: \
+    $(BUILD)/tests/sched/test_sched_locality.o $(BUILD)/libaxion_sched.a
+$(BUILD)/tests/sched/test_sched_locality: LDLIBS = -lcmocka

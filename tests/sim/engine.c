@@ -9,7 +9,6 @@
 /* Longer than this nobody waits who may go on: the classes' age, then all
  * that can be before him, computed as often as preemption allows. */
 #define WAIT_MAX_US 3000000u
-#define AGEING_US   50000u
 
 
 /* ---- the model ---- */
@@ -243,7 +242,8 @@ sim_engine_open(struct sim_engine *e, const struct sim_options *o,
         .queue_tokens_max = o->queue_tokens,
         .lease_low_tokens = 4,
         .lease_ask_tokens = 16,
-        .ageing_us = AGEING_US,
+        .ageing_us = o->ageing_us,
+        .prefix_quantum_tokens = o->quantum,
         .preemptions_max = SIM_OFTEN,
         .tpot_us = o->tpot_us,
         .kv = {.context = e,
@@ -355,12 +355,14 @@ take_events(struct sim_engine *e)
         assert_true(s->live);
         switch (event.kind) {
         case AX_SCHED_STARTED:
+            sim_bounds_started(e, s);
             s->started = true;
             assert_true(s->request.deadline_us == 0 ||
                         e->now_us < s->arrived_us + s->request.deadline_us);
             break;
         case AX_SCHED_PREEMPTED:
             e->preempted++;
+            sim_bounds_preempted(e, s);
             break;
         case AX_SCHED_LEASE_LOW: {
             struct axion_cq_lease_low low = {
@@ -443,7 +445,8 @@ submit(struct sim_engine *e, uint32_t gateway, const struct axion_command *c)
     axion_channel_accepted(e->channels[gateway], c->id, &accepted);
     axion_channel_set_user(e->channels[gateway], c->id, s);
     s->live = true;
-    s->told = s->held = s->disturbed = s->started = false;
+    s->told = s->held = s->disturbed = s->started = s->above = false;
+    s->passed = 0;
     s->gateway = gateway;
     s->id = c->id;
     s->lease = c->lease_tokens;
@@ -687,6 +690,8 @@ step_once(struct sim_engine *e)
     const struct ax_sched_step *step = compose(e);
     struct ax_sched_entry entries[SIM_SLOTS];
     take_events(e);
+    sim_bounds_composed(e);
+    sim_bounds_fair(e);
     check_step(e, step);
     uint32_t n = step->n_entries;
     if (n == 0) {
@@ -710,6 +715,9 @@ step_once(struct sim_engine *e)
     e->steps++;
     ax_sched_stepped(e->sched, cost, computed);
     take_events(e);
+    if (computed) {
+        sim_bounds_computed(e);
+    }
     for (uint32_t i = 0; computed && i < n; i++) {
         answer(e, &entries[i]);
     }

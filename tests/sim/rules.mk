@@ -5,7 +5,7 @@ SIM_LIBS := $(BUILD)/libaxion_sched.a $(BUILD)/libaxion_model.a \
 TEST_SIM := $(BUILD)/tests/sim/test_sim
 UNIT_TESTS += $(TEST_SIM)
 
-SIM_OBJS := $(patsubst %,$(BUILD)/tests/sim/%.o,run world engine)
+SIM_OBJS := $(patsubst %,$(BUILD)/tests/sim/%.o,run world engine bounds)
 
 $(TEST_SIM): $(BUILD)/tests/sim/test_sim.o $(SIM_OBJS) $(SIM_LIBS)
 $(TEST_SIM): LDLIBS = -lcmocka -lsodium -lm

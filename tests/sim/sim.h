@@ -44,7 +44,8 @@ struct sim_request {
     uint64_t tenant;
     uint64_t deadline_us; /* from arrival; 0: none */
     uint32_t weight, priority, max_tokens, n_prompt;
-    uint32_t shared; /* it begins with the declared prefix */
+    uint32_t shared;       /* it begins with the declared prefix */
+    uint32_t always_known; /* the same text again and again */
     int32_t prompt[SIM_CTX];
 };
 
@@ -75,9 +76,12 @@ struct sim_slot {
     int32_t tokens[SIM_CTX];
     uint32_t n_tokens;
     uint64_t lease, arrived_us, arrival;
-    bool goes_on; /* it has run since before the step was composed */
+    bool goes_on;   /* it has run since before the step was composed */
     bool disturbed; /* paused, or its output or lease was: it may wait */
     bool started;
+    bool above;          /* all classes, by age */
+    uint64_t steps_left; /* until it must have started, then */
+    uint32_t passed;     /* how many went before it, then */
     struct ax_kv_sequence kv;
     struct ax_kv_chain chain;
     struct ax_kv_name names[SIM_CHAIN];
@@ -87,8 +91,12 @@ struct sim_slot {
 struct sim_options {
     uint32_t blocks, running, batch, queue;
     uint32_t window; /* of two of three layers; 0: one layer that sees all */
-    uint64_t queue_tokens, tpot_us;
-    bool costs; /* T(m) is given to the scheduler */
+    uint64_t queue_tokens, tpot_us, ageing_us;
+    uint32_t quantum; /* as the scheduler's */
+    bool costs;       /* T(m) is given to the scheduler */
+    bool rush;        /* everybody asks again at once, short things, and all
+                       * but the first gateway with the highest class */
+    bool fair;        /* one class and no ageing */
 };
 
 struct sim_engine {
@@ -105,11 +113,12 @@ struct sim_engine {
     struct ax_kv_key key;
     struct axion_channel *channels[SIM_GATEWAYS];
     struct sim_slot slots[SIM_SLOTS];
+    uint64_t let_in_us[SIM_TENANTS][3];    /* the last time, by class */
     void (*between_layers)(void *context); /* what clients do meanwhile */
     void *context;
     /* figures */
     uint64_t steps, computed, cached, preempted, ended, refused, cancelled,
-        expired, waited_max_us, step_max_us, gave_way;
+        expired, waited_max_us, step_max_us, gave_way, aged_steps, gap_part_max;
 };
 
 void sim_engine_open(struct sim_engine *e, const struct sim_options *o,
@@ -122,6 +131,15 @@ void sim_engine_connect(struct sim_engine *e, uint32_t gateway, int fd);
 void sim_engine_check(struct sim_engine *e);
 /* What a step of m tokens takes, without noise. */
 uint64_t sim_cost_us(uint32_t n_tokens);
+
+/* ---- bounds.c ---- */
+
+void sim_bounds_started(struct sim_engine *e, struct sim_slot *s);
+void sim_bounds_preempted(struct sim_engine *e, const struct sim_slot *s);
+/* The next step is known; it was computed. */
+void sim_bounds_composed(struct sim_engine *e);
+void sim_bounds_computed(struct sim_engine *e);
+void sim_bounds_fair(struct sim_engine *e);
 
 /* ---- gateways ---- */
 
@@ -153,6 +171,8 @@ void sim_world_open(struct sim_world *w, const struct sim_options *o,
 void sim_world_close(struct sim_world *w);
 /* Something that a client does, or several. */
 void sim_world_act(struct sim_world *w);
+/* All that have nothing open ask. */
+void sim_world_rush(struct sim_world *w);
 /* Takes what has come and answers. */
 void sim_world_drain(struct sim_world *w);
 bool sim_world_idle(const struct sim_world *w);
@@ -160,7 +180,10 @@ bool sim_world_idle(const struct sim_world *w);
 /* ---- a whole run ---- */
 
 struct sim_totals {
-    uint64_t steps, preempted, gave_way, deaths, cached, computed, waited_max_us;
+    uint64_t steps, preempted, gave_way, deaths, cached, computed;
+    uint64_t aged_steps;   /* waited through above all classes */
+    uint64_t gap_part_max; /* per cent of the bound */
+    uint64_t waited_max_us;
 };
 
 /* All checks; the figures are added up. */

@@ -94,6 +94,11 @@ make_prompt(struct sim_chance *c, struct sim_request *r)
 {
     uint32_t text = sim_any(c, 4), common = sim_any(c, r->n_prompt + 1);
     r->shared = sim_one_in(c, 3);
+    if (r->always_known) {
+        text = 0;
+        common = r->n_prompt;
+        r->shared = false;
+    }
     for (uint32_t i = 0; i < r->n_prompt; i++) {
         bool in_prefix = r->shared && i < SIM_SHARED * AX_KV_BLOCK_TOKENS;
         r->prompt[i] = in_prefix    ? (int32_t)i
@@ -102,6 +107,21 @@ make_prompt(struct sim_chance *c, struct sim_request *r)
     }
     /* Declared is what is wholly there. */
     r->shared = r->shared && r->n_prompt >= SIM_SHARED * AX_KV_BLOCK_TOKENS;
+}
+
+
+static void
+hurry(struct sim_world *w, uint32_t g, struct sim_request *r)
+{
+    r->n_prompt = 1 + sim_any(&w->chance, 40);
+    r->max_tokens = 1 + sim_any(&w->chance, 12);
+    r->deadline_us = 0;
+    if (!w->engine.options.fair) {
+        r->priority = g == 0 ? sim_any(&w->chance, 2) : 2;
+    } else {
+        r->n_prompt += 60;
+        r->always_known = r->tenant == 1;
+    }
 }
 
 
@@ -117,10 +137,16 @@ ask(struct sim_world *w, uint32_t g, struct sim_stream *s)
                     .deadline_us = sim_one_in(c, 8) ? sim_any(c, 200000) : 0}};
     struct sim_request *r = &s->request;
     r->weight = (uint32_t)r->tenant;
-    if (sim_one_in(c, 6)) {
+    if (w->engine.options.fair) {
+        r->priority = 1;
+    }
+    if (w->engine.options.rush) {
+        hurry(w, g, r);
+    }
+    if (!w->engine.options.rush && sim_one_in(c, 6)) {
         r->max_tokens = 1 + sim_any(c, TALK_MAX);
     }
-    if (sim_one_in(c, 16)) {
+    if (!w->engine.options.rush && sim_one_in(c, 16)) {
         ask_for_everything(w, r);
     }
     make_prompt(c, r);
@@ -177,6 +203,20 @@ disturb(struct sim_world *w, uint32_t g, struct sim_stream *s)
     default:
         if (s->asked) {
             answer_lease(w, g, s);
+        }
+    }
+}
+
+
+void
+sim_world_rush(struct sim_world *w)
+{
+    for (uint32_t g = 0; g < SIM_GATEWAYS; g++) {
+        for (uint32_t i = 0; i < SIM_STREAMS; i++) {
+            struct sim_gateway *gate = &w->gateways[g];
+            if (gate->client != NULL && !gate->streams[i].open) {
+                ask(w, g, &gate->streams[i]);
+            }
         }
     }
 }
