@@ -212,11 +212,17 @@ struct axk_attention {
     float softcap; /* 0: none; else cap * tanh(score / cap) */
 };
 
-/* x[t][h * head_dim ..] of n_tokens rows; see axk_rope_table for the table. */
+/*
+ * Elements [first, first + n) of the rows [heads][head_dim] of n_tokens: the
+ * step's own part of them, so that who computes some rows of Q or K can rotate
+ * them.  Both ends are heads' ends, or, unless neox, even.  See axk_rope_table
+ * for the table.
+ */
 struct axk_rope {
-    float *x; /* in place */
+    float *x; /* in place; x[0] is element first */
     size_t x_stride;
-    uint32_t n_heads;
+    uint32_t first;
+    uint32_t n;
     uint32_t head_dim;
     uint32_t n_rot;     /* even, <= head_dim; the rest of a head is untouched */
     bool neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i + 1) */
@@ -269,11 +275,13 @@ struct axk_ops {
     void (*softcap)(float *y, const float *x, float cap, size_t n);
 
     /*
-     * K and V of one token, all KV heads, into slot 0..31 of a block:
-     * k, v [n_head_kv][head_dim] f32, stored as type says.
+     * K and V of one token into slot 0..31 of a block, stored as type says:
+     * elements [first, first + n) of its [n_head_kv][head_dim].  k, v [n] f32;
+     * either may be NULL, and is then not written.  Both ends are heads' ends
+     * or multiples of 32 within a head.
      */
     void (*kv_write)(enum axk_kv_type type, void *block, uint32_t slot,
-                     const float *k, const float *v, uint32_t n_head_kv,
+                     uint32_t first, uint32_t n, const float *k, const float *v,
                      uint32_t head_dim);
 
     /* Queries [q0, q1) of KV heads [kv_head0, kv_head1). */

@@ -214,6 +214,30 @@ act_tile_words(enum axk_act kind, uint32_t k)
 }
 
 
+/* The part of head h in elements [first, first + n) of all heads: elements
+ * [lo, hi) of the head, the first of them at `from`. */
+struct head_part {
+    uint32_t lo;
+    uint32_t hi;
+    uint32_t from;
+};
+
+
+static inline struct head_part
+head_part_of(uint32_t h, uint32_t head_dim, uint32_t first, uint32_t n)
+{
+    uint32_t begin = h * head_dim;
+    uint32_t end = first + n - begin;
+    uint32_t lo = first > begin ? first - begin : 0;
+
+    return (struct head_part){
+        .lo = lo,
+        .hi = end < head_dim ? end : head_dim,
+        .from = begin + lo - first,
+    };
+}
+
+
 /* Groups of 32 elements in a head, the last one padded. */
 static inline uint32_t
 kv_groups(uint32_t head_dim)

@@ -20,10 +20,14 @@
 
 #include "kernels/internal.h"
 
-/* Puts one token's K and V of one KV head, as records of n_groups blocks of
- * 32 quantized for one token, into its slot. */
-void axk_kv_q8_put(uint8_t *head, uint32_t slot, uint32_t n_groups,
-                   const uint32_t *k, const uint32_t *v);
+/* Puts groups [group0, group1) of one token's K or V of one KV head, which has
+ * n_groups of each, into its slot: records of blocks of 32 quantized for one
+ * token. */
+void axk_kv_q8_put_keys(uint8_t *head, uint32_t slot, uint32_t group0,
+                        uint32_t group1, const uint32_t *records);
+void axk_kv_q8_put_values(uint8_t *head, uint32_t slot, uint32_t n_groups,
+                          uint32_t group0, uint32_t group1,
+                          const uint32_t *records);
 
 
 static inline const uint8_t *

@@ -179,12 +179,20 @@ axk_rope_scalar(const struct axk_rope *a, uint32_t t0, uint32_t t1)
         const float *c = a->table + (size_t)t * a->n_rot;
         const float *s = c + half;
 
-        for (uint32_t h = 0; h < a->n_heads; h++) {
-            float *x = a->x + t * a->x_stride + (size_t)h * a->head_dim;
+        for (uint32_t h = a->first / a->head_dim;
+             h * a->head_dim < a->first + a->n; h++) {
+            struct head_part part =
+                head_part_of(h, a->head_dim, a->first, a->n);
+            float *x = a->x + t * a->x_stride + part.from;
 
             for (uint32_t i = 0; i < half; i++) {
-                float *p = a->neox ? x + i : x + 2 * i;
-                float *q = a->neox ? x + i + half : x + 2 * i + 1;
+                uint32_t first = a->neox ? i : 2 * i;
+
+                if (first < part.lo || first >= part.hi) {
+                    continue;
+                }
+                float *p = x + first - part.lo;
+                float *q = p + (a->neox ? half : 1);
                 float u = *p;
                 float v = *q;
 
@@ -261,57 +269,72 @@ axk_softcap_scalar(float *y, const float *x, float cap, size_t n)
 }
 
 
+/* Elements [lo, hi) of a head, which begin and end with groups. */
 static void
-kv_write_q8(void *block, uint32_t slot, const float *k, const float *v,
-            uint32_t n_head_kv, uint32_t head_dim)
+kv_write_q8(uint8_t *head, uint32_t slot, uint32_t lo, uint32_t hi,
+            const float *k, const float *v, uint32_t head_dim)
 {
-    uint32_t n = kv_groups(head_dim);
-    uint32_t records[2][AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
+    uint32_t records[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
     float padded[AXK_HEAD_DIM_MAX];
+    uint32_t group0 = lo / AXK_QK;
+    uint32_t n = kv_groups(hi - lo);
 
-    for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint8_t *head =
-            (uint8_t *)block + h * kv_head_bytes(AXK_KV_Q8_0, head_dim);
+    if (k != NULL) {
+        axk_quantize_scalar(AXK_ACT_Q8, whole_groups(k, hi - lo, padded), 0, 1,
+                            n * AXK_QK, 0, 1, records);
+        axk_kv_q8_put_keys(head, slot, group0, group0 + n, records);
+    }
+    if (v != NULL) {
+        axk_quantize_scalar(AXK_ACT_Q8, whole_groups(v, hi - lo, padded), 0, 1,
+                            n * AXK_QK, 0, 1, records);
+        axk_kv_q8_put_values(head, slot, kv_groups(head_dim), group0,
+                             group0 + n, records);
+    }
+}
 
-        for (int i = 0; i < 2; i++) {
-            const float *x = (i == 0 ? k : v) + (size_t)h * head_dim;
 
-            x = whole_groups(x, head_dim, padded);
-            axk_quantize_scalar(AXK_ACT_Q8, x, 0, 1, n * AXK_QK, 0, 1,
-                                records[i]);
-        }
-        axk_kv_q8_put(head, slot, n, records[0], records[1]);
+/* The same as f16 or bf16; V is padded with zeros behind the head's end. */
+static void
+kv_write_halves(uint16_t *head, uint16_t (*narrow)(float), uint32_t slot,
+                uint32_t lo, uint32_t hi, const float *k, const float *v,
+                uint32_t head_dim)
+{
+    uint32_t padded = round_up_16(head_dim);
+    uint16_t *values =
+        head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
+
+    for (uint32_t i = lo; i < hi && k != NULL; i++) {
+        head[(size_t)i * AXK_KV_TOKENS + slot] = narrow(k[i - lo]);
+    }
+    for (uint32_t i = lo; i < hi && v != NULL; i++) {
+        values[i] = narrow(v[i - lo]);
+    }
+    for (uint32_t i = head_dim; hi == head_dim && i < padded && v != NULL;
+         i++) {
+        values[i] = 0;
     }
 }
 
 
 static void
 axk_kv_write_scalar(enum axk_kv_type type, void *block, uint32_t slot,
-                    const float *k, const float *v, uint32_t n_head_kv,
+                    uint32_t first, uint32_t n, const float *k, const float *v,
                     uint32_t head_dim)
 {
-    uint32_t padded = round_up_16(head_dim);
+    for (uint32_t h = first / head_dim; h * head_dim < first + n; h++) {
+        struct head_part part = head_part_of(h, head_dim, first, n);
+        const float *key = k == NULL ? NULL : k + part.from;
+        const float *value = v == NULL ? NULL : v + part.from;
+        char *head = (char *)block + h * kv_head_bytes(type, head_dim);
 
-    if (type == AXK_KV_Q8_0) {
-        kv_write_q8(block, slot, k, v, n_head_kv, head_dim);
-        return;
-    }
-    uint16_t (*narrow)(float) =
-        type == AXK_KV_BF16 ? axk_f32_to_bf16 : axk_f32_to_f16;
-
-    for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint16_t *head =
-            (uint16_t *)((char *)block + h * kv_head_bytes(type, head_dim));
-        uint16_t *values =
-            head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
-
-        for (uint32_t i = 0; i < head_dim; i++) {
-            head[(size_t)i * AXK_KV_TOKENS + slot] =
-                narrow(k[(size_t)h * head_dim + i]);
-            values[i] = narrow(v[(size_t)h * head_dim + i]);
-        }
-        for (uint32_t i = head_dim; i < padded; i++) {
-            values[i] = 0;
+        if (type == AXK_KV_Q8_0) {
+            kv_write_q8((uint8_t *)head, slot, part.lo, part.hi, key, value,
+                        head_dim);
+        } else {
+            kv_write_halves((uint16_t *)(void *)head,
+                            type == AXK_KV_BF16 ? axk_f32_to_bf16
+                                                : axk_f32_to_f16,
+                            slot, part.lo, part.hi, key, value, head_dim);
         }
     }
 }

@@ -299,23 +299,29 @@ vec_rope_pairs(const struct axk_rope *a, uint32_t t)
     uint32_t half = a->n_rot / 2;
     const float *c = a->table + (size_t)t * a->n_rot;
     const float *s = c + half;
+    bool one = a->first % a->head_dim + a->n <= a->head_dim;
+    uint32_t i0 = one ? a->first % a->head_dim / 2 : 0;
+    uint32_t i1 = one ? (a->first % a->head_dim + a->n) / 2 : half;
 
-    for (uint32_t i = 0; i < half; i++) {
+    for (uint32_t i = i0; i < i1 && i < half; i++) {
         fa[2 * i] = c[i];
         fa[2 * i + 1] = s[i];
         fb[2 * i] = -s[i];
         fb[2 * i + 1] = c[i];
     }
-    for (uint32_t h = 0; h < a->n_heads; h++) {
-        float *x = a->x + t * a->x_stride + (size_t)h * a->head_dim;
+    for (uint32_t h = a->first / a->head_dim; h * a->head_dim < a->first + a->n;
+         h++) {
+        struct head_part part = head_part_of(h, a->head_dim, a->first, a->n);
+        float *x = a->x + t * a->x_stride + part.from;
+        uint32_t end = part.hi < a->n_rot ? part.hi : a->n_rot;
 
-        for (uint32_t i = 0; i < a->n_rot; i += 16) {
-            uint32_t left = lanes_left(a->n_rot, i);
-            v16 v = load_some(x + i, left);
+        for (uint32_t i = part.lo; i < end; i += 16, x += 16) {
+            uint32_t left = lanes_left(end, i);
+            v16 v = load_some(x, left);
             v16 second = v16_mul(v16_dup_odd(v), load_some(fb + i, left));
 
             v = v16_fma(v16_dup_even(v), load_some(fa + i, left), second);
-            store_some(x + i, v, left);
+            store_some(x, v, left);
         }
     }
 }
@@ -328,7 +334,7 @@ vec_rope_halves(const struct axk_rope *a, uint32_t t)
     const float *c = a->table + (size_t)t * a->n_rot;
     const float *s = c + half;
 
-    for (uint32_t h = 0; h < a->n_heads; h++) {
+    for (uint32_t h = 0; h < a->n / a->head_dim; h++) {
         float *x = a->x + t * a->x_stride + (size_t)h * a->head_dim;
 
         for (uint32_t i = 0; i < half; i += 16) {
@@ -432,24 +438,24 @@ vec_softcap(float *y, const float *x, float cap, size_t n)
 }
 
 
+/* Elements [lo, hi) of a head, which begin and end with groups. */
 static void
-kv_write_q8(void *block, uint32_t slot, const float *k, const float *v,
-            uint32_t n_head_kv, uint32_t head_dim)
+kv_write_q8(uint8_t *head, uint32_t slot, uint32_t lo, uint32_t hi,
+            const float *k, const float *v, uint32_t head_dim)
 {
-    uint32_t n = kv_groups(head_dim);
-    uint32_t records[2][AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
+    uint32_t records[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
     float padded[AXK_HEAD_DIM_MAX];
+    uint32_t group0 = lo / AXK_QK;
+    uint32_t n = kv_groups(hi - lo);
 
-    for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint8_t *head =
-            (uint8_t *)block + h * kv_head_bytes(AXK_KV_Q8_0, head_dim);
-        size_t first = (size_t)h * head_dim;
-
-        vec_quantize_blocks(whole_groups(k + first, head_dim, padded), n,
-                            records[0]);
-        vec_quantize_blocks(whole_groups(v + first, head_dim, padded), n,
-                            records[1]);
-        axk_kv_q8_put(head, slot, n, records[0], records[1]);
+    if (k != NULL) {
+        vec_quantize_blocks(whole_groups(k, hi - lo, padded), n, records);
+        axk_kv_q8_put_keys(head, slot, group0, group0 + n, records);
+    }
+    if (v != NULL) {
+        vec_quantize_blocks(whole_groups(v, hi - lo, padded), n, records);
+        axk_kv_q8_put_values(head, slot, kv_groups(head_dim), group0,
+                             group0 + n, records);
     }
 }
 
@@ -465,34 +471,45 @@ store_halves(enum axk_kv_type type, uint16_t *to, v16 x)
 }
 
 
+/* The same as f16 or bf16. */
 static void
-vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, const float *k,
-             const float *v, uint32_t n_head_kv, uint32_t head_dim)
+kv_write_halves(enum axk_kv_type type, uint16_t *head, uint32_t slot,
+                uint32_t lo, uint32_t hi, const float *k, const float *v,
+                uint32_t head_dim)
 {
-    uint32_t padded = round_up_16(head_dim);
+    uint16_t *values = head + (size_t)head_dim * AXK_KV_TOKENS +
+                       (size_t)slot * round_up_16(head_dim);
     uint16_t keys[AXK_HEAD_DIM_MAX];
 
-    if (type == AXK_KV_Q8_0) {
-        kv_write_q8(block, slot, k, v, n_head_kv, head_dim);
-        return;
+    for (uint32_t i = lo; i < hi && v != NULL; i += 16) {
+        store_halves(type, values + i,
+                     load_some(v + i - lo, lanes_left(hi, i)));
     }
+    for (uint32_t i = lo; i < hi && k != NULL; i += 16) {
+        store_halves(type, keys + i, load_some(k + i - lo, lanes_left(hi, i)));
+    }
+    for (uint32_t i = lo; i < hi && k != NULL; i++) {
+        head[(size_t)i * AXK_KV_TOKENS + slot] = keys[i];
+    }
+}
 
-    for (uint32_t h = 0; h < n_head_kv; h++) {
-        uint16_t *head =
-            (uint16_t *)((char *)block + h * kv_head_bytes(type, head_dim));
-        uint16_t *values =
-            head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
-        const float *key = k + (size_t)h * head_dim;
-        const float *value = v + (size_t)h * head_dim;
 
-        for (uint32_t i = 0; i < head_dim; i += 16) {
-            uint32_t left = lanes_left(head_dim, i);
+static void
+vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, uint32_t first,
+             uint32_t n, const float *k, const float *v, uint32_t head_dim)
+{
+    for (uint32_t h = first / head_dim; h * head_dim < first + n; h++) {
+        struct head_part part = head_part_of(h, head_dim, first, n);
+        const float *key = k == NULL ? NULL : k + part.from;
+        const float *value = v == NULL ? NULL : v + part.from;
+        char *head = (char *)block + h * kv_head_bytes(type, head_dim);
 
-            store_halves(type, keys + i, load_some(key + i, left));
-            store_halves(type, values + i, load_some(value + i, left));
-        }
-        for (uint32_t i = 0; i < head_dim; i++) {
-            head[(size_t)i * AXK_KV_TOKENS + slot] = keys[i];
+        if (type == AXK_KV_Q8_0) {
+            kv_write_q8((uint8_t *)head, slot, part.lo, part.hi, key, value,
+                        head_dim);
+        } else {
+            kv_write_halves(type, (uint16_t *)(void *)head, slot, part.lo,
+                            part.hi, key, value, head_dim);
         }
     }
 }

@@ -33,8 +33,9 @@ new_stage(struct ax_compile *c, enum ax_stage_kind kind, bool selected)
 }
 
 
-static bool
-current_is(const struct ax_compile *c, enum ax_stage_kind kind, bool selected)
+bool
+ax_compile_current_is(const struct ax_compile *c, enum ax_stage_kind kind,
+                      bool selected)
 {
     const struct ax_program *p = c->program;
 
@@ -43,8 +44,8 @@ current_is(const struct ax_compile *c, enum ax_stage_kind kind, bool selected)
 }
 
 
-static void
-touch(struct ax_compile *c, ax_value v, uint32_t stage)
+void
+ax_compile_touch(struct ax_compile *c, ax_value v, uint32_t stage)
 {
     struct ax_lifetime *life = &c->lives[v];
 
@@ -58,10 +59,10 @@ touch(struct ax_compile *c, ax_value v, uint32_t stage)
 }
 
 
-static void
-wrote(struct ax_compile *c, ax_value v, uint32_t stage)
+void
+ax_compile_wrote(struct ax_compile *c, ax_value v, uint32_t stage)
 {
-    touch(c, v, stage);
+    ax_compile_touch(c, v, stage);
     c->version[v]++;
     c->written[v] = stage;
 }
@@ -87,7 +88,7 @@ add_row_op(struct ax_compile *c, uint32_t stage, enum ax_row_kind kind,
 static uint32_t
 rows_stage(struct ax_compile *c, bool selected)
 {
-    if (!current_is(c, AX_STAGE_ROWS, selected)) {
+    if (!ax_compile_current_is(c, AX_STAGE_ROWS, selected)) {
         new_stage(c, AX_STAGE_ROWS, selected);
     }
     return c->current;
@@ -103,49 +104,14 @@ static const enum ax_row_kind row_kinds[] = {
 };
 
 
-/* Whether only one op of the plan reads the value. */
-static bool
-read_once(const struct ax_plan *plan, ax_value v)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < plan->n_ops; i++) {
-        const struct ax_plan_op *op = &plan->ops[i];
-        n += op->a == v || op->b == v || op->c == v;
-    }
-    return n == 1;
-}
-
-
-/* True if the op has joined the matmuls whose results it reads. */
-static bool
-join_gated(struct ax_compile *c, const struct ax_plan_op *op)
-{
-    struct ax_program *p = c->program;
-
-    if (!current_is(c, AX_STAGE_MATMUL, p->plan->values[op->out].selected)) {
-        return false;
-    }
-    struct ax_stage *s = &p->stages[c->current];
-    struct ax_mat_op *gate = &p->mat_ops[s->first], *up = gate + 1;
-    if (s->n != 2 || s->gated != NULL || gate->op->out != op->a ||
-        up->op->out != op->b || gate->panels != up->panels ||
-        gate->op->accumulate || up->op->accumulate ||
-        !read_once(p->plan, op->a) || !read_once(p->plan, op->b)) {
-        return false;
-    }
-    s->gated = op;
-    s->panels = gate->panels;
-    up->panel0 = 0;
-    wrote(c, op->out, c->current);
-    return true;
-}
-
-
 static void
 compile_row_op(struct ax_compile *c, const struct ax_plan_op *op)
 {
-    if (op->kind == AX_OP_GATED && join_gated(c, op)) {
+    if (op->kind == AX_OP_GATED && ax_join_gated(c, op)) {
+        return;
+    }
+    if ((op->kind == AX_OP_RMSNORM || op->kind == AX_OP_ROPE) &&
+        ax_join_heads(c, op)) {
         return;
     }
     const struct ax_plan *plan = c->program->plan;
@@ -153,12 +119,12 @@ compile_row_op(struct ax_compile *c, const struct ax_plan_op *op)
 
     add_row_op(c, stage, row_kinds[op->kind], op, 0, op->rope);
     if (op->kind != AX_OP_EMBED) {
-        touch(c, op->a, stage);
+        ax_compile_touch(c, op->a, stage);
     }
     if (op->kind == AX_OP_GATED || op->kind == AX_OP_COMBINE) {
-        touch(c, op->b, stage);
+        ax_compile_touch(c, op->b, stage);
     }
-    wrote(c, op->out, stage);
+    ax_compile_wrote(c, op->out, stage);
 }
 
 
@@ -170,7 +136,7 @@ compile_route(struct ax_compile *c, const struct ax_plan_op *op)
     compile_row_op(c, op);
     new_stage(c, AX_STAGE_GROUP, selected)->experts = op;
     c->group = c->current;
-    touch(c, op->out, c->current);
+    ax_compile_touch(c, op->out, c->current);
 }
 
 
@@ -195,7 +161,7 @@ find_routed_act(struct ax_compile *c, const struct ax_plan_op *op,
     s->experts = op;
     s->group = c->group;
     s->act[0] = p->n_acts;
-    touch(c, op->a, c->current);
+    ax_compile_touch(c, op->a, c->current);
     p->acts[p->n_acts] = (struct ax_act){
         .value = op->a,
         .version = c->version[op->a],
@@ -228,9 +194,9 @@ compile_experts(struct ax_compile *c, const struct ax_plan_op *op)
     p->acts[act].last = c->current;
     p->acts[up_act].last = c->current;
     if (op->up != AX_NONE) {
-        wrote(c, op->c, c->current);
+        ax_compile_wrote(c, op->c, c->current);
     }
-    wrote(c, op->out, c->current);
+    ax_compile_wrote(c, op->out, c->current);
 }
 
 
@@ -240,7 +206,7 @@ quantize_stage(struct ax_compile *c, ax_value x, bool selected)
 {
     const struct ax_stage *stages = c->program->stages;
 
-    if (current_is(c, AX_STAGE_MATMUL, selected) && c->current > 0 &&
+    if (ax_compile_current_is(c, AX_STAGE_MATMUL, selected) && c->current > 0 &&
         stages[c->current - 1].kind == AX_STAGE_ROWS &&
         stages[c->current - 1].selected == selected &&
         c->written[x] < c->current) {
@@ -265,7 +231,7 @@ find_act(struct ax_compile *c, ax_value x, enum axk_act kind)
     }
     uint32_t stage = quantize_stage(c, x, p->plan->values[x].selected);
     add_row_op(c, stage, AX_ROW_QUANTIZE, NULL, p->n_acts, 0);
-    touch(c, x, stage);
+    ax_compile_touch(c, x, stage);
     p->acts[p->n_acts] = (struct ax_act){
         .value = x,
         .version = c->version[x],
@@ -286,26 +252,24 @@ compile_matmul(struct ax_compile *c, const struct ax_plan_op *op)
     bool selected = p->plan->values[op->out].selected;
     uint32_t act =
         find_act(c, op->a, axk_format_traits(m->tensor->format)->act);
-    uint32_t panels =
-        m->n_rows / AXK_PANEL_ROWS + (m->n_rows % AXK_PANEL_ROWS != 0);
 
-    if (!current_is(c, AX_STAGE_MATMUL, selected) ||
+    if (!ax_compile_current_is(c, AX_STAGE_MATMUL, selected) ||
         p->stages[c->current].gated != NULL ||
         p->acts[act].ready >= c->current ||
         (c->version[op->out] > 0 && c->written[op->out] == c->current)) {
-        new_stage(c, AX_STAGE_MATMUL, selected)->first = p->n_mat_ops;
+        struct ax_stage *s = new_stage(c, AX_STAGE_MATMUL, selected);
+        s->first = p->n_mat_ops;
+        s->finish = p->n_finish_ops;
+        s->unit_panels = 1;
     }
-    struct ax_stage *s = &p->stages[c->current];
     p->mat_ops[p->n_mat_ops++] = (struct ax_mat_op){
         .op = op,
         .act = act,
-        .panel0 = s->panels,
-        .panels = panels,
+        .out = op->out,
     };
-    s->panels += panels;
-    s->n++;
+    p->stages[c->current].n++;
     p->acts[act].last = c->current;
-    wrote(c, op->out, c->current);
+    ax_compile_wrote(c, op->out, c->current);
 }
 
 
@@ -332,15 +296,16 @@ window_index(struct ax_compile *c, uint32_t window, uint32_t *out)
 static int
 compile_attention(struct ax_compile *c, const struct ax_plan_op *op)
 {
-    uint32_t stage = rows_stage(c, false);
-
-    add_row_op(c, stage, AX_ROW_KV_WRITE, op, 0, 0);
-    touch(c, op->b, stage);
-    touch(c, op->c, stage);
+    if (!ax_join_kv_write(c, op)) {
+        uint32_t stage = rows_stage(c, false);
+        add_row_op(c, stage, AX_ROW_KV_WRITE, op, 0, 0);
+        ax_compile_touch(c, op->b, stage);
+        ax_compile_touch(c, op->c, stage);
+    }
     struct ax_stage *s = new_stage(c, AX_STAGE_ATTENTION, false);
     s->attention = op;
-    touch(c, op->a, c->current);
-    wrote(c, op->out, c->current);
+    ax_compile_touch(c, op->a, c->current);
+    ax_compile_wrote(c, op->out, c->current);
     return window_index(c, op->attention.window, &s->window);
 }
 
@@ -447,7 +412,7 @@ static void
 keep_input(struct ax_compile *c, ax_value v, uint32_t s)
 {
     if (c->lives[v].first < s) {
-        touch(c, v, s + 1);
+        ax_compile_touch(c, v, s + 1);
     }
 }
 
@@ -539,14 +504,22 @@ append_tensor_name(char *out, const char *tensor)
 
 
 static void
+append_row_name(char *out, enum ax_row_kind kind)
+{
+    size_t used = strlen(out);
+
+    snprintf(out + used, AX_COUNTER_NAME - used, "%s%s", used == 0 ? "" : "+",
+             row_names[kind]);
+}
+
+
+static void
 name_experts(const struct ax_plan *plan, const struct ax_plan_op *op, char *out)
 {
     append_tensor_name(out, plan->matrices[op->matrix].tensor->name);
     if (op->up != AX_NONE) {
         append_tensor_name(out, plan->matrices[op->up].tensor->name);
-        size_t used = strlen(out);
-        snprintf(out + used, AX_COUNTER_NAME - used, "+%s",
-                 row_names[AX_ROW_GATED]);
+        append_row_name(out, AX_ROW_GATED);
     }
 }
 
@@ -570,15 +543,17 @@ name_stage(const struct ax_program *p, const struct ax_stage *s, char *out)
         name_experts(p->plan, s->experts, out);
     }
     if (s->gated != NULL) {
-        size_t used = strlen(out);
-        snprintf(out + used, AX_COUNTER_NAME - used, "+%s",
-                 row_names[AX_ROW_GATED]);
+        append_row_name(out, AX_ROW_GATED);
     }
     for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_ROWS; i++) {
-        size_t used = strlen(out);
-        snprintf(out + used, AX_COUNTER_NAME - used, "%s%s",
-                 used == 0 ? "" : "+",
-                 row_names[p->row_ops[s->first + i].kind]);
+        append_row_name(out, p->row_ops[s->first + i].kind);
+    }
+    /* The same op on Q and on K is one word. */
+    const struct ax_finish_op *finish = &p->finish_ops[s->finish];
+    for (uint32_t i = 0; i < s->n_finish; i++) {
+        if (i == 0 || finish[i].kind != finish[i - 1].kind) {
+            append_row_name(out, finish[i].kind);
+        }
     }
 }
 
@@ -614,6 +589,7 @@ allocate(struct ax_compile *c)
     p->counters = calloc(3 * n, sizeof(*p->counters));
     p->row_ops = calloc(2 * n + plan->n_ropes, sizeof(*p->row_ops));
     p->mat_ops = calloc(n, sizeof(*p->mat_ops));
+    p->finish_ops = calloc(2 * n, sizeof(*p->finish_ops));
     p->acts = calloc(2 * n, sizeof(*p->acts));
     p->buffers = calloc(plan->n_values + 1, sizeof(*p->buffers));
     p->strides = calloc(plan->n_values + 1, sizeof(*p->strides));
@@ -622,9 +598,9 @@ allocate(struct ax_compile *c)
     c->written = calloc(plan->n_values + 1, sizeof(*c->written));
     c->lives = calloc(plan->n_values + 1, sizeof(*c->lives));
     if (p->stages == NULL || p->counters == NULL || p->row_ops == NULL ||
-        p->mat_ops == NULL || p->acts == NULL || p->buffers == NULL ||
-        p->strides == NULL || p->rope_tables == NULL || c->version == NULL ||
-        c->written == NULL || c->lives == NULL) {
+        p->mat_ops == NULL || p->finish_ops == NULL || p->acts == NULL ||
+        p->buffers == NULL || p->strides == NULL || p->rope_tables == NULL ||
+        c->version == NULL || c->written == NULL || c->lives == NULL) {
         return ax_error_set(c->err, AXION_ERR_NO_MEMORY, "no memory");
     }
     return AXION_OK;
@@ -633,10 +609,10 @@ allocate(struct ax_compile *c)
 
 int
 ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
-                   uint32_t rows_max, uint32_t selected_max,
+                   uint32_t n_threads, uint32_t rows_max, uint32_t selected_max,
                    struct ax_error *err)
 {
-    struct ax_compile c = {.program = p, .err = err};
+    struct ax_compile c = {.program = p, .err = err, .n_threads = n_threads};
 
     *p = (struct ax_program){
         .plan = plan,
@@ -651,6 +627,7 @@ ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
         rc = sort_row_ops(&c);
     }
     if (rc == AXION_OK) {
+        ax_join_units(p);
         name_counters(p);
         keep_prologue_inputs(&c);
         rc = ax_program_place(&c);
@@ -676,6 +653,7 @@ ax_program_free(struct ax_program *p)
     free(p->strides);
     free(p->buffers);
     free(p->acts);
+    free(p->finish_ops);
     free(p->mat_ops);
     free(p->row_ops);
     free(p->counters);

@@ -111,7 +111,7 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
     }
     int rc = check_options(e, err);
     if (rc == AXION_OK) {
-        rc = ax_program_compile(&e->program, e->plan,
+        rc = ax_program_compile(&e->program, e->plan, e->options.n_threads,
                                 e->options.batch_tokens_max,
                                 e->options.logits_max, err);
     }
@@ -320,7 +320,7 @@ stage_units(const struct ax_exec *e, const struct ax_stage *stage)
     case AX_STAGE_ROWS:
         return axk_act_tiles(rows);
     case AX_STAGE_MATMUL:
-        return rows == 0 ? 0 : stage->panels;
+        return rows == 0 ? 0 : stage->units;
     case AX_STAGE_ATTENTION:
         return e->n_items[stage->window];
     default:

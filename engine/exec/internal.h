@@ -1,8 +1,8 @@
 /*
  * The open executor, shared by exec.c (life, checks, the step), stages.c (the
  * work of a stage in place), private.c (the same in private, for stages that
- * the pool may compute twice), attention.c (cutting attention into items) and
- * experts.c (rows by their experts).
+ * the pool may compute twice), finish.c (the end of a matmul), attention.c
+ * (cutting attention into items) and experts.c (rows by their experts).
  *
  * What private work reads of the step lies here and not behind e->step: a
  * thread may come so late that the caller's memory is gone.
@@ -90,6 +90,16 @@ struct ax_rows {
 };
 
 
+/* Rows [row0, row1) of a matrix for `rows` tokens, just made by a matmul. */
+struct ax_finish {
+    const struct ax_exec *e;
+    uint32_t rows;
+    uint32_t row0, row1;
+    float *y; /* [rows][stride], column 0 is row0 */
+    size_t stride;
+};
+
+
 struct ax_exec {
     const struct ax_model *model;
     const struct ax_plan *plan;
@@ -136,6 +146,7 @@ struct ax_exec {
 
     struct ax_arena private_arena;
     struct ax_private *privates; /* [n_threads], NULL with one thread */
+    size_t private_floats;       /* results of a thread, at most */
 };
 
 
@@ -146,12 +157,24 @@ ax_stage_rows(const struct ax_exec *e, const struct ax_stage *stage)
 }
 
 /* A matmul over all rows of the stage, in place; and which rows of its matrix
- * are in panels [begin, end) of the stage, false if none. */
+ * are in units [begin, end) of the stage, false if none. */
 struct axk_matmul ax_stage_matmul(const struct ax_exec *e,
                                   const struct ax_mat_op *mat, uint32_t rows);
-bool ax_stage_part(const struct ax_exec *e, const struct ax_mat_op *mat,
-                   uint32_t begin, uint32_t end, uint32_t *row0,
-                   uint32_t *row1);
+bool ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
+                   const struct ax_mat_op *mat, uint32_t begin, uint32_t end,
+                   uint32_t *row0, uint32_t *row1);
+
+/* K, V or both of one token of the step: elements [first, first + n). */
+void ax_stage_kv_write(const struct ax_exec *e, const struct ax_plan_op *op,
+                       uint32_t token, uint32_t first, uint32_t n,
+                       const float *k, const float *v);
+
+/* What ends a matmul of the stage, by its index in mat_ops: any number of
+ * times on fresh results, and what is done exactly once. */
+void ax_finish_compute(const struct ax_finish *f, const struct ax_stage *stage,
+                       uint32_t mat);
+void ax_finish_commit(const struct ax_finish *f, const struct ax_stage *stage,
+                      uint32_t mat);
 
 /* out = activation(gate) * up for rows x n; out may be either. */
 void ax_stage_gated(const struct ax_exec *e, const struct ax_plan_op *op,

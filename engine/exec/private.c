@@ -5,7 +5,8 @@
  * A thread computes a piece of a matmul or an item of attention into memory
  * of its own and, when the piece is still to be had, copies it to where it
  * belongs.  The copy is small beside the work: a panel of 32 rows is 128 bytes
- * for a token and many kilobytes of weights.  Row-local stages work in place:
+ * for a token and many kilobytes of weights.  K and V are not copied: they go
+ * from there into their KV blocks.  Row-local stages work in place:
  * they are short, and many of them change what they read.
  *
  * A prologue (program.h) goes into the thread's memory as well, ahead of its
@@ -19,8 +20,10 @@
 #include <string.h>
 
 
-/* Results of a piece of a matmul at most: half of a small L2. */
+/* Results of a piece of a matmul: half of a small L2.  A unit of large heads
+ * may be more, for up to this many tokens. */
 #define MATMUL_FLOATS 32768u
+#define UNIT_TOKENS   512u
 
 
 static size_t
@@ -78,17 +81,36 @@ open_thread(struct ax_exec *e, struct ax_private *private, size_t results)
 }
 
 
+/* Room for one unit of any stage. */
+static size_t
+unit_floats(const struct ax_exec *e)
+{
+    uint32_t tokens = e->options.batch_tokens_max;
+    size_t floats = MATMUL_FLOATS;
+
+    tokens = tokens < UNIT_TOKENS ? tokens : UNIT_TOKENS;
+    for (uint32_t s = 0; s < e->program.n_stages; s++) {
+        size_t unit =
+            (size_t)e->program.stages[s].unit_panels * AXK_PANEL_ROWS * tokens;
+        floats = unit > floats ? unit : floats;
+    }
+    return floats;
+}
+
+
 int
 ax_private_open(struct ax_exec *e, struct ax_error *err)
 {
     uint32_t n = e->options.n_threads;
     size_t floats = ax_attention_private_floats(e);
+    size_t unit = unit_floats(e);
     int rc = AXION_OK;
 
     if (n == 1) {
         return AXION_OK;
     }
-    floats = floats > MATMUL_FLOATS ? floats : MATMUL_FLOATS;
+    floats = floats > unit ? floats : unit;
+    e->private_floats = floats;
     size_t results = aligned(floats * sizeof(float));
     size_t bytes = results + aligned(e->program.prologue_bytes);
     e->privates = aligned_alloc(64, n * sizeof(*e->privates));
@@ -131,9 +153,13 @@ ax_private_piece_max(const struct ax_exec *e, const struct ax_stage *stage,
     }
     bool two = stage->gated != NULL ||
                (stage->experts != NULL && stage->experts->up != AX_NONE);
-    uint32_t panels = two ? 2 : 1; /* of a unit */
-    return MATMUL_FLOATS /
-           (AXK_PANEL_ROWS * scale * panels * ax_stage_rows(e, stage));
+    uint32_t panels = (two ? 2 : 1) * /* of a unit */
+                      (stage->unit_panels > 1 ? stage->unit_panels : 1);
+    size_t floats =
+        (size_t)AXK_PANEL_ROWS * scale * panels * ax_stage_rows(e, stage);
+    return floats > MATMUL_FLOATS && floats <= e->private_floats
+               ? 1
+               : (uint32_t)(MATMUL_FLOATS / floats);
 }
 
 
@@ -176,16 +202,19 @@ compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
     }
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        if (ax_stage_part(e, mat, piece->begin * scale, piece->end * scale,
-                          &row0, &row1)) {
-            struct axk_matmul a = ax_stage_matmul(e, mat, rows);
-            a.act = prologue ? private->acts[mat->act] : a.act;
-            a.y = ax_private_at(out, row0);
-            a.y_stride = row1 - row0;
-            a.accumulate = false;
-            e->ops->matmul(&a, row0, row1);
-            out += rows * a.y_stride;
+        if (!ax_stage_part(e, stage, mat, piece->begin * scale,
+                           piece->end * scale, &row0, &row1)) {
+            continue;
         }
+        struct axk_matmul a = ax_stage_matmul(e, mat, rows);
+        a.act = prologue ? private->acts[mat->act] : a.act;
+        a.y = ax_private_at(out, row0);
+        a.y_stride = row1 - row0;
+        a.accumulate = false;
+        e->ops->matmul(&a, row0, row1);
+        struct ax_finish f = {e, rows, row0, row1, out, a.y_stride};
+        ax_finish_compute(&f, stage, stage->first + i);
+        out += rows * a.y_stride;
     }
     if (stage->gated != NULL) {
         float *gate = private->results;
@@ -221,18 +250,22 @@ commit_matmul(struct ax_exec *e, const struct ax_stage *stage,
 {
     uint32_t scale = e->scale[piece->phase];
     uint32_t rows = ax_stage_rows(e, stage);
-    const float *from = e->privates[piece->thread].results;
+    float *from = e->privates[piece->thread].results;
     uint32_t n = stage->gated != NULL ? 1 : stage->n;
     uint32_t row0, row1;
 
     for (uint32_t i = 0; i < n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        if (!ax_stage_part(e, mat, piece->begin * scale, piece->end * scale,
-                           &row0, &row1)) {
+        if (!ax_stage_part(e, stage, mat, piece->begin * scale,
+                           piece->end * scale, &row0, &row1)) {
             continue;
         }
-        ax_value v = stage->gated != NULL ? stage->gated->out : mat->op->out;
-        commit_columns(e, v, mat->op->accumulate, rows, row0, row1, from);
+        struct ax_finish f = {e, rows, row0, row1, from, row1 - row0};
+        ax_finish_commit(&f, stage, stage->first + i);
+        if (!mat->dropped) {
+            ax_value v = stage->gated != NULL ? stage->gated->out : mat->out;
+            commit_columns(e, v, mat->op->accumulate, rows, row0, row1, from);
+        }
         from += (size_t)rows * (row1 - row0);
     }
 }

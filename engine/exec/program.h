@@ -4,8 +4,11 @@
  * Three kinds of stage.  ROWS runs a list of row-local ops (norms, RoPE, KV
  * writes, gates, quantizing) over tiles of AXK_TILE rows, a tile through the
  * whole list while it is in cache.  MATMUL runs one or more matrices that
- * have their activations ready (Q, K, V; gate, up) as one range of panels.
- * Gate and up are one range of pairs, and activation(gate) * up the end of it.
+ * have their activations ready (Q, K, V; gate, up) as one range of units: a
+ * panel of one of them, or a few that hold whole heads.  Gate and up are one
+ * range of pairs, and activation(gate) * up the end of it.  Norms of heads,
+ * RoPE and the KV write are done by who has computed the rows (finish.c), so
+ * that nobody meets between Q, K, V and the attention.
  * ATTENTION runs items that attention.c cuts for each step.
  *
  * A mixture of experts has three more: GROUP, a gate where thread 0 sorts the
@@ -81,8 +84,18 @@ struct ax_row_op {
 struct ax_mat_op {
     const struct ax_plan_op *op;
     uint32_t act;
-    uint32_t panel0; /* of the stage's panels */
-    uint32_t panels;
+    uint32_t unit0; /* of the stage's units */
+    uint32_t units;
+    ax_value out; /* where results go: what finishing ops make of op's out */
+    bool dropped; /* behind the KV write nobody reads out */
+};
+
+
+/* RMSNORM, ROPE or KV_WRITE on the rows that a matmul has just made. */
+struct ax_finish_op {
+    enum ax_row_kind kind;
+    const struct ax_plan_op *op;
+    uint32_t mat; /* whose rows: an index in mat_ops */
 };
 
 
@@ -93,7 +106,11 @@ struct ax_stage {
     bool selected;    /* rows are the wanted ones */
     uint32_t first;   /* in row_ops or mat_ops */
     uint32_t n;
-    uint32_t panels; /* MATMUL: all together */
+    uint32_t units;       /* MATMUL: all together */
+    uint32_t unit_panels; /* MATMUL: panels of one */
+    uint32_t panels;      /* EXPERTS: of one expert */
+    uint32_t finish;      /* MATMUL: in finish_ops */
+    uint32_t n_finish;
     const struct ax_plan_op *attention;
     uint32_t window;   /* ATTENTION: index in windows */
     uint32_t prologue; /* MATMUL: its stage, or AX_NONE */
@@ -131,6 +148,8 @@ struct ax_program {
     struct ax_row_op *row_ops;
     uint32_t n_mat_ops;
     struct ax_mat_op *mat_ops;
+    uint32_t n_finish_ops;
+    struct ax_finish_op *finish_ops;
     uint32_t n_acts;
     struct ax_act *acts;
     float **buffers;     /* [plan->n_values] */
@@ -161,8 +180,8 @@ ax_routed_rows(const struct ax_plan *plan, uint32_t rows)
 
 /* AXION_ERR_NO_MEMORY, AXION_ERR_MODEL_UNSUPPORTED, AXION_ERR_INTERNAL. */
 int ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
-                       uint32_t rows_max, uint32_t selected_max,
-                       struct ax_error *err);
+                       uint32_t n_threads, uint32_t rows_max,
+                       uint32_t selected_max, struct ax_error *err);
 void ax_program_free(struct ax_program *p);
 
 #endif /* AX_PROGRAM_H */

@@ -73,7 +73,7 @@ run_rope(const struct ax_rows *s, const struct ax_plan_op *op)
     struct axk_rope a = {
         .x = s->buffers[op->out],
         .x_stride = e->program.strides[op->out],
-        .n_heads = e->plan->values[op->out].width / op->head_dim,
+        .n = e->plan->values[op->out].width,
         .head_dim = op->head_dim,
         .n_rot = config->n_rot,
         .neox = config->neox,
@@ -100,21 +100,11 @@ run_rope_table(const struct ax_rows *s, ax_rope rope)
 static void
 run_kv_write(const struct ax_rows *s, const struct ax_plan_op *op)
 {
-    const struct ax_exec *e = s->e;
-    char *layer = ax_kv_layer(e->kv, op->layer);
-    size_t block_bytes = ax_kv_block_bytes(e->kv);
-    size_t group = ax_kv_group(e->kv, op->layer);
+    uint32_t n = s->e->plan->values[op->b].width;
 
     for (uint32_t r = s->r0; r < s->r1; r++) {
-        const struct ax_step_token *t = &e->step->tokens[r];
-        const struct ax_kv_sequence *seq = e->step->sequences[t->sequence];
-        const uint32_t *blocks = seq->blocks + group * seq->blocks_max;
-        uint32_t block = blocks[t->position / AX_KV_BLOCK_TOKENS];
-        assert(ax_kv_block_refs(e->kv, block) == 1);
-        e->ops->kv_write(e->kv_shape.type, layer + block * block_bytes,
-                         t->position % AX_KV_BLOCK_TOKENS, row(s, op->b, r),
-                         row(s, op->c, r), e->kv_shape.n_head_kv,
-                         e->kv_shape.head_dim);
+        ax_stage_kv_write(s->e, op, r, 0, n, row(s, op->b, r),
+                          row(s, op->c, r));
     }
 }
 
@@ -285,8 +275,8 @@ ax_stage_matmul(const struct ax_exec *e, const struct ax_mat_op *mat,
         .n_tokens = rows,
         .w = m->packed,
         .act = e->program.acts[mat->act].data,
-        .y = e->program.buffers[op->out],
-        .y_stride = e->program.strides[op->out],
+        .y = e->program.buffers[mat->out],
+        .y_stride = e->program.strides[mat->out],
         .bias =
             op->vector == AX_NONE ? NULL : e->plan->vectors[op->vector].data,
         .accumulate = op->accumulate,
@@ -295,19 +285,21 @@ ax_stage_matmul(const struct ax_exec *e, const struct ax_mat_op *mat,
 
 
 bool
-ax_stage_part(const struct ax_exec *e, const struct ax_mat_op *mat,
-              uint32_t begin, uint32_t end, uint32_t *row0, uint32_t *row1)
+ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
+              const struct ax_mat_op *mat, uint32_t begin, uint32_t end,
+              uint32_t *row0, uint32_t *row1)
 {
     uint32_t n_rows = e->plan->matrices[mat->op->matrix].n_rows;
-    uint32_t lo = begin > mat->panel0 ? begin : mat->panel0;
-    uint32_t hi = mat->panel0 + mat->panels;
+    uint32_t unit = stage->unit_panels * AXK_PANEL_ROWS;
+    uint32_t lo = begin > mat->unit0 ? begin : mat->unit0;
+    uint32_t hi = mat->unit0 + mat->units;
 
     hi = end < hi ? end : hi;
     if (lo >= hi) {
         return false;
     }
-    *row0 = (lo - mat->panel0) * AXK_PANEL_ROWS;
-    *row1 = (hi - mat->panel0) * AXK_PANEL_ROWS;
+    *row0 = (lo - mat->unit0) * unit;
+    *row1 = (hi - mat->unit0) * unit;
     *row1 = *row1 < n_rows ? *row1 : n_rows;
     return true;
 }
@@ -322,10 +314,14 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
 
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        if (ax_stage_part(e, mat, begin, end, &row0, &row1)) {
-            struct axk_matmul a = ax_stage_matmul(e, mat, rows);
-            e->ops->matmul(&a, row0, row1);
+        if (!ax_stage_part(e, stage, mat, begin, end, &row0, &row1)) {
+            continue;
         }
+        struct axk_matmul a = ax_stage_matmul(e, mat, rows);
+        e->ops->matmul(&a, row0, row1);
+        struct ax_finish f = {e, rows, row0, row1, a.y + row0, a.y_stride};
+        ax_finish_compute(&f, stage, stage->first + i);
+        ax_finish_commit(&f, stage, stage->first + i);
     }
     if (stage->gated != NULL && rows > 0) {
         const struct ax_plan_op *op = stage->gated;
@@ -338,7 +334,7 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
 }
 
 
-/* Panels or items of a piece. */
+/* Units of a piece. */
 void
 ax_exec_work(void *context, const struct ax_pool_piece *piece)
 {

@@ -239,7 +239,7 @@ counters_name_the_work(void **state)
     struct ax_exec_times times = ax_exec_times(e);
     for (uint32_t i = 0; i < n; i++) {
         struct ax_exec_counter c = ax_exec_counter(e, i);
-        if (strcmp(c.name, "attn_q+attn_k+attn_v") == 0) {
+        if (strcmp(c.name, "attn_q+attn_k+attn_v+rope+kv_write") == 0) {
             assert_int_equal(c.layer, found);
             assert_int_equal(c.calls, 1);
             assert_true(c.ns > 0 && c.bytes > 0 && c.operations > 0);

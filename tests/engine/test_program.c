@@ -1,6 +1,6 @@
 /*
  * The compiler makes few stages (Q, K, V and gate, up meet once, a layer
- * costs ten), quantizes before it multiplies, and never lets two values share
+ * costs nine), quantizes before it multiplies, and never lets two values share
  * memory while both are needed.
  */
 #include <stdarg.h>
@@ -33,14 +33,14 @@ open_model(const char *variant, struct ax_program *p)
     struct ax_model *m;
 
     assert_int_equal(ax_model_open(&m, &options, NULL), AXION_OK);
-    assert_int_equal(ax_program_compile(p, ax_model_plan(m), ROWS, SELECTED,
-                                        NULL), AXION_OK);
+    assert_int_equal(ax_program_compile(p, ax_model_plan(m), 2, ROWS,
+                                        SELECTED, NULL), AXION_OK);
     return m;
 }
 
 
 static void
-a_layer_costs_ten_stages(void **state)
+a_layer_costs_nine_stages(void **state)
 {
     struct ax_program p;
     struct ax_model *m = open_model("q4_1", &p);
@@ -48,12 +48,15 @@ a_layer_costs_ten_stages(void **state)
 
     (void) state;
     /* Rows and logits at the end; embedding joins the first layer's norm. */
-    assert_int_equal(p.n_stages, 2 * 10 + 2);
+    assert_int_equal(p.n_stages, 2 * 9 + 2);
     for (uint32_t s = 0; s < p.n_stages; s++) {
-        assert_int_equal(p.stages[s].layer_start, s == 0 || s == 10);
+        assert_int_equal(p.stages[s].layer_start, s == 0 || s == 9);
         if (p.stages[s].kind == AX_STAGE_MATMUL) {
             assert_true(p.stages[s].n <= 3);
             assert_int_equal(p.stages[s].gated != NULL, p.stages[s].n == 2);
+            /* RoPE of Q and K, the write of K and V. */
+            assert_int_equal(p.stages[s].n_finish,
+                             p.stages[s].n == 3 ? 4 : 0);
             matmuls[p.stages[s].n]++;
         }
         if (p.stages[s].prologue != AX_NONE) {
@@ -175,7 +178,7 @@ find_lives(const struct ax_program *p, struct life *values, struct life *acts)
                 const struct ax_mat_op *op = &p->mat_ops[stage->first + i];
                 assert_true(acts[op->act].used && acts[op->act].first < s);
                 use(&acts[op->act], s);
-                use(&values[op->op->out], s);
+                use(&values[op->out], s);
             }
             if (stage->gated != NULL) {
                 use(&values[stage->gated->out], s);
@@ -286,11 +289,97 @@ memory_does_not_grow_with_layers(void **state)
 }
 
 
+/* Q, K, V and the attention alone, of n_head and n_head_kv heads. */
+static void
+compile_heads(struct ax_program *p, struct ax_plan *plan, uint32_t n_head,
+              uint32_t n_head_kv, uint32_t head_dim, bool neox,
+              uint32_t threads)
+{
+    static struct ax_gguf_tensor t[4];
+    uint32_t rows[4] = { 64, n_head * head_dim, n_head_kv * head_dim,
+                         n_head_kv * head_dim };
+    struct ax_plan_attention a = {
+        .n_head = n_head, .n_head_kv = n_head_kv, .head_dim = head_dim,
+        .scale = 1,
+    };
+
+    *plan = (struct ax_plan){ 0 };
+    for (int i = 0; i < 4; i++) {
+        t[i] = (struct ax_gguf_tensor){
+            .name = "blk.0.attn_x.weight", .format = AXK_F32,
+            .ne = { 64, rows[i], 1, 1 },
+        };
+    }
+    ax_rope rope = ax_plan_rope_config(plan, head_dim, neox, 10000, 1, AX_NONE);
+    ax_value x = ax_plan_embed(plan, ax_plan_matrix(plan, &t[0]), 1);
+    ax_value q = ax_plan_matmul(plan, x, ax_plan_matrix(plan, &t[1]), AX_NONE);
+    ax_value k = ax_plan_matmul(plan, x, ax_plan_matrix(plan, &t[2]), AX_NONE);
+    ax_value v = ax_plan_matmul(plan, x, ax_plan_matrix(plan, &t[3]), AX_NONE);
+    if (neox) {
+        q = ax_plan_rmsnorm_heads(plan, q, head_dim, AX_NONE, 1e-5f);
+        k = ax_plan_rmsnorm_heads(plan, k, head_dim, AX_NONE, 1e-5f);
+    }
+    ax_plan_rope(plan, q, head_dim, rope);
+    ax_plan_rope(plan, k, head_dim, rope);
+    ax_plan_logits(plan, ax_plan_attention(plan, q, k, v, &a));
+    assert_int_equal(ax_plan_error(plan), AXION_OK);
+    assert_int_equal(ax_program_compile(p, plan, threads, ROWS, SELECTED, NULL),
+                     AXION_OK);
+}
+
+
+/* A unit of Q, K, V holds whole heads where their ends need them, whole panels
+ * always; where threads could not share such units evenly, RoPE and the KV
+ * write have a stage of their own. */
+static void
+units_hold_whole_heads(void **state)
+{
+    static const struct {
+        uint32_t n_head, n_head_kv, head_dim;
+        bool     neox;
+        uint32_t threads, unit_panels, units; /* 0: its own stage */
+    } cases[] = {
+        { 9, 3, 64, false, 2, 1, 18 + 6 + 6 }, /* pairs lie within panels */
+        { 16, 8, 128, true, 2, 4, 16 + 8 + 8 },
+        { 4, 1, 256, true, 2, 8, 4 + 1 + 1 },
+        { 4, 1, 256, true, 4, 1, 0 },          /* six units for four */
+        { 8, 3, 48, true, 1, 3, 4 + 2 + 2 },   /* the last unit is short */
+        { 8, 2, 80, false, 1, 5, 4 + 1 + 1 },  /* KV rows end with heads */
+    };
+
+    (void) state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct ax_plan plan;
+        struct ax_program p;
+        compile_heads(&p, &plan, cases[i].n_head, cases[i].n_head_kv,
+                      cases[i].head_dim, cases[i].neox, cases[i].threads);
+        bool joined = cases[i].units != 0;
+        const struct ax_stage *qkv = &p.stages[1];
+        assert_int_equal(qkv->kind, AX_STAGE_MATMUL);
+        assert_int_equal(p.stages[2].kind,
+                         joined ? AX_STAGE_ATTENTION : AX_STAGE_ROWS);
+        assert_int_equal(qkv->unit_panels, cases[i].unit_panels);
+        assert_int_equal(qkv->n_finish, !joined          ? 0
+                                        : cases[i].neox ? 6
+                                                        : 4);
+        if (joined) {
+            assert_int_equal(qkv->units, cases[i].units);
+            const struct ax_mat_op *mat = &p.mat_ops[qkv->first];
+            assert_false(mat[0].dropped);
+            assert_true(mat[1].dropped && mat[2].dropped);
+        }
+        ax_program_free(&p);
+        ax_plan_free(&plan);
+    }
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_layer_costs_ten_stages),
+        cmocka_unit_test(a_layer_costs_nine_stages),
+        cmocka_unit_test(units_hold_whole_heads),
         cmocka_unit_test(values_that_live_together_lie_apart),
         cmocka_unit_test(memory_does_not_grow_with_layers),
     };

@@ -83,8 +83,8 @@ make_sequence(struct sequence *s, const struct shape *h, int kind,
     for (uint32_t t = 0; t < h->n_tokens; t++) {
         check_reference->kv_write(
             type, blocks + table[t / AXK_KV_TOKENS] * block_bytes,
-            t % AXK_KV_TOKENS, s->k + t * kv_width, s->v + t * kv_width,
-            h->n_head_kv, h->head_dim);
+            t % AXK_KV_TOKENS, 0, h->n_head_kv * h->head_dim,
+            s->k + t * kv_width, s->v + t * kv_width, h->head_dim);
     }
     s->a = (struct axk_attention){ .q = q,
                                    .q_stride = q_width,

@@ -90,7 +90,7 @@ test_rope(void **state)
         axk_rope_table(inv_freq, n_rot, 1, positions, T, table);
         for (int variant = 0; variant < 4; variant++) {
             struct axk_rope rope = { .x_stride = width,
-                                     .n_heads = shapes[s].heads,
+                                     .n = width,
                                      .head_dim = shapes[s].head_dim,
                                      .n_rot = n_rot,
                                      .neox = variant % 2,
@@ -107,6 +107,58 @@ test_rope(void **state)
                 check_isas[i]->rope(&rope, 0, 1);
                 check_same("rope", check_isas[i]->isa, a, b, T * width);
             }
+        }
+        check_free_all(state);
+    }
+}
+
+
+/* Who computes some rows of Q rotates them: parts of 32, or heads. */
+static void
+test_rope_in_parts(void **state)
+{
+    enum { T = 2, HEADS = 3 };
+    static const uint32_t dims[][2] = { { 64, 64 }, { 96, 40 }, { 40, 40 } };
+    static const uint32_t positions[T] = { 17, 40000 };
+
+    for (size_t s = 0; s < 2 * N_ELEMS(dims); s++) {
+        bool neox = s % 2;
+        uint32_t dim = dims[s / 2][0], n_rot = dims[s / 2][1];
+        uint32_t width = HEADS * dim;
+        uint32_t step = neox || dim % 32 != 0 ? dim : 32;
+        double inv_freq[64];
+        float *table = check_alloc(T * n_rot * 4);
+        float *x = check_alloc(T * width * 4);
+        float *a = check_alloc(T * width * 4);
+        float *b = check_alloc(T * width * 4);
+
+        axk_rope_inv_freq(10000, 1, NULL, n_rot, inv_freq);
+        axk_rope_table(inv_freq, n_rot, 1, positions, T, table);
+        check_fill(x, T * width, 0);
+        memcpy(a, x, T * width * 4);
+        struct axk_rope rope = { .x = a, .x_stride = width, .n = width,
+                                 .head_dim = dim, .n_rot = n_rot, .neox = neox,
+                                 .table = table };
+        check_reference->rope(&rope, 0, T);
+        for (int i = 0; check_isas[i] != NULL; i++) {
+            memcpy(b, x, T * width * 4);
+            for (uint32_t first = 0; first < width; first += step) {
+                rope.x = b + first;
+                rope.first = first;
+                rope.n = step;
+                check_isas[i]->rope(&rope, 0, T);
+            }
+            check_same("rope in parts", check_isas[i]->isa, a, b, T * width);
+            memcpy(b, x, T * width * 4);
+            rope.x = b + step; /* from within a head over a head's end */
+            rope.first = step;
+            rope.n = width - step;
+            check_isas[i]->rope(&rope, 0, T);
+            rope.x = b;
+            rope.first = 0;
+            rope.n = step;
+            check_isas[i]->rope(&rope, 0, T);
+            check_same("rope in parts", check_isas[i]->isa, a, b, T * width);
         }
         check_free_all(state);
     }
@@ -131,7 +183,7 @@ test_rope_is_the_formula(void **state)
         float y[D];
         check_fill(x, D, 0);
         memcpy(y, x, sizeof(y));
-        struct axk_rope rope = { .x = y, .x_stride = D, .n_heads = 1,
+        struct axk_rope rope = { .x = y, .x_stride = D, .n = D,
                                  .head_dim = D, .n_rot = D, .neox = neox,
                                  .table = table };
         check_reference->rope(&rope, 0, 1);
@@ -222,7 +274,7 @@ static void
 apply_rows(const struct axk_ops *ops, int op, float *y, size_t stride,
            const float *u, const float *table, uint32_t n_rows, uint32_t n)
 {
-    struct axk_rope rope = { .x = y, .x_stride = stride, .n_heads = 1,
+    struct axk_rope rope = { .x = y, .x_stride = stride, .n = n,
                              .head_dim = n, .n_rot = n, .neox = op == 4,
                              .table = table };
 
@@ -413,9 +465,9 @@ test_kv_write(void **state)
             for (uint32_t slot = 0; slot < AXK_KV_TOKENS; slot++) {
                 check_fill(k, n, slot % 2);
                 check_fill(v, n, slot % 2);
-                check_reference->kv_write(type, a, slot, k, v, shapes[s].heads,
+                check_reference->kv_write(type, a, slot, 0, n, k, v,
                                           shapes[s].head_dim);
-                check_isas[j]->kv_write(type, b, slot, k, v, shapes[s].heads,
+                check_isas[j]->kv_write(type, b, slot, 0, n, k, v,
                                         shapes[s].head_dim);
             }
             assert_memory_equal(a, b, bytes);
@@ -440,6 +492,50 @@ half_of(enum axk_kv_type type, uint16_t h)
 }
 
 
+/* Parts of 32 elements, or heads, and K apart from V: the same block. */
+static void
+test_kv_write_in_parts(void **state)
+{
+    enum { HEADS = 3, SLOT = 13 };
+    static const uint32_t dims[] = { 64, 96, 40, 512 };
+
+    for (size_t i = 0; i < AXK_KV_TYPE_END * N_ELEMS(dims); i++) {
+        enum axk_kv_type type = (enum axk_kv_type)(i % AXK_KV_TYPE_END);
+        uint32_t dim = dims[i / AXK_KV_TYPE_END];
+        uint32_t n = HEADS * dim, step = dim % 32 == 0 ? 32 : dim;
+        size_t bytes = axk_kv_block_bytes(type, HEADS, dim);
+        float *k = check_alloc(n * 4);
+        float *v = check_alloc(n * 4);
+        void *a = check_alloc(bytes);
+        void *b = check_alloc(bytes);
+
+        check_fill(k, n, 0);
+        check_fill(v, n, 0);
+        memset(a, 0xaa, bytes);
+        check_reference->kv_write(type, a, SLOT, 0, n, k, v, dim);
+        for (int j = 0; check_isas[j] != NULL; j++) {
+            const struct axk_ops *ops = check_isas[j];
+
+            memset(b, 0xaa, bytes);
+            for (uint32_t p = 0; p < n; p += step) {
+                ops->kv_write(type, b, SLOT, p, step, NULL, v + p, dim);
+            }
+            for (uint32_t p = step; p < n; p += step) {
+                ops->kv_write(type, b, SLOT, p, step, k + p, NULL, dim);
+            }
+            ops->kv_write(type, b, SLOT, 0, step, k, NULL, dim);
+            assert_memory_equal(a, b, bytes);
+            memset(b, 0xaa, bytes);
+            ops->kv_write(type, b, SLOT, step, n - step, k + step, v + step,
+                          dim);
+            ops->kv_write(type, b, SLOT, 0, step, k, v, dim);
+            assert_memory_equal(a, b, bytes);
+        }
+        check_free_all(state);
+    }
+}
+
+
 /* What is not finite is NaN or infinite in its own place, or in its own block
  * of 32 for q8_0; the same on all. */
 static void
@@ -461,8 +557,8 @@ test_kv_write_of_nonfinite(void **state)
         for (int j = 0; check_isas[j] != NULL; j++) {
             memset(a, 0, bytes);
             memset(b, 0, bytes);
-            check_reference->kv_write(type, a, 3, x, x, HEADS, DIM);
-            check_isas[j]->kv_write(type, b, 3, x, x, HEADS, DIM);
+            check_reference->kv_write(type, a, 3, 0, N, x, x, DIM);
+            check_isas[j]->kv_write(type, b, 3, 0, N, x, x, DIM);
             for (size_t h = 0; h < bytes / 2; h++) {
                 float u = half_of(type, a[h]);
                 float v = half_of(type, b[h]);
@@ -548,8 +644,8 @@ test_bf16_kv_write_of_any_bits(void **state)
                    (i % 4 == 0 ? low : check_random() & 0xffff);
         }
         for (int j = 0; check_isas[j] != NULL; j++) {
-            check_isas[j]->kv_write(AXK_KV_BF16, block, 5, (float *)x,
-                                    (float *)x, 1, DIM);
+            check_isas[j]->kv_write(AXK_KV_BF16, block, 5, 0, DIM,
+                                    (float *)x, (float *)x, DIM);
             for (uint32_t i = 0; i < DIM; i++) {
                 float f;
 
@@ -602,6 +698,7 @@ const struct CMUnitTest check_ops_tests[] = {
     TEST(test_rmsnorm),
     TEST(test_rmsnorm_is_the_formula),
     TEST(test_rope),
+    TEST(test_rope_in_parts),
     TEST(test_rope_is_the_formula),
     TEST(test_elementwise),
     TEST(test_rows_lie_apart_and_in_place),
@@ -609,6 +706,7 @@ const struct CMUnitTest check_ops_tests[] = {
     TEST(test_exp_of_many_floats),
     TEST(test_argmax_and_logsumexp),
     TEST(test_kv_write),
+    TEST(test_kv_write_in_parts),
     TEST(test_kv_write_of_nonfinite),
     TEST(test_f16_rounds_to_nearest_even),
     TEST(test_bf16_rounds_to_nearest_even),
