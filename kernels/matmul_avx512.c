@@ -5,6 +5,7 @@
 
 #include "kernels/tiles_avx512.h"
 #include "kernels/decoded_avx512.h"
+#include "kernels/scaled_avx512.h"
 
 
 INLINE void
@@ -21,7 +22,7 @@ run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
         acc[1][t] = _mm512_setzero_ps();
     }
     if (kind == AXK_ACT_F32) {
-        tile_floats(format, panel, act, a->k, n, acc);
+        tiles_floats(format, panel, act, act, a->k, n, 0, acc, acc);
     } else if (kind == AXK_ACT_Q8_K) {
         tile_blocks_256(format, panel, act, a->k / AXK_QK_K, n, acc);
     } else {
@@ -113,21 +114,79 @@ decoded_from(const uint32_t format)
 }
 
 
+/* Two tiles of tokens at a time. */
+INLINE bool
+has_pairs(const uint32_t format)
+{
+    return is_float_format(format) || is_two_bit(format);
+}
+
+
+INLINE void
+run_pair(const uint32_t format, const struct axk_matmul *a, uint32_t row,
+         const uint8_t *panel, uint32_t tile, const int n0, const int n1)
+{
+    const enum axk_act kind = act_kind(format);
+    const size_t words = act_tile_words(kind, a->k);
+    const uint32_t *act0 = (const uint32_t *)a->act + tile * words;
+    const uint32_t *act1 = n1 > 0 ? act0 + words : act0;
+    __m512 acc0[2][AXK_TILE];
+    __m512 acc1[2][AXK_TILE];
+
+    load_sofar(NULL, true, n0, acc0);
+    load_sofar(NULL, true, n1, acc1);
+    if (kind == AXK_ACT_F32) {
+        tiles_floats(format, panel, act0, act1, a->k, n0, n1, acc0, acc1);
+    } else {
+        tiles_scaled(format, panel, act0, act1, a->k / AXK_QK_K, n0, n1, acc0,
+                     acc1);
+    }
+    store_tile(a, row, tile * AXK_TILE, n0, acc0);
+    store_tile(a, row, (tile + 1) * AXK_TILE, n1, acc1);
+}
+
+
+/* The pair from tile on; left: tokens from there to the end, 5 and more. */
+INLINE void
+run_pair_of(const uint32_t format, const struct axk_matmul *a, uint32_t row,
+            const uint8_t *panel, uint32_t tile, uint32_t left)
+{
+    switch (left) {
+    case 5:
+        run_pair(format, a, row, panel, tile, 4, 1);
+        break;
+    case 6:
+        run_pair(format, a, row, panel, tile, 4, 2);
+        break;
+    case 7:
+        run_pair(format, a, row, panel, tile, 4, 3);
+        break;
+    default:
+        run_pair(format, a, row, panel, tile, 4, 4);
+        break;
+    }
+}
+
+
 INLINE void
 run_panel(const uint32_t format, const struct axk_matmul *a, uint32_t row,
           const uint8_t *panel)
 {
     uint32_t n_tiles = axk_act_tiles(a->n_tokens);
     uint32_t step = DECODED_TOKENS / AXK_TILE;
+    uint32_t tile = 0;
 
     if (decoded_from(format) != 0 && n_tiles >= decoded_from(format)) {
-        for (uint32_t tile = 0; tile < n_tiles; tile += step) {
+        for (; tile < n_tiles; tile += step) {
             uint32_t end = n_tiles - tile < step ? n_tiles : tile + step;
             run_decoded(format, a, row, panel, tile, end);
         }
         return;
     }
-    for (uint32_t tile = 0; tile < n_tiles; tile++) {
+    for (; has_pairs(format) && tile + 1 < n_tiles; tile += 2) {
+        run_pair_of(format, a, row, panel, tile, a->n_tokens - tile * AXK_TILE);
+    }
+    for (; tile < n_tiles; tile++) {
         switch (tile_tokens(a->n_tokens, tile)) {
         case 1:
             run_tile(format, a, row, panel, tile, 1);

@@ -459,32 +459,6 @@ tile_blocks_256(const uint32_t format, const uint8_t *w, const uint32_t *act,
 }
 
 
-INLINE void
-tile_floats(const uint32_t format, const uint8_t *w, const uint32_t *act,
-            uint32_t k, const int n, __m512 acc[2][AXK_TILE])
-{
-    for (uint32_t i = 0; i < k; i++) {
-        __m512 w0;
-        __m512 w1;
-
-        if (format == AXK_F32) {
-            w0 = _mm512_loadu_ps(w);
-            w1 = _mm512_loadu_ps(w + 64);
-        } else {
-            w0 = load_16_halves(format, w);
-            w1 = load_16_halves(format, w + 32);
-        }
-        for (int t = 0; t < n; t++) {
-            __m512 x = word_f32(act + t);
-
-            acc[0][t] = _mm512_fmadd_ps(w0, x, acc[0][t]);
-            acc[1][t] = _mm512_fmadd_ps(w1, x, acc[1][t]);
-        }
-        w += panel_block_bytes(format);
-        act += n;
-    }
-}
-
 /* ---- results ---- */
 
 /* Results of a tile of tokens that wait while more k are made ready. */
