@@ -21,7 +21,7 @@ axion_limit_now(void)
     struct timespec mono, wall;
 
     clock_gettime(CLOCK_BOOTTIME, &mono);
-    clock_gettime(CLOCK_REALTIME, &wall);
+    clock_gettime(CLOCK_REALTIME_COARSE, &wall); /* of days and months */
     return (struct axion_limit_time){
         .ns = (uint64_t)mono.tv_sec * 1000000000ull + (uint64_t)mono.tv_nsec,
         .wall_s = wall.tv_sec > 0 ? (uint64_t)wall.tv_sec : 0,

@@ -1,7 +1,7 @@
 /*
  * Outputs: growing ones over pool memory, and fixed windows.  See memory.h
- * for the contract; all writers of the library end up in axion_out_reserve()
- * or axion_out_bytes(), which are the only places that check room.
+ * for the contract; all writers of the library end up in axion_out_reserve(),
+ * which is the only place that checks room.
  */
 #include "api/memory.h"
 
@@ -90,28 +90,6 @@ axion_out_reserve(struct axion_out *out, size_t bytes)
 
 
 void
-axion_out_bytes(struct axion_out *out, const void *data, size_t bytes)
-{
-    char *room;
-
-    if (bytes == 0)
-        return;
-    room = axion_out_reserve(out, bytes);
-    if (room == NULL)
-        return;
-    memcpy(room, data, bytes);
-    out->bytes += bytes;
-}
-
-
-void
-axion_out_text(struct axion_out *out, const char *text)
-{
-    axion_out_bytes(out, text, strlen(text));
-}
-
-
-void
 axion_out_u64(struct axion_out *out, uint64_t value)
 {
     char digits[20];
@@ -131,6 +109,7 @@ axion_out_decimal(struct axion_out *out, double value, int decimals)
     /* No printf: its decimal point follows the process's locale. */
     static const uint64_t power[] = {1, 10, 100, 1000, 10000, 100000, 1000000};
     uint64_t scale, scaled, fraction;
+    char digits[6];
     int i;
 
     if (!isfinite(value))
@@ -152,10 +131,11 @@ axion_out_decimal(struct axion_out *out, double value, int decimals)
         return;
     axion_out_bytes(out, ".", 1);
     fraction = scaled % scale;
-    for (i = decimals - 1; i >= 0; i--) {
-        char digit = (char)('0' + fraction / power[i] % 10);
-        axion_out_bytes(out, &digit, 1);
+    for (i = decimals; i > 0; i--) {
+        digits[i - 1] = (char)('0' + fraction % 10);
+        fraction /= 10;
     }
+    axion_out_bytes(out, digits, (size_t)decimals);
 }
 
 

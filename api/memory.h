@@ -18,6 +18,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "shm/errors.h"
 
 struct axion_memory {
@@ -50,8 +51,28 @@ int axion_out_status(const struct axion_out *out);
  * out->bytes; NULL when there is none (the error is kept). */
 char *axion_out_reserve(struct axion_out *out, size_t bytes);
 
-void axion_out_bytes(struct axion_out *out, const void *data, size_t bytes);
-void axion_out_text(struct axion_out *out, const char *text);
+/* Here, since an event is made of a dozen pieces whose length is known when
+ * this is compiled. */
+static inline void
+axion_out_bytes(struct axion_out *out, const void *data, size_t bytes)
+{
+    char *room;
+
+    if (bytes == 0)
+        return;
+    room = axion_out_reserve(out, bytes);
+    if (room == NULL)
+        return;
+    memcpy(room, data, bytes);
+    out->bytes += bytes;
+}
+
+static inline void
+axion_out_text(struct axion_out *out, const char *text)
+{
+    axion_out_bytes(out, text, strlen(text));
+}
+
 void axion_out_u64(struct axion_out *out, uint64_t value);
 /* "%.*f" with 0..6 decimals; not a number and infinities become 0. */
 void axion_out_decimal(struct axion_out *out, double value, int decimals);

@@ -57,6 +57,12 @@ struct axion_alias {
     struct axion_text model;
 };
 
+/* The salt that a tenant's requests have in common, once it was asked for. */
+struct axion_realm {
+    uint8_t salt[AXION_CACHE_SALT_BYTES];
+    int known;
+};
+
 struct axion_tenant {
     struct axion_text name;
     uint64_t number; /* axion_tenant_number(name) */
@@ -73,6 +79,7 @@ struct axion_tenant {
     uint32_t cache_scope; /* enum axion_cache_scope */
     struct axion_text cache_group; /* of AXION_CACHE_GROUP */
     struct axion_limits limits;
+    struct axion_realm *realm; /* for whoever serves; NULL: nobody does */
     uint32_t disabled;
     uint32_t line; /* where its block begins */
     struct axion_text file;

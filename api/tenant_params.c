@@ -370,8 +370,10 @@ axion_tenant_begin(struct axion_tenant_draft *draft,
     memset(tenant, 0, sizeof(*tenant));
     draft->tenant = tenant;
     tenant->name = copy_text(draft, name);
-    if (tenant->name.data == NULL)
+    tenant->realm = memory->alloc(memory->context, sizeof(*tenant->realm));
+    if (tenant->name.data == NULL || tenant->realm == NULL)
         return no_memory(draft);
+    memset(tenant->realm, 0, sizeof(*tenant->realm));
     tenant->number = axion_tenant_number(name->data, name->bytes);
     tenant->priority = AXION_PRIORITY_NORMAL;
     tenant->cache_scope = AXION_CACHE_TENANT;

@@ -215,8 +215,28 @@ ngx_http_axion_zone_used(ngx_http_axion_main_conf_t *amcf,
 void
 ngx_http_axion_realm(ngx_http_axion_ctx_t *ctx, u_char *salt)
 {
-    axion_cache_salt(salt, ctx->main->zone->secret, ctx->who.tenant,
-                     ctx->who.key);
+    struct axion_realm         *realm;
+    const struct axion_tenant  *tenant;
+
+    tenant = ctx->who.tenant;
+    realm = tenant->realm;
+
+    /* the secret is the zone's as long as the tenant's record lives */
+
+    if (realm != NULL && realm->known) {
+        ngx_memcpy(salt, realm->salt, AXION_CACHE_SALT_BYTES);
+        return;
+    }
+
+    axion_cache_salt(salt, ctx->main->zone->secret, tenant, ctx->who.key);
+
+    if (realm != NULL
+        && (tenant->cache_scope == AXION_CACHE_TENANT
+            || tenant->cache_scope == AXION_CACHE_GROUP))
+    {
+        ngx_memcpy(realm->salt, salt, AXION_CACHE_SALT_BYTES);
+        realm->known = 1;
+    }
 }
 
 

@@ -25,7 +25,8 @@ def need_server():
         [PYTHON, "-c", "import llama_cpp.server.app"], check=False,
         capture_output=True).returncode == 0
     if not found:
-        print("skipped: llama_cpp.server is not there (tools/llama.sh)")
+        print("skipped: llama_cpp.server is not there: tools/llama.sh builds "
+              "it from source in some ten minutes, PyPI has no wheel of it")
         sys.exit(base.SKIPPED)
 
 
