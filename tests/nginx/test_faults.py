@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 
+import fake_remote
 import rig
 
 PRELOAD = os.path.join(rig.BUILD, "tests", "faults", "preload.so")
@@ -229,6 +230,51 @@ class NginxUnderFaults(rig.Test):
         self.start()
         for path in ("/v1/models", "/v1/models/echo", "/metrics", "/status"):
             self.survives("GET", path)
+
+    # ---- a remote ----
+
+    def remote(self, script=fake_remote.answer):
+        self.STATUSES += (502,)
+        remote = fake_remote.Remote(script)
+        self.addCleanup(remote.close)
+        self.nginx.write(http=self.nginx.settings["http"] + f"""
+            upstream far {{
+                server 127.0.0.1:{remote.port} max_fails=0;
+                keepalive 4;
+            }}
+            axion_upstream away {{ remote far models=echo; }}""",
+            server=self.SERVER.replace("axion_pass llm", "axion_pass away"))
+        self.start()
+
+    def chat(self, **fields):
+        n = self.post("/v1/chat/completions", messages=[
+            {"role": "user", "content": "a b c d"}], **fields)
+        self.assertGreater(n, 3)
+
+    def test_remote(self):
+        self.remote()
+        self.chat()
+
+    def test_remote_streams(self):
+        self.remote()
+        self.chat(stream=True, stream_options={"include_usage": True})
+
+    def test_remote_long_answer(self):
+        self.remote(lambda c, _h, _b: c.json(fake_remote.whole("x" * 200000)))
+        self.chat()
+
+    def test_remote_refuses(self):
+        self.remote(lambda c, _h, _b: c.json(
+            {"error": {"message": "no" * 2000}}, 400))
+        self.chat()
+
+    def test_remote_breaks_off(self):
+        def script(c, _head, _body):
+            c.head(kind="application/json", length=1000)
+            c.raw(b"{")
+            return True
+        self.remote(script)
+        self.chat()
 
     # ---- who asks ----
 

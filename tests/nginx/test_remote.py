@@ -6,12 +6,10 @@ import json
 import signal
 import socket
 import ssl
-import struct
 import threading
 
 import fake_remote
 import rig
-import test_http2
 from fake_remote import chunk, event, usage, whole, words
 
 
@@ -774,27 +772,6 @@ class Clients(Remotes):
             while more := s.recv(65536):
                 data += more
         self.assertTrue(data.endswith(b"data: [DONE]\n\n"))
-
-
-class Http2(Remotes):
-    LISTEN = "http2"
-    TIMES = "connect=5s accept=60s stall=60s idle=300ms"
-
-    def test_a_reader_that_stops_is_given_up(self):
-        """It has opened no window, so no write of its connection is ever
-        tried: time alone ends it, and the remote's work."""
-        def script(c, _head, _body):
-            c.head()
-            while True:
-                c.piece(event(chunk({"content": "x" * 1000})))
-        self.script(script)
-        self.start()
-        client = test_http2.Frames(self.nginx.port)
-        self.addCleanup(client.close)
-        client.send(test_http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 16))
-        client.ask(1, "x")
-        self.nginx.wait("CLIENT_TOO_SLOW")
-        rig.wait_until(lambda: self.remote.ended == 1, "the remote's end")
 
 
 if __name__ == "__main__":
