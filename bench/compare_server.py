@@ -7,22 +7,36 @@ threads and machine, one after the other in every round.
 
 WHAT (default all):
   streams   128 tokens each of 1, 4, 16, 32, 64 streams behind prompts of 16
-            tokens, cold: tokens per second together, TTFT and ITL;
-            streams32: just that row
+            tokens, cold: tokens per second together, TTFT and ITL
   prompts   32 such streams behind prompts of 128 tokens
   long      a prompt of 4000 tokens arrives among 16 decoding streams
   prefix    TTFT behind 1, 2 and 4 thousand tokens that were asked before: the
             same prompt again, and with 8 other tokens at its end
   tenants   TTFT of a tenant that asks for 100 tokens every 0.25 s, alone and
             beside another that floods
-  ones      one-token requests per second, their prompt of 200 tokens cached
+  ones      one-token requests per second and their latency, their prompt of
+            200 tokens cached in every slot
+A number behind it is one row of it: streams32, prefix4000.
 
-A whole run takes some ten minutes a round, most of them llama-server's.
-Where a machine is quiet for a
-minute only, it can be done in pieces: --keep adds a run's samples to those of
-the same commit in build/bench/server.jsonl, --servers names some of
-"axion", "axion, no drafts" and "llama-server" (as axion, plain, llama), and
---write makes the result file of all that were kept.
+A whole run takes some ten minutes a round, most of them llama-server's.  Where
+a machine is quiet for a minute or two only, it can be done in pieces: --keep
+adds a run's samples to those of the same commit in build/bench/server.jsonl,
+--servers names some of "axion", "axion, no drafts" and "llama-server" (as
+axion, plain, llama), and --write makes the result file of all that were kept.
+Seconds of a round on two cores, start and end of the servers included:
+
+    row         axion or plain   llama
+    streams1..4        5           20
+    streams16          6           15
+    streams32          8           25
+    streams64         12           50
+    prompts           12           45
+    long              20           70
+    prefix1000         5           15
+    prefix2000         8           20
+    prefix4000        15           40
+    tenants           25           60
+    ones               8           25
 
 Prompts are slices of this repository's documentation as token ids, so both
 servers compute the same.  Axion runs as it comes and without speculation.
@@ -57,6 +71,7 @@ THREADS = len(os.sched_getaffinity(0))
 ANSWER = 128
 LIGHT_PAUSE_S = 0.25
 LIGHT_S = 30
+ONES = 16
 TENANTS = """\
     axion_tenant light {
         key sha256:%s;
@@ -274,19 +289,20 @@ async def run_tenants(server, prompts):
 
 async def run_ones(server, prompts, seconds=4):
     request = body(prompts.take(200), 1, stream=False)
-    await load.together(server.port, [request])
-    done, end = 0, time.perf_counter() + seconds
+    for _ in range(2):  # llama-server caches by slot: every one is to have it
+        await load.together(server.port, [request] * ONES)
+    times, start = [], time.perf_counter()
 
     async def again():
-        nonlocal done
         connection = load.Connection(server.port)
-        while time.perf_counter() < end:
-            await connection.ask(request)
-            done += 1
+        while time.perf_counter() < start + seconds:
+            times.append((await connection.ask(request)).ttft)
         connection.close()
 
-    await asyncio.gather(*(again() for _ in range(16)))
-    return {"requests/s": done / seconds}
+    await asyncio.gather(*(again() for _ in range(ONES)))
+    return {"requests/s": len(times) / (time.perf_counter() - start),
+            "p50 ms": 1e3 * load.quantile(times, .5),
+            "p99 ms": 1e3 * load.quantile(times, .99)}
 
 
 # what → (title, [(row, slots, context, tenants, measurement)])
@@ -303,8 +319,8 @@ WHAT = {
                for n in (1000, 2000, 4000)],
     "tenants": [("64 floods of 400 tokens", 32, 32 * 512, True,
                  run_tenants)],
-    "ones": [("200 cached tokens, 16 connections", 16, 16 * 512, False,
-              run_ones)],
+    "ones": [(f"200 cached tokens, {ONES} connections", ONES, ONES * 512,
+              False, run_ones)],
 }
 
 
@@ -319,7 +335,7 @@ def rows_of(wanted):
     for what in wanted:
         name, number = re.fullmatch(r"([a-z]+)(\d*)", what).groups()
         for row in WHAT[name]:
-            if not number or row[0].startswith(number + " "):
+            if number in ("", row[0].split()[0]):
                 yield row
 
 
@@ -398,8 +414,8 @@ def main():
     wanted = args.words or list(WHAT)
     servers_ = args.servers.split(",")
     if (rounds < 1 or set(servers_) - set(NAMES)
-            or not all(re.fullmatch("(%s)|streams(1|4|16|32|64)"
-                                    % "|".join(WHAT), w) for w in wanted)):
+            or not all(re.fullmatch(r"(%s)\d*" % "|".join(WHAT), word)
+                       and list(rows_of([word])) for word in wanted)):
         parser.error("see --help for what there is")
     if args.write:
         samples, runs = kept()

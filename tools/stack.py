@@ -128,7 +128,11 @@ class Stack:
 
     HTTP = "    axion_upstream llm { engine unix:{socket}; }\n"
     SERVER = """\
-        location /v1/ { axion_pass llm; client_max_body_size 2m; }
+        location /v1/ {
+            axion_pass llm;
+            client_max_body_size 2m;
+            client_body_buffer_size 256k;  # longer ones go through a file
+        }
         location = /status { axion_status llm; }
         location = /metrics { axion_metrics; }
 """
