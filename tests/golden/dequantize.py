@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Writes a GGUF model again with every tensor as F32, by gguf-py's own
 dequantization: the same function without the noise of 8-bit activations, which
-is what the executor's arithmetic can be held against to the last digits.
+is what the executor's arithmetic can be held against to the last digits.  Or
+with its matrices as BF16, which the classes of numerics for BF16 weights are
+measured on (bench/kl.py).
 
-    dequantize.py MODEL OUT
+    dequantize.py MODEL OUT [BF16]
 """
 
 import os
@@ -14,7 +16,8 @@ import numpy as np
 
 
 def main():
-    source, target = sys.argv[1:]
+    source, target = sys.argv[1:3]
+    as_bf16 = sys.argv[3:] == ["BF16"]
     reader = gguf.GGUFReader(source)
     partial = target + ".part"
     writer = gguf.GGUFWriter(
@@ -29,8 +32,13 @@ def main():
     for tensor in reader.tensors:
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         shape = [int(n) for n in reversed(tensor.shape)]
-        writer.add_tensor(tensor.name,
-                          values.reshape(shape).astype(np.float32))
+        values = values.reshape(shape).astype(np.float32)
+        if as_bf16 and len(shape) > 1:
+            kind = gguf.GGMLQuantizationType.BF16
+            writer.add_tensor(tensor.name, gguf.quants.quantize(values, kind),
+                              raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor.name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -13,6 +13,14 @@ $(GOLDEN_TESTS): %: %.o $(BUILD)/libaxion_golden.a $(BUILD)/libaxion_tiny.a \
                  $(MODEL_LIBS)
 $(GOLDEN_TESTS): LDLIBS = -lcmocka -lsodium -lm
 
+# What another KV type or class of numerics costs; bench/kl.py runs it.
+BENCH_KL   := $(BUILD)/bench/bench_kl
+TEST_TOOLS += $(BENCH_KL)
+
+$(BENCH_KL): $(BUILD)/bench/bench_kl.o $(BUILD)/libaxion_golden.a \
+             $(BUILD)/libaxion_tiny.a $(MODEL_LIBS)
+$(BENCH_KL): LDLIBS = -lcmocka -lsodium -lm
+
 # Blocks alone, no model.
 DEQUANTIZE_TEST := $(BUILD)/tests/golden/test_dequantize
 UNIT_TESTS      += $(DEQUANTIZE_TEST)

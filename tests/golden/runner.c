@@ -11,11 +11,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/golden/golden.h"
 #include "tests/tiny/tiny_model.h"
 
 #define BATCH_TOKENS_MAX 1024
@@ -113,6 +115,56 @@ runner_step(struct runner *r, const struct ax_step_token *tokens,
         table[i] = &r->sequences[i].kv;
     }
     assert_int_equal(ax_exec_step(r->exec, &step), AXION_OK);
+}
+
+
+uint32_t
+runner_prompt(struct runner *r, const struct golden_prompt *p,
+              uint32_t rows_max)
+{
+    static struct ax_step_token tokens[RUNNER_TOKENS_MAX];
+    uint32_t row = 0;
+
+    runner_reset(r);
+    runner_reserve(r, 0, p->n_tokens);
+    for (uint32_t i = 0; i < p->n_tokens; i++) {
+        bool wanted = row < rows_max && row < p->n_positions &&
+                      p->positions[row].position == i;
+
+        tokens[i] = (struct ax_step_token){
+            .token = (int32_t)p->tokens[i],
+            .position = i,
+            .logits_row = wanted ? row++ : AX_NO_LOGITS};
+    }
+    runner_step(r, tokens, p->n_tokens, row);
+    return row;
+}
+
+
+static double
+log_sum(const float *x, uint32_t n, float max)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        sum += exp((double)x[i] - (double)max);
+    }
+    return log(sum) + (double)max;
+}
+
+
+double
+runner_divergence(const float *p, const float *q, uint32_t n_vocab)
+{
+    double log_p = log_sum(p, n_vocab, p[runner_argmax(p, n_vocab)]);
+    double log_q = log_sum(q, n_vocab, q[runner_argmax(q, n_vocab)]);
+    double kl = 0;
+
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        double a = (double)p[i] - log_p;
+        kl += exp(a) * (a - ((double)q[i] - log_q));
+    }
+    return kl;
 }
 
 

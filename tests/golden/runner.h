@@ -18,6 +18,8 @@
 #define RUNNER_GROUPS_MAX    8 /* of layers */
 #define RUNNER_BLOCKS_MAX    (RUNNER_TOKENS_MAX / AX_KV_BLOCK_TOKENS)
 
+struct golden_prompt; /* golden.h */
+
 struct runner_sequence {
     struct ax_kv_sequence kv;
     uint32_t blocks[RUNNER_GROUPS_MAX * RUNNER_BLOCKS_MAX];
@@ -47,6 +49,14 @@ void runner_reset(struct runner *r);
 void runner_reserve(struct runner *r, uint32_t sequence, uint32_t n_tokens);
 void runner_step(struct runner *r, const struct ax_step_token *tokens,
                  uint32_t n_tokens, uint32_t n_logits);
+
+/* All of a prompt in one step, with logits at the golden's positions, up to
+ * rows_max of them; returns how many. */
+uint32_t runner_prompt(struct runner *r, const struct golden_prompt *p,
+                       uint32_t rows_max);
+
+/* KL(p || q) in nat over the whole vocabulary, of two rows of logits. */
+double runner_divergence(const float *p, const float *q, uint32_t n_vocab);
 
 /* Index of the largest logit, the lowest of equals. */
 uint32_t runner_argmax(const float *logits, uint32_t n_vocab);
