@@ -3,7 +3,8 @@
  * the same seeds, give the same bytes alone and among 64, in chunks of 16 to
  * 2048, on 1 and 2 threads, out of the prefix cache and computed, preempted
  * and not, with prompt chunks cut by time, with drafts (a draft model's as
- * well) and without, all against one reference; KV in q8_0 against its own.
+ * well) and without, all against one reference; KV as q8_0 and as bf16
+ * against their own.
  *
  * On tiny models of three families, and on SmolLM2 where it is (AXION_MODEL).
  */
@@ -23,6 +24,7 @@ static struct axion_client *client;
 static struct stream reference[PROMPTS], streams[PROMPTS * COPIES];
 static struct stream parked[PARKED];
 static char texts[PROMPTS][1200];
+static unsigned copies = COPIES; /* of each prompt at once */
 
 struct way {
     const char *name;
@@ -51,16 +53,14 @@ static const struct way ways[] = {
      false},
 };
 
-/* KV in eight bits gives other answers: they have a reference of their own. */
-static const struct way ways_q8_0[] = {
-    {"KV in q8_0, chunks of 16, 2 threads, drafts by suffix",
-     {"--kv-type", "q8_0", "--max-batch", "16", "--threads", "2", "--speculate",
-      "suffix", NULL},
+/* Other KV types give other answers: they have a reference of their own. */
+static const struct way ways_of_types[] = {
+    {"another KV type, chunks of 16, 2 threads, drafts by suffix",
+     {"--max-batch", "16", "--threads", "2", "--speculate", "suffix", NULL},
      false,
      false},
-    {"KV in q8_0, little memory",
-     {"--kv-type", "q8_0", "--max-batch", "256", "--threads", "2",
-      "--kv-memory", NULL},
+    {"another KV type, little memory",
+     {"--max-batch", "256", "--threads", "2", "--kv-memory", NULL},
      true,
      false},
 };
@@ -202,14 +202,14 @@ let_go(const char *how)
 /* All prompts of six tenants at once: the first has half of them cached, two
  * ask everything twice and share it, the others compute for themselves. */
 static void
-play(const char *path, const struct way *way, const char *little)
+play(const char *path, const struct way *way, const char *kv_type,
+     const char *little)
 {
-    const char *args[15];
+    const char *args[17] = {"--kv-type", kv_type};
     struct axion_board board;
-    size_t n = 0;
-    while (way->args[n] != NULL) {
-        args[n] = way->args[n];
-        n++;
+    size_t n = 2;
+    for (size_t i = 0; way->args[i] != NULL; i++) {
+        args[n++] = way->args[i];
     }
     if (way->preempts) {
         args[n++] = little;
@@ -227,13 +227,13 @@ play(const char *path, const struct way *way, const char *little)
     if (way->preempts) {
         park();
     }
-    for (unsigned i = 0; i < PROMPTS * COPIES; i++) {
+    for (unsigned i = 0; i < PROMPTS * copies; i++) {
         unsigned copy = i / PROMPTS;
         struct request_options o =
             request_of(i % PROMPTS, (uint8_t)(copy < 4 ? 1 + copy / 2 : copy));
         submit(client, &o, &streams[i]);
     }
-    for (unsigned i = 0; i < PROMPTS * COPIES; i++) {
+    for (unsigned i = 0; i < PROMPTS * copies; i++) {
         wait_ended(client, &streams[i]);
         expect_reference(i % PROMPTS, &streams[i], way->name);
     }
@@ -254,17 +254,20 @@ play_all(const char *path, const char *little)
     make_texts();
     make_reference(path, "f16");
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
-        play(path, &ways[i], little);
+        play(path, &ways[i], "f16", little);
     }
 }
 
 
 static void
-play_q8_0(const char *path, const char *little)
+play_types(const char *path, size_t n_ways, const char *little)
 {
-    make_reference(path, "q8_0");
-    for (size_t i = 0; i < sizeof(ways_q8_0) / sizeof(ways_q8_0[0]); i++) {
-        play(path, &ways_q8_0[i], little);
+    static const char *const types[] = {"q8_0", "bf16"};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        make_reference(path, types[i]);
+        for (size_t w = 0; w < n_ways; w++) {
+            play(path, &ways_of_types[w], types[i], little);
+        }
     }
 }
 
@@ -285,9 +288,10 @@ tiny_models(void **state)
         assert_int_equal(tiny_model_write(path, tiny_variant_find(variants[i])),
                          0);
         play_all(path, "1m");
-        play(path, &way_drafted, NULL);
+        play(path, &way_drafted, "f16", NULL);
         if (i == 0) {
-            play_q8_0(path, "1m");
+            play_types(path, sizeof(ways_of_types) / sizeof(ways_of_types[0]),
+                       "1m");
         }
         unlink(path);
     }
@@ -308,6 +312,9 @@ smollm2(void **state)
         skip();
     }
     play_all(path, "12m");
+    copies = COPIES / 2;
+    play_types(path, 1, NULL);
+    copies = COPIES;
 }
 
 
