@@ -47,6 +47,7 @@ struct tile {
     ptrdiff_t ahead[2];     /* bytes from each to the next tile's */
     float m[16];
     float l[16];
+    float top[BLOCK_MAX][16] __attribute__((aligned(64)));
     float p[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
     float o[BLOCK_MAX][ROW_FLOATS] __attribute__((aligned(64)));
 };
@@ -296,50 +297,56 @@ visible(const struct axk_attention *a, uint32_t pos, uint32_t base,
 }
 
 
-/* Keys outside [lo, hi) of a row of scores get minus infinity. */
-static void
-mask_scores(float *p, uint32_t lo, uint32_t hi)
+/* The 16 scores from slot v on, those outside of [lo, hi) minus infinity. */
+INLINE v16
+mask_scores(v16 s, uint32_t v, uint32_t lo, uint32_t hi)
 {
-    for (uint32_t j = 0; j < lo; j++) {
-        p[j] = -float_of(0x7f800000);
-    }
-    for (uint32_t j = hi; j < AXK_ATTN_KEYS; j++) {
-        p[j] = -float_of(0x7f800000);
-    }
+    static const float lanes[16] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                    8, 9, 10, 11, 12, 13, 14, 15};
+    v16 slot = v16_add(v16_load(lanes), v16_set1((float)v));
+    v16 nothing = v16_set1(-float_of(0x7f800000));
+
+    s = v16_select_lt(slot, v16_set1((float)hi), s, nothing);
+    return v16_select_lt(slot, v16_set1((float)lo), nothing, s);
 }
 
 
 /*
  * Rows of scores to terms: scale, cap, mask, maximum, exp, sum.  Step by step
  * over all rows, not row by row: each step is a chain that waits for itself,
- * and so those of several rows run at once.
+ * and so those of several rows run at once.  Slots outside of [begin, end),
+ * which no row sees and which have no scores, become zeros.
  */
-static void
-softmax_terms(const struct axk_attention *a, uint32_t rows, struct tile *t)
+INLINE void
+terms_of_slots(const struct axk_attention *a, uint32_t rows, struct tile *t,
+               const bool all, uint32_t begin, uint32_t end)
 {
     for (uint32_t r = 0; r < rows; r++) {
-        float *p = t->p[r];
+        v16 top = v16_set1(-float_of(0x7f800000));
 
-        for (uint32_t v = 0; v < 64; v += 16) {
-            v16 s = v16_mul(v16_load(p + v), v16_set1(a->scale));
+        for (uint32_t v = begin; v < end; v += 16) {
+            v16 s = v16_mul(v16_load(t->p[r] + v), v16_set1(a->scale));
 
-            v16_store(p + v,
-                      a->softcap != 0 ? vec_softcap_of(s, a->softcap) : s);
+            s = a->softcap != 0 ? vec_softcap_of(s, a->softcap) : s;
+            s = all ? s : mask_scores(s, v, t->lo[r], t->hi[r]);
+            v16_store(t->p[r] + v, s);
+            top = v16_max(top, s);
         }
-        mask_scores(p, t->lo[r], t->hi[r]);
+        v16_store(t->top[r], top);
     }
     for (uint32_t r = 0; r < rows; r++) {
-        const float *p = t->p[r];
-
-        t->m[r] =
-            v16_largest(v16_max(v16_max(v16_load(p), v16_load(p + 16)),
-                                v16_max(v16_load(p + 32), v16_load(p + 48))));
+        t->m[r] = v16_largest(v16_load(t->top[r]));
     }
     for (uint32_t r = 0; r < rows; r++) {
-        for (uint32_t v = 0; v < 64; v += 16) {
+        for (uint32_t v = begin; v < end; v += 16) {
             v16 s = v16_sub(v16_load(t->p[r] + v), v16_set1(t->m[r]));
 
             v16_store(t->p[r] + v, vec_exp(s));
+        }
+        for (uint32_t v = 0; !all && v < AXK_ATTN_KEYS; v += 16) {
+            if (v < begin || v >= end) {
+                v16_store(t->p[r] + v, v16_set1(0));
+            }
         }
     }
     for (uint32_t r = 0; r < rows; r++) {
@@ -348,6 +355,18 @@ softmax_terms(const struct axk_attention *a, uint32_t rows, struct tile *t)
         t->l[r] =
             v16_fold(v16_add(v16_add(v16_load(p), v16_load(p + 16)),
                              v16_add(v16_load(p + 32), v16_load(p + 48))));
+    }
+}
+
+
+static void
+softmax_terms(const struct axk_attention *a, uint32_t rows, struct tile *t)
+{
+    if (t->lo[rows - 1] == 0 && t->hi[0] == AXK_ATTN_KEYS) {
+        terms_of_slots(a, rows, t, true, 0, AXK_ATTN_KEYS);
+    } else {
+        terms_of_slots(a, rows, t, false, t->lo[0] & ~15u,
+                       round_up_16(t->hi[rows - 1]));
     }
 }
 
@@ -414,8 +433,22 @@ score_keys_halves(const struct chunk *c, uint32_t r0, uint32_t rows,
 }
 
 
+/* Rows from r on that see as much as it: a query's heads. */
+INLINE uint32_t
+rows_alike(const struct tile *t, uint32_t r, uint32_t rows)
+{
+    uint32_t n = 1;
+
+    while (r + n < rows && t->lo[r + n] == t->lo[r] &&
+           t->hi[r + n] == t->hi[r]) {
+        n++;
+    }
+    return n;
+}
+
+
 /* Rows of which some see keys that others do not, into t: the keys that all
- * rows see together, others row by row, each row's ascending. */
+ * rows see together, others query by query, each row's ascending. */
 static void
 weigh_edge(struct tile *t, uint32_t rows, struct values *s)
 {
@@ -423,27 +456,31 @@ weigh_edge(struct tile *t, uint32_t rows, struct values *s)
     uint32_t all_lo = t->lo[rows - 1];
     uint32_t all_hi = t->hi[0];
     bool some = all_lo < all_hi;
+    bool before = !some || t->lo[0] < all_lo;
+    uint32_t n;
 
-    for (uint32_t r = 0; r < rows; r++) {
+    for (uint32_t r = 0; before && r < rows; r += n) {
         const struct target row = {.o = t->o[r], .stride = ROW_FLOATS};
 
+        n = rows_alike(t, r, rows);
         s->lo = t->lo[r];
         s->hi = some ? all_lo : t->hi[r];
-        weigh_values(1, t->p[r], s, &row, false);
+        weigh_values(n, t->p[r], s, &row, false);
     }
     if (!some) {
         return;
     }
     s->lo = all_lo;
     s->hi = all_hi;
-    weigh_values(rows, t->p[0], s, &here, true);
-    for (uint32_t r = 0; r < rows; r++) {
+    weigh_values(rows, t->p[0], s, &here, before);
+    for (uint32_t r = 0; r < rows; r += n) {
         const struct target row = {.o = t->o[r], .stride = ROW_FLOATS};
 
+        n = rows_alike(t, r, rows);
         if (t->hi[r] > all_hi) {
             s->lo = all_hi;
             s->hi = t->hi[r];
-            weigh_values(1, t->p[r], s, &row, true);
+            weigh_values(n, t->p[r], s, &row, true);
         }
     }
 }

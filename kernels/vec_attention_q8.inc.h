@@ -122,7 +122,10 @@ score_keys_q8(const struct chunk *c, uint32_t r0, uint32_t rows, struct tile *t)
 {
     uint32_t n_groups = kv_groups(c->a->head_dim);
 
-    for (uint32_t half = 0; half < 2; half++) {
+    const uint32_t begin = t->lo[0] / AXK_KV_TOKENS;
+    const uint32_t end = t->hi[rows - 1] > AXK_KV_TOKENS ? 2 : 1;
+
+    for (uint32_t half = begin; half < end; half++) {
         const uint8_t *keys = kv_q8_keys(c->a, t->blocks[half], c->kv_head, 0);
 
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
