@@ -126,6 +126,10 @@ $(FUZZERS):
 bench: all $(BENCHES) $(TEST_TOOLS) ## a short set of measurements, into bench/results/
 	@tools/bench.sh $(BENCHES)
 
+.PHONY: replay
+replay: $(SIM_REPLAY) ## goodput on arrivals and lengths of public traces, no model
+	$(SIM_REPLAY) $(or $(TRACE),all) $(or $(SCALE),8) $(or $(TENANTS),1)
+
 # In this order: the second and third go on in the root that the first makes.
 PACKAGE_TESTS := $(patsubst %,tests/ops/debian_%.sh,package units purge)
 

@@ -1,18 +1,25 @@
 /*
- * replay [TRACE] [SCALE]: goodput of the scheduler on arrivals and lengths as
- * public traces have them, on a virtual clock.
+ * replay [TRACE] [SCALE] [TENANTS]: goodput of the scheduler on arrivals and
+ * lengths as public traces have them, on a virtual clock.
  *
  * A length is drawn by linear interpolation between quantiles of the trace,
  * divided by SCALE so that it fits the context of a small model; arrivals have
  * the trace's burstiness (gamma with its coefficient of variation) at a
- * multiple of the rate that the machine could just carry.  Prompts share
- * beginnings as the trace's do.  A step costs what SmolLM2-135M took on two
+ * multiple of the rate that the machine could just carry.  As many prompts as
+ * in the trace begin like an earlier one: they go on with one of the last talks
+ * of their tenant.  A step costs what SmolLM2-135M took on two
  * cores.  Goodput: requests a second whose first token came within 2 s and
  * whose others came at 100 ms or less on average (MLPerf's server limits).
  *
+ * With several tenants, each with texts of its own, every row is played twice:
+ * by counters alone, and with known prefixes first within the quantum
+ * (engine/sched/locality.c); "apart" is how far the counters of two tenants
+ * that both wait came, in tokens.
+ *
  * Quantiles: AzureLLMInferenceTrace 2023, CC-BY Microsoft; Mooncake's traces
  * (kvcache-ai/Mooncake); burst: BurstGPT's shape, log-normal lengths and gamma
- * arrivals, its parameters are not published here.
+ * arrivals, its parameters are not published here.  "documents" is no trace:
+ * questions about a few long texts (play it with SCALE 1).
  */
 #include <math.h>
 #include <stdbool.h>
@@ -22,17 +29,19 @@
 #include "engine/kv/names.h"
 #include "engine/sched/sched.h"
 
-#define LEVELS     14u
-#define CTX        8192u
-#define CHAIN      (CTX / AX_KV_BLOCK_TOKENS)
-#define SLOTS      1024u
-#define BLOCKS     4096u /* 3 GB of SmolLM2's */
-#define RUNNING    64u
-#define BATCH      256u
-#define TTFT_US    2000000.0
-#define TPOT_US    100000.0
-#define REQUESTS   1500u
-#define CHAT_TEXTS 200u
+#define LEVELS   14u
+#define CTX      8192u
+#define CHAIN    (CTX / AX_KV_BLOCK_TOKENS)
+#define SLOTS    1024u
+#define BLOCKS   4096u /* 3 GB of SmolLM2's; a part with several tenants */
+#define PART     16u
+#define RUNNING  64u
+#define BATCH    256u
+#define TTFT_US  2000000.0
+#define TPOT_US  100000.0
+#define REQUESTS 1500u
+#define TALKS    4u  /* that a tenant's requests may go on with */
+#define TENANTS  16u /* at most */
 
 static const double levels[LEVELS] = {.01, .05, .1, .2, .3,  .4,  .5,
                                       .6,  .7,  .8, .9, .95, .99, .999};
@@ -74,11 +83,17 @@ static const struct trace traces[] = {
      {2, 6, 12, 28, 60, 110, 180, 240, 300, 370, 480, 600, 900, 1500},
      3.0,
      .3},
+    {"documents",
+     {1700, 1750, 1800, 1850, 1900, 1950, 2000, 2050, 2100, 2150, 2200, 2250,
+      2300, 2400},
+     {8, 16, 24, 36, 48, 60, 72, 84, 96, 112, 128, 150, 200, 256},
+     1.5,
+     .9},
 };
 
 struct request {
     uint64_t arrived_us, first_us, last_us;
-    uint32_t n_prompt, n_answer, n_got, text, common;
+    uint32_t n_prompt, n_answer, n_got, text, tenant;
     bool live;
     int32_t tokens[CTX];
     struct ax_kv_sequence kv;
@@ -95,7 +110,9 @@ static struct {
     uint64_t now_us, chance;
     double *ttft, *tpot;
     uint32_t n_done, n_good, n_refused;
-    uint64_t prompt, cached;
+    uint64_t prompt, cached, apart;
+    uint32_t tenants, n_texts;
+    uint32_t talks[TENANTS + 1][TALKS]; /* texts; 0: none yet */
 } w;
 
 
@@ -232,17 +249,19 @@ cost_us(uint32_t n_tokens)
 
 
 static void
-open_all(uint64_t seed)
+open_all(uint64_t seed, uint32_t tenants, uint32_t quantum)
 {
     static const struct ax_kv_shape shape = {
         .n_layer = 1, .n_head_kv = 1, .head_dim = 32, .type = AXK_KV_F16};
+    uint32_t blocks = tenants > 1 ? BLOCKS / PART : BLOCKS;
     struct ax_sched_options o = {.slots_max = SLOTS,
                                  .running_max = RUNNING,
                                  .batch_tokens_max = BATCH,
-                                 .kv_blocks_total = BLOCKS,
+                                 .kv_blocks_total = blocks,
                                  .kv_block_tokens = AX_KV_BLOCK_TOKENS,
                                  .queue_max = 512,
                                  .queue_tokens_max = 256 << 10,
+                                 .prefix_quantum_tokens = quantum,
                                  .kv = {NULL, reserve, release, blocks_free,
                                         attach, known, name, alone}};
     struct ax_sched_cost costs[9];
@@ -252,12 +271,13 @@ open_all(uint64_t seed)
     }
     memset(&w, 0, sizeof(w));
     w.chance = seed;
+    w.tenants = tenants;
     w.slots = calloc(SLOTS, sizeof(*w.slots));
     w.ttft = calloc(REQUESTS, sizeof(*w.ttft));
     w.tpot = calloc(REQUESTS, sizeof(*w.tpot));
     if (w.slots == NULL || w.ttft == NULL || w.tpot == NULL ||
         ax_kv_open(&w.kv, &shape,
-                   BLOCKS * axk_kv_block_bytes(AXK_KV_F16, 1, 32),
+                   blocks * axk_kv_block_bytes(AXK_KV_F16, 1, 32),
                    &err) != AXION_OK ||
         ax_sched_open(&w.sched, &o) != AXION_OK ||
         ax_sched_set_costs(w.sched, costs, 9) != AXION_OK) {
@@ -283,10 +303,22 @@ close_all(void)
 }
 
 
+/* A talk that is going on, or a new one in place of one of them. */
+static uint32_t
+text_of(const struct trace *t, uint32_t tenant)
+{
+    uint32_t *talk = &w.talks[tenant][(uint32_t)(uniform() * TALKS)];
+    if (*talk == 0 || uniform() >= t->shared) {
+        *talk = ++w.n_texts;
+    }
+    return *talk;
+}
+
+
 static void
 ask(const struct trace *t, double scale, uint64_t at_us)
 {
-    static const uint8_t salt[16] = {1};
+    uint8_t salt[16] = {0};
     struct request *r = w.slots;
     struct ax_sched_arrival arrival;
     while (r < w.slots + SLOTS && r->live) {
@@ -298,19 +330,19 @@ ask(const struct trace *t, double scale, uint64_t at_us)
     }
     r->n_prompt = length_of(t->in, scale, CTX / 2);
     r->n_answer = length_of(t->out, scale > 4 ? 4 : scale, CTX / 2 - 1);
-    r->text = (uint32_t)(uniform() * CHAT_TEXTS);
-    r->common = uniform() < t->shared ? (uint32_t)(uniform() * r->n_prompt) : 0;
+    r->tenant = 1 + (uint32_t)(uniform() * w.tenants);
+    r->text = text_of(t, r->tenant);
+    salt[0] = (uint8_t)r->tenant;
     for (uint32_t i = 0; i < r->n_prompt; i++) {
-        r->tokens[i] = i < r->common ? (int32_t)(r->text * CTX + i)
-                                     : (int32_t)(uniform() * 1e6);
+        r->tokens[i] = (int32_t)(r->text * CTX + i);
     }
     r->n_got = 0;
     r->first_us = 0;
     r->arrived_us = at_us;
-    ax_kv_chain_begin(&r->chain, &w.key, salt, 1, 0);
+    ax_kv_chain_begin(&r->chain, &w.key, salt, r->tenant, 0);
     ax_kv_chain_extend(&r->chain, r->tokens, r->n_prompt);
     struct ax_sched_request request = {
-        .tenant = 1,
+        .tenant = r->tenant,
         .priority = 1,
         .prompt_tokens = r->n_prompt,
         .max_tokens = r->n_answer,
@@ -339,6 +371,29 @@ end(struct request *r, uint32_t slot)
 }
 
 
+/* Of tenants with a request that has not begun. */
+static void
+note_apart(void)
+{
+    bool waits[TENANTS + 1] = {false};
+    uint64_t low = UINT64_MAX, high = 0;
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        const struct request *r = &w.slots[i];
+        if (r->live && r->kv.n_blocks == 0) {
+            waits[r->tenant] = true;
+        }
+    }
+    for (uint32_t t = 1; t <= w.tenants; t++) {
+        uint64_t served = ax_sched_served(w.sched, t);
+        low = waits[t] && served < low ? served : low;
+        high = waits[t] && served > high ? served : high;
+    }
+    if (high > low && high - low > w.apart) {
+        w.apart = high - low;
+    }
+}
+
+
 static bool
 step_once(void)
 {
@@ -350,6 +405,9 @@ step_once(void)
     }
     if (n == 0) {
         return false;
+    }
+    if (w.tenants > 1) {
+        note_apart();
     }
     memcpy(entries, step->entries, n * sizeof(*entries));
     uint64_t us = cost_us(step->n_tokens);
@@ -363,7 +421,7 @@ step_once(void)
         if (!entries[i].samples) {
             continue;
         }
-        r->tokens[upto] = (int32_t)(uniform() * 1e6);
+        r->tokens[upto] = -1 - (int32_t)r->n_got; /* no prompt goes on so */
         r->n_got++;
         r->last_us = w.now_us;
         r->first_us = r->first_us != 0 ? r->first_us : w.now_us;
@@ -408,9 +466,10 @@ capacity(const struct trace *t, double scale)
 
 
 static void
-replay(const struct trace *t, double scale, double load)
+replay(const struct trace *t, double scale, double load, uint32_t tenants,
+       uint32_t quantum)
 {
-    open_all(0x9e3779b97f4a7c15u);
+    open_all(0x9e3779b97f4a7c15u, tenants, quantum);
     double rate = load * capacity(t, scale), next_us = 1;
     uint32_t asked = 0;
     struct ax_sched_counts counts;
@@ -426,37 +485,53 @@ replay(const struct trace *t, double scale, double load)
     }
     ax_sched_counts(w.sched, &counts);
     double seconds = (double)w.now_us / 1e6;
-    printf("%-15s %4.1f %8.2f %8.2f %6.1f%% %8.0f %8.0f %7.0f %6.1f%% %6u "
-           "%6u\n",
-           t->name, load, rate, w.n_good / seconds, 100.0 * w.n_good / REQUESTS,
+    printf("%-15s %-8s %4.1f %8.2f %8.2f %6.1f%% %8.0f %8.0f %7.0f %6.1f%% %6u "
+           "%6u %7.0f\n",
+           t->name, quantum == AX_SCHED_NO_QUANTUM ? "counters" : "prefixes",
+           load, rate, w.n_good / seconds, 100.0 * w.n_good / REQUESTS,
            quantile(w.ttft, w.n_done, .5) / 1e3,
            quantile(w.ttft, w.n_done, .99) / 1e3,
            quantile(w.tpot, w.n_done, .99) / 1e3,
            100.0 * (double)w.cached / (double)(w.prompt + 1),
-           (unsigned)counts.preemptions, w.n_refused);
+           (unsigned)counts.preemptions, w.n_refused,
+           (double)w.apart / AX_SCHED_SERVED_TOKEN);
     close_all();
+}
+
+
+static void
+replay_all(const struct trace *t, double scale, uint32_t tenants)
+{
+    static const double loads[] = {.3, .6, .9, 1.2};
+    for (size_t k = 0; k < sizeof(loads) / sizeof(loads[0]); k++) {
+        if (tenants > 1) {
+            replay(t, scale, loads[k], tenants, AX_SCHED_NO_QUANTUM);
+        }
+        replay(t, scale, loads[k], tenants, 0);
+    }
 }
 
 
 int
 main(int argc, char **argv)
 {
-    static const double loads[] = {.3, .6, .9, 1.2};
     double scale = argc > 2 ? atof(argv[2]) : 8;
-    if (!(scale >= 1 && scale <= 1000)) {
-        fprintf(stderr, "replay [TRACE] [SCALE of 1 to 1000]\n");
+    double tenants = argc > 3 ? atof(argv[3]) : 1;
+    if (!(scale >= 1 && scale <= 1000) || !(tenants >= 1) ||
+        tenants > TENANTS) {
+        fprintf(stderr, "replay [TRACE|all] [SCALE of 1 to 1000] "
+                        "[TENANTS of 1 to 16]\n");
         return 2;
     }
-    printf("lengths / %g, %u requests each; ms\n%-15s %4s %8s %8s %7s %8s %8s "
-           "%7s %7s %6s %6s\n",
-           scale, REQUESTS, "trace", "load", "asked/s", "good/s", "good",
-           "ttft p50", "p99", "tpot p99", "cached", "preem", "refus");
+    printf("lengths / %g, %u requests of %.0f tenants each; ms\n%-15s %-8s %4s "
+           "%8s %8s %7s %8s %8s %7s %7s %6s %6s %7s\n",
+           scale, REQUESTS, tenants, "trace", "order", "load", "asked/s",
+           "good/s", "good", "ttft p50", "p99", "tpot p99", "cached", "preem",
+           "refus", "apart");
     for (size_t i = 0; i < sizeof(traces) / sizeof(traces[0]); i++) {
-        for (size_t k = 0; k < sizeof(loads) / sizeof(loads[0]); k++) {
-            if (argc < 2 || strcmp(argv[1], traces[i].name) == 0 ||
-                strcmp(argv[1], "all") == 0) {
-                replay(&traces[i], scale, loads[k]);
-            }
+        if (argc < 2 || strcmp(argv[1], traces[i].name) == 0 ||
+            strcmp(argv[1], "all") == 0) {
+            replay_all(&traces[i], scale, (uint32_t)tenants);
         }
     }
     return 0;

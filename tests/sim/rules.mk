@@ -25,6 +25,7 @@ $(FUZZ_SIM): $(BUILD)/tests/sim/fuzz_sim.o $(SIM_OBJS) $(SIM_LIBS)
 $(FUZZ_SIM): LDLIBS = -lcmocka -lsodium -lm
 
 # Arrivals and lengths of public traces, and the goodput that comes of them.
+# TRACE=azure-conv SCALE=8 TENANTS=8 make replay; all traces and one tenant.
 SIM_REPLAY := $(BUILD)/tests/sim/replay
 TEST_TOOLS += $(SIM_REPLAY)
 

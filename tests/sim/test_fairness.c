@@ -603,6 +603,34 @@ a_flood_makes_nobody_wait_half_as_long_again(void **state)
 }
 
 
+/* What a refusal would say: how long one more would have waited. */
+static void
+the_predicted_wait_is_near_the_real_one(void **state)
+{
+    static const uint32_t answers[] = {1, 60};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        open_sched(4000, 8, 0);
+        for (uint32_t n = 0; n < 300; n++) {
+            while (live_of(1) < 60) {
+                ask(1, 1, 200, answers[i]);
+            }
+            run_step();
+        }
+        double predicted = 1e3 * ax_sched_retry_after_ms(sched, 200);
+        uint32_t slot = ask(1, 1, 200, answers[i]);
+        while (slots[slot].first == 0) {
+            run_step();
+        }
+        double real = (double)(slots[slot].first - slots[slot].arrived);
+        printf("answers of %u: %.1f s predicted, %.1f waited\n", answers[i],
+               predicted / 1e6, real / 1e6);
+        assert_true(predicted > real / 2 && predicted < real * 2);
+        ax_sched_close(sched);
+    }
+}
+
+
 int
 main(void)
 {
@@ -619,6 +647,7 @@ main(void)
         cmocka_unit_test(a_full_house_of_one_tenant_has_a_place_for_another),
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
         cmocka_unit_test(depth_makes_chunks_shorter),
+        cmocka_unit_test(the_predicted_wait_is_near_the_real_one),
         cmocka_unit_test(a_flood_makes_nobody_wait_half_as_long_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
