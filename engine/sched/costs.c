@@ -35,7 +35,7 @@
 /* So long, or so many times their own step, a backlog's decodes may sit a step
  * out (yield.c). */
 #define REST_US      100000.0
-#define REST_STRETCH 4.0
+#define REST_STRETCH 16.0
 
 #define SLOWER_MIN 0.25
 #define SLOWER_MAX 16.0

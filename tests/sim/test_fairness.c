@@ -45,11 +45,13 @@ any(uint32_t below)
 }
 
 
+static uint64_t slow = 1; /* so many times */
+
 /* A step of SmolLM2's order on two cores. */
 static uint64_t
 cost_us(uint32_t n_tokens)
 {
-    return 5000 + 700ull * n_tokens;
+    return slow * (5000 + 700ull * n_tokens);
 }
 
 
@@ -559,10 +561,12 @@ ascending(const void *a, const void *b)
 /* TTFT of one who asks for 100 tokens four times a second, alone or beside
  * 64 clients of one tenant with prompts of 400 and answers of 64 tokens. */
 static void
-ttft_of_light(bool flooded, uint64_t ttft[100])
+ttft_of_light(bool flooded, uint64_t machine, bool known, uint64_t ttft[100])
 {
     chance = 11;
+    slow = known ? machine : 1;
     open_sched(4000, 32, 0);
+    slow = machine;
     uint32_t n_flood = flooded ? 64 : 0;
     uint64_t until = now + 3000000;
     for (uint32_t n = 0; n < 100; n++) {
@@ -580,7 +584,7 @@ ttft_of_light(bool flooded, uint64_t ttft[100])
             run_step();
         }
         ttft[n] = now - slots[next_slot].arrived;
-        until = now + 250000;
+        until = now + 250000 * machine; /* or it is no light one */
     }
     next_at = UINT64_MAX;
     qsort(ttft, 100, sizeof(*ttft), ascending);
@@ -588,18 +592,24 @@ ttft_of_light(bool flooded, uint64_t ttft[100])
 }
 
 
+/* On machines of two speeds; and where it is much slower than it was when
+ * steps were timed. */
 static void
 a_flood_makes_nobody_wait_half_as_long_again(void **state)
 {
     uint64_t alone[100], beside[100];
     (void)state;
-    ttft_of_light(false, alone);
-    ttft_of_light(true, beside);
-    printf("TTFT of 100 tokens: alone p50 %llu p99 %llu us, "
-           "beside 64 floods p50 %llu p99 %llu\n",
-           (unsigned long long)alone[49], (unsigned long long)alone[98],
-           (unsigned long long)beside[49], (unsigned long long)beside[98]);
-    assert_true(2 * beside[98] <= 3 * alone[98]);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint64_t machine = i == 0 ? 1 : 6;
+        ttft_of_light(false, machine, i < 2, alone);
+        ttft_of_light(true, machine, i < 2, beside);
+        slow = 1;
+        printf("TTFT of 100 tokens: alone p50 %llu p99 %llu us, "
+               "beside 64 floods p50 %llu p99 %llu\n",
+               (unsigned long long)alone[49], (unsigned long long)alone[98],
+               (unsigned long long)beside[49], (unsigned long long)beside[98]);
+        assert_true(2 * beside[98] <= 3 * alone[98]);
+    }
 }
 
 
