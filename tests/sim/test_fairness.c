@@ -28,8 +28,9 @@ static struct {
     bool live;
     uint64_t tenant, arrived, first;
 } slots[SLOTS];
-static uint64_t step_us_max; /* of steps with a decode in them */
-static double stretch_max;   /* of one, over its decodes alone */
+static uint64_t step_us_max;    /* of steps with a decode in them */
+static uint32_t bare, bare_max; /* steps in a row without a decode */
+static double stretch_max;      /* of one, over its decodes alone */
 static double key_us, key_query_us;
 static uint64_t next_at = UINT64_MAX; /* somebody asks for 100 tokens then */
 static uint32_t next_slot;
@@ -127,6 +128,8 @@ time_of(const struct ax_sched_step *step)
         keys += decodes ? keys_of(e) : 0;
         n += decodes;
     }
+    bare = n > 0 ? 0 : bare + 1;
+    bare_max = bare > bare_max ? bare : bare_max;
     if (n > 0) {
         double stretch = us / ((double)cost_us(n) + keys);
         stretch_max = stretch > stretch_max ? stretch : stretch_max;
@@ -613,6 +616,24 @@ a_flood_makes_nobody_wait_half_as_long_again(void **state)
 }
 
 
+/* Short prompts of others in every step: a flood's answers go on in every
+ * second one. */
+static void
+light_prompts_do_not_stop_a_floods_answers(void **state)
+{
+    (void)state;
+    open_sched(4000, 64, 0);
+    flood(400, 2000000);
+    bare_max = bare = 0;
+    for (uint32_t i = 0; i < 60; i++) {
+        ask(100 + i, 1, 20, 1);
+        run_step();
+    }
+    assert_int_equal(bare_max, 1);
+    ax_sched_close(sched);
+}
+
+
 /* What a refusal would say: how long one more would have waited. */
 static void
 the_predicted_wait_is_near_the_real_one(void **state)
@@ -657,6 +678,7 @@ main(void)
         cmocka_unit_test(a_full_house_of_one_tenant_has_a_place_for_another),
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
         cmocka_unit_test(depth_makes_chunks_shorter),
+        cmocka_unit_test(light_prompts_do_not_stop_a_floods_answers),
         cmocka_unit_test(the_predicted_wait_is_near_the_real_one),
         cmocka_unit_test(a_flood_makes_nobody_wait_half_as_long_again),
     };
