@@ -291,17 +291,17 @@ dot_bytes(const struct shape s, const uint8_t *w, const uint32_t *a, sums sum)
 }
 
 
-/* 16 k of two bits each; part, for Q3_K: which half of the high bits. */
+/* 16 k of two bits each; part, for Q3_K: which half of the high bits.  sum:
+ * with VNNI they are added to it, else it becomes their 16-bit sums. */
 INLINE void
 dot_two_bits(const uint32_t format, const struct shape s, const uint8_t *w,
              const uint8_t *high, uint32_t part, const uint32_t *a, sums sum)
 {
     const __m256i mask = _mm256_set1_epi8(3);
     const __m128i half = _mm_cvtsi32_si128((int)(4 * part));
-    sums pairs; /* 4 * 2 * 7 * 127 fits */
 
     if (!AXK_YMM_VNNI) {
-        clear(s, pairs);
+        clear(s, sum); /* 4 * 2 * 7 * 127 fits */
     }
     for (uint32_t r = 0; r < s.rows; r++) {
         __m256i q = load_32_bytes(w + 32 * r);
@@ -320,12 +320,9 @@ dot_two_bits(const uint32_t format, const struct shape s, const uint8_t *w,
                                             _mm256_set1_epi8(4)));
                 h = _mm256_srli_epi16(h, 1);
             }
-            dot_codes(s, r, codes, a + i * s.n, AXK_YMM_VNNI ? sum : pairs);
+            dot_codes(s, r, codes, a + i * s.n, sum);
             q = _mm256_srli_epi16(q, 2);
         }
-    }
-    if (!AXK_YMM_VNNI) {
-        widen(s, pairs, sum);
     }
 }
 
@@ -478,6 +475,124 @@ add_part(const uint32_t format, const struct shape s, const uint8_t *line,
 }
 
 
+/* ---- blocks of 256 in parts of 16, without VNNI: the multiplication that
+ * widens the 16-bit sums of a part is the one by its scale ---- */
+
+INLINE bool
+is_widened_by_scale(const uint32_t format)
+{
+    return !AXK_YMM_VNNI && is_k_format(format) && part_elems(format) == 16;
+}
+
+
+/* 8 sub-scales of one part, each as two 16-bit numbers; none is above 127. */
+INLINE __m256i
+scale_pairs(const uint8_t *p)
+{
+    const __m256i twice = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13));
+
+    return _mm256_shuffle_epi8(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), twice);
+}
+
+
+/* total += pairs * scale, row vector r. */
+INLINE void
+add_pairs(const struct shape s, uint32_t r, sums pairs, __m256i scale,
+          sums total)
+{
+    for (uint32_t t = 0; t < s.n; t++) {
+        total[r][t] = _mm256_add_epi32(total[r][t],
+                                       _mm256_madd_epi16(pairs[r][t], scale));
+    }
+}
+
+
+/* One part of Q6_K; p: its high bits. */
+INLINE void
+add_part_q6_k(const struct shape s, const uint8_t *p, const uint8_t *scales,
+              const uint32_t *a, sums total)
+{
+    __m256i h[ROWS_MAX];
+    __m256i scale[ROWS_MAX];
+
+    for (uint32_t r = 0; r < s.rows; r++) {
+        h[r] = load_32_bytes(p + 32 * r);
+        scale[r] = scale_pairs(scales + 8 * r);
+    }
+    p += 128;
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        for (uint32_t r = 0; r < s.rows; r++) {
+            __m256i lo;
+            __m256i hi;
+            sums pairs;
+
+            read_step(AXK_Q6_K, p + 32 * r, h[r], &h[r], &lo, &hi);
+            for (uint32_t t = 0; t < s.n; t++) {
+                pairs[r][t] = _mm256_maddubs_epi16(lo, word(a + t));
+            }
+            dot_codes(s, r, hi, a + s.n, pairs);
+            add_pairs(s, r, pairs, scale[r], total);
+        }
+        p += 128;
+        a += 2 * s.n;
+    }
+}
+
+
+/* What the codes of a line are too large by, 32 (Q6_K) or 4 (Q3_K): total -=
+ * that * scale * sum of activations, of both parts.  sums: in pairs of 16 bits,
+ * 2032 at most. */
+INLINE void
+take_zero_points(const uint32_t format, const struct shape s,
+                 const uint8_t *scales, const uint32_t *pairs, sums total)
+{
+    for (uint32_t r = 0; r < s.rows; r++) {
+        __m128i first = _mm_loadl_epi64((const __m128i *)(scales + 8 * r));
+        __m128i second =
+            _mm_loadl_epi64((const __m128i *)(scales + 32 + 8 * r));
+        __m256i scale = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(first, second));
+
+        scale = _mm256_slli_epi16(scale, format == AXK_Q6_K ? 5 : 2);
+        for (uint32_t t = 0; t < s.n; t++) {
+            total[r][t] = _mm256_sub_epi32(
+                total[r][t], _mm256_madd_epi16(scale, word(pairs + t)));
+        }
+    }
+}
+
+
+/* Both parts of a line; scales: the line's; pairs: the sums of activations. */
+INLINE void
+add_line_16(const uint32_t format, const struct shape s, const uint8_t *line,
+            const uint8_t *scales, const uint32_t *a, const uint32_t *pairs,
+            sums total)
+{
+    scales += 8 * s.first;
+    if (format != AXK_Q2_K) {
+        take_zero_points(format, s, scales, pairs, total);
+    }
+    for (uint32_t part = 0; part < 2; part++) {
+        const uint8_t *p =
+            line + line_head(format) + part * part_bytes(format) + 32 * s.first;
+        sums sum;
+
+        if (format == AXK_Q6_K) {
+            add_part_q6_k(s, p, scales + 32 * part, a, total);
+        } else {
+            dot_two_bits(format, s, p, line + 32 * s.first, part, a, sum);
+            for (uint32_t r = 0; r < s.rows; r++) {
+                add_pairs(s, r, sum, scale_pairs(scales + 32 * part + 8 * r),
+                          total);
+            }
+        }
+        a += 4 * s.n;
+    }
+}
+
+
 /* acc -= (sum over parts of min * sum of activations) * (dmin * d_a); tail
  * points at dmin. */
 INLINE void
@@ -526,6 +641,54 @@ struct expanded {
 };
 
 
+/* All lines of a block; as many bytes are fetched from ahead on. */
+INLINE void
+add_lines_16(const uint32_t format, const struct shape s, const uint8_t *w,
+             const uint8_t *ahead, const uint32_t *act,
+             const struct expanded *e, sums total)
+{
+    const uint32_t share =
+        (uint32_t)panel_block_bytes(format) / n_lines(format);
+    const uint32_t *pairs = act + AXK_ACT_K_PAIRS16 * s.n;
+
+#pragma GCC unroll 1
+    for (uint32_t i = 0; i < n_lines(format); i++) {
+        const uint8_t *line = lines_of(format, w) + i * line_bytes(format);
+
+        fetch_share(s, ahead + i * share, share);
+        add_line_16(format, s, line, line_scales(format, e->scales, i, line),
+                    act, pairs, total);
+        act += 8 * s.n;
+        pairs += s.n;
+    }
+}
+
+
+/* The same, part by part. */
+INLINE void
+add_parts(const uint32_t format, const struct shape s, const uint8_t *w,
+          const uint8_t *ahead, const uint32_t *act, const struct expanded *e,
+          sums total)
+{
+    const uint32_t n_parts = 2 * n_lines(format);
+    const uint32_t share = (uint32_t)panel_block_bytes(format) / n_parts;
+    const uint32_t *minus = act + AXK_ACT_K_SUMS * s.n;
+
+#pragma GCC unroll 1
+    for (uint32_t part = 0; part < n_parts; part++) {
+        const uint8_t *line =
+            lines_of(format, w) + part / 2 * line_bytes(format);
+
+        fetch_share(s, ahead + part * share, share);
+        add_part(format, s, line,
+                 line_scales(format, e->scales, part / 2, line), part % 2, act,
+                 minus, total);
+        act += part_elems(format) / 4 * s.n;
+        minus += part_elems(format) / 16 * s.n;
+    }
+}
+
+
 /* The pass over a block that has its first rows expands its scales, for those
  * that follow too: where there are several, n_blocks is 1. */
 INLINE void
@@ -533,12 +696,7 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
                 const uint8_t *ahead, const uint32_t *act, uint32_t n_blocks,
                 struct expanded *e, results acc)
 {
-    const uint32_t n_parts = 2 * n_lines(format);
-    const uint32_t share = (uint32_t)panel_block_bytes(format) / n_parts;
-
     for (uint32_t b = 0; b < n_blocks; b++) {
-        const uint32_t *a = act;
-        const uint32_t *minus = act + AXK_ACT_K_SUMS * s.n;
         const uint8_t *tail = tail_of(format, w);
         sums total;
 
@@ -549,17 +707,10 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
             expand_minima(format, tail + 64, e->minima);
         }
         clear(s, total);
-#pragma GCC unroll 1
-        for (uint32_t part = 0; part < n_parts; part++) {
-            const uint8_t *line =
-                lines_of(format, w) + part / 2 * line_bytes(format);
-
-            fetch_share(s, ahead + part * share, share);
-            add_part(format, s, line,
-                     line_scales(format, e->scales, part / 2, line), part % 2,
-                     a, minus, total);
-            a += part_elems(format) / 4 * s.n;
-            minus += part_elems(format) / 16 * s.n;
+        if (is_widened_by_scale(format)) {
+            add_lines_16(format, s, w, ahead, act, e, total);
+        } else {
+            add_parts(format, s, w, ahead, act, e, total);
         }
         add_scaled(format, s, total, tail, act + AXK_ACT_K_D * s.n, acc);
         if (has_min(format)) {
