@@ -627,7 +627,9 @@ ax_program_compile(struct ax_program *p, const struct ax_plan *plan,
         rc = sort_row_ops(&c);
     }
     if (rc == AXION_OK) {
-        ax_join_units(p);
+        rc = ax_join_units(&c);
+    }
+    if (rc == AXION_OK) {
         name_counters(p);
         keep_prologue_inputs(&c);
         rc = ax_program_place(&c);
@@ -653,6 +655,7 @@ ax_program_free(struct ax_program *p)
     free(p->strides);
     free(p->buffers);
     free(p->acts);
+    free(p->mixed);
     free(p->finish_ops);
     free(p->mat_ops);
     free(p->row_ops);

@@ -45,8 +45,8 @@ bool ax_join_gated(struct ax_compile *c, const struct ax_plan_op *op);
 bool ax_join_heads(struct ax_compile *c, const struct ax_plan_op *op);
 bool ax_join_kv_write(struct ax_compile *c, const struct ax_plan_op *op);
 
-/* Behind all ops: units of the stages. */
-void ax_join_units(struct ax_program *p);
+/* Behind all ops: units of the stages.  AXION_ERR_NO_MEMORY. */
+int ax_join_units(struct ax_compile *c);
 
 /* Gives every value, activation and table its memory. */
 int ax_program_place(struct ax_compile *c);

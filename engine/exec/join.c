@@ -13,6 +13,8 @@
  */
 #include "engine/exec/compile.h"
 
+#include <stdlib.h>
+
 
 /* The largest share may be this much above the mean: 1/8. */
 #define UNEVEN_PART 8u
@@ -187,20 +189,75 @@ ax_join_kv_write(struct ax_compile *c, const struct ax_plan_op *op)
 }
 
 
-void
-ax_join_units(struct ax_program *p)
+/*
+ * Every share of the stage gets its part of each matrix: rows of K cost more
+ * than rows of Q, as their way into the KV blocks is long.  The next unit is of
+ * the matrix that is most behind its part.
+ */
+static uint32_t *
+mix_units(struct ax_program *p, const struct ax_stage *s, uint32_t *before)
 {
-    for (uint32_t i = 0; i < p->n_stages; i++) {
-        struct ax_stage *s = &p->stages[i];
-        for (uint32_t m = 0; m < s->n && s->kind == AX_STAGE_MATMUL; m++) {
-            struct ax_mat_op *mat = &p->mat_ops[s->first + m];
-            mat->units = units_of(p, mat, s->unit_panels);
-            if (s->gated != NULL) {
-                s->units = mat->units; /* pairs: both begin at 0 */
-                continue;
+    struct ax_mat_op *mats = &p->mat_ops[s->first];
+    size_t row = s->units + 1u;
+
+    for (uint32_t m = 0; m < s->n; m++) {
+        mats[m].before = before + m * row;
+    }
+    for (uint32_t x = 0; x < s->units; x++) {
+        int64_t most = -1;
+        uint32_t next = 0;
+        for (uint32_t m = 0; m < s->n; m++) {
+            uint32_t had = before[m * row + x];
+            int64_t due =
+                (int64_t)(x + 1) * mats[m].units - (int64_t)had * s->units;
+            before[m * row + x + 1] = had;
+            if (had < mats[m].units && due > most) {
+                most = due;
+                next = m;
             }
-            mat->unit0 = s->units;
-            s->units += mat->units;
+        }
+        before[next * row + x + 1]++;
+    }
+    return before + s->n * row;
+}
+
+
+/* Of matrices behind one another; returns the room to mix them. */
+static size_t
+count_units(struct ax_program *p, struct ax_stage *s)
+{
+    for (uint32_t m = 0; m < s->n && s->kind == AX_STAGE_MATMUL; m++) {
+        struct ax_mat_op *mat = &p->mat_ops[s->first + m];
+        mat->units = units_of(p, mat, s->unit_panels);
+        if (s->gated != NULL) {
+            s->units = mat->units; /* pairs: both begin at 0 */
+            continue;
+        }
+        mat->unit0 = s->units;
+        s->units += mat->units;
+    }
+    return s->n_finish > 0 ? s->n * (s->units + (size_t)1) : 0;
+}
+
+
+int
+ax_join_units(struct ax_compile *c)
+{
+    struct ax_program *p = c->program;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_stages; i++) {
+        n += count_units(p, &p->stages[i]);
+    }
+    p->mixed = calloc(n + 1, sizeof(*p->mixed));
+    if (p->mixed == NULL) {
+        return ax_error_set(c->err, AXION_ERR_NO_MEMORY, "no memory");
+    }
+    uint32_t *room = p->mixed;
+    for (uint32_t i = 0; i < p->n_stages; i++) {
+        if (p->stages[i].n_finish > 0) {
+            room = mix_units(p, &p->stages[i], room);
         }
     }
+    return AXION_OK;
 }

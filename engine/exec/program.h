@@ -86,6 +86,9 @@ struct ax_mat_op {
     uint32_t act;
     uint32_t unit0; /* of the stage's units */
     uint32_t units;
+    /* Units of the matrix ahead of each of the stage's, and of its end, where
+     * the matrices of a stage are mixed; or NULL. */
+    const uint32_t *before;
     ax_value out; /* where results go: what finishing ops make of op's out */
     bool dropped; /* behind the KV write nobody reads out */
 };
@@ -150,6 +153,7 @@ struct ax_program {
     struct ax_mat_op *mat_ops;
     uint32_t n_finish_ops;
     struct ax_finish_op *finish_ops;
+    uint32_t *mixed; /* memory of before */
     uint32_t n_acts;
     struct ax_act *acts;
     float **buffers;     /* [plan->n_values] */

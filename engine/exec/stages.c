@@ -295,6 +295,10 @@ ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
     uint32_t hi = mat->unit0 + mat->units;
 
     hi = end < hi ? end : hi;
+    if (mat->before != NULL) {
+        lo = mat->unit0 + mat->before[begin];
+        hi = mat->unit0 + mat->before[end < stage->units ? end : stage->units];
+    }
     if (lo >= hi) {
         return false;
     }

@@ -367,6 +367,13 @@ units_hold_whole_heads(void **state)
             const struct ax_mat_op *mat = &p.mat_ops[qkv->first];
             assert_false(mat[0].dropped);
             assert_true(mat[1].dropped && mat[2].dropped);
+            for (uint32_t m = 0; m < 3; m++) { /* half of each by the half */
+                uint32_t half = mat[m].before[qkv->units / 2];
+                assert_int_equal(mat[m].before[0], 0);
+                assert_int_equal(mat[m].before[qkv->units], mat[m].units);
+                assert_true(2 * half + 2 >= mat[m].units
+                            && 2 * half <= mat[m].units + 2);
+            }
         }
         ax_program_free(&p);
         ax_plan_free(&plan);
