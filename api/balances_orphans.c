@@ -198,8 +198,8 @@ axion_balances_journal(struct axion_balances *b, uint64_t id,
         atomic_fetch_add(&b->file->header.recovered, 1);
         return AXION_OK;
     }
-    return record->owner != OWNER_NONE && record->body.id == id &&
-                   record->body.state == LEASE_OPEN
+    return record->owner != OWNER_NONE && record->owner != b->process &&
+                   record->body.id == id && record->body.state == LEASE_OPEN
                ? AXION_AGAIN
                : AXION_ERR_NOT_FOUND;
 }

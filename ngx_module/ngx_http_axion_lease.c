@@ -23,8 +23,9 @@
 #define NGX_HTTP_AXION_GRACE_NS    (5 * 1000000000ull)
 #define NGX_HTTP_AXION_FORFEIT_NS  (60 * 1000000000ull)
 
-#define NGX_HTTP_AXION_JOURNAL_WAITS  20
-#define NGX_HTTP_AXION_ALONE_TRIES    3
+#define NGX_HTTP_AXION_JOURNAL_NS  (30 * 1000000000ull)
+
+#define NGX_HTTP_AXION_ALONE_TRIES  3
 
 
 static ngx_int_t ngx_http_axion_lease_more(ngx_http_axion_ctx_t *ctx,
@@ -375,7 +376,9 @@ ngx_http_axion_lease_lost(ngx_http_axion_engine_t *engine)
 /*
  * What the engine knows of processes that died.  It may know of a death
  * before anybody here has looked for it, or while another process does: then
- * the record waits, a few looks long.
+ * the record waits.  Looks are no measure of that: there is one with every
+ * event of the ring, and the other process may be stopped meanwhile.  The
+ * bound is for an engine that names a lease of one who lives.
  */
 void
 ngx_http_axion_lease_journal(ngx_http_axion_engine_t *engine)
@@ -400,11 +403,15 @@ ngx_http_axion_lease_journal(ngx_http_axion_engine_t *engine)
             rc = ngx_http_axion_lease_recover(engine->main, &now, &record);
         }
 
-        if (rc == AXION_AGAIN
-            && engine->journal_waits++ < NGX_HTTP_AXION_JOURNAL_WAITS)
-        {
-            ngx_http_axion_limits_soon(engine->main);
-            return;
+        if (rc == AXION_AGAIN) {
+            if (engine->journal_ns == 0) {
+                engine->journal_ns = now.ns;
+            }
+
+            if (now.ns - engine->journal_ns < NGX_HTTP_AXION_JOURNAL_NS) {
+                ngx_http_axion_limits_soon(engine->main);
+                return;
+            }
         }
 
         if (rc == AXION_OK) {
@@ -416,7 +423,7 @@ ngx_http_axion_lease_journal(ngx_http_axion_engine_t *engine)
                           record.done.completion_tokens);
         }
 
-        engine->journal_waits = 0;
+        engine->journal_ns = 0;
         axion_client_journal_settled(engine->client);
     }
 }

@@ -132,7 +132,7 @@ typedef struct {
     ngx_http_axion_left_t         *left;     /* by slot of the stream */
     uint64_t                       number;   /* of its name */
     uint64_t                       up_ns;    /* when the channel came up */
-    ngx_uint_t                     journal_waits;
+    uint64_t                       journal_ns;   /* since a record waits */
     ngx_msec_t                     backoff;
     ngx_msec_t                     silent;   /* work pending, no progress */
     ngx_msec_t                     watched;  /* when it was last looked at */

@@ -234,6 +234,7 @@ ngx_http_axion_engine_up(ngx_http_axion_engine_t *engine)
 {
     engine->link = NGX_HTTP_AXION_UP;
     engine->up_ns = axion_limit_now().ns;
+    engine->journal_ns = 0;
     engine->backoff = NGX_HTTP_AXION_BACKOFF_MIN;
     engine->error = AXION_ERR_ENGINE_UNAVAILABLE;
     engine->reported = 0;
