@@ -397,6 +397,29 @@ wait_tokens(struct axion_client *c, const struct stream *s, uint32_t n)
 
 
 void
+submit_short(struct axion_client *c, const struct request_options *o,
+            const struct stream *alone, struct stream *s)
+{
+    struct request_options leased = *o;
+    uint32_t n = alone->n_tokens - 1;
+    leased.lease = alone->done.prompt_tokens + n;
+    submit(c, &leased, s);
+    wait_tokens(c, s, n);
+}
+
+
+void
+go_on(struct axion_client *c, const struct stream *alone, struct stream *s)
+{
+    if (!s->ended) {
+        axion_client_topup(c, s->id, alone->n_tokens);
+    }
+    wait_ended(c, s);
+    expect_same(alone, s);
+}
+
+
+void
 read_board(struct axion_client *c, struct axion_board *board)
 {
     while (axion_client_board(c, board) != AXION_OK) {

@@ -113,5 +113,12 @@ void read_board(struct axion_client *c, struct axion_board *board);
 void run_alone(struct axion_client *c, const struct request_options *o,
                struct stream *s);
 void expect_same(const struct stream *a, const struct stream *b);
+/* So that many hold KV at once, however slowly they come: all but the last
+ * token of what `alone` got, for which the lease does not suffice and it
+ * waits; then that one, and it is expected to be the same. */
+void submit_short(struct axion_client *c, const struct request_options *o,
+                 const struct stream *alone, struct stream *s);
+void go_on(struct axion_client *c, const struct stream *alone,
+           struct stream *s);
 
 #endif

@@ -162,11 +162,13 @@ test_sigterm_drains(void **state)
     request_init(&o, "drain", 250);
     submit(c, &o, &running);
     wait_tokens(c, &running, 1);
+    axion_client_pause(c, running.id); /* it is there when we are late */
     assert_int_equal(kill(engine.pid, SIGTERM), 0);
     engine_wait_log(&engine, "draining");
     request_init(&o, "too late", 3);
     assert_int_equal(error_of(c, &o, &late), AXION_ERR_ENGINE_DRAINING);
     assert_int_not_equal(access(engine.socket, F_OK), 0);
+    axion_client_resume(c, running.id);
     wait_ended(c, &running);
     assert_int_equal(running.error, AXION_OK);
     assert_int_equal(running.n_tokens, 250);

@@ -398,6 +398,9 @@ expect_calls(uint64_t steps, uint64_t doorbells_max)
         if (n == 0 || i == SYS_futex || i == SYS_sched_yield) {
             continue;
         }
+        if (i == SYS_clock_gettime) {
+            continue; /* of a clock that the kernel's vDSO cannot read */
+        }
         print_message("%u system calls %u in %lu steps\n", n, i,
                       (unsigned long)steps);
         if (i == SYS_io_uring_enter || i == SYS_epoll_pwait ||
