@@ -318,7 +318,8 @@ axion_json_engine(struct axion_json *json, const char *key,
         return;
     }
     axion_json_string(json, "state", axion_engine_state_name(board->state));
-    if (board->state == AXION_ENGINE_LOADING)
+    if (board->state == AXION_ENGINE_LOADING ||
+        (board->state == AXION_ENGINE_READY && board->load_permille < 1000))
         axion_json_decimal(json, "loaded", board->load_permille / 1e3, 3);
     axion_json_u64(json, "pid", board->engine_pid);
     axion_json_u64(json, "started", board->started);

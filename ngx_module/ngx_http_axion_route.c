@@ -3,7 +3,7 @@
  *
  * Engines of the upstream that are connected and announce the model are
  * compared by their load boards: the least loaded gets the request, equals
- * take turns.  A prompt that is long enough to gain from a prefix cache goes
+ * take turns; who still packs its weights comes last.  A prompt that is long enough to gain from a prefix cache goes
  * to the engine whose name suits its beginning best (api/route.h), among
  * those that are not much fuller than the least loaded one, have no queue
  * where that one has none, and have room on the channel.  All workers
@@ -23,11 +23,14 @@
 typedef struct {
     ngx_http_axion_engine_t     *engine;
     uint64_t                     load;
+    unsigned                     packing:1;
 } ngx_http_axion_candidate_t;
 
 
 static ngx_http_axion_engine_t *ngx_http_axion_choose(
     ngx_http_axion_ctx_t *ctx, const struct axion_text *model, int *error);
+static ngx_uint_t ngx_http_axion_sooner(const ngx_http_axion_candidate_t *a,
+    const ngx_http_axion_candidate_t *b);
 static ngx_http_axion_engine_t *ngx_http_axion_prefer(
     ngx_http_axion_ctx_t *ctx, ngx_http_axion_candidate_t *fit, ngx_uint_t n,
     ngx_http_axion_candidate_t *best);
@@ -126,8 +129,9 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
         case AXION_OK:
             fit[n_fit].engine = engine;
             fit[n_fit].load = ngx_http_axion_load(engine);
+            fit[n_fit].packing = (engine->board.load_permille < 1000);
 
-            if (best == NULL || fit[n_fit].load < best->load) {
+            if (best == NULL || ngx_http_axion_sooner(&fit[n_fit], best)) {
                 best = &fit[n_fit];
             }
 
@@ -163,6 +167,19 @@ ngx_http_axion_choose(ngx_http_axion_ctx_t *ctx,
 }
 
 
+/* Who is ready but still packs its weights answers when that is done. */
+static ngx_uint_t
+ngx_http_axion_sooner(const ngx_http_axion_candidate_t *a,
+    const ngx_http_axion_candidate_t *b)
+{
+    if (a->packing != b->packing) {
+        return b->packing;
+    }
+
+    return a->load < b->load;
+}
+
+
 /*
  * A hit saves the prefill of what is cached, a fuller engine costs a share of
  * each step: worth it for a request or a quarter more, not for a queue.  One
@@ -188,7 +205,8 @@ ngx_http_axion_prefer(ngx_http_axion_ctx_t *ctx,
     for (i = 0; i < n; i++) {
         engine = fit[i].engine;
 
-        if (fit[i].load > best->load + 1 + best->load / 4
+        if (fit[i].packing != best->packing
+            || fit[i].load > best->load + 1 + best->load / 4
             || engine->board.waiting > best->engine->board.waiting + 1
             || (!ngx_queue_empty(&engine->starving)
                 && ctx->starves_for != engine))

@@ -338,7 +338,8 @@ struct axion_board {
     uint32_t sequence;
     uint32_t state; /* enum axion_engine_state */
     uint32_t n_models;
-    uint32_t load_permille; /* while LOADING */
+    uint32_t load_permille; /* LOADING, and READY: less than 1000 while
+                               weights are packed behind steps */
     uint64_t engine_pid;
     uint64_t started;   /* seconds since the epoch */
     uint64_t heartbeat; /* counts up with every turn of the loop or step */

@@ -184,7 +184,7 @@ class Stack:
             file.write(text)
 
     def start_engine(self):
-        self.started_s = time.monotonic()
+        self.started_s, self.ready_s = time.monotonic(), None
         self.engine = Child(
             [build_path("axiond"), "--model", self.model, "--listen",
              f"unix:{self.socket}", *self.options],
@@ -207,8 +207,9 @@ class Stack:
         with open(path, errors="replace") as file:
             return file.read()
 
-    def wait_ready(self, seconds=120):
-        """Until axion_status says that the engine is ready."""
+    def wait_ready(self, seconds=120, early=False):
+        """Until axion_status says that the engine is ready and, but for
+        `early`, that all is loaded: its steps cost what they will."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.engine.died_within(0):
@@ -219,8 +220,11 @@ class Stack:
             try:
                 with urllib.request.urlopen(self.url + "/status?ready",
                                             timeout=5) as answer:
-                    self.status = json.load(answer)
+                    text = answer.read()
+                self.status = json.loads(text)
+                if self.ready_s is None:
                     self.ready_s = time.monotonic() - self.started_s
+                if early or b'"loaded"' not in text:
                     return
             except (urllib.error.URLError, OSError, ValueError):
                 continue

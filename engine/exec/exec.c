@@ -56,14 +56,18 @@ allocate(struct ax_exec *e, struct ax_error *err)
     e->selected = calloc(o->logits_max, sizeof(*e->selected));
     e->seen = calloc(o->sequences_max, sizeof(*e->seen));
     e->segments = calloc(o->sequences_max, sizeof(*e->segments));
+    e->needs = calloc(e->program.n_stages, sizeof(*e->needs));
     if (e->units == NULL || e->phase_stage == NULL ||
         (o->counters && e->end_ns == NULL) || e->counters == NULL ||
         e->positions == NULL || e->selected == NULL || e->seen == NULL ||
         e->segments == NULL || e->piece_max == NULL || e->scale == NULL ||
-        e->prologue == NULL) {
+        e->prologue == NULL || e->needs == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     ax_counters_name(e);
+    if (e->packing != NULL) {
+        ax_follow_open(e);
+    }
     size_t table = ax_kv_blocks_for(ax_model_info(e->model)->n_ctx);
     table = table * ax_kv_groups(e->kv) * sizeof(uint32_t) + AX_ARENA_ALIGN;
     if (ax_arena_open(&e->tables, table * o->sequences_max) != AXION_OK) {
@@ -103,6 +107,7 @@ ax_exec_open(struct ax_exec **out, const struct ax_model *model,
     e->model = model;
     e->plan = ax_model_plan(model);
     e->ops = ax_model_ops(model);
+    e->packing = ax_model_packing(model);
     e->kv = kv;
     e->kv_shape = ax_kv_shape(kv);
     e->options = *options;
@@ -160,6 +165,7 @@ ax_exec_close(struct ax_exec *e)
     ax_experts_close(e);
     ax_arena_close(&e->tables);
     ax_program_free(&e->program);
+    free(e->needs);
     free(e->segments);
     free(e->seen);
     free(e->selected);
@@ -358,6 +364,16 @@ add_stage(struct ax_exec *e, uint32_t s, uint32_t phase)
 }
 
 
+/* Whether a gate comes before the stage: someone is asked, or waited for. */
+static bool
+with_gate(const struct ax_exec *e, uint32_t s)
+{
+    return (e->program.stages[s].layer_start && e->step->at_layer != NULL) ||
+           (e->packing != NULL && e->needs[s] > (s > 0 ? e->needs[s - 1] : 0) &&
+            !ax_packing_reached(e->packing, e->needs[s]));
+}
+
+
 static uint32_t
 list_phases(struct ax_exec *e)
 {
@@ -366,7 +382,7 @@ list_phases(struct ax_exec *e)
 
     for (uint32_t s = 0; s < p->n_stages; s++) {
         const struct ax_stage *stage = &p->stages[s];
-        if (stage->layer_start && e->step->at_layer != NULL) {
+        if (with_gate(e, s)) {
             e->phase_stage[n] = s;
             e->units[n++] = AX_POOL_GATE;
         }
@@ -389,7 +405,10 @@ gate(void *context, uint32_t phase)
         ax_experts_group(e, stage);
         return AXION_OK;
     }
-    return e->step->at_layer(e->step->context, stage->layer);
+    int rc = e->packing != NULL ? ax_follow(e, stage) : AXION_OK;
+    return rc == AXION_OK && stage->layer_start && e->step->at_layer != NULL
+               ? e->step->at_layer(e->step->context, stage->layer)
+               : rc;
 }
 
 
@@ -402,6 +421,11 @@ ax_exec_step(struct ax_exec *e, const struct ax_step *step)
     e->n_selected = step->n_logits;
     e->n_segments = 0;
     e->step_number++;
+    e->waited_ns = 0;
+    if (e->packing != NULL &&
+        ax_packing_reached(e->packing, ax_packing_all(e->packing))) {
+        e->packing = NULL;
+    }
     int rc = check_step(e);
     if (rc != AXION_OK || step->n_tokens == 0) {
         return rc;

@@ -56,8 +56,9 @@ struct ax_step {
     uint32_t n_logits;
     /*
      * Called on the caller's thread before each layer, all earlier work
-     * done; a nonzero return ends the step, which returns that number.  The
-     * KV of the step's positions is then undefined.  May be NULL.
+     * done, and again and again while the layer's weights are not packed yet;
+     * a nonzero return ends the step, which returns that number.  The KV of
+     * the step's positions is then undefined.  May be NULL.
      */
     int (*at_layer)(void *context, uint32_t layer);
     void *context;
@@ -120,8 +121,15 @@ struct ax_pool *ax_exec_pool(const struct ax_exec *e);
 /*
  * AXION_OK; AXION_ERR_INVALID_TOKEN (id outside the vocabulary);
  * AXION_ERR_INTERNAL (the step breaks a rule above); at_layer's number.
+ *
+ * With a model that is still being packed the step follows: it waits before
+ * each stage for the weights that this one reads, and packs meanwhile.  When
+ * packing fails it returns that error, and so does every later step.
  */
 int ax_exec_step(struct ax_exec *e, const struct ax_step *step);
+
+/* Of the last step: what it waited for weights. */
+uint64_t ax_exec_waited_ns(const struct ax_exec *e);
 
 /* CPU time that the compute threads took so far, the caller's included. */
 uint64_t ax_exec_cpu_ns(const struct ax_exec *e);

@@ -2,7 +2,8 @@
  * The open executor, shared by exec.c (life, checks, the step), stages.c (the
  * work of a stage in place), private.c (the same in private, for stages that
  * the pool may compute twice), finish.c (the end of a matmul), attention.c
- * (cutting attention into items) and experts.c (rows by their experts).
+ * (cutting attention into items), experts.c (rows by their experts) and
+ * follow.c (weights that are not packed yet).
  *
  * What private work reads of the step lies here and not behind e->step: a
  * thread may come so late that the caller's memory is gone.
@@ -14,6 +15,7 @@
 
 #include "engine/exec/exec.h"
 #include "engine/exec/program.h"
+#include "engine/model/packing.h"
 #include "engine/pool/pool.h"
 
 
@@ -121,6 +123,12 @@ struct ax_exec {
     struct ax_exec_counter *counters; /* [stages] */
     bool uncounted;                   /* the caller wants a pause */
 
+    /* While weights are being packed; a step that finds all packed leaves it
+     * NULL for ever. */
+    struct ax_packing *packing;
+    ax_packed *needs; /* [stages]: of this one and all before it */
+    uint64_t waited_ns;
+
     /* The step. */
     const struct ax_step *step;
     uint32_t n_tokens;
@@ -155,6 +163,13 @@ ax_stage_rows(const struct ax_exec *e, const struct ax_stage *stage)
 {
     return stage->selected ? e->n_selected : e->n_tokens;
 }
+
+/* Fills in needs. */
+void ax_follow_open(struct ax_exec *e);
+
+/* Before the stage's work, all before it done; AXION_OK when its weights may
+ * be read, packing's error, or at_layer's number. */
+int ax_follow(struct ax_exec *e, const struct ax_stage *stage);
 
 /* A matmul over all rows of the stage, in place; and which rows of its matrix
  * are in units [begin, end) of the stage, false if none. */

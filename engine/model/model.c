@@ -1,7 +1,7 @@
 /*
  * Opening a model: file, architecture, plan, weights, facts; model.h has the
  * contract.  The GGUF header stays in memory for the tokenizer's strings, the
- * file itself is closed.
+ * file itself is closed when the last weight is packed.
  */
 #include "engine/model/model.h"
 
@@ -13,6 +13,7 @@
 #include "engine/gguf/gguf.h"
 #include "engine/model/family.h"
 #include "engine/model/packfile.h"
+#include "engine/model/packing.h"
 #include "engine/model/vocab.h"
 #include "engine/model/weights.h"
 #include "engine/pool/pool.h"
@@ -24,6 +25,8 @@ struct ax_model {
     struct ax_pack pack; /* while opening, where info.mapped */
     struct ax_plan plan;
     struct ax_arena arena;
+    struct ax_packing *packing; /* NULL where info.mapped */
+    uint64_t start_ns;
     const struct axk_ops *ops;
     char isa_reason[160];
     char *path;
@@ -257,13 +260,9 @@ load(struct ax_model *m, const struct ax_model_options *options,
         n = n > AX_POOL_THREADS_MAX ? AX_POOL_THREADS_MAX : n;
         rc =
             ax_weights_load(&m->plan, m->gguf, m->info.mapped ? &m->pack : NULL,
-                            options, n, &m->arena, err);
+                            options, n, &m->arena, &m->packing, err);
     }
-    if (rc == AXION_OK) {
-        m->info.weight_bytes = m->arena.bytes;
-        ax_gguf_close_file(m->gguf);
-        ax_pack_close(&m->pack);
-    }
+    m->info.weight_bytes = m->arena.bytes;
     return rc;
 }
 
@@ -285,20 +284,78 @@ open_file(struct ax_model *m, struct ax_error *err)
 }
 
 
+struct report {
+    const struct ax_model *model;
+    const struct ax_model_options *options;
+};
+
+
+static int
+report(void *context)
+{
+    const struct report *r = context;
+
+    r->options->progress(r->options->context,
+                         ax_packing_permille(r->model->packing));
+    return AXION_OK;
+}
+
+
+/* options: NULL, or who wants to know how far it is. */
+static int
+wait_packed(struct ax_model *m, const struct ax_model_options *options,
+            struct ax_error *err)
+{
+    struct report r = {m, options};
+    bool reports = options != NULL && options->progress != NULL;
+    uint64_t end_ns = ax_pool_clock_ns();
+
+    if (m->packing != NULL) {
+        int rc = ax_packing_end(m->packing, reports ? report : NULL, &r, err);
+        if (rc != AXION_OK) {
+            return rc;
+        }
+        end_ns = ax_packing_end_ns(m->packing);
+        if (reports) {
+            (void)report(&r);
+        }
+    }
+    if (m->info.load_us == 0) {
+        m->info.load_us = (end_ns - m->start_ns) / 1000;
+    }
+    ax_gguf_close_file(m->gguf);
+    ax_pack_close(&m->pack);
+    return AXION_OK;
+}
+
+
+int
+ax_model_wait(struct ax_model *m, struct ax_error *err)
+{
+    struct ax_error local;
+
+    err = err != NULL ? err : &local;
+    int rc = wait_packed(m, NULL, err);
+    if (rc != AXION_OK) {
+        name_file(m->gguf, err);
+    }
+    return rc;
+}
+
+
 int
 ax_model_open(struct ax_model **out, const struct ax_model_options *options,
               struct ax_error *err)
 {
     struct ax_error local;
     struct ax_model *m = calloc(1, sizeof(*m));
-    uint64_t start_ns = ax_pool_clock_ns();
-
     *out = NULL;
     err = err != NULL ? err : &local;
     if (m == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     m->pack.fd = -1;
+    m->start_ns = ax_pool_clock_ns();
     int rc = choose_isa(m, options->isa, err);
     if (rc != AXION_OK) {
         goto failed;
@@ -313,11 +370,13 @@ ax_model_open(struct ax_model **out, const struct ax_model_options *options,
         goto failed;
     }
     rc = load(m, options, err);
+    if (rc == AXION_OK && (m->packing == NULL || !options->behind)) {
+        rc = wait_packed(m, options, err);
+    }
     if (rc != AXION_OK) {
         name_file(m->gguf, err);
         goto failed;
     }
-    m->info.load_us = (ax_pool_clock_ns() - start_ns) / 1000;
     *out = m;
     return AXION_OK;
 
@@ -333,6 +392,7 @@ ax_model_close(struct ax_model *m)
     if (m == NULL) {
         return;
     }
+    ax_packing_close(m->packing);
     ax_pack_close(&m->pack);
     ax_arena_close(&m->arena);
     ax_plan_free(&m->plan);
@@ -390,6 +450,13 @@ ax_model_tokenizer_params(const struct ax_model *m,
     }
     *params = m->vocab.params;
     return AXION_OK;
+}
+
+
+struct ax_packing *
+ax_model_packing(const struct ax_model *m)
+{
+    return m->packing;
 }
 
 

@@ -36,6 +36,15 @@ struct ax_model_options {
     uint32_t ctx;       /* context to offer; 0: the model's own */
     /* Called on the opening thread, 0 .. 1000, ascending; may be NULL. */
     void (*progress)(void *context, uint32_t permille);
+    /*
+     * Opening ends when all is checked but the matrices, and their memory
+     * taken: n_threads of the model's own pack them while steps already run
+     * behind (packing.h); ax_model_wait() ends that.  `packed` and `may_pack`
+     * are packing.h's `over` and `may`.
+     */
+    bool behind;
+    void (*packed)(void *context);
+    bool (*may_pack)(void *context, uint32_t layer);
     void *context;
 };
 
@@ -62,7 +71,7 @@ struct ax_model_info {
     uint64_t n_params;         /* elements of all tensors of the file */
     uint64_t file_bytes;
     uint64_t weight_bytes; /* packed, in memory */
-    uint64_t load_us;      /* that opening took */
+    uint64_t load_us;      /* from opening to the last piece; 0 before */
     bool mapped;           /* the weights are a pack file's */
     int64_t bos_id;        /* AX_TOKEN_NONE if absent */
     int64_t eos_id;
@@ -71,6 +80,7 @@ struct ax_model_info {
 
 
 struct ax_model;
+struct ax_packing;
 struct ax_plan;
 struct axk_ops;
 
@@ -85,9 +95,20 @@ int ax_model_open(struct ax_model **out, const struct ax_model_options *options,
 void ax_model_close(struct ax_model *m); /* NULL is fine */
 
 /*
- * Writes the model as a pack file.  AXION_ERR_BAD_OPTION when it comes from
- * one or path is its own file, AXION_ERR_MODEL_FILE when its file has changed,
- * AXION_ERR_SYSTEM, AXION_ERR_NO_MEMORY.
+ * Until all weights are packed; with `behind`, info's load_us is right from
+ * then on, and the file is closed.  Packs meanwhile.  AXION_OK, or the errors
+ * of opening that come from weights: then the model is good for nothing.
+ * On the thread that owns the model.
+ */
+int ax_model_wait(struct ax_model *m, struct ax_error *err);
+
+/* What packs its weights; NULL: a pack file has them. */
+struct ax_packing *ax_model_packing(const struct ax_model *m);
+
+/*
+ * Writes the model, all packed, as a pack file.  AXION_ERR_BAD_OPTION when it
+ * comes from one or path is its own file, AXION_ERR_MODEL_FILE when its file
+ * has changed, AXION_ERR_SYSTEM, AXION_ERR_NO_MEMORY.
  */
 int ax_model_pack(const struct ax_model *m, const char *path,
                   struct ax_error *err);

@@ -1,245 +1,12 @@
 /*
- * Loading: the matrices are cut into pieces of whole panels, about a MiB of
- * file each, in the order in which a step reads them; the pool's threads take
- * the pieces, read each through pread into a buffer of their own and pack it
- * from there into the arena.  So the file's pages are read once, in order,
- * by each thread in its own half, and the only memory besides the weights is
- * one piece per thread.
- *
- * One matrix is too small for several threads and the list of pieces spans
- * all of them, so a model of many small tensors loads as fast as one of few
- * large ones.  The first error stops all threads at their next piece.
+ * Where the weights lie: one arena, in the order in which the plan names them;
+ * a pack file (packfile.h) has them in the same places.  The vectors, small as
+ * they are, are read here; the matrices are packing.c's.
  */
 #include "engine/model/weights.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "engine/pool/pool.h"
-
-
-#define PIECE_BYTES ((uint64_t)1 << 20)
-
-/* Pieces between two reports of progress, all threads together. */
-#define BATCH_PIECES 64u
-
-
-struct piece {
-    uint32_t matrix;
-    uint32_t row0, row1;
-};
-
-
-struct load {
-    struct ax_plan *plan;
-    const struct ax_gguf *gguf;
-    const struct ax_model_options *options;
-    uint32_t n_pieces;
-    struct piece *pieces;
-    uint32_t first; /* of this batch */
-    size_t buffer_bytes;
-    char **buffers; /* one per thread */
-    atomic_int failed;
-    pthread_mutex_t lock; /* of err */
-    struct ax_error *err;
-};
-
-
-static size_t
-row_bytes(const struct ax_plan_matrix *m)
-{
-    return axk_file_bytes(m->tensor->format, 1, m->k);
-}
-
-
-/* Rows of one piece: whole panels, at least one. */
-static uint32_t
-piece_rows(const struct ax_plan_matrix *m)
-{
-    uint64_t panels = PIECE_BYTES / (AXK_PANEL_ROWS * row_bytes(m));
-
-    panels = panels == 0 ? 1 : panels > 4096 ? 4096 : panels;
-    return (uint32_t)panels * AXK_PANEL_ROWS;
-}
-
-
-static int
-cut_pieces(struct load *l)
-{
-    const struct ax_plan *plan = l->plan;
-    uint64_t n = 0;
-
-    for (uint32_t i = 0; i < plan->n_matrices; i++) {
-        const struct ax_plan_matrix *m = &plan->matrices[i];
-        uint32_t rows = piece_rows(m);
-        n += m->n_rows / rows + (m->n_rows % rows != 0);
-        rows = rows < m->n_rows ? rows : m->n_rows;
-        size_t bytes = rows * row_bytes(m);
-        l->buffer_bytes = bytes > l->buffer_bytes ? bytes : l->buffer_bytes;
-    }
-    if (n > UINT32_MAX) {
-        return ax_error_set(l->err, AXION_ERR_MODEL_UNSUPPORTED,
-                            "the weights are too large");
-    }
-    l->pieces = calloc(n + 1, sizeof(*l->pieces));
-    if (l->pieces == NULL) {
-        return ax_error_set(l->err, AXION_ERR_NO_MEMORY, "no memory");
-    }
-    for (uint32_t i = 0; i < plan->n_matrices; i++) {
-        const struct ax_plan_matrix *m = &plan->matrices[i];
-        uint32_t rows = piece_rows(m);
-        for (uint32_t row = 0; row < m->n_rows; row += rows) {
-            uint32_t left = m->n_rows - row;
-            l->pieces[l->n_pieces++] = (struct piece){
-                .matrix = i,
-                .row0 = row,
-                .row1 = row + (left < rows ? left : rows),
-            };
-        }
-    }
-    return AXION_OK;
-}
-
-
-static int
-bad_weights(const struct ax_plan_matrix *m, enum axk_status status,
-            uint32_t row, struct ax_error *err)
-{
-    if (status == AXK_NONFINITE_WEIGHT) {
-        return ax_error_set(err, AXION_ERR_MODEL_FILE,
-                            "tensor %s: row %u has a weight that is NaN or "
-                            "infinite",
-                            m->tensor->name, row);
-    }
-    return ax_error_set(err, AXION_ERR_MODEL_UNSUPPORTED, "tensor %s: %s",
-                        m->tensor->name, axk_status_name(status));
-}
-
-
-static int
-load_piece(struct load *l, const struct piece *piece, char *buffer,
-           struct ax_error *err)
-{
-    struct ax_plan_matrix *m = &l->plan->matrices[piece->matrix];
-    size_t bytes = row_bytes(m);
-    uint32_t bad_row = piece->row0;
-    int rc = ax_gguf_read(l->gguf, m->tensor, piece->row0 * (uint64_t)bytes,
-                          buffer, (piece->row1 - piece->row0) * bytes, err);
-
-    if (rc != AXION_OK) {
-        return rc;
-    }
-    /* axk_pack_rows counts from the matrix's first row: bias the buffer. */
-    uintptr_t src = (uintptr_t)buffer - piece->row0 * bytes;
-    enum axk_status status = axk_pack_rows(
-        m->tensor->format, (const void *)src, m->n_rows, m->k, piece->row0,
-        piece->row1, (void *)(uintptr_t)m->packed, &bad_row);
-    return status == AXK_OK ? AXION_OK : bad_weights(m, status, bad_row, err);
-}
-
-
-static void
-load_work(void *context, const struct ax_pool_piece *piece)
-{
-    struct load *l = context;
-
-    for (uint32_t i = piece->begin; i < piece->end; i++) {
-        struct ax_error err = {0};
-        if (atomic_load_explicit(&l->failed, memory_order_relaxed) != 0) {
-            return;
-        }
-        int rc = load_piece(l, &l->pieces[l->first + i],
-                            l->buffers[piece->thread], &err);
-        if (rc != AXION_OK) {
-            pthread_mutex_lock(&l->lock);
-            if (atomic_load(&l->failed) == 0) {
-                atomic_store(&l->failed, rc);
-                ax_error_set(l->err, rc, "%s", err.text);
-            }
-            pthread_mutex_unlock(&l->lock);
-        }
-    }
-}
-
-
-static void
-report(const struct load *l, uint32_t done)
-{
-    if (l->options->progress != NULL) {
-        l->options->progress(l->options->context,
-                             (uint32_t)(done * 1000ull / l->n_pieces));
-    }
-}
-
-
-static int
-run_pieces(struct load *l, uint32_t n_threads)
-{
-    struct ax_pool *pool;
-    int rc = ax_pool_start(&pool, n_threads, 1, l->err);
-
-    if (rc != AXION_OK) {
-        return rc;
-    }
-    for (l->first = 0; l->first < l->n_pieces && rc == AXION_OK;
-         l->first += BATCH_PIECES) {
-        uint32_t left = l->n_pieces - l->first;
-        uint32_t units = left < BATCH_PIECES ? left : BATCH_PIECES;
-        struct ax_pool_job job = {
-            .n_phases = 1,
-            .units = &units,
-            .context = l,
-            .work = load_work,
-        };
-        report(l, l->first);
-        ax_pool_run(pool, &job);
-        rc = atomic_load(&l->failed);
-    }
-    if (rc == AXION_OK) {
-        report(l, l->n_pieces);
-    }
-    ax_pool_stop(pool);
-    return rc;
-}
-
-
-static int
-pack_all(struct load *l, uint32_t n_threads)
-{
-    int rc = cut_pieces(l);
-
-    if (rc != AXION_OK) {
-        return rc;
-    }
-    l->buffers = calloc(n_threads, sizeof(*l->buffers));
-    if (l->buffers == NULL) {
-        return ax_error_set(l->err, AXION_ERR_NO_MEMORY, "no memory");
-    }
-    for (uint32_t t = 0; t < n_threads; t++) {
-        l->buffers[t] = malloc(l->buffer_bytes);
-        if (l->buffers[t] == NULL) {
-            return ax_error_set(l->err, AXION_ERR_NO_MEMORY,
-                                "no memory for a buffer of %zu bytes",
-                                l->buffer_bytes);
-        }
-    }
-    return run_pieces(l, n_threads);
-}
-
-
-static void
-free_load(struct load *l, uint32_t n_threads)
-{
-    for (uint32_t t = 0; l->buffers != NULL && t < n_threads; t++) {
-        free(l->buffers[t]);
-    }
-    free(l->buffers);
-    free(l->pieces);
-    pthread_mutex_destroy(&l->lock);
-}
-
 
 static size_t
 align(size_t n)
@@ -260,7 +27,9 @@ measure(const struct ax_plan *plan, uint64_t *all, struct ax_error *err)
         size_t bytes =
             axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
         if (bytes == 0) {
-            return bad_weights(m, status, 0, err);
+            return ax_error_set(err, AXION_ERR_MODEL_UNSUPPORTED,
+                                "tensor %s: %s", m->tensor->name,
+                                axk_status_name(status));
         }
         total += align(bytes);
     }
@@ -386,17 +155,37 @@ make_frequencies(struct ax_plan *plan, struct ax_plan_rope *rope,
 }
 
 
+static int
+start_packing(struct ax_plan *plan, const struct ax_gguf *gguf,
+              const struct ax_model_options *options, uint32_t n_threads,
+              struct ax_packing **packing, struct ax_error *err)
+{
+    struct ax_packing_options packs = {
+        /* Who does not come back before all is packed is one of them. */
+        .n_threads = n_threads - !options->behind,
+        .over = options->packed,
+        .may = options->may_pack,
+        .context = options->context,
+    };
+
+    if (options->progress != NULL) {
+        options->progress(options->context, 0);
+    }
+    return ax_packing_start(packing, plan, gguf, &packs, err);
+}
+
+
 int
 ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
                 const struct ax_pack *pack,
                 const struct ax_model_options *options, uint32_t n_threads,
-                struct ax_arena *arena, struct ax_error *err)
+                struct ax_arena *arena, struct ax_packing **packing,
+                struct ax_error *err)
 {
-    struct load l = {
-        .plan = plan, .gguf = gguf, .options = options, .err = err};
     int rc = pack != NULL ? map_pack(plan, pack, options, n_threads, arena, err)
                           : open_arena(plan, arena, err);
 
+    *packing = NULL;
     for (uint32_t i = 0; i < plan->n_vectors && rc == AXION_OK && pack == NULL;
          i++) {
         rc = load_vector(gguf, &plan->vectors[i], err);
@@ -404,12 +193,9 @@ ax_weights_load(struct ax_plan *plan, const struct ax_gguf *gguf,
     for (uint32_t i = 0; i < plan->n_ropes && rc == AXION_OK; i++) {
         rc = make_frequencies(plan, &plan->ropes[i], err);
     }
-    if (rc != AXION_OK || pack != NULL) {
-        return rc;
+    if (rc == AXION_OK && pack == NULL) {
+        rc = start_packing(plan, gguf, options, n_threads, packing, err);
     }
-    pthread_mutex_init(&l.lock, NULL);
-    rc = pack_all(&l, n_threads);
-    free_load(&l, n_threads);
     return rc;
 }
 

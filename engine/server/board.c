@@ -3,6 +3,7 @@
  * and to notice an engine that stands still.  Published after every step and
  * at every change of state; the heartbeat counts with it.
  */
+#include "engine/model/packing.h"
 #include "engine/pool/arena.h"
 #include "engine/server/server_private.h"
 
@@ -35,7 +36,6 @@ ax_server_board_model(struct ax_server *s)
 {
     const struct ax_engine *e = s->engine;
     struct axion_board *b = &s->board;
-    b->load_permille = 1000;
     b->batch_max = e->sequences;
     b->kv_blocks_total = ax_kv_blocks_total(e->kv);
     b->kv_block_tokens = AX_KV_BLOCK_TOKENS;
@@ -90,6 +90,16 @@ ax_server_board_resident(struct ax_server *s)
 }
 
 
+/* The last one is when it is as fast as it will be. */
+static uint32_t
+loaded_permille(const struct ax_server *s)
+{
+    const struct ax_packing *p = ax_model_packing(s->engine->model);
+    uint32_t packed = p != NULL ? ax_packing_permille(p) : 1000;
+    return s->load == LOAD_DONE || packed < 1000 ? packed : 999;
+}
+
+
 void
 ax_server_publish(struct ax_server *s)
 {
@@ -109,6 +119,7 @@ ax_server_publish(struct ax_server *s)
         b->kv_blocks_used = ax_kv_blocks_used(s->engine->kv);
         b->kv_blocks_cached = ax_kv_blocks_cached(s->engine->kv);
         b->kv_evicted_total = ax_kv_cache_counts(s->engine->kv).evicted_blocks;
+        b->load_permille = loaded_permille(s);
     } else {
         b->load_permille = atomic_load(&s->load_permille);
     }

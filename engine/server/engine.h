@@ -45,6 +45,10 @@ struct ax_engine_options {
     uint32_t sequences;        /* of one step; cut to batch_tokens */
     uint32_t draft_rows;       /* logits for drafts, beside one per sequence */
     uint64_t calibrate_us; /* how long steps may be timed for; 0: not at all */
+    /* Weights are packed while steps run already; see engine/model/model.h. */
+    bool behind;
+    void (*packed)(void *context);
+    bool (*may_pack)(void *context, uint32_t layer);
     void (*progress)(void *context, uint32_t permille);
     void *context;
 };

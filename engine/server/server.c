@@ -1,4 +1,4 @@
-/* The loop, loading, signals and the end; see server.h. */
+/* The loop, signals and the end; see server.h. */
 #include "engine/server/server_private.h"
 
 #include <errno.h>
@@ -11,8 +11,6 @@
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
-#include "engine/pool/arena.h"
-#include "engine/pool/place.h"
 #include "engine/server/notify.h"
 #include "engine/server/passed_socket.h"
 
@@ -35,8 +33,9 @@ ax_server_now_us(void)
 
 /* ---- the service manager ---- */
 
-__attribute__((format(printf, 3, 4))) static void
-tell_manager(struct ax_server *s, const char *state, const char *format, ...)
+void
+ax_server_tell_manager(struct ax_server *s, const char *state,
+                       const char *format, ...)
 {
     char status[STATUS_BYTES];
     struct ax_error err;
@@ -48,199 +47,6 @@ tell_manager(struct ax_server *s, const char *state, const char *format, ...)
         ax_log(s->log, AXION_LOG_warn, "%s", err.text);
         s->options.notify = NULL; /* said once */
     }
-}
-
-
-/* ---- loading ---- */
-
-static void
-note_progress(void *context, uint32_t permille)
-{
-    struct ax_server *s = context;
-    atomic_store(&s->load_permille, permille);
-}
-
-
-/* On the loader's thread: writes `loaded`, `draft` and `load_error`, which
- * thread 0 reads after joining it. */
-static void *
-load_main(void *context)
-{
-    struct ax_server *s = context;
-    uint64_t one = 1;
-    (void)ax_server_load(s, &s->load_error); /* thread 0 looks at `loaded` */
-    if (write(s->loaded_fd, &one, sizeof(one)) < 0) {
-        abort(); /* a fresh eventfd takes a 1 */
-    }
-    return NULL;
-}
-
-
-static bool
-speculates(const struct ax_server *s)
-{
-    return s->options.proposer.propose != NULL ||
-           ax_spec_kind(s->options.speculate) != AX_SPEC_OFF;
-}
-
-
-static int
-start_loading(struct ax_server *s, struct ax_error *err)
-{
-    const struct ax_server_options *o = &s->options;
-    s->load_options = (struct ax_engine_options){
-        .path = o->model,
-        .isa = o->isa,
-        .alias = o->alias,
-        .threads = o->threads,
-        .ctx = o->ctx,
-        .kv_bytes = o->kv_memory,
-        .kv_type = o->kv_type,
-        .counters = s->profile != NULL,
-        .shared_prefix = o->shared_prefix,
-        .batch_tokens = o->max_batch,
-        .sequences = o->max_sequences,
-        .draft_rows = speculates(s) ? DRAFT_ROWS : 0,
-        .calibrate_us = CALIBRATE_US,
-        .progress = note_progress,
-        .context = s,
-    };
-    ax_arena_want_huge(o->huge_pages != 0);
-    ax_log(s->log, AXION_LOG_notice, "loading %s", o->model);
-    tell_manager(s, NULL, "loading %s", o->model);
-    if (pthread_create(&s->loader, NULL, load_main, s) != 0) {
-        return ax_error_set(err, AXION_ERR_SYSTEM,
-                            "cannot start the loader thread");
-    }
-    s->loader_runs = true;
-    return AXION_OK;
-}
-
-
-static void
-log_speculation(const struct ax_server *s)
-{
-    const struct ax_cost *cost = &s->engine->cost;
-    if (speculates(s)) {
-        ax_log(s->log, AXION_LOG_notice,
-               "speculation: %s, up to %u drafts, %.0f MB reserved; a step of "
-               "1, 2, 4, 8, 16 tokens takes %.0f, %.0f, %.0f, %.0f, %.0f us",
-               s->options.speculate, s->options.draft_max,
-               (double)ax_spec_bytes(s->spec) / 1e6, ax_cost_of(cost, 1),
-               ax_cost_of(cost, 2), ax_cost_of(cost, 4), ax_cost_of(cost, 8),
-               ax_cost_of(cost, 16));
-    }
-    if (s->draft != NULL) {
-        const struct ax_model_info *info = ax_draft_model_info(s->draft);
-        ax_log(s->log, AXION_LOG_notice,
-               "draft model \"%s\": %s, %.1f M parameters, %s", info->name,
-               info->architecture, (double)info->n_params / 1e6,
-               info->weight_format);
-    }
-}
-
-
-static void
-log_huge_pages(const struct ax_server *s)
-{
-    uint64_t with, without;
-    ax_arena_huge_bytes(&with, &without);
-    if (s->options.huge_pages && without > 0) {
-        ax_log(s->log, AXION_LOG_warn,
-               "--huge-pages: %.0f MB on them, for %.0f MB vm.nr_hugepages has "
-               "too few left: the kernel's choice of pages there",
-               (double)with / 1e6, (double)without / 1e6);
-    } else if (s->options.huge_pages) {
-        ax_log(s->log, AXION_LOG_notice, "%.0f MB on huge pages",
-               (double)with / 1e6);
-    }
-}
-
-
-static void
-log_engine(const struct ax_server *s)
-{
-    const struct ax_engine *e = s->engine;
-    ax_log(s->log, AXION_LOG_notice,
-           "model \"%s\": %s, %.1f M parameters, %s, %u layers, "
-           "vocabulary %u, %.1f MB of weights %s in %.2f s, %.0f MB resident",
-           e->id, e->info->architecture, (double)e->info->n_params / 1e6,
-           e->info->weight_format, e->info->n_layer, e->info->n_vocab,
-           (double)e->info->weight_bytes / 1e6,
-           e->info->mapped ? "mapped" : "packed",
-           (double)e->info->load_us / 1e6,
-           (double)s->board.resident_bytes / 1e6);
-    ax_log(s->log, AXION_LOG_notice,
-           "%u threads, %s; context %u of %u, KV %.0f MB (%s) in %u blocks of "
-           "%u tokens, %u tokens and %u sequences a step",
-           e->threads, e->info->isa_reason, e->ctx, e->info->n_ctx_train,
-           (double)ax_kv_block_bytes(e->kv) * ax_kv_blocks_total(e->kv) / 1e6,
-           axk_kv_type_name(ax_kv_shape(e->kv).type), ax_kv_blocks_total(e->kv),
-           AX_KV_BLOCK_TOKENS, e->batch_tokens, e->sequences);
-    if (e->shared_prefix != NULL) {
-        ax_log(s->log, AXION_LOG_notice,
-               "%s: all tenants share its first %u tokens in chats, %u in "
-               "completions",
-               s->options.shared_prefix,
-               ax_shared_prefix_chat_tokens(e->shared_prefix),
-               ax_shared_prefix_text_tokens(e->shared_prefix));
-    }
-    log_speculation(s);
-    log_huge_pages(s);
-    if (e->chat_template == NULL) {
-        ax_log(s->log, AXION_LOG_warn, "chat requests will be refused: %s",
-               e->template_note);
-    }
-}
-
-
-/* This thread is the pool's thread 0 from here on. */
-static int
-place_threads(struct ax_server *s)
-{
-    struct ax_placement placement;
-    ax_placement_init(&placement, s->options.pin != 0, s->options.realtime);
-    return ax_pool_place(ax_exec_pool(s->engine->exec), &placement,
-                         &s->load_error);
-}
-
-
-static void
-on_loaded(struct ax_server *s, struct source *source)
-{
-    uint64_t count;
-    (void)source;
-    if (read(s->loaded_fd, &count, sizeof(count)) < 0) {
-        return;
-    }
-    pthread_join(s->loader, NULL);
-    s->loader_runs = false;
-    s->engine = s->loaded;
-    int rc = s->engine != NULL ? ax_server_requests_open(s, &s->load_error)
-                               : s->load_error.number;
-    if (rc == AXION_OK) {
-        rc = place_threads(s);
-    }
-    if (rc != AXION_OK) {
-        ax_log(s->log, AXION_LOG_crit, "cannot load the model: %s",
-               s->load_error.text);
-        tell_manager(s, NULL, "cannot load the model: %s", s->load_error.text);
-        ax_engine_close(s->engine);
-        ax_draft_model_close(s->draft);
-        s->engine = NULL;
-        s->draft = NULL;
-        s->state = AXION_ENGINE_FAILED;
-        s->result = rc;
-        s->ended = true;
-        return;
-    }
-    s->state = AXION_ENGINE_READY;
-    ax_server_board_model(s);
-    ax_server_announce(s);
-    log_engine(s);
-    ax_log(s->log, AXION_LOG_notice, "ready on %s", s->listen_path);
-    tell_manager(s, "READY=1", "serving \"%s\" on %s", s->engine->id,
-                 s->listen_path);
 }
 
 
@@ -260,13 +66,21 @@ stop_listening(struct ax_server *s)
 }
 
 
+/* Nothing new is taken: it drains, or has failed with requests under way. */
+static bool
+ending(const struct ax_server *s)
+{
+    return s->state == AXION_ENGINE_DRAINING || s->state == AXION_ENGINE_FAILED;
+}
+
+
 static void
 begin_drain(struct ax_server *s)
 {
     stop_listening(s);
     if (s->state == AXION_ENGINE_LOADING) {
         ax_log(s->log, AXION_LOG_notice, "ended while loading");
-        tell_manager(s, "STOPPING=1", "ended while loading");
+        ax_server_tell_manager(s, "STOPPING=1", "ended while loading");
         s->ended = true;
         return;
     }
@@ -275,20 +89,19 @@ begin_drain(struct ax_server *s)
         ax_server_now_us() + s->options.drain_timeout_ms * 1000;
     ax_log(s->log, AXION_LOG_notice, "draining: %u requests, at most %llu ms",
            s->n_live, (unsigned long long)s->options.drain_timeout_ms);
-    tell_manager(s, "STOPPING=1", "draining %u requests", s->n_live);
+    ax_server_tell_manager(s, "STOPPING=1", "draining %u requests", s->n_live);
     ax_server_announce(s);
 }
 
 
-static void
-on_signal(struct ax_server *s, struct source *source)
+void
+ax_server_take_signals(struct ax_server *s)
 {
     struct signalfd_siginfo info;
-    (void)source;
     while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
         ax_log(s->log, AXION_LOG_notice, "signal %u from pid %u",
                info.ssi_signo, info.ssi_pid);
-        if (s->state == AXION_ENGINE_DRAINING) {
+        if (ending(s)) {
             ax_log(s->log, AXION_LOG_warn,
                    "second signal: %u requests are cut off", s->n_live);
             s->ended = true;
@@ -296,6 +109,14 @@ on_signal(struct ax_server *s, struct source *source)
             begin_drain(s);
         }
     }
+}
+
+
+static void
+on_signal(struct ax_server *s, struct source *source)
+{
+    (void)source;
+    ax_server_take_signals(s);
 }
 
 
@@ -311,12 +132,26 @@ output_is_out(const struct ax_server *s)
 }
 
 
+void
+ax_server_give_up(struct ax_server *s, const char *why)
+{
+    stop_listening(s);
+    s->state = AXION_ENGINE_FAILED;
+    ax_server_fail_all(s, AXION_ERR_ENGINE_UNAVAILABLE, why);
+    s->cut_off = true;
+    s->drain_deadline_us = ax_server_now_us() + GRACE_US;
+    ax_server_announce(s);
+}
+
+
 /* At the deadline everyone is told, and has a moment to read it. */
 static void
 check_drain(struct ax_server *s)
 {
     if (s->n_live == 0 && output_is_out(s)) {
-        ax_log(s->log, AXION_LOG_notice, "drained");
+        if (s->state == AXION_ENGINE_DRAINING) {
+            ax_log(s->log, AXION_LOG_notice, "drained");
+        }
         s->ended = true;
     } else if (ax_server_now_us() < s->drain_deadline_us) {
         return;
@@ -344,8 +179,11 @@ step_if_due(struct ax_server *s)
     }
     ax_server_release_outputs(s);
     ax_server_take_events(s);
-    if (!ax_sched_runnable(s->sched) &&
-        ax_server_now_us() < ax_sched_wakeup_us(s->sched)) {
+    bool runnable = ax_sched_runnable(s->sched);
+    if (s->load == LOAD_TIMING && ax_server_time_steps(s, runnable)) {
+        return true;
+    }
+    if (!runnable && ax_server_now_us() < ax_sched_wakeup_us(s->sched)) {
         return false;
     }
     return ax_server_step(s);
@@ -363,7 +201,10 @@ idle_us(const struct ax_server *s)
     if (s->engine != NULL) {
         wake = ax_sched_wakeup_us(s->sched);
     }
-    if (s->state == AXION_ENGINE_DRAINING && s->drain_deadline_us < wake) {
+    if (s->load == LOAD_PACKING && wake - now > LOAD_TICK_US) {
+        return LOAD_TICK_US; /* the board tells how far it is */
+    }
+    if (ending(s) && s->drain_deadline_us < wake) {
         wake = s->drain_deadline_us;
     }
     if (s->n_live > 0 && wake - now > LIVE_TICK_US) {
@@ -393,7 +234,7 @@ turn(struct ax_server *s)
     /* Who reads an event and then the board finds its effect there. */
     ax_server_publish(s);
     ax_server_flush(s);
-    if (s->state == AXION_ENGINE_DRAINING) {
+    if (ending(s)) {
         check_drain(s);
     }
     if (s->ended) {
@@ -480,7 +321,8 @@ open_descriptors(struct ax_server *s, struct ax_error *err)
     sigaddset(&signals, SIGINT);
     s->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     s->loaded_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->signal_fd < 0 || s->loaded_fd < 0) {
+    s->packed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->signal_fd < 0 || s->loaded_fd < 0 || s->packed_fd < 0) {
         return ax_error_set(err, AXION_ERR_SYSTEM, "signalfd or eventfd: %s",
                             strerror(errno));
     }
@@ -497,7 +339,10 @@ watch_all(struct ax_server *s, struct ax_error *err)
 {
     int rc;
     if ((rc = watch(s, s->signal_fd, &s->signal_source, on_signal, err)) ||
-        (rc = watch(s, s->loaded_fd, &s->loaded_source, on_loaded, err)) ||
+        (rc = watch(s, s->loaded_fd, &s->loaded_source, ax_server_on_loaded,
+                    err)) ||
+        (rc = watch(s, s->packed_fd, &s->packed_source, ax_server_on_packed,
+                    err)) ||
         (rc = watch(s, ax_helper_fd(s->helper), &s->helper_source,
                     ax_server_on_helper, err)) ||
         (rc = watch(s, s->listen_fd, &s->listen_source, ax_server_on_listen,
@@ -551,7 +396,7 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
     }
     s->log = log;
     s->state = AXION_ENGINE_LOADING;
-    s->listen_fd = s->signal_fd = s->loaded_fd = -1;
+    s->listen_fd = s->signal_fd = s->loaded_fd = s->packed_fd = -1;
     s->allow_uids = s->options.allow_uid.uid;
     ax_server_board_open(s);
     rc = ax_server_profile_open(s, err);
@@ -579,7 +424,7 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
     ax_server_publish(s); /* before a gateway can see it: LOADING, not zeros */
     if ((rc = open_descriptors(s, err)) != AXION_OK ||
         (rc = watch_all(s, err)) != AXION_OK ||
-        (rc = start_loading(s, err)) != AXION_OK) {
+        (rc = ax_server_start_loading(s, err)) != AXION_OK) {
         goto failed;
     }
     *out = s;
@@ -622,6 +467,9 @@ ax_server_close(struct ax_server *s)
     }
     if (s->loaded_fd >= 0) {
         close(s->loaded_fd);
+    }
+    if (s->packed_fd >= 0) {
+        close(s->packed_fd); /* its writers went with the engine */
     }
     ax_loop_close(s->loop);
     free(s);

@@ -7,7 +7,8 @@
  * loading have threads of their own.
  *
  *   LOADING   the socket answers; requests are refused with ENGINE_LOADING
- *   READY
+ *   READY     requests are computed, at first behind the last weights that
+ *             are still being packed; if those are no good, FAILED
  *   DRAINING  after SIGTERM or SIGINT: the socket is gone, new requests are
  *             refused, running ones end; then, or at the deadline, or at a
  *             second signal, run() returns
@@ -18,11 +19,18 @@
 #ifndef AX_SERVER_SERVER_H
 #define AX_SERVER_SERVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "engine/error.h"
 #include "engine/server/log.h"
 #include "engine/server/options.h"
 #include "engine/spec/spec.h"
+
+/* Whether weights of this layer may be packed yet; NULL: all may. */
+struct ax_server_pace {
+    bool (*may_pack)(void *context, uint32_t layer);
+    void *context;
+};
 
 struct ax_server_options {
     const char *model;
@@ -53,6 +61,7 @@ struct ax_server_options {
     uint64_t drain_timeout_ms;
     struct ax_option_uids allow_uid;
     struct ax_spec_proposer proposer; /* in place of speculate's: the tests' */
+    struct ax_server_pace pace;       /* the tests' */
 };
 
 /* The table behind axiond's command line; defaults of ax_server_defaults(). */
@@ -66,7 +75,7 @@ int ax_server_open(struct ax_server **out,
                    const struct ax_server_options *options,
                    const struct ax_log *log, struct ax_error *err);
 /* Until the end: AXION_OK after a drain, or the error that loading ended
- * with (already logged). */
+ * with, before READY or behind it (already logged). */
 int ax_server_run(struct ax_server *server);
 /* NULL is fine. */
 void ax_server_close(struct ax_server *server);

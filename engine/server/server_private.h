@@ -1,7 +1,8 @@
 /*
  * The server's insides, shared by its files:
  *
- *   server.c    open, close, the loop, loading, signals, drain
+ *   server.c    open, close, the loop, signals, drain
+ *   load.c      loading: READY, the weights packed behind it, steps timed
  *   channels.c  connections: accept, handshake, commands, death
  *   deliver.c   the journal of DONE: what goes in, who gets it
  *   requests.c  life of a request: text work, arrival, end
@@ -123,6 +124,13 @@ struct request {
     void *text_memory;
 };
 
+enum load_state {
+    LOAD_FILE = 0,
+    LOAD_PACKING,
+    LOAD_TIMING,
+    LOAD_DONE,
+};
+
 struct ax_server {
     struct ax_server_options options;
     const struct ax_log *log;
@@ -135,8 +143,9 @@ struct ax_server {
     int listen_fd;
     bool listen_passed; /* its file is the service manager's */
     char listen_path[128];
-    int signal_fd, loaded_fd;
-    struct source listen_source, signal_source, loaded_source, helper_source;
+    int signal_fd, loaded_fd, packed_fd;
+    struct source listen_source, signal_source, loaded_source, packed_source;
+    struct source helper_source;
     uid_t *allow_uids;
     struct conn *conns;
     uint32_t n_conns;    /* alive */
@@ -149,6 +158,8 @@ struct ax_server {
     bool journal_due;          /* records, channels or SETTLED came */
     uint64_t journal_retry_us; /* a socket was full; 0: none */
 
+    enum load_state load;
+    bool time_when_idle; /* steps: KV is too full beside requests */
     pthread_t loader;
     bool loader_runs;
     struct ax_engine_options load_options;
@@ -191,6 +202,24 @@ struct ax_server {
 };
 
 uint64_t ax_server_now_us(void);
+
+/* server.c */
+void ax_server_tell_manager(struct ax_server *s, const char *state,
+                            const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* SIGTERM, SIGINT; the loop asks, and a step that waits for weights. */
+void ax_server_take_signals(struct ax_server *s);
+/* FAILED: all requests get ENGINE_UNAVAILABLE, and a moment to read it. */
+void ax_server_give_up(struct ax_server *s, const char *why);
+
+/* load.c */
+int ax_server_start_loading(struct ax_server *s, struct ax_error *err);
+void ax_server_on_loaded(struct ax_server *s, struct source *source);
+void ax_server_on_packed(struct ax_server *s, struct source *source);
+/* Whether weights could not be packed: then the engine has given up. */
+bool ax_server_packing_failed(struct ax_server *s);
+/* In LOAD_TIMING, between steps; false: not now. */
+bool ax_server_time_steps(struct ax_server *s, bool runnable);
 
 /* channels.c */
 void ax_server_on_listen(struct ax_server *s, struct source *source);

@@ -154,6 +154,11 @@ board_init(void)
     board->version = AXION_WIRE_VERSION;
     board->state =
         echo.options.loading ? AXION_ENGINE_LOADING : AXION_ENGINE_READY;
+    board->load_permille = 1000;
+    if (echo.options.loading)
+        board->load_permille = 0;
+    else if (echo.options.packing)
+        board->load_permille = 999;
     board->engine_pid = (uint64_t) getpid();
     board->started = (uint64_t) time(NULL);
     board->batch_max = echo.options.batch_max;
@@ -228,6 +233,7 @@ signals_ready(struct echo_source *source, uint32_t events)
         if (info.ssi_signo == SIGUSR1) {
             echo_log("ready");
             echo.board.state = AXION_ENGINE_READY;
+            echo.board.load_permille = 1000;
             echo.board_dirty = 1;
         } else {
             start_draining();
@@ -362,6 +368,7 @@ usage(void)
           "  --stream-buffer N        bytes of a stream's buffer (16384)\n"
           "  --allow-uid UID          nobody else may connect\n"
           "  --loading                until SIGUSR1\n"
+          "  --packing                likewise, and ready\n"
           "  --drain-ms N             after SIGTERM (10000)\n"
           "  --http PORT|unix:PATH    the same over HTTP/1.1\n"
           "  --log FILE               log lines, besides stderr\n"
@@ -397,6 +404,7 @@ enum echo_option {
     OPTION_BUFFER,
     OPTION_UID,
     OPTION_LOADING,
+    OPTION_PACKING,
     OPTION_DRAIN,
     OPTION_HTTP,
     OPTION_LOG,
@@ -414,6 +422,7 @@ static const struct option long_options[] = {
     {"stream-buffer", required_argument, NULL, OPTION_BUFFER},
     {"allow-uid", required_argument, NULL, OPTION_UID},
     {"loading", no_argument, NULL, OPTION_LOADING},
+    {"packing", no_argument, NULL, OPTION_PACKING},
     {"drain-ms", required_argument, NULL, OPTION_DRAIN},
     {"http", required_argument, NULL, OPTION_HTTP},
     {"log", required_argument, NULL, OPTION_LOG},
@@ -477,6 +486,9 @@ take_option(int option, const char *text)
         return 0;
     case OPTION_LOADING:
         o->loading = 1;
+        return 0;
+    case OPTION_PACKING:
+        o->packing = 1;
         return 0;
     case OPTION_HTTP:
         o->http = text;

@@ -36,6 +36,7 @@ struct echo_options {
     uint64_t accept_ns;
     uint64_t drain_ns;
     int loading;
+    int packing;
     int quiet;
     uid_t allow_uid;
     int has_allow_uid;

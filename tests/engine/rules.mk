@@ -2,7 +2,7 @@
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
                   kv kv_cache kv_windows model_refused pack_file \
-                  load_faults pool_threads pool_place \
+                  load_faults packing pool_threads pool_place \
                   program exec exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 

@@ -216,7 +216,7 @@ connections_wait_for_descriptors(const char *const *args)
     static struct stream s;
     struct request_options o;
     start(few_descriptors, args);
-    engine_wait_log(&engine, "ready on");
+    engine_wait_loaded(&engine);
     struct axion_client *early = client_open(&engine, "early");
     for (int i = 0; i < DESCRIPTORS; i++) {
         fds[i] = raw_connection();
@@ -273,7 +273,7 @@ test_client_without_descriptors(void **state)
     struct axion_client *c;
     (void)state;
     start(NULL, none);
-    engine_wait_log(&engine, "ready on");
+    engine_wait_loaded(&engine);
     o.path = engine.socket;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     small.rlim_max = before.rlim_max;
@@ -324,7 +324,7 @@ test_client_without_memfd(void **state)
     int status;
     (void)state;
     start(NULL, none);
-    engine_wait_log(&engine, "ready on");
+    engine_wait_loaded(&engine);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -416,7 +416,7 @@ test_no_locked_memory(void **state)
 {
     (void)state;
     start(no_locked_memory, none);
-    engine_wait_log(&engine, "ready on");
+    engine_wait_loaded(&engine);
     expect_serves();
     engine_stop(&engine);
 }

@@ -98,7 +98,7 @@ expect_served(void)
 
 /* ---- starts ---- */
 
-/* True once it serves; else it has ended, with one line that says why. */
+/* True once it serves, all loaded; else it has ended, with one line that says why. */
 static bool
 starts(const char *const *args)
 {
@@ -106,7 +106,7 @@ starts(const char *const *args)
     engine = (struct engine){0};
     engine_start_on(&engine, model, args);
     while (fgets(line, sizeof(line), engine.log) != NULL) {
-        if (strstr(line, "ready on") != NULL) {
+        if (strstr(line, " MB of weights ") != NULL) {
             return true;
         }
         strcpy(last, line);

@@ -97,6 +97,23 @@ class Balance(Routing):
         counts = self.hold(18, SYSTEM)
         self.assertLessEqual(max(counts) - min(counts), 3, counts)
 
+    def test_an_engine_that_packs_comes_last(self):
+        """Whatever the prompt; alone it is taken."""
+        packing = self.engines[:2]
+        for engine in packing:
+            engine.options.append("--packing")
+        self.start()
+        self.assertEqual({self.engine_of(self.ask("abcd", system=system))
+                          for system in [None] * 6
+                          + [f"{i} " + SYSTEM for i in range(6)]}, {2})
+        self.engines[2].stop()
+        self.nginx.wait("lost engine")
+        self.assertIn(self.engine_of(self.ask("abcd")), (0, 1))
+        packing[0].kill(signal.SIGUSR1)
+        rig.wait_until(
+            lambda: {self.engine_of(self.ask("abcd")) for _ in range(4)} == {0},
+            "the first is loaded")
+
     def test_an_engine_that_goes_and_comes(self):
         self.start()
         first = self.engine_of(self.ask("abcd", system=SYSTEM))

@@ -101,7 +101,7 @@ start_on_options(struct engine *e, const char *name,
     snprintf(e->model, sizeof(e->model), "%s/%s.gguf", e->directory, name);
     assert_int_equal(tiny_model_write(e->model, o), 0);
     engine_start_on(e, e->model, args);
-    engine_wait_log(e, "ready on");
+    engine_wait_loaded(e);
 }
 
 
@@ -142,6 +142,14 @@ engine_wait_log(struct engine *e, const char *words)
         }
     }
     fail_msg("axiond ended without saying \"%s\"", words);
+}
+
+
+void
+engine_wait_loaded(struct engine *e)
+{
+    engine_wait_log(e, "ready on");
+    engine_wait_log(e, " MB of weights ");
 }
 
 

@@ -55,6 +55,8 @@ void engine_start_on(struct engine *e, const char *path,
                      const char *const *args);
 /* Reads its log up to a line that has these words. */
 void engine_wait_log(struct engine *e, const char *words);
+/* Until it is ready, its weights are packed and its steps timed. */
+void engine_wait_loaded(struct engine *e);
 /* Reads its log to the end, reaps it, returns the exit status (or 128 +
  * signal); then remove what it left. */
 int engine_wait(struct engine *e);

@@ -14,8 +14,9 @@ $(SERVER_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
     $(BUILD)/libaxion_tiny.a $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
 $(SERVER_TESTS): LDLIBS = -lcmocka
 
-# The server inside, so that it can be counted what it calls.
-SERVER_INSIDE_TESTS := $(BUILD)/tests/server/test_token_path
+# The server inside, so that it can be counted what it calls, or held back.
+SERVER_INSIDE_TESTS := $(BUILD)/tests/server/test_token_path \
+                       $(BUILD)/tests/server/test_first_token
 UNIT_TESTS += $(SERVER_INSIDE_TESTS)
 
 $(SERVER_INSIDE_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
@@ -24,8 +25,8 @@ $(SERVER_INSIDE_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
     $(BUILD)/libaxion_sample.a $(BUILD)/libaxion_model.a \
     $(BUILD)/libaxion_text.a $(BUILD)/libaxion_kernels.a \
     $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
-$(SERVER_INSIDE_TESTS): LDLIBS = $(SERVER_LDLIBS) -lcmocka \
-    -Wl,--wrap=pthread_mutex_lock
+$(SERVER_INSIDE_TESTS): LDLIBS = $(SERVER_LDLIBS) -lcmocka
+$(BUILD)/tests/server/test_token_path: LDLIBS += -Wl,--wrap=pthread_mutex_lock
 
 $(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a

@@ -116,7 +116,7 @@ start(const char *path, const char *const *args)
 {
     engine = (struct engine){0};
     engine_start_on(&engine, path, args);
-    engine_wait_log(&engine, "ready on");
+    engine_wait_loaded(&engine);
     client = client_open(&engine, "test_server_determinism");
 }
 

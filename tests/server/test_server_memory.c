@@ -154,9 +154,9 @@ huge_pages_are_taken_or_missed_aloud(void **state)
     engine_start_on(
         &engine, path,
         (const char *[]){"--kv-memory", "8m", "--huge-pages", NULL});
+    engine_wait_loaded(&engine);
     /* "MB on huge pages", or "--huge-pages: ... too few left". */
     engine_wait_log(&engine, "huge");
-    engine_wait_log(&engine, "ready on");
     client = client_open(&engine, "test_server_memory");
     run_alone(client, &o, &s);
     expect_same(&s, &reference);
