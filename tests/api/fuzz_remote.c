@@ -1,8 +1,9 @@
 /*
  * Any bytes as what a remote sends: a stream of events, cut where the first
  * byte says, and the same bytes as a whole answer and as an error.  What must
- * hold: what the client gets is JSON again, fits the room that was promised
- * for it, says nothing of the remote's id, and the cut changes nothing.
+ * hold: usage stays within its bounds; what the client gets is JSON again, fits
+ * the room that was promised for it, says nothing of the remote's id, and the
+ * cut changes nothing.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,9 @@
 #include "api/sse.h"
 #include "shm/errors.h"
 
-#define BYTES_MAX 65536
+#define BYTES_MAX      65536
+#define PROMPT_MAX     500u
+#define COMPLETION_MAX 100u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -62,6 +65,9 @@ chunk_in(void *context, const char *data, size_t bytes)
     int error = axion_remote_read(&run->answer, &chunk, data, bytes);
 
     run->hash = run->hash * 31 + (uint64_t)error;
+    expect(run->answer.prompt_tokens <= PROMPT_MAX &&
+           run->answer.completion_tokens <= COMPLETION_MAX &&
+           run->answer.cached_tokens <= run->answer.prompt_tokens);
     if (error != AXION_OK)
         return error;
     axion_out_fixed(&out, text,
@@ -93,6 +99,8 @@ stream_in(const char *data, size_t bytes, size_t cut, int usage)
 
     arena_used = 0;
     memset(&run, 0, sizeof(run));
+    run.answer.prompt_max = PROMPT_MAX;
+    run.answer.completion_max = COMPLETION_MAX;
     expect(axion_response_open(&run.response, &options, &memory) == AXION_OK);
     axion_sse_open(&sse, &memory, BYTES_MAX);
     if (axion_sse_feed(&sse, data, cut, chunk_in, &run) == AXION_OK)
@@ -119,6 +127,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
     arena_used = 0;
     memset(&run, 0, sizeof(run));
+    run.answer.prompt_max = PROMPT_MAX;
+    run.answer.completion_max = COMPLETION_MAX;
     expect(axion_response_open(&run.response, &options, &memory) == AXION_OK);
     (void)chunk_in(&run, (const char *)data, bytes);
     axion_remote_read_error(&run.answer, (const char *)data, bytes);
