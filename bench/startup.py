@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""How long from exec of axiond until nginx says ready, how much of it is loading
-the model, and how much memory the processes hold, at rest and after 16 answers
+"""How long from exec of axiond until nginx says ready, until a request that is sent
+just then has its first token, until all is packed and steps are timed, how long
+the model loads, and how much memory the processes hold, at rest and after 16 answers
 at once: SmolLM2 and the shape of Llama 3.2 1B as Q4_0 (tools/random_gguf.py),
 each as GGUF file and as pack file of `axion pack`.
 
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 
 import compare_llama
@@ -20,12 +22,13 @@ import result
 sys.path.insert(0, os.path.join(result.ROOT, "tools"))
 import stack  # noqa: E402
 
+FIRST_PROMPT = 40  # times the words of the others
 MODELS = {"smollm2": "smollm2", "llama1b": "llama1b-q4_0"}
 
 
-def complete(url, seed):
-    body = {"model": "served", "prompt": "Once upon a time, ",
-            "max_tokens": 32, "seed": seed}
+def complete(url, seed, tokens=32, times=1):
+    body = {"model": "served", "prompt": "Once upon a time, " * times,
+            "max_tokens": tokens, "seed": seed}
     request = urllib.request.Request(
         url + "/v1/completions", json.dumps(body).encode(),
         {"Content-Type": "application/json"})
@@ -65,8 +68,13 @@ def packed(model, folder):
 
 
 def start(folder, model, samples):
-    with stack.Stack(folder, model, ["--alias", "served"]) as running:
+    with stack.Stack(folder, model, ["--alias", "served"],
+                     early=True) as running:
         samples["ready"].append(running.ready_s)
+        complete(running.url, 0, 1, FIRST_PROMPT)
+        samples["first"].append(time.monotonic() - running.started_s)
+        running.wait_ready()
+        samples["whole"].append(time.monotonic() - running.started_s)
         samples["load"].append(load_seconds(running.url))
         samples["rest"].append(stack.rss_bytes(running.engine.pid) / 2**20)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -87,24 +95,29 @@ def main():
         pack = packed(model, os.path.dirname(folder))
         kinds = {"GGUF": model, "pack": pack}
         samples = {kind: {figure: [] for figure in (
-            "ready", "load", "rest", "busy", "workers")} for kind in kinds}
+            "ready", "first", "whole", "load", "rest", "busy", "workers")}
+            for kind in kinds}
         for _ in range(rounds):
             for kind, path in kinds.items():
                 start(folder, path, samples[kind])
         os.unlink(pack)
         for kind, of in samples.items():
             rows.append([compare_llama.ROWS[row][0], kind,
-                         result.cell(of["ready"], 2), result.cell(of["load"], 2),
+                         result.cell(of["ready"], 2), result.cell(of["first"], 2),
+                         result.cell(of["whole"], 2), result.cell(of["load"], 2),
                          result.cell(of["rest"], 0), result.cell(of["busy"], 0),
                          result.cell(of["workers"], 0)])
     result.write("startup", "Start to ready, and memory", [
         "model", "file", "exec to /status?ready 200, s",
-        "of it loading the model, s", "axiond RSS when ready, MiB",
+        "exec to the first token of a request sent then, s",
+        "exec to all packed and timed, s", "loading the model, s",
+        "axiond RSS when ready, MiB",
         "axiond RSS after 16 answers at once, MiB",
         "two nginx workers' RSS, MiB"], rows,
         "The files are in the page cache; nginx starts beside the engine and is "
-        "included in the first figure, as is the timing of steps. RSS counts a "
-        "pack file's pages, which all engines that map it share.")
+        "included in the first figure. The first request has a prompt of some "
+        "200 tokens and asks for one. RSS counts a pack file's pages, which all "
+        "engines that map it share.")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,8 @@ class Child:
 class Stack:
     """One axiond and one nginx.  options: more of axiond's; http, server:
     lines for nginx.conf, {socket} in http stands for the engine's address;
-    listen: more parameters of the listen directive."""
+    listen: more parameters of the listen directive; early: not to wait for
+    more than the first `ready`."""
 
     HTTP = "    axion_upstream llm { engine unix:{socket}; }\n"
     SERVER = """\
@@ -138,13 +139,14 @@ class Stack:
 """
 
     def __init__(self, folder, model, options=(), http=None, server=None,
-                 workers=2, level="notice", keep=False, listen=""):
+                 workers=2, level="notice", keep=False, listen="",
+                 early=False):
         self.folder = os.path.abspath(folder)
         self.model, self.options, self.keep = model, list(options), keep
         self.http = http or self.HTTP
         self.server = server or self.SERVER
         self.workers, self.level = workers, level
-        self.listen = listen
+        self.listen, self.early = listen, early
         self.engine = self.nginx = self.scratch = None
         self.started_s = self.ready_s = None
 
@@ -170,7 +172,7 @@ class Stack:
         self.write_conf()
         self.start_engine()
         self.start_nginx()
-        self.wait_ready()
+        self.wait_ready(early=self.early)
         return self
 
     def write_conf(self):
