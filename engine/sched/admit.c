@@ -101,19 +101,24 @@ gives_way(const struct ax_sched *s, const struct sequence *v,
 }
 
 
+/* A place is given by the one that was preempted least: the latest would give
+ * it to everyone that comes, be above all classes soon, and before them. */
 static uint32_t
 victim_to_come_in(const struct ax_sched *s, const struct sequence *q,
                   bool places)
 {
-    uint32_t held = places ? NONE : held_victim(s, q);
-    for (uint32_t i = s->running.last; held == NONE && i != NONE;
+    uint32_t found = places ? NONE : held_victim(s, q);
+    for (uint32_t i = s->running.last; (found == NONE || places) && i != NONE;
          i = s->sequences[i].link.prev) {
         const struct sequence *v = &s->sequences[i];
-        if (v->holds == 0 && may_give(v, q) && gives_way(s, v, q, places)) {
-            return i;
+        const struct sequence *u = &s->sequences[found == NONE ? i : found];
+        if (v->holds == 0 && may_give(v, q) && gives_way(s, v, q, places) &&
+            (found == NONE || (sched_class(s, v) == sched_class(s, u) &&
+                               v->preemptions < u->preemptions))) {
+            found = i;
         }
     }
-    return held;
+    return found;
 }
 
 

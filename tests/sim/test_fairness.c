@@ -480,17 +480,25 @@ a_full_house_of_one_tenant_has_a_place_for_another(void **state)
     (void)state;
     open_sched(4000, 16, 0);
     for (uint32_t i = 0; i < 40; i++) {
-        ask(2, 1, 20, 400);
+        ask(2, 1, 400, 400);
     }
     for (uint32_t i = 0; i < 30; i++) {
         run_step();
     }
-    uint32_t slot = ask(1, 1, 20, 4);
-    uint64_t began = now;
-    while (slots[slot].first == 0) {
-        run_step();
+    for (uint32_t i = 0; i < 20; i++) { /* again and again */
+        uint32_t slot = ask(1, 1, 20, 4);
+        uint64_t began = now;
+        while (slots[slot].first == 0) {
+            run_step();
+        }
+        assert_true(slots[slot].first - began <= 3 * cost_us(40));
+        while (slots[slot].live) {
+            run_step();
+        }
+        for (uint32_t k = 0; k < 4; k++) {
+            run_step();
+        }
     }
-    assert_true(slots[slot].first - began <= 3 * cost_us(40));
     ax_sched_close(sched);
 }
 
