@@ -5,7 +5,8 @@
  *   LOAD_PACKING  READY: the model's own threads pack its weights, steps follow
  *                 layer by layer (engine/model/packing.h)
  *   LOAD_TIMING   all is packed; steps are timed when nothing is to be done, or
- *                 the first token is out: until then nothing is drafted
+ *                 the first token is out: until then nothing is drafted and
+ *                 no prompt cut by time
  *   LOAD_DONE     the log tells what there is
  *
  * The service manager hears READY when all is packed.  With a draft model,
@@ -225,6 +226,11 @@ static void
 be_loaded(struct ax_server *s)
 {
     s->load = LOAD_DONE;
+    if (ax_server_give_costs(s) != AXION_OK) {
+        ax_log(s->log, AXION_LOG_warn,
+               "what steps cost is out of order: chunks of prompts are not "
+               "cut by time");
+    }
     ax_server_board_model(s);
     log_engine(s);
     ax_server_announce(s);
@@ -329,8 +335,8 @@ ax_server_time_steps(struct ax_server *s, bool runnable)
     }
     struct ax_error err;
     int rc = ax_engine_calibrate(s->engine, CALIBRATE_US, &err);
-    if (rc == AXION_ERR_NO_MEMORY && s->n_live > 0) {
-        s->time_when_idle = true; /* their KV leaves none for the timing */
+    if (rc == AXION_ERR_KV_EXHAUSTED && s->n_live > 0) {
+        s->time_when_idle = true; /* theirs leaves none for the timing */
         return false;
     }
     if (rc != AXION_OK) {

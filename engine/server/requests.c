@@ -180,9 +180,8 @@ ax_server_slots(const struct ax_server *s, const struct ax_engine *engine)
 }
 
 
-/* What the engine timed at load, for the length of chunks. */
-static int
-give_costs(struct ax_server *s)
+int
+ax_server_give_costs(struct ax_server *s)
 {
     const struct ax_cost *cost = &s->engine->cost;
     struct ax_sched_cost costs[AX_COST_POINTS_MAX];
@@ -243,9 +242,6 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
     }
     ax_kv_key_name_kind(&s->kv_key, ax_kv_shape(e->kv).type,
                         ax_model_ops(e->model)->numerics);
-    if ((rc = give_costs(s)) != AXION_OK) {
-        return ax_error_set(err, rc, "what steps cost is out of order");
-    }
     return ax_server_speculation_open(s, err);
 }
 

@@ -250,6 +250,8 @@ uint32_t ax_server_slots(const struct ax_server *s,
                          const struct ax_engine *engine);
 int ax_server_requests_open(struct ax_server *s, struct ax_error *err);
 void ax_server_requests_close(struct ax_server *s);
+/* What the engine has timed, to the scheduler, for the length of chunks. */
+int ax_server_give_costs(struct ax_server *s);
 void ax_server_submit(struct ax_server *s, struct conn *conn,
                       const struct axion_command *command);
 void ax_server_cancel(struct ax_server *s, struct request *r);

@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "engine/gguf/gguf.h"
-#include "engine/server/server.h"
+#include "engine/server/server_private.h"
 #include "tests/server/harness.h"
 
 #define LAYERS 4u
@@ -33,6 +33,7 @@ static struct shared *shared;
 static struct engine engine;
 static const char *notify;
 static uint32_t threads = 2;
+static uint64_t kv_memory; /* 0: the default */
 
 
 /* ---- the child ---- */
@@ -55,6 +56,7 @@ serve(void)
     struct ax_server *server;
     struct ax_error err;
     sigset_t signals;
+    bool timed = true; /* if loaded: the scheduler knows what steps cost */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
@@ -65,14 +67,17 @@ serve(void)
     options.listen = listen;
     options.notify = notify;
     options.threads = threads;
+    options.kv_memory = kv_memory != 0 ? kv_memory : options.kv_memory;
     options.pace = (struct ax_server_pace){may_pack, shared};
     struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
     int rc = ax_server_open(&server, &options, &log, &err);
     if (rc == AXION_OK) {
         rc = ax_server_run(server);
+        timed = server->load != LOAD_DONE || server->sched == NULL ||
+                ax_sched_step_us(server->sched, 1) > 0;
         ax_server_close(server);
     }
-    _exit(rc == AXION_OK ? 0 : 1);
+    _exit(rc != AXION_OK ? 1 : timed ? 0 : 3);
 }
 
 
@@ -243,6 +248,27 @@ tokens_come_when_their_layers_are_there(void **state)
 }
 
 
+/* With memory for one context steps are timed when the request has ended. */
+static void
+steps_are_timed_when_there_is_room(void **state)
+{
+    static struct stream s;
+    (void)state;
+    kv_memory = 1u << 20;
+    start(2, NULL);
+    struct axion_client *c = client_open(&engine, "test");
+    ask(c, &s);
+    wait_waiting(c, &s);
+    allow_all();
+    wait_ended(c, &s);
+    assert_int_equal(s.n_tokens, 12);
+    engine_wait_log(&engine, " MB of weights packed in ");
+    axion_client_close(c);
+    engine_stop(&engine);
+    kv_memory = 0;
+}
+
+
 static void
 who_waits_can_be_cancelled(void **state)
 {
@@ -359,6 +385,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_come_when_their_layers_are_there),
+        cmocka_unit_test(steps_are_timed_when_there_is_room),
         cmocka_unit_test(who_waits_can_be_cancelled),
         cmocka_unit_test(signals_are_heard),
         cmocka_unit_test(a_kill_in_the_middle_leaves_nothing),
