@@ -37,7 +37,7 @@ ELSEWHERE = {
     "install -d -o axion": ("tests/ops/debian_purge.sh", None),
     "dpkg-buildpackage ": ("tests/ops/debian_package.sh", None),
     "apt-get install ": ("tests/ops/debian_package.sh",
-                         r"apt-get install .* nginx /\*\.deb"),
+                         r'install_inside .*nginx "/\*\.deb"'),
     "systemd-sysusers ": ("tests/ops/inside_systemd.sh", None),
     "systemctl ": ("tests/ops/inside_systemd.sh", None),
     "kill -USR2": ("tests/nginx/test_binary_upgrade.py",
