@@ -12,8 +12,8 @@ one of them run: every 20 ms the next one has its turn, the others are stopped
 (SIGSTOP).  So whatever the machine does besides falls on all of them alike.
 The figure is the ratio to the engine with --speculate off in the same round,
 their median, and the 95% interval of that median.  Every --fresh rounds the
-engines are started anew, since where the kernel put their pages makes one
-faster than the other as long as they live.  The kind "same" is off once more:
+engines are started anew: what chance has given to one (its pages, say) stays
+with it as long as it lives.  The kind "same" is off once more:
 its ratio is 1, and its interval says how sharp the measure is.
 
 A rate is all tokens over the time that the engine ran from the request to the

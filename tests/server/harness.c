@@ -236,6 +236,10 @@ encode(struct axion_request_writer *w, const struct request_options *o)
     if (o->stop != NULL) {
         add(w, AXION_SECTION_STOP, o->stop, strlen(o->stop));
     }
+    if (o->n_biases > 0) {
+        add(w, AXION_SECTION_LOGIT_BIAS, o->biases,
+            o->n_biases * sizeof(*o->biases));
+    }
     assert_int_equal(axion_request_end(w), AXION_OK);
 }
 
@@ -406,7 +410,7 @@ wait_tokens(struct axion_client *c, const struct stream *s, uint32_t n)
 
 void
 submit_short(struct axion_client *c, const struct request_options *o,
-            const struct stream *alone, struct stream *s)
+             const struct stream *alone, struct stream *s)
 {
     struct request_options leased = *o;
     uint32_t n = alone->n_tokens - 1;

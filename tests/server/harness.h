@@ -87,6 +87,8 @@ struct request_options {
     uint32_t n_ids;
     const char *user_message; /* or: a chat */
     const char *stop;
+    const struct axion_logit_bias *biases;
+    uint32_t n_biases;
     uint64_t lease;
 };
 
@@ -119,7 +121,7 @@ void expect_same(const struct stream *a, const struct stream *b);
  * token of what `alone` got, for which the lease does not suffice and it
  * waits; then that one, and it is expected to be the same. */
 void submit_short(struct axion_client *c, const struct request_options *o,
-                 const struct stream *alone, struct stream *s);
+                  const struct stream *alone, struct stream *s);
 void go_on(struct axion_client *c, const struct stream *alone,
            struct stream *s);
 

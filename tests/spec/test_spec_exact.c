@@ -1,9 +1,9 @@
 /*
  * Shows that drafts never change an answer: greedy and sampled, with
- * penalties and stop strings, preempted, paused, with a lease that ends in
- * the middle of a draft, alone and in company, whether what is proposed is
- * copied, always right, always wrong or both by turns.  The answer without
- * drafts is the reference, token by token and byte by byte.
+ * penalties, biases and stop strings, preempted, paused, with a lease that
+ * ends in the middle of a draft, alone and in company, whether what is
+ * proposed is copied, always right, always wrong or both by turns.  The answer
+ * without drafts is the reference, token by token and byte by byte.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -13,13 +13,15 @@
 #include "tests/server/harness.h"
 #include "tests/tiny/tiny_model.h"
 
-#define CASES 6u
+#define CASES  7u
+#define BIASES 8u
 
 static struct engine engine;
 static struct axion_client *client;
 static struct request_options cases[CASES];
 static struct stream reference[CASES], streams[4 * CASES];
 static char stop_string[4];
+static struct axion_logit_bias biases[BIASES];
 
 
 static void
@@ -59,6 +61,20 @@ set_stop_string(void)
 }
 
 
+/* Case 6 is case 1 without the tokens that it begins with. */
+static void
+set_biases(void)
+{
+    cases[6] = cases[1];
+    cases[6].biases = biases;
+    cases[6].n_biases = BIASES;
+    for (uint32_t i = 0; i < BIASES; i++) {
+        biases[i].token = reference[1].tokens[i];
+        biases[i].bias = -100;
+    }
+}
+
+
 static void
 start(const char *kind, const char *const *more)
 {
@@ -93,10 +109,13 @@ take_references(void)
     for (uint32_t i = 0; i < CASES; i++) {
         if (i == 5) {
             set_stop_string();
+        } else if (i == 6) {
+            set_biases();
         }
         run_alone(client, &cases[i], &reference[i]);
         assert_int_equal(reference[i].done.drafted_tokens, 0);
     }
+    assert_int_not_equal(reference[6].tokens[0], reference[1].tokens[0]);
     stop();
 }
 
@@ -393,7 +412,7 @@ test_preempted(void **state)
     }
     for (uint32_t i = 0; i < 2 * CASES; i++) {
         submit_short(client, &cases[i % CASES], &reference[i % CASES],
-                    &streams[i]);
+                     &streams[i]);
     }
     for (uint32_t i = 0; i < 2 * CASES; i++) {
         go_on(client, &reference[i % CASES], &streams[i]);
