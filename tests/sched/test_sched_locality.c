@@ -191,6 +191,25 @@ an_only_prompt_waits_for_no_prefix(void **state)
 }
 
 
+/* Who is above all classes, after so long, is served by arrival. */
+static void
+age_goes_before_prefixes(void **state)
+{
+    (void)state;
+    open_sched(0);
+    for (uint32_t i = 0; i < 8; i++) {
+        ask(i, 1, 0);
+    }
+    for (uint32_t i = 8; i < 16; i++) {
+        ask(i, 2, 224);
+    }
+    for (uint32_t i = 0; i < 16; i++) {
+        now += 1000000000; /* to come above anew: each start takes age away */
+        assert_int_equal(serve_one(), i);
+    }
+}
+
+
 /* What others left in the cache since it came counts. */
 static void
 what_became_known_is_seen(void **state)
@@ -217,6 +236,7 @@ main(void)
         TEST(known_prefixes_run_together),
         TEST(nobody_is_ahead_by_more_than_the_quantum),
         TEST(an_only_prompt_waits_for_no_prefix),
+        TEST(age_goes_before_prefixes),
         TEST(what_became_known_is_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
