@@ -18,8 +18,8 @@
  *
  * Nor is the step of such a prompt made longer by a backlog: neither by its
  * prompts and drafts where it ends there nor, if it is no longer than a step,
- * by its decodes, which sit it out.  Not two steps in a row, so they go on at
- * half their pace at worst; what a decode waits is bounded by costs.c.  A
+ * by its decodes, which sit it out.  Not two steps in a row, so they go on in
+ * every second one at worst; what a decode waits is bounded by costs.c.  A
  * prompt that was begun so keeps its turn (order.c).  And while such requests
  * come, a crowd of prompts makes no step longer than decodes want it: who
  * comes waits for the step that runs.
@@ -113,11 +113,25 @@ sched_clear_step(struct ax_sched *s, const struct sequence *q)
 }
 
 
+static bool
+others_have_backlog(const struct ax_sched *s, const struct sequence *q)
+{
+    for (uint32_t i = s->waiting.first; i != NONE;
+         i = s->sequences[i].link.next) {
+        const struct sequence *v = &s->sequences[i];
+        if (v->tenant != q->tenant && sched_has_backlog(s, v)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+
+/* One prompt each is a crowd like any other. */
 void
 sched_note_shared(struct ax_sched *s, const struct sequence *q)
 {
-    uint64_t others = s->waiting_tokens - s->tenants[q->tenant].waiting_tokens;
-    if (others > 0 && !sched_has_backlog(s, q)) {
+    if (!sched_has_backlog(s, q) && others_have_backlog(s, q)) {
         s->shared_at_us = s->now_us;
     }
 }

@@ -642,6 +642,40 @@ light_prompts_do_not_stop_a_floods_answers(void **state)
 }
 
 
+/* Until 40 that came at once have their first token: of one tenant each, or
+ * of one. */
+static uint64_t
+crowd_us(bool tenants)
+{
+    uint32_t left = 1;
+    open_sched(4000, 64, 0);
+    for (uint32_t i = 0; i < 40; i++) {
+        ask(tenants ? 100 + i : 100, 1, 200, 64);
+    }
+    while (left > 0) {
+        run_step();
+        left = 0;
+        for (uint32_t i = 0; i < 40; i++) {
+            left += slots[i].first == 0;
+        }
+    }
+    uint64_t us = now - slots[0].arrived;
+    ax_sched_close(sched);
+    return us;
+}
+
+
+static void
+a_crowd_of_tenants_waits_no_longer_than_one_tenants(void **state)
+{
+    (void)state;
+    uint64_t one = crowd_us(false), many = crowd_us(true);
+    printf("first tokens of 40 prompts: %llu us of one tenant, %llu of 40\n",
+           (unsigned long long)one, (unsigned long long)many);
+    assert_true(10 * many <= 11 * one);
+}
+
+
 /* What a refusal would say: how long one more would have waited. */
 static void
 the_predicted_wait_is_near_the_real_one(void **state)
@@ -687,6 +721,7 @@ main(void)
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
         cmocka_unit_test(depth_makes_chunks_shorter),
         cmocka_unit_test(light_prompts_do_not_stop_a_floods_answers),
+        cmocka_unit_test(a_crowd_of_tenants_waits_no_longer_than_one_tenants),
         cmocka_unit_test(the_predicted_wait_is_near_the_real_one),
         cmocka_unit_test(a_flood_makes_nobody_wait_half_as_long_again),
     };
