@@ -314,6 +314,18 @@ ax_server_packing_failed(struct ax_server *s)
 }
 
 
+bool
+ax_server_waits_in_vain(struct ax_server *s)
+{
+    ax_server_take_signals(s);
+    if (s->listen_fd >= 0) {
+        ax_server_on_listen(s, &s->listen_source);
+    }
+    return s->state == AXION_ENGINE_DRAINING &&
+           ax_server_now_us() >= s->drain_deadline_us;
+}
+
+
 void
 ax_server_on_packed(struct ax_server *s, struct source *source)
 {

@@ -216,6 +216,9 @@ void ax_server_give_up(struct ax_server *s, const char *why);
 int ax_server_start_loading(struct ax_server *s, struct ax_error *err);
 void ax_server_on_loaded(struct ax_server *s, struct source *source);
 void ax_server_on_packed(struct ax_server *s, struct source *source);
+/* In a step behind the packing, which may wait for long: signals and new
+ * connections; true: it is too late for the step. */
+bool ax_server_waits_in_vain(struct ax_server *s);
 /* Whether weights could not be packed: then the engine has given up. */
 bool ax_server_packing_failed(struct ax_server *s);
 /* In LOAD_TIMING, between steps; false: not now. */

@@ -26,8 +26,8 @@ at_layer(void *context, uint32_t layer)
     if (ax_server_now_us() - s->published_us > HEARTBEAT_US) {
         ax_server_publish(s);
     }
-    if (s->load == LOAD_PACKING) {
-        ax_server_take_signals(s); /* the wait for weights may be long */
+    if (s->load == LOAD_PACKING && ax_server_waits_in_vain(s)) {
+        return AXION_AGAIN;
     }
     return s->ended || ax_sched_abandoned(s->sched) ? AXION_AGAIN : 0;
 }

@@ -33,7 +33,7 @@ static struct shared *shared;
 static struct engine engine;
 static const char *notify;
 static uint32_t threads = 2;
-static uint64_t kv_memory; /* 0: the default */
+static uint64_t kv_memory, drain_timeout_ms; /* 0: the default */
 
 
 /* ---- the child ---- */
@@ -68,6 +68,8 @@ serve(void)
     options.notify = notify;
     options.threads = threads;
     options.kv_memory = kv_memory != 0 ? kv_memory : options.kv_memory;
+    options.drain_timeout_ms =
+        drain_timeout_ms != 0 ? drain_timeout_ms : options.drain_timeout_ms;
     options.pace = (struct ax_server_pace){may_pack, shared};
     struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
     int rc = ax_server_open(&server, &options, &log, &err);
@@ -284,6 +286,7 @@ who_waits_can_be_cancelled(void **state)
     assert_int_equal(s.n_tokens, 0);
     ask(c, &after);
     wait_waiting(c, &after);
+    axion_client_close(client_open(&engine, "another comes in"));
     allow_all();
     wait_ended(c, &after);
     assert_int_equal(after.error, AXION_OK);
@@ -313,6 +316,19 @@ signals_are_heard(void **state)
     assert_int_equal(s.n_tokens, 12);
     assert_int_equal(engine_wait(&engine), 0);
     axion_client_close(c);
+
+    drain_timeout_ms = 1; /* a drain ends in time, packed or not */
+    start(2, NULL);
+    c = client_open(&engine, "test");
+    ask(c, &s);
+    wait_waiting(c, &s);
+    assert_int_equal(kill(engine.pid, SIGTERM), 0);
+    wait_ended(c, &s);
+    assert_int_equal(s.error, AXION_ERR_ENGINE_DRAINING);
+    assert_int_equal(s.n_tokens, 0);
+    assert_int_equal(engine_wait(&engine), 0);
+    axion_client_close(c);
+    drain_timeout_ms = 0;
 
     start(2, NULL); /* a second one cuts it off */
     c = client_open(&engine, "test");
