@@ -65,7 +65,8 @@ int axion_parse_scalars(struct axion_parser *p, const json_t *root);
 int axion_parse_unsupported(struct axion_parser *p, json_t *root);
 /* After the head: writes the sections. */
 int axion_parse_sections(struct axion_parser *p, const json_t *root);
-/* Counts parsed->n_media, whatever else the messages are; their bytes. */
-size_t axion_parse_media(struct axion_parser *p, const json_t *root);
+/* Behind the sections, if remote_only: what of the body's `bytes` is text. */
+void axion_parse_bytes(struct axion_parser *p, const json_t *root,
+                       size_t bytes);
 
 #endif

@@ -158,7 +158,6 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
 {
     struct axion_parser p;
     struct axion_json_tree tree;
-    size_t media = 0;
     int error;
 
     memset(&p, 0, sizeof(p));
@@ -177,15 +176,12 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
         return error;
     error = parse_root(&p, tree.root, bytes);
     if (error == AXION_OK && parsed->remote_only)
-        media = axion_parse_media(&p, tree.root);
+        axion_parse_bytes(&p, tree.root, bytes);
     axion_json_tree_free(&tree);
     if (error != AXION_OK)
         return error;
-    if (parsed->remote_only) {
-        parsed->payload_bytes = bytes - (media < bytes ? media : bytes);
-        parsed->text_bytes = parsed->payload_bytes;
+    if (parsed->remote_only)
         return AXION_OK;
-    }
     axion_request_end(&p.writer);
     parsed->payload = p.writer.data;
     parsed->payload_bytes = p.writer.bytes;

@@ -67,7 +67,8 @@ struct axion_parsed {
     struct axion_text user;   /* copied; data NULL: not given */
     const uint8_t *payload;   /* for axion_client_submit(); NULL: remote_only */
     size_t payload_bytes;     /* of the body's text, if there is no payload */
-    size_t text_bytes;        /* of messages or the prompt, or as above */
+    size_t text_bytes;        /* of messages or the prompt (beside its ids),
+                               * or as above */
     uint32_t n_media;         /* parts that are no text, if remote_only */
     uint32_t n_tokens;        /* of a prompt that came as ids; 0: as text */
 };

@@ -1,45 +1,71 @@
 /*
- * Images, audio and files in a request that goes to a remote.  Their bytes
- * are no text: counted as a prompt, a picture of a megabyte would be some
- * 400,000 tokens.  What each of them is worth nobody here can know; they are
- * counted, and their bytes left out.
+ * What a request that only a remote can do has for its prompt, by its bytes.
+ *
+ * Images, audio and files are no text: counted as a prompt, a picture of a
+ * megabyte would be some 400,000 tokens.  What each of them is worth nobody
+ * here can know; they are counted, and their payloads left out.  But for
+ * these everything is text, whatever it calls itself: servers read parts,
+ * and members of parts, that OpenAI's API does not name, and who hides a
+ * prompt there has it counted all the same.
  */
 #include "api/parser.h"
 
 
-/* The strings of a part and of the objects in it, where its payload is. */
-static size_t
-part_bytes(json_t *part, int depth)
-{
-    size_t bytes = 0;
-    const char *key;
-    json_t *value;
+/* Where a part of this type has its payload: a string, or the string of that
+ * name in an object. */
+struct media {
+    const char *type;
+    const char *member;
+    const char *payload;
+};
 
-    json_object_foreach(part, key, value)
-    {
-        if (json_is_string(value))
-            bytes += json_string_length(value);
-        else if (json_is_object(value) && depth > 0)
-            bytes += part_bytes(value, depth - 1);
-    }
-    return bytes;
-}
+static const struct media media[] = {
+    {"image_url", "image_url", "url"},
+    {"input_image", "image_url", "url"},
+    {"input_audio", "input_audio", "data"},
+    {"audio_url", "audio_url", "url"},
+    {"video_url", "video_url", "url"},
+    {"file", "file", "file_data"},
+    {"input_file", "file_data", "file_data"},
+};
 
 
 static int
-is_text(const json_t *part)
+is_text(const json_t *type)
 {
-    const json_t *type = axion_parse_get(part, "type");
+    static const char *const names[] = {"text", "refusal", "input_text",
+                                        "output_text", "thinking"};
+    size_t i;
 
-    return !json_is_string(type) || axion_parse_is(type, "text") ||
-           axion_parse_is(type, "refusal");
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (axion_parse_is(type, names[i]))
+            return 1;
+    }
+    return !json_is_string(type);
 }
 
 
-size_t
-axion_parse_media(struct axion_parser *p, const json_t *root)
+static size_t
+payload_bytes(const json_t *part, const json_t *type)
 {
-    const json_t *messages = axion_parse_get(root, "messages");
+    const json_t *value;
+    size_t i;
+
+    for (i = 0; i < sizeof(media) / sizeof(media[0]); i++) {
+        if (!axion_parse_is(type, media[i].type))
+            continue;
+        value = axion_parse_get(part, media[i].member);
+        if (json_is_object(value))
+            value = axion_parse_get(value, media[i].payload);
+        return json_string_length(value);
+    }
+    return 0;
+}
+
+
+static size_t
+count_media(struct axion_parser *p, const json_t *messages)
+{
     json_t *message, *part;
     size_t bytes = 0, i, j;
 
@@ -47,11 +73,46 @@ axion_parse_media(struct axion_parser *p, const json_t *root)
     {
         json_array_foreach(axion_parse_get(message, "content"), j, part)
         {
-            if (!json_is_object(part) || is_text(part))
+            const json_t *type = axion_parse_get(part, "type");
+
+            if (is_text(type))
                 continue;
-            bytes += part_bytes(part, 1);
+            bytes += payload_bytes(part, type);
             p->parsed->n_media++;
         }
     }
     return bytes;
+}
+
+
+/* Of what stands in the prompt beside its token ids. */
+static size_t
+beside_ids(const json_t *root)
+{
+    static const char *const names[] = {"suffix", "prompt_embeds"};
+    const json_t *value;
+    json_t *entry;
+    size_t bytes = 0, i, j;
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        value = axion_parse_get(root, names[i]);
+        bytes += json_string_length(value);
+        json_array_foreach(value, j, entry)
+        {
+            bytes += json_string_length(entry);
+        }
+    }
+    return bytes;
+}
+
+
+void
+axion_parse_bytes(struct axion_parser *p, const json_t *root, size_t bytes)
+{
+    struct axion_parsed *parsed = p->parsed;
+    size_t payloads = count_media(p, axion_parse_get(root, "messages"));
+
+    parsed->payload_bytes = bytes - (payloads < bytes ? payloads : bytes);
+    parsed->text_bytes =
+        parsed->n_tokens != 0 ? beside_ids(root) : parsed->payload_bytes;
 }

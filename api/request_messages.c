@@ -170,9 +170,26 @@ parse_name(struct axion_parser *p, const json_t *message)
 }
 
 
+/* Members that engines ignore; servers' templates write some of them out
+ * (reasoning_content), so they count as text for remotes. */
+static void
+count_unknown(struct axion_parser *p, json_t *message)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(message, key, value)
+    {
+        if (strcmp(key, "role") != 0 && strcmp(key, "name") != 0 &&
+            strcmp(key, "content") != 0)
+            p->parsed->text_bytes += json_string_length(value);
+    }
+}
+
+
 /* What a message can carry besides text: refused unless it is empty. */
 static int
-check_message_extras(struct axion_parser *p, const json_t *message)
+check_message_extras(struct axion_parser *p, json_t *message)
 {
     static const char *const names[] = {"tool_calls", "function_call", "audio",
                                         "refusal", "tool_call_id"};
@@ -192,6 +209,7 @@ check_message_extras(struct axion_parser *p, const json_t *message)
         return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, p->path,
                                 "%s is not supported", p->path);
     }
+    count_unknown(p, message);
     return AXION_OK;
 }
 
@@ -274,7 +292,7 @@ parse_content(struct axion_parser *p, const json_t *message)
 
 
 static int
-parse_message(struct axion_parser *p, const json_t *message)
+parse_message(struct axion_parser *p, json_t *message)
 {
     int error;
 

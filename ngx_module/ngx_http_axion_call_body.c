@@ -526,8 +526,8 @@ ngx_http_axion_call_judge(ngx_http_axion_call_t *call)
             remote->warned = 1;
             ngx_log_error(NGX_LOG_WARN, log, 0,
                           "axion: %uD+%uD tokens at remote \"%V\" are beyond "
-                          "max_context %uD: bytes_per_token=1 would have held "
-                          "it", answer->prompt_tokens,
+                          "max_context %uD: the estimate of the prompt was "
+                          "too low", answer->prompt_tokens,
                           answer->completion_tokens, &remote->label,
                           ctx->who.max_context);
         }

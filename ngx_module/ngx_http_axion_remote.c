@@ -98,14 +98,20 @@ ngx_http_axion_remote_lists(ngx_http_axion_remote_t *remote,
 static uint32_t
 ngx_http_axion_estimate(ngx_http_axion_ctx_t *ctx, ngx_uint_t token_bytes)
 {
+    uint64_t  n;
+
+    n = ctx->parsed.text_bytes / token_bytes;
+
     if (ctx->parsed.n_tokens != 0) {
-        return ctx->parsed.n_tokens;
+        n += ctx->parsed.n_tokens;
+
+    } else {
+        n += 32
+             + (uint64_t) ctx->parsed.n_messages * NGX_HTTP_AXION_MESSAGE_TOKENS
+             + (uint64_t) ctx->parsed.n_media * NGX_HTTP_AXION_MEDIA_TOKENS;
     }
 
-    return (uint32_t) (ctx->parsed.text_bytes / token_bytes + 32
-                       + (uint64_t) ctx->parsed.n_messages
-                         * NGX_HTTP_AXION_MESSAGE_TOKENS
-                       + (uint64_t) ctx->parsed.n_media * NGX_HTTP_AXION_MEDIA_TOKENS);
+    return (uint32_t) ngx_min(n, UINT32_MAX);
 }
 
 

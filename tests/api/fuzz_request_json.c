@@ -2,7 +2,8 @@
  * Feeds any bytes to the request parser of both endpoints.  Shows that it
  * neither crashes nor leaks, that a refusal is always a named 4xx error which
  * renders as JSON, and that the engine's decoder takes whatever was accepted:
- * the two ends cannot disagree about a limit.
+ * the two ends cannot disagree about a limit.  The same where a remote may do
+ * what engines cannot: what is counted for it is no more than there is.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -68,26 +69,52 @@ check_payload(const struct axion_parsed *parsed)
 }
 
 
+/* What is counted of the text was in it. */
+static void
+check_counts(const struct axion_parsed *parsed, size_t bytes)
+{
+    if (parsed->text_bytes > bytes || parsed->n_media > bytes ||
+        parsed->n_tokens > bytes || parsed->n_answers == 0 ||
+        parsed->n_answers > AXION_ANSWERS_MAX)
+        abort();
+    if (parsed->remote_only &&
+        (parsed->payload != NULL || parsed->payload_bytes > bytes))
+        abort();
+}
+
+
+static void
+parse(enum axion_request_kind kind, int remote, const uint8_t *data,
+      size_t bytes)
+{
+    struct axion_parse_options options = {.payload_bytes_max = 1u << 20,
+                                          .remote = remote};
+    struct fuzz_memory m = {.n_blocks = 0};
+    struct axion_memory memory = {fuzz_alloc, &m};
+    struct axion_parsed parsed;
+    struct axion_failure failure;
+
+    if (axion_request_parse(&parsed, kind, data, bytes, &options, &memory,
+                            &failure) == AXION_OK) {
+        check_counts(&parsed, bytes);
+        if (!parsed.remote_only)
+            check_payload(&parsed);
+    } else {
+        check_refusal(&failure);
+    }
+    while (m.n_blocks > 0)
+        free(m.blocks[--m.n_blocks]);
+}
+
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    struct axion_parse_options options = {.payload_bytes_max = 1u << 20};
-    unsigned kind;
+    int remote;
 
-    for (kind = AXION_REQUEST_CHAT; kind <= AXION_REQUEST_COMPLETION;
-         kind++) {
-        struct fuzz_memory m = {.n_blocks = 0};
-        struct axion_memory memory = {fuzz_alloc, &m};
-        struct axion_parsed parsed;
-        struct axion_failure failure;
-
-        if (axion_request_parse(&parsed, kind, data, bytes, &options,
-                                &memory, &failure) == AXION_OK)
-            check_payload(&parsed);
-        else
-            check_refusal(&failure);
-        while (m.n_blocks > 0)
-            free(m.blocks[--m.n_blocks]);
+    for (remote = 0; remote <= 1; remote++) {
+        parse(AXION_REQUEST_CHAT, remote, data, bytes);
+        parse(AXION_REQUEST_COMPLETION, remote, data, bytes);
     }
     return 0;
 }

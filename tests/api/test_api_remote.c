@@ -288,6 +288,91 @@ test_too_long(void **state)
 }
 
 
+/* Of a body in which `%s` is 1,000 bytes: is it counted as text? */
+static int
+counts(enum axion_request_kind kind, const char *format, uint32_t n_media)
+{
+    static char hidden[1001], body[4096];
+    struct axion_parse_options options = {.payload_bytes_max = 65536,
+                                          .remote = 1};
+    struct axion_parsed parsed;
+    struct axion_failure failure;
+    struct test_memory memory;
+
+    memset(hidden, 'A', sizeof(hidden) - 1);
+    snprintf(body, sizeof(body), format, hidden);
+    test_memory_init(&memory);
+    assert_int_equal(axion_request_parse(&parsed, kind, body, strlen(body),
+                                         &options, &memory.memory, &failure),
+                     AXION_OK);
+    test_memory_free(&memory);
+    assert_int_equal(parsed.n_media, n_media);
+    if (parsed.n_tokens == 0 && parsed.remote_only)
+        assert_int_equal(parsed.payload_bytes, parsed.text_bytes);
+    return parsed.text_bytes >= 1000;
+}
+
+
+#define CHAT(parts)                                                            \
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":["          \
+    "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:,\"}}," parts       \
+    "]}]}"
+
+/* Whatever is no payload of a picture, sound or file is, by any name. */
+static void
+test_prompt_bytes(void **state)
+{
+    static const char *const texts[] = {
+        CHAT("{\"type\":\"text\",\"text\":\"%s\"}"),
+        CHAT("{\"type\":\"input_text\",\"text\":\"%s\"}"),
+        CHAT("{\"type\":\"output_text\",\"text\":\"%s\"}"),
+        CHAT("{\"type\":\"thinking\",\"thinking\":\"%s\"}"),
+        CHAT("{\"text\":\"%s\"}"),
+        CHAT("\"%s\""),
+    };
+    static const char *const beside[] = {
+        CHAT("{\"type\":\"image_url\",\"text\":\"%s\"}"),
+        CHAT("{\"type\":\"image_url\",\"image_url\":{\"text\":\"%s\"}}"),
+        CHAT("{\"type\":\"image_url\",\"url\":\"%s\"}"),
+        CHAT("{\"type\":\"poem\",\"poem\":\"%s\"}"),
+        CHAT("{\"type\":\"file\",\"file\":[\"%s\"]}"),
+    };
+    static const char *const payloads[] = {
+        CHAT("{\"type\":\"image_url\",\"image_url\":{\"url\":\"%s\"}}"),
+        CHAT("{\"type\":\"image_url\",\"image_url\":\"%s\"}"),
+        CHAT("{\"type\":\"input_image\",\"image_url\":\"%s\"}"),
+        CHAT("{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"%s\"}}"),
+        CHAT("{\"type\":\"video_url\",\"video_url\":{\"url\":\"%s\"}}"),
+        CHAT("{\"type\":\"file\",\"file\":{\"file_data\":\"%s\"}}"),
+        CHAT("{\"type\":\"input_file\",\"file_data\":\"%s\"}"),
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        assert_true(counts(AXION_REQUEST_CHAT, texts[i], 1));
+    for (i = 0; i < sizeof(beside) / sizeof(beside[0]); i++)
+        assert_true(counts(AXION_REQUEST_CHAT, beside[i], 2));
+    for (i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++)
+        assert_false(counts(AXION_REQUEST_CHAT, payloads[i], 2));
+    assert_true(counts(AXION_REQUEST_CHAT,
+                       "{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
+                       "\"content\":\"\",\"reasoning_content\":\"%s\"}]}",
+                       0));
+    assert_true(counts(AXION_REQUEST_COMPLETION,
+                       "{\"model\":\"m\",\"prompt\":[1],\"suffix\":\"%s\"}",
+                       0));
+    assert_true(counts(AXION_REQUEST_COMPLETION,
+                       "{\"model\":\"m\",\"prompt\":[1],"
+                       "\"prompt_embeds\":[\"%s\"]}",
+                       0));
+    assert_false(counts(AXION_REQUEST_COMPLETION,
+                        "{\"model\":\"m\",\"prompt\":[1],\"echo\":true,"
+                        "\"x\":\"%s\"}",
+                        0));
+}
+
+
 static int
 collect(void *context, const char *data, size_t bytes)
 {
@@ -354,7 +439,7 @@ main(void)
         cmocka_unit_test(test_text),    cmocka_unit_test(test_read),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_event_too_long),
         cmocka_unit_test(test_answers), cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_too_long), cmocka_unit_test(test_prompt_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -217,6 +217,25 @@ class Context(Tenant):
             self.script(lambda c, _h, _b: c.json(whole("a")))
             self.assertEqual(client.whole()[0], status)
 
+    def test_text_by_other_names(self):
+        """Servers read it; beside a picture, token ids or the content."""
+        text = "word " * 2000
+        self.TENANTS = self.TENANTS.replace("200", "3000")
+        self.LINE = self.LINE.replace("200", "3000")
+        self.configure()
+        self.start()
+        for message in (
+                {"content": [{"type": "image_url", "image_url": "data:,"},
+                             {"type": "input_text", "text": text}]},
+                {"content": "x", "reasoning_content": text}):
+            client = self.client()
+            client.send("POST", "/v1/chat/completions", json.dumps({
+                "model": "echo", "messages": [{"role": "user", **message}]
+            }).encode(), headers=["Authorization: Bearer key-of-acme"])
+            self.refused(client)
+        self.refused(self.complete([1], suffix=text))
+        self.assertEqual(self.remote.requests, [])
+
     def test_text_that_is_denser_is_told_of(self):
         self.script(lambda c, _h, _b: c.stream(words("a", prompt=199)))
         self.start()
