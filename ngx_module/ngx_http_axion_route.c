@@ -36,6 +36,8 @@ static ngx_http_axion_engine_t *ngx_http_axion_prefer(
     ngx_http_axion_candidate_t *best);
 static int ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
     const struct axion_text *model);
+static ngx_uint_t ngx_http_axion_nobody_there(
+    ngx_http_axion_engine_t *engine);
 static uint64_t ngx_http_axion_load(ngx_http_axion_engine_t *engine);
 static ngx_http_axion_fallback_t *ngx_http_axion_find_fallback(
     ngx_http_axion_ctx_t *ctx);
@@ -237,10 +239,7 @@ ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
     rc = ngx_http_axion_engine_board(engine);
 
     if (!engine->seen) {
-
-        /* a socket that nobody listens on may be there for ever */
-
-        return (engine->joined && engine->reported)
+        return ngx_http_axion_nobody_there(engine)
                    ? AXION_ERR_MODEL_NOT_FOUND : AXION_ERR_ENGINE_UNAVAILABLE;
     }
 
@@ -260,6 +259,14 @@ ngx_http_axion_fitness(ngx_http_axion_engine_t *engine,
 
     return (engine->board.state == AXION_ENGINE_READY)
                ? AXION_OK : AXION_ERR_ENGINE_DRAINING;
+}
+
+
+/* A socket that nobody answers on may lie there for ever. */
+static ngx_uint_t
+ngx_http_axion_nobody_there(ngx_http_axion_engine_t *engine)
+{
+    return engine->joined && engine->reported;
 }
 
 
@@ -348,7 +355,9 @@ ngx_http_axion_undecided(ngx_http_axion_upstream_t *upstream)
     engine = upstream->engines.elts;
 
     for (i = 0; i < upstream->engines.nelts; i++) {
-        if (!engine[i]->seen && engine[i]->link == NGX_HTTP_AXION_CONNECTING) {
+        if (!engine[i]->seen && engine[i]->link == NGX_HTTP_AXION_CONNECTING
+            && !ngx_http_axion_nobody_there(engine[i]))
+        {
             return 1;
         }
     }

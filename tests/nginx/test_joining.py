@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 
+import fake_remote
 import rig
 
 LONG = "axion_timeout connect=60s stall=60s accept=60s;"
@@ -185,6 +186,32 @@ class Listed(Joining):
         self.assertEqual(client.whole()[0], 200)
         self.assertNotIn(f'"unix:{self.engines[0].path}" leaves',
                          self.nginx.text())
+
+
+class BesideARemote(Joining):
+    """A socket whose engine never says anything, and a remote."""
+
+    WORKERS = 1
+
+    def test_it_is_not_waited_for(self):
+        remote = fake_remote.Remote()
+        self.addCleanup(remote.close)
+        self.write(f"engine unix:{self.sockets}/*.sock interval=200ms; "
+                   f"remote http://127.0.0.1:{remote.port} backup models=far;")
+        self.start(0)
+        silent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(silent.close)
+        path = f"{self.sockets}/silent.sock"
+        silent.bind(path)
+        os.chmod(path, 0o666)
+        silent.listen(8)
+        silent.accept()[0].close()
+        self.nginx.wait(f'"unix:{path}" is not available')
+        shakes, _ = silent.accept()
+        self.addCleanup(shakes.close)
+        client = self.client()
+        client.chat("a b", model="far")
+        self.assertEqual(client.stream(), ("ab", None, True))
 
 
 class UnderLoad(Joining):
