@@ -48,20 +48,25 @@ ngx_http_axion_dispatch(ngx_http_axion_ctx_t *ctx)
         return;
     }
 
-    if (ctx->parsed.remote_only || ctx->spilled) {
+    if (ctx->parsed.remote_only) {
 
-        if (ngx_http_axion_overflow(ctx, NULL)) {
+        if (ngx_http_axion_overflow_only(ctx)) {
             return;
         }
 
-        if (ctx->parsed.remote_only) {
-            ctx->failure = *ctx->refusal;
+        ctx->failure = *ctx->refusal;
 
-            if (ctx->too_long) {
-                ngx_http_axion_remote_too_long(ctx);
-            }
+        if (ctx->too_long) {
+            ngx_http_axion_remote_too_long(ctx);
+        }
 
-            ngx_http_axion_fail(ctx);
+        ngx_http_axion_fail(ctx);
+        return;
+    }
+
+    if (ctx->spilled) {
+
+        if (ngx_http_axion_overflow(ctx, NULL)) {
             return;
         }
 

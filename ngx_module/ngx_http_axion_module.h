@@ -501,6 +501,7 @@ void ngx_http_axion_patterns_status(struct axion_json *json,
 
 /* _route.c */
 ngx_uint_t ngx_http_axion_undecided(ngx_http_axion_upstream_t *upstream);
+ngx_uint_t ngx_http_axion_stand_in(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_count_fallback(ngx_http_axion_ctx_t *ctx);
 ngx_http_axion_engine_t *ngx_http_axion_route(ngx_http_axion_ctx_t *ctx,
     int *error);

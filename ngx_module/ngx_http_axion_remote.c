@@ -373,6 +373,23 @@ ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
 }
 
 
+/* The same for what engines cannot do: if not as it was asked for, as one for
+ * the first of the models that stand in.  Each turn that finds a remote and
+ * does not call it has found it too dear, and it is not found again. */
+ngx_uint_t
+ngx_http_axion_overflow_only(ngx_http_axion_ctx_t *ctx)
+{
+    do {
+        if (ngx_http_axion_overflow(ctx, NULL)) {
+            return 1;
+        }
+
+    } while (ngx_http_axion_stand_in(ctx));
+
+    return 0;
+}
+
+
 /* The refusal where remotes have the model, and the prompt is too long for
  * each of them. */
 void
@@ -583,7 +600,13 @@ ngx_http_axion_remote_failed(ngx_http_axion_ctx_t *ctx,
 
     if (failure->error != AXION_ERR_REMOTE_REJECTED) {
 
-        if (ngx_http_axion_overflow(ctx, NULL)) {
+        if (ctx->parsed.remote_only) {
+
+            if (ngx_http_axion_overflow_only(ctx)) {
+                return;
+            }
+
+        } else if (ngx_http_axion_overflow(ctx, NULL)) {
             return;
         }
 

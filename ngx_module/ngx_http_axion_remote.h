@@ -124,6 +124,7 @@ ngx_http_axion_remote_t *ngx_http_axion_choose_remote(
     const struct axion_text *model);
 ngx_uint_t ngx_http_axion_overflow(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
+ngx_uint_t ngx_http_axion_overflow_only(ngx_http_axion_ctx_t *ctx);
 ngx_uint_t ngx_http_axion_spill(ngx_http_axion_ctx_t *ctx, int error);
 void ngx_http_axion_remote_too_long(ngx_http_axion_ctx_t *ctx);
 void ngx_http_axion_remote_failed(ngx_http_axion_ctx_t *ctx,

@@ -44,6 +44,8 @@ static ngx_http_axion_fallback_t *ngx_http_axion_find_fallback(
 static ngx_http_axion_engine_t *ngx_http_axion_fall_back(
     ngx_http_axion_ctx_t *ctx, ngx_http_axion_fallback_t *fallback,
     int *error);
+static ngx_uint_t ngx_http_axion_may_fall_back(ngx_http_axion_ctx_t *ctx,
+    const struct axion_text *model);
 static ngx_int_t ngx_http_axion_serve_as(ngx_http_axion_ctx_t *ctx,
     const struct axion_text *model);
 static ngx_uint_t ngx_http_axion_same(const struct axion_text *a,
@@ -317,9 +319,7 @@ ngx_http_axion_fall_back(ngx_http_axion_ctx_t *ctx,
     for (i = 1; i < fallback->n_models; i++) {
         model = &fallback->models[i];
 
-        if (ctx->who.tenant != NULL
-            && !axion_identity_may_use(&ctx->who, model->data, model->bytes))
-        {
+        if (!ngx_http_axion_may_fall_back(ctx, model)) {
             continue;
         }
 
@@ -342,6 +342,45 @@ ngx_http_axion_fall_back(ngx_http_axion_ctx_t *ctx,
     }
 
     return NULL;
+}
+
+
+/* For what no engine can do: 1 when a remote takes the request as one for
+ * another model, which ctx->stand_in is then. */
+ngx_uint_t
+ngx_http_axion_stand_in(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_uint_t                  i;
+    struct axion_text          *model;
+    ngx_http_axion_fallback_t  *fallback;
+
+    fallback = ngx_http_axion_find_fallback(ctx);
+
+    if (fallback == NULL) {
+        return 0;
+    }
+
+    for (i = 1; i < fallback->n_models; i++) {
+        model = &fallback->models[i];
+
+        if (ngx_http_axion_may_fall_back(ctx, model)
+            && ngx_http_axion_choose_remote(ctx, NULL, model) != NULL)
+        {
+            ctx->stand_in = *model;
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_http_axion_may_fall_back(ngx_http_axion_ctx_t *ctx,
+    const struct axion_text *model)
+{
+    return ctx->who.tenant == NULL
+           || axion_identity_may_use(&ctx->who, model->data, model->bytes);
 }
 
 

@@ -30,6 +30,7 @@ add_block_preprocessor(sub {
         }
     }
     upstream far { server unix:\$TEST_NGINX_AXION_SOCKET.http; keepalive 2; }
+    upstream farther { server unix:\$TEST_NGINX_AXION_SOCKET.http; }
 ";
     $block->set_value(http_config => $servers . $block->http_config)
         if !defined $block->must_die;
@@ -344,3 +345,38 @@ invalid parameter "bytes_per_token=0" of "remote"
 --- must_die
 --- error_log
 "/dev/null" does not begin with a line of 1 to 4095 bytes
+
+
+
+=== TEST 30: another model stands in for what no engine can do as well
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big small medium; remote far models=medium key=sk-r; }
+--- request eval
+["POST /v1/completions\n{\"model\":\"big\",\"prompt\":\"abcd\",\"echo\":true}", "GET /metrics"]
+--- more_headers eval
+["Content-Type: application/json", ""]
+--- response_body_like eval
+[qr/"model":"big".*"text":"from afar"/, qr/axion_fallbacks_total 1\n/]
+
+
+
+=== TEST 31: and where a remote fails
+--- http_config
+    axion_upstream llm { fallback big medium; remote far/busy models=big; remote farther/api models=medium; }
+--- request
+POST /v1/completions
+{"model":"big","prompt":"abcd","echo":true}
+--- response_headers
+X-Engine: farther
+--- response_body_like: "model":"big".*"text":"from afar"
+
+
+
+=== TEST 32: nobody has either
+--- http_config
+    axion_upstream llm { engine unix:$TEST_NGINX_AXION_SOCKET; fallback big small; remote far models=other; }
+--- request
+POST /v1/completions
+{"model":"big","prompt":"abcd","echo":true}
+--- error_code: 400
+--- response_body_like: "param":"echo"
