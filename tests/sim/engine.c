@@ -10,6 +10,9 @@
  * that can be before him, computed as often as preemption allows. */
 #define WAIT_MAX_US 3000000u
 
+/* What a token of a step takes for each position before it, in deep worlds. */
+#define KEY_US 0.5
+
 
 /* ---- the model ---- */
 
@@ -265,6 +268,9 @@ sim_engine_open(struct sim_engine *e, const struct sim_options *o,
                 (struct ax_sched_cost){1u << i, (uint32_t)sim_cost_us(1u << i)};
         }
         assert_int_equal(ax_sched_set_costs(e->sched, costs, 10), AXION_OK);
+        assert_int_equal(ax_sched_set_key_costs(e->sched, KEY_US * o->deep,
+                                                KEY_US * o->deep),
+                         AXION_OK);
     }
     for (uint32_t i = 0; i < SIM_SLOTS; i++) {
         e->slots[i].slot = i;
@@ -684,6 +690,18 @@ compose(struct sim_engine *e)
 }
 
 
+static uint64_t
+cost_of(struct sim_engine *e, const struct ax_sched_step *step)
+{
+    uint64_t cost = sim_cost_us(step->n_tokens);
+    for (uint32_t i = 0; i < step->n_entries && e->options.deep; i++) {
+        const struct ax_sched_entry *entry = &step->entries[i];
+        cost += (uint64_t)(KEY_US * entry->position * entry->n_tokens);
+    }
+    return cost + sim_any(&e->chance, (uint32_t)cost / 4 + 1);
+}
+
+
 static bool
 step_once(struct sim_engine *e)
 {
@@ -700,8 +718,7 @@ step_once(struct sim_engine *e)
     draft(e, step);
     check_step(e, step);
     memcpy(entries, step->entries, n * sizeof(*entries));
-    uint64_t cost = sim_cost_us(step->n_tokens);
-    cost += sim_any(&e->chance, (uint32_t)cost / 4 + 1);
+    uint64_t cost = cost_of(e, step);
     e->step_max_us = cost > e->step_max_us ? cost : e->step_max_us;
     for (uint32_t i = 0; i < n; i++) {
         compute(e, &entries[i]);

@@ -31,6 +31,7 @@ options_of(uint64_t seed)
                             .rush = sim_one_in(&c, 16),
                             .fair = sim_one_in(&c, 3)};
     o.quantum = quanta[sim_any(&c, 3)];
+    o.deep = sim_one_in(&c, 3);
     o.ageing_us = o.fair ? UINT64_MAX / 4 : AGEING_US;
     if (o.rush) {
         o.queue = SIM_SLOTS;

@@ -94,6 +94,7 @@ struct sim_options {
     uint64_t queue_tokens, tpot_us, ageing_us;
     uint32_t quantum; /* as the scheduler's */
     bool costs;       /* T(m) is given to the scheduler */
+    bool deep;        /* keys cost, too */
     bool rush;        /* everybody asks again at once, short things, and all
                        * but the first gateway with the highest class */
     bool fair;        /* one class and no ageing */
