@@ -267,7 +267,7 @@ count(struct ax_packing *p, const struct piece *piece, int rc,
     while (ready < p->n_places && p->places[ready].left == 0) {
         ready++;
     }
-    atomic_store_explicit(&p->n_ready, ready, memory_order_release);
+    /* n_ready last: who sees it may ask how far packing is. */
     atomic_store_explicit(&p->permille,
                           (uint32_t)(p->n_done * 1000ull / p->n_pieces),
                           memory_order_relaxed);
@@ -275,6 +275,7 @@ count(struct ax_packing *p, const struct piece *piece, int rc,
         atomic_store_explicit(&p->end_ns, ax_pool_clock_ns(),
                               memory_order_relaxed);
     }
+    atomic_store_explicit(&p->n_ready, ready, memory_order_release);
 }
 
 
