@@ -180,6 +180,27 @@ test_matmul_equals_reference(void **state)
 }
 
 
+/* 5 to 12 tokens, the last tile alone or with the one before: formats that
+ * take two tiles in one pass, where they are too few to be decoded first. */
+static void
+test_matmul_of_two_tiles(void **state)
+{
+    static const uint32_t formats[] = { AXK_F32, AXK_F16, AXK_BF16, AXK_Q2_K,
+                                        AXK_Q3_K };
+
+    for (size_t f = 0; f < N_ELEMS(formats); f++) {
+        for (uint32_t m = 5; m <= 12; m++) {
+            struct matrix w;
+            int kind = (int)(m % 3);
+
+            make_matrix(&w, formats[f], 33, check_tiny ? 256 : 512, kind);
+            compare(&w, m, kind);
+            check_free_all(state);
+        }
+    }
+}
+
+
 /* Float formats take any k. */
 static void
 test_matmul_float_odd_k(void **state)
@@ -718,6 +739,7 @@ test_selection_obeys_the_cap(void **state)
 
 const struct CMUnitTest check_matmul_tests[] = {
     TEST(test_matmul_equals_reference),
+    TEST(test_matmul_of_two_tiles),
     TEST(test_matmul_float_odd_k),
     TEST(test_reference_is_the_dot_product),
     TEST(test_quantize_is_q8),
