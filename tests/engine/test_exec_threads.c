@@ -17,9 +17,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/pool/pool.h"
 #include "tests/golden/runner.h"
+#include "tests/tiny/tiny_model.h"
 
 
 #define DEEP     600u    /* ten attention tiles */
@@ -146,7 +148,7 @@ scenario(struct runner *r, float *out)
 
 
 static void
-compare(const char *variant)
+compare_file(const char *name, const char *path)
 {
     /* The last two with a thread that stops now and then. */
     static const uint32_t threads[] = { 1, 2, 3, 5, 2, 3 };
@@ -156,7 +158,7 @@ compare(const char *variant)
     float *expected = NULL, *found = NULL;
 
     for (uint32_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
-        runner_open(&r, runner_tiny_path(variant), NULL, threads[i], ROWS);
+        runner_open(&r, path, NULL, threads[i], ROWS);
         if (expected == NULL) {
             expected = calloc(rows * r.n_vocab, sizeof(float));
             found = calloc(rows * r.n_vocab, sizeof(float));
@@ -172,9 +174,16 @@ compare(const char *variant)
         atomic_store(&hold.holder, 0);   /* nobody stays stopped */
         runner_close(&r);
     }
-    print_message("%s: %u stops\n", variant, atomic_load(&hold.stops));
+    print_message("%s: %u stops\n", name, atomic_load(&hold.stops));
     free(expected);
     free(found);
+}
+
+
+static void
+compare(const char *variant)
+{
+    compare_file(variant, runner_tiny_path(variant));
 }
 
 
@@ -196,6 +205,38 @@ other_keys_and_values_give_the_same_with_any_threads(void **state)
         runner_kv_type = types[i];
         compare("q4_1");
         compare("q4_0-deep");
+    }
+    runner_kv_type = AXK_KV_F16;
+}
+
+
+/* Heads that are no panels: where threads can share units of whole heads, these
+ * end with RoPE and the KV write (engine/exec/join.c), elsewhere not, or with
+ * RoPE alone. */
+static void
+heads_of_any_size_give_the_same_with_any_threads(void **state)
+{
+    static const struct tiny_variant shapes[] = {
+        { "llama, 48", { .format = TINY_Q4_0, .n_embd = 192 } },
+        { "qwen2, 80", { .family = TINY_QWEN2, .format = TINY_Q4_0,
+                         .n_embd = 320 } },
+        { "qwen3, 96", { .family = TINY_QWEN3, .format = TINY_Q4_0,
+                         .n_embd = 384 } },
+        { "gemma3, 128", { .family = TINY_GEMMA3, .format = TINY_Q4_0,
+                           .n_embd = 256, .n_head = 2, .n_head_kv = 1 } },
+    };
+    char path[64];
+
+    (void) state;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        strcpy(path, "/tmp/axion-heads-XXXXXX");
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        close(fd);
+        assert_int_equal(tiny_model_write(path, &shapes[i].options), 0);
+        runner_kv_type = (enum axk_kv_type) (i % AXK_KV_TYPE_END);
+        compare_file(shapes[i].name, path);
+        unlink(path);
     }
     runner_kv_type = AXK_KV_F16;
 }
@@ -226,6 +267,7 @@ main(void)
         cmocka_unit_test(quantized_models_answer_alike_with_any_threads),
         cmocka_unit_test(
             other_keys_and_values_give_the_same_with_any_threads),
+        cmocka_unit_test(heads_of_any_size_give_the_same_with_any_threads),
         cmocka_unit_test(float_models_answer_alike_with_any_threads),
         cmocka_unit_test(mixtures_of_experts_answer_alike_with_any_threads),
     };
