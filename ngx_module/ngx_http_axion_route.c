@@ -3,11 +3,12 @@
  *
  * Engines of the upstream that are connected and announce the model are
  * compared by their load boards: the least loaded gets the request, equals
- * take turns; who still packs its weights comes last.  A prompt that is long enough to gain from a prefix cache goes
- * to the engine whose name suits its beginning best (api/route.h), among
- * those that are not much fuller than the least loaded one, have no queue
- * where that one has none, and have room on the channel.  All workers
- * and all nodes come to the same choice, without a table.
+ * take turns; who still packs its weights comes last.  A prompt that is long
+ * enough to gain from a prefix cache goes to the engine whose name suits its
+ * beginning best (api/route.h), among those that are not much fuller than the
+ * least loaded one, have no queue where that one has none, and have room on
+ * the channel.  All workers and all nodes come to the same choice, without a
+ * table.
  *
  * A model that no engine can take just now (nobody announces it; whoever does
  * is away, loads or drains), and no remote may, is replaced by the first of
