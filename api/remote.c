@@ -36,10 +36,21 @@ static const char *const request_own[] = {
     "bootstrap_host",
     "bootstrap_port",
     "bootstrap_room",
+    "bootstrap_pair_key",
+    "routed_dp_rank",
+    "disagg_prefill_dp_rank",
     "custom_params",
+    "custom_logit_processor", /* code */
     /* TensorRT-LLM */
     "lora_request",
     "disaggregated_params",
+    "conversation_params",
+    "agent_hierarchy",
+    /* in the place of the prompt that was looked at here */
+    "prompt_token_ids",
+    "prompt_token_ids_b64",
+    "input_ids",
+    "input_embeds",
     /* llama-server; the last two have the places of max_tokens and n */
     "id_slot",
     "cache_prompt",

@@ -235,7 +235,7 @@ static const struct scalar scalars[] = {
     {"stream", FOR_BOTH, take_stream, 0, 0, 0, 0},
     {"stream_options", FOR_BOTH, take_stream_options, 0, 0, 0, 0},
     {"n", FOR_BOTH, take_choices, 0, 0, 0, 0},
-    {"best_of", FOR_COMPLETION, take_choices, 0, 0, 0, 0},
+    {"best_of", FOR_BOTH, take_choices, 0, 0, 0, 0},
     {"max_tokens", FOR_BOTH, take_max_tokens, 0, 0, 0, 0},
     /* behind max_tokens: it wins */
     {"max_completion_tokens", FOR_BOTH, take_max_tokens, 0, 0, 0, 0},

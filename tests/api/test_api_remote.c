@@ -59,6 +59,12 @@ test_request(void **state)
     assert_string_equal(
         request_of("{\"n\":2,\"n_predict\":99,\"n_cmpl\":9}", "m", 7, 0),
         "{\"model\":\"m\",\"stream\":false,\"n\":2,\"max_tokens\":7}");
+    assert_string_equal(
+        request_of("{\"prompt_token_ids\":[1,2],\"input_ids\":[1],"
+                   "\"prompt_token_ids_b64\":\"AAAA\","
+                   "\"custom_logit_processor\":\"x\"}",
+                   "m", 7, 0),
+        "{\"model\":\"m\",\"stream\":false,\"max_tokens\":7}");
 }
 
 
