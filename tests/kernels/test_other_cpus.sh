@@ -39,15 +39,15 @@ check()
 # Answers of axiond, started with the words before "--" on model $1.
 answers()
 {
-    local line model=$1
+    local line model=$1 awaited=2
     shift
     mkfifo "$work/log"
     "$@" "$build/axiond" --model "$model" --threads 2 --kv-memory 8m \
         --listen "unix:$work/sock" 2>"$work/log" &
     engine=$!
-    while read -r line; do
+    while [ $awaited -gt 0 ] && read -r line; do
         echo "$line" >>"$work/lines"
-        case $line in *"ready on"*) break ;; esac
+        case $line in *"ready on"* | *" threads, "*) ((awaited--)) ;; esac
     done <"$work/log"
     for temp in 0 0.9; do
         "$build/axion" chat --connect "unix:$work/sock" --temp $temp \
