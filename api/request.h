@@ -70,7 +70,7 @@ struct axion_parsed {
     size_t text_bytes;        /* of messages or the prompt (beside its ids),
                                * or as above */
     uint32_t n_media;         /* parts that are no text, if remote_only */
-    uint32_t n_tokens;        /* of a prompt that came as ids; 0: as text */
+    uint32_t n_tokens;        /* of prompts that came as ids; 0: as text */
 };
 
 /*

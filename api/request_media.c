@@ -85,24 +85,59 @@ count_media(struct axion_parser *p, const json_t *messages)
 }
 
 
-/* Of what stands in the prompt beside its token ids. */
+/* A string, or those of an array. */
+static size_t
+text_of(const json_t *value)
+{
+    size_t bytes = json_string_length(value), i;
+    json_t *entry;
+
+    json_array_foreach(value, i, entry)
+    {
+        bytes += json_string_length(entry);
+    }
+    return bytes;
+}
+
+
+/* Of several prompts, all of them: no parser has looked at each.  0 where
+ * there is more than ids and strings. */
+static uint32_t
+ids_of(const json_t *prompts)
+{
+    json_t *entry, *id;
+    size_t n = 0, i, j;
+
+    json_array_foreach(prompts, i, entry)
+    {
+        if (!json_is_array(entry) && !json_is_string(entry))
+            return 0;
+        json_array_foreach(entry, j, id)
+        {
+            if (!json_is_integer(id) && !json_is_string(id))
+                return 0;
+            n += json_is_integer(id);
+        }
+    }
+    return (uint32_t)n;
+}
+
+
+/* Of what stands in prompts beside token ids. */
 static size_t
 beside_ids(const json_t *root)
 {
-    static const char *const names[] = {"suffix", "prompt_embeds"};
-    const json_t *value;
+    const json_t *prompts = axion_parse_get(root, "prompt");
+    size_t bytes = text_of(prompts), i;
     json_t *entry;
-    size_t bytes = 0, i, j;
 
-    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        value = axion_parse_get(root, names[i]);
-        bytes += json_string_length(value);
-        json_array_foreach(value, j, entry)
-        {
-            bytes += json_string_length(entry);
-        }
+    json_array_foreach(prompts, i, entry)
+    {
+        if (json_is_array(entry))
+            bytes += text_of(entry);
     }
-    return bytes;
+    return bytes + text_of(axion_parse_get(root, "suffix")) +
+           text_of(axion_parse_get(root, "prompt_embeds"));
 }
 
 
@@ -112,6 +147,8 @@ axion_parse_bytes(struct axion_parser *p, const json_t *root, size_t bytes)
     struct axion_parsed *parsed = p->parsed;
     size_t payloads = count_media(p, axion_parse_get(root, "messages"));
 
+    if (parsed->n_tokens == 0 && parsed->kind == AXION_REQUEST_COMPLETION)
+        parsed->n_tokens = ids_of(axion_parse_get(root, "prompt"));
     parsed->payload_bytes = bytes - (payloads < bytes ? payloads : bytes);
     parsed->text_bytes =
         parsed->n_tokens != 0 ? beside_ids(root) : parsed->payload_bytes;

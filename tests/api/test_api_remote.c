@@ -76,15 +76,18 @@ test_answers(void **state)
         const char *fields;
         int error;
         uint32_t n_answers;
+        uint32_t n_tokens;
     } cases[] = {
-        {"\"prompt\":\"x\"", AXION_OK, 1},
-        {"\"prompt\":\"x\",\"n\":3", AXION_OK, 3},
-        {"\"prompt\":\"x\",\"n\":3,\"best_of\":5", AXION_OK, 5},
-        {"\"prompt\":[\"x\",\"y\"],\"n\":3", AXION_OK, 6},
-        {"\"prompt\":[[1],[2],[3]]", AXION_OK, 3},
-        {"\"prompt\":\"x\",\"n\":1024", AXION_OK, 1024},
-        {"\"prompt\":\"x\",\"n\":1025", AXION_ERR_UNSUPPORTED_FIELD, 0},
-        {"\"prompt\":[\"x\",\"y\"],\"n\":1024", AXION_ERR_INVALID_VALUE, 0},
+        {"\"prompt\":\"x\"", AXION_OK, 1, 0},
+        {"\"prompt\":\"x\",\"n\":3", AXION_OK, 3, 0},
+        {"\"prompt\":\"x\",\"n\":3,\"best_of\":5", AXION_OK, 5, 0},
+        {"\"prompt\":[\"x\",\"y\"],\"n\":3", AXION_OK, 6, 0},
+        {"\"prompt\":[[1],[2,3],[3]]", AXION_OK, 3, 4},
+        {"\"prompt\":[[7,8]],\"n\":2", AXION_OK, 2, 2},
+        {"\"prompt\":[[7],\"x\"]", AXION_OK, 2, 1},
+        {"\"prompt\":\"x\",\"n\":1024", AXION_OK, 1024, 0},
+        {"\"prompt\":\"x\",\"n\":1025", AXION_ERR_UNSUPPORTED_FIELD, 0, 0},
+        {"\"prompt\":[\"x\",\"y\"],\"n\":1024", AXION_ERR_INVALID_VALUE, 0, 0},
     };
     static const struct axion_parse_options options = {
         .payload_bytes_max = 4096, .remote = 1};
@@ -104,8 +107,10 @@ test_answers(void **state)
                              &parsed, AXION_REQUEST_COMPLETION, body, (size_t)n,
                              &options, &memory.memory, &failure),
                          cases[i].error);
-        if (cases[i].error == AXION_OK)
+        if (cases[i].error == AXION_OK) {
             assert_int_equal(parsed.n_answers, cases[i].n_answers);
+            assert_int_equal(parsed.n_tokens, cases[i].n_tokens);
+        }
         test_memory_free(&memory);
     }
 }
@@ -372,6 +377,14 @@ test_prompt_bytes(void **state)
                        "{\"model\":\"m\",\"prompt\":[1],"
                        "\"prompt_embeds\":[\"%s\"]}",
                        0));
+    assert_true(counts(AXION_REQUEST_COMPLETION,
+                       "{\"model\":\"m\",\"prompt\":[[1],[2,\"%s\"]]}", 0));
+    assert_true(counts(AXION_REQUEST_COMPLETION,
+                       "{\"model\":\"m\",\"prompt\":[[1],\"%s\"]}", 0));
+    assert_true(counts(AXION_REQUEST_COMPLETION,
+                       "{\"model\":\"m\",\"prompt\":[[1],{\"a\":\"%s\"}]}", 0));
+    assert_true(counts(AXION_REQUEST_COMPLETION,
+                       "{\"model\":\"m\",\"prompt\":[[1],[2,[\"%s\"]]]}", 0));
     assert_false(counts(AXION_REQUEST_COMPLETION,
                         "{\"model\":\"m\",\"prompt\":[1],\"echo\":true,"
                         "\"x\":\"%s\"}",

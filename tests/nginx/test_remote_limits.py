@@ -201,6 +201,9 @@ class Context(Tenant):
         self.refused(self.complete([1] * 200))
         self.assertEqual(self.complete([1] * 190).whole()[0], 200)
         self.assertEqual(self.remote.requests[0][1]["max_tokens"], 10)
+        self.refused(self.complete([[1] * 100] * 2))
+        self.assertEqual(self.complete([[123456] * 95] * 2).whole()[0], 200)
+        self.assertEqual(self.remote.requests[1][1]["max_tokens"], 10)
 
     def test_pictures_are_no_text(self):
         self.TENANTS = self.TENANTS.replace("200", "4000")
