@@ -140,6 +140,7 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
     uint32_t slot, room;
     s->n_picks = 0;
     s->blocked = false;
+    s->others_ended = s->others_end;
     s->others_end = false;
     s->rested = s->cleared;
     s->cleared = false;
@@ -159,12 +160,13 @@ pick_prompts(struct ax_sched *s, uint64_t now_us)
         if (computed_elsewhere(s, slot, q->n_computed)) {
             continue;
         }
-        if (s->n_picks == 0) {
+        if (s->n_picks == 0 && !s->others_ended) {
             sched_clear_step(s, q);
         }
         if ((room = sched_chunk_budget(s, q->n_computed)) > 0) {
             pick(s, slot, room);
-            s->others_end |= q->n_computed + q->in_step == q->n_tokens &&
+            s->others_end |= !s->others_ended &&
+                             q->n_computed + q->in_step == q->n_tokens &&
                              !sched_has_backlog(s, q);
         }
     }

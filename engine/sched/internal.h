@@ -121,10 +121,12 @@ struct ax_sched {
     uint32_t n_picks;
     uint32_t n_ready; /* decodes of the step */
     struct budget budget;
-    uint64_t turn;   /* counts next() */
-    uint64_t now_us; /* of next() */
-    bool blocked;    /* the first of the waiting does not fit */
-    bool others_end; /* the step ends a prompt of one without a backlog */
+    uint64_t turn;     /* counts next() */
+    uint64_t now_us;   /* of next() */
+    bool blocked;      /* the first of the waiting does not fit */
+    bool others_end;   /* the step ends a prompt of one without a backlog and
+                        * is kept free of backlogs' for it */
+    bool others_ended; /* the one before was */
     bool stepping;
     bool cleared;          /* decodes sit the step out for a prompt */
     bool rested;           /* the one before */

@@ -18,11 +18,12 @@
  *
  * Nor is the step of such a prompt made longer by a backlog: neither by its
  * prompts and drafts where it ends there nor, if it is no longer than a step,
- * by its decodes, which sit it out.  Not two steps in a row, so they go on in
- * every second one at worst; what a decode waits is bounded by costs.c.  A
- * prompt that was begun so keeps its turn (order.c).  And while such requests
- * come, a crowd of prompts makes no step longer than decodes want it: who
- * comes waits for the step that runs.
+ * by its decodes, which sit it out.  Neither two steps in a row, however many
+ * such prompts come: a backlog's decodes go on in every second one at worst,
+ * and its prompts with what the others leave of it; what a decode waits is
+ * bounded by costs.c.  A prompt that was begun so keeps its turn (order.c). And
+ * while such requests come, a crowd of prompts makes no step longer than
+ * decodes want it: who comes waits for the step that runs.
  */
 #include "engine/sched/internal.h"
 

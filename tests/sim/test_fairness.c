@@ -16,7 +16,7 @@
 #include <cmocka.h>
 #include "tests/sched/fake_kv.h"
 
-#define SLOTS    96u
+#define SLOTS    192u
 #define TENANTS  3u
 #define LAYER_US 2000u /* until a step that is dropped has ended */
 
@@ -642,6 +642,38 @@ light_prompts_do_not_stop_a_floods_answers(void **state)
 }
 
 
+/* Nor its prompts: others' that come faster than steps end leave it what they
+ * do not take themselves. */
+static void
+light_prompts_do_not_stop_a_floods_prompts(void **state)
+{
+    uint64_t came = 0, tenant = 100;
+    (void)state;
+    open_sched(4000, 64, 0);
+    flood(400, 2000000);
+    uint64_t before = ax_sched_served(sched, 2);
+    for (uint64_t began = now; now - began < 10000000;) {
+        while (live_of(2) < 60) {
+            ask(2, 1, 400, 64);
+        }
+        for (; came < (now - began) / 5000; came++) {
+            ask(tenant++, 1, 4, 1); /* alone they take three parts in five */
+        }
+        run_step();
+    }
+    uint64_t beside = ax_sched_served(sched, 2) - before;
+    before = ax_sched_served(sched, 2);
+    flood(400, 10000000);
+    uint64_t alone = ax_sched_served(sched, 2) - before;
+    printf("a flood gets %llu tokens in 10 s beside 200 short prompts a "
+           "second, %llu alone\n",
+           (unsigned long long)(beside / AX_SCHED_SERVED_TOKEN),
+           (unsigned long long)(alone / AX_SCHED_SERVED_TOKEN));
+    assert_true(5 * beside >= alone);
+    ax_sched_close(sched);
+}
+
+
 /* Until 40 that came at once have their first token: of one tenant each, or
  * of one. */
 static uint64_t
@@ -721,6 +753,7 @@ main(void)
         cmocka_unit_test(decodes_wait_no_longer_than_promised),
         cmocka_unit_test(depth_makes_chunks_shorter),
         cmocka_unit_test(light_prompts_do_not_stop_a_floods_answers),
+        cmocka_unit_test(light_prompts_do_not_stop_a_floods_prompts),
         cmocka_unit_test(a_crowd_of_tenants_waits_no_longer_than_one_tenants),
         cmocka_unit_test(the_predicted_wait_is_near_the_real_one),
         cmocka_unit_test(a_flood_makes_nobody_wait_half_as_long_again),
