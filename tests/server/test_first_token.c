@@ -396,6 +396,31 @@ a_nan_ends_it_without_requests(void **state)
 }
 
 
+/* As on a machine where one step takes all the time that there is for it. */
+static void
+timing_without_time_knows_what_one_token_costs(void **state)
+{
+    static const struct tiny_options model = {.format = TINY_Q8_0};
+    char path[64];
+    const struct ax_engine_options options = {.path = path,
+                                              .alias = "tiny",
+                                              .threads = 1,
+                                              .kv_bytes = 1u << 20,
+                                              .batch_tokens = 64,
+                                              .sequences = 4,
+                                              .calibrate_us = 1};
+    struct ax_engine *e;
+    struct ax_error err;
+    (void)state;
+    snprintf(path, sizeof(path), "/tmp/axion-timing-%d.gguf", (int)getpid());
+    assert_int_equal(tiny_model_write(options.path, &model), 0);
+    assert_int_equal(ax_engine_open(&e, &options, &err), AXION_OK);
+    assert_true(ax_cost_of(&e->cost, 1) > 0);
+    ax_engine_close(e);
+    unlink(options.path);
+}
+
+
 int
 main(void)
 {
@@ -407,6 +432,7 @@ main(void)
         cmocka_unit_test(a_kill_in_the_middle_leaves_nothing),
         cmocka_unit_test(a_nan_ends_it_by_name_and_no_token_is_out),
         cmocka_unit_test(a_nan_ends_it_without_requests),
+        cmocka_unit_test(timing_without_time_knows_what_one_token_costs),
     };
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
