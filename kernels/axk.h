@@ -91,7 +91,7 @@ enum axk_act {
  * one f16 scale for each 32 elements of a head (the last group of a head padded
  * with zeros), quantized as ggml's q8_0; attention then multiplies integers:
  * queries are quantized the same way, softmax terms to 15 bits of the largest
- * of their tile.  9/17 of the bytes.
+ * of their tile.  17/32 of the bytes of f16.
  */
 enum axk_kv_type {
     AXK_KV_F16 = 0,
