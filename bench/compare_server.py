@@ -324,7 +324,7 @@ WHAT = {
 }
 
 
-# ---- rounds, and what is kept of them ----
+# ---- rounds ----
 
 NAMES = {"axion": "axion", "plain": "axion, no drafts",
          "llama": "llama-server"}
@@ -354,29 +354,6 @@ def run(rounds, wanted, names):
                 figures = measure(made[name], prompts, way)
                 print(row, name, json.dumps(figures), file=sys.stderr)
                 yield row, name, figures
-
-
-def kept_path():
-    os.makedirs(stack.build_path("bench"), exist_ok=True)
-    return stack.build_path("bench/server.jsonl")
-
-
-def keep(sample):
-    with open(kept_path(), "a", encoding="utf-8") as file:
-        file.write(json.dumps([result.commit(), sys.argv[1:], *sample]) + "\n")
-
-
-def kept():
-    """This commit's samples and the runs that they are of."""
-    samples, runs = [], []
-    with open(kept_path(), encoding="utf-8") as file:
-        for line in file:
-            commit, argv, *sample = json.loads(line)
-            if commit == result.commit():
-                samples.append(sample)
-                if argv not in runs:
-                    runs.append(argv)
-    return samples, runs
 
 
 def write(name, samples, runs):
@@ -418,14 +395,14 @@ def main():
                        and list(rows_of([word])) for word in wanted)):
         parser.error("see --help for what there is")
     if args.write:
-        samples, runs = kept()
+        samples, runs = result.kept("server")
         write("server", samples, runs)
         return
     samples = []
     for sample in run(rounds, wanted, [NAMES[n] for n in servers_]):
         samples.append(sample)
         if args.keep:
-            keep(sample)
+            result.keep("server", sample)
     if not args.keep:
         write("server" if wanted == list(WHAT)
               else "server-" + "-".join(wanted), samples, [])

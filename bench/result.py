@@ -6,6 +6,7 @@ above a table of medians with (min..max, n).  Nothing else goes in there: a
 figure without its samples is not a result.
 """
 
+import json
 import os
 import platform
 import statistics
@@ -84,6 +85,33 @@ def write(name, title, columns, rows, notes=""):
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     print("\n".join(lines[-len(rows) - 2:]))
     save(name, lines)
+
+
+def _kept_path(name):
+    build = os.environ.get("AXION_BUILD") or os.path.join(
+        ROOT, os.environ.get("BUILD", "build"))
+    folder = os.path.join(build, "bench")
+    os.makedirs(folder, exist_ok=True)
+    return os.path.join(folder, name + ".jsonl")
+
+
+def keep(name, sample):
+    """Until a result file is made of the samples of several runs."""
+    with open(_kept_path(name), "a", encoding="utf-8") as file:
+        file.write(json.dumps([commit(), sys.argv[1:], *sample]) + "\n")
+
+
+def kept(name):
+    """This commit's samples and the runs that they are of."""
+    samples, runs = [], []
+    with open(_kept_path(name), encoding="utf-8") as file:
+        for line in file:
+            of, argv, *sample = json.loads(line)
+            if of == commit():
+                samples.append(sample)
+                if argv not in runs:
+                    runs.append(argv)
+    return samples, runs
 
 
 def main():

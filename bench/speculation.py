@@ -286,25 +286,7 @@ def run(args, kinds, names):
         stop(stacks)
 
 
-# ---- what is kept, and the table ----
-
-def kept_path():
-    os.makedirs(stack.build_path("bench"), exist_ok=True)
-    return stack.build_path("bench/speculation.jsonl")
-
-
-def kept():
-    """This commit's rounds and the runs that they are of."""
-    rounds, runs = [], []
-    with open(kept_path(), encoding="utf-8") as file:
-        for line in file:
-            commit, argv, *one = json.loads(line)
-            if commit == result.commit():
-                rounds.append(one)
-                if argv not in runs:
-                    runs.append(argv)
-    return rounds, runs
-
+# ---- the table ----
 
 def ratio_cell(ratios):
     low, high = interval(ratios)
@@ -359,7 +341,7 @@ def main():
     if kinds[0] != "off" or len(kinds) < 2 or min(args.rounds, args.fresh) < 1:
         sys.exit("--kinds: off and at least one more")
     if args.write:
-        rounds, runs = kept()
+        rounds, runs = result.kept("speculation")
         write(rounds, "In pieces: " + "; ".join(
             f"`{' '.join(argv)}`" for argv in runs) + ".")
         return
@@ -367,9 +349,7 @@ def main():
     for one in run(args, kinds, names):
         rounds.append(one)
         if args.keep:
-            with open(kept_path(), "a", encoding="utf-8") as file:
-                file.write(json.dumps([result.commit(), sys.argv[1:], *one])
-                           + "\n")
+            result.keep("speculation", one)
     if not args.keep:
         write(rounds, f"{args.tokens} tokens, {args.streams} at a time."
               + (f" axiond {args.engine}." if args.engine else ""))

@@ -152,6 +152,17 @@ class Remote:
         self.listener.close()
 
 
+def long_answer(n, text):
+    """A script: n pieces of the text, as fast as they are taken."""
+    def script(c, _head, _body):
+        c.head()
+        for _ in range(n):
+            c.piece(event(chunk({"content": text})))
+        c.piece(event(chunk({}, "stop")) + event("[DONE]"))
+        c.end()
+    return script
+
+
 def answer(connection, _head, body):
     """What a good server does: the last message back, word by word."""
     text = (body["messages"][-1]["content"] if "messages" in body

@@ -697,14 +697,7 @@ class Clients(Remotes):
         of it comes when the client reads."""
         n = 1024
         text = "x" * 16384
-
-        def script(c, _head, _body):
-            c.head()
-            for _ in range(n):
-                c.piece(event(chunk({"content": text})))
-            c.piece(event(chunk({}, "stop")) + event("[DONE]"))
-            c.end()
-        self.script(script)
+        self.script(fake_remote.long_answer(n, text))
         self.start()
         before = self.nginx.rss_kb(self.nginx.workers()[0])
         client = self.client(rcvbuf=4096)

@@ -134,14 +134,7 @@ class Http2(Remotes):
     def test_a_slow_reader(self):
         """The worker keeps what its bound says, and all of it comes."""
         n, text = 512, "x" * 16384
-
-        def script(c, _head, _body):
-            c.head()
-            for _ in range(n):
-                c.piece(event(chunk({"content": text})))
-            c.piece(event(chunk({}, "stop")) + event("[DONE]"))
-            c.end()
-        self.script(script)
+        self.script(fake_remote.long_answer(n, text))
         self.start()
         worker = self.nginx.workers()[0]
         before = self.nginx.rss_kb(worker)

@@ -19,7 +19,7 @@
 #include <unistd.h>
 #include "engine/gguf/gguf.h"
 #include "engine/server/server_private.h"
-#include "tests/server/harness.h"
+#include "tests/server/in_child.h"
 
 #define LAYERS 4u
 
@@ -54,25 +54,15 @@ serve(void)
     char listen[128];
     struct ax_server_options options;
     struct ax_server *server;
-    struct ax_error err;
-    sigset_t signals;
     bool timed = true; /* if loaded: the scheduler knows what steps cost */
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    snprintf(listen, sizeof(listen), "unix:%s", engine.socket);
-    ax_server_defaults(&options);
-    options.model = engine.model;
-    options.listen = listen;
+    in_child_options(&options, listen, &engine);
     options.notify = notify;
     options.threads = threads;
     options.kv_memory = kv_memory != 0 ? kv_memory : options.kv_memory;
     options.drain_timeout_ms =
         drain_timeout_ms != 0 ? drain_timeout_ms : options.drain_timeout_ms;
     options.pace = (struct ax_server_pace){may_pack, shared};
-    struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
-    int rc = ax_server_open(&server, &options, &log, &err);
+    int rc = in_child_open(&server, &options);
     if (rc == AXION_OK) {
         rc = ax_server_run(server);
         timed = server->load != LOAD_DONE || server->sched == NULL ||

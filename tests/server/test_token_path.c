@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "engine/server/server.h"
-#include "tests/server/harness.h"
+#include "tests/server/in_child.h"
 
 #define STREAMS     8u
 #define SYSCALL_MAX 512u
@@ -135,29 +135,13 @@ serve(void)
 {
     char listen[128];
     struct ax_server_options options;
-    struct ax_server *server;
-    struct ax_error err;
-    sigset_t signals;
     (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    snprintf(listen, sizeof(listen), "unix:%s", engine.socket);
-    ax_server_defaults(&options);
-    options.model = engine.model;
-    options.listen = listen;
+    in_child_options(&options, listen, &engine);
     options.event_loop = event_loop;
     options.speculate = speculate;
     options.kv_type = kv_type;
     options.threads = 2;
-    struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
-    int rc = ax_server_open(&server, &options, &log, &err);
-    if (rc == AXION_OK) {
-        rc = ax_server_run(server);
-        ax_server_close(server);
-    }
-    _exit(rc == AXION_OK ? 0 : 1);
+    in_child_serve(&options);
 }
 
 

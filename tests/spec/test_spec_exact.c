@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "engine/server/server.h"
-#include "tests/server/harness.h"
+#include "tests/server/in_child.h"
 #include "tests/tiny/tiny_model.h"
 
 #define CASES  7u
@@ -214,27 +214,11 @@ serve(void)
 {
     char listen[128];
     struct ax_server_options options;
-    struct ax_server *server;
-    struct ax_error err;
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    snprintf(listen, sizeof(listen), "unix:%s", engine.socket);
-    ax_server_defaults(&options);
-    options.model = engine.model;
-    options.listen = listen;
+    in_child_options(&options, listen, &engine);
     options.max_batch = 64;
     options.draft_max = 7;
     options.proposer = (struct ax_spec_proposer){propose, NULL};
-    struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
-    int rc = ax_server_open(&server, &options, &log, &err);
-    if (rc == AXION_OK) {
-        rc = ax_server_run(server);
-        ax_server_close(server);
-    }
-    _exit(rc == AXION_OK ? 0 : 1);
+    in_child_serve(&options);
 }
 
 
