@@ -112,6 +112,8 @@ main(int argc, char **argv)
         return exit_status(rc);
     }
     rc = ax_server_run(server);
-    ax_server_close(server);
+    if (!ax_server_close(server)) {
+        _exit(exit_status(rc)); /* it may still use what exit() destroys */
+    }
     return exit_status(rc);
 }

@@ -431,22 +431,22 @@ ax_server_open(struct ax_server **out, const struct ax_server_options *options,
     return AXION_OK;
 
 failed:
-    ax_server_close(s);
+    (void)ax_server_close(s); /* nothing long has begun */
     return rc;
 }
 
 
-void
+bool
 ax_server_close(struct ax_server *s)
 {
     if (s == NULL) {
-        return;
+        return true;
     }
     if (s->loader_runs) {
         /* Ended while loading: the process is about to go, and waiting for
          * the file would only delay it.  The loader keeps its memory. */
         pthread_detach(s->loader);
-        return;
+        return false;
     }
     bool text_ended = ax_helper_close(s->helper); /* its jobs use the engine */
     if (s->loop != NULL) {
@@ -454,7 +454,7 @@ ax_server_close(struct ax_server *s)
         ax_server_close_conns(s);
     }
     if (!text_ended) {
-        return; /* as above: it keeps what it works on */
+        return false; /* as above: it keeps what it works on */
     }
     ax_server_requests_close(s);
     ax_server_profile_close(s);
@@ -473,4 +473,5 @@ ax_server_close(struct ax_server *s)
     }
     ax_loop_close(s->loop);
     free(s);
+    return true;
 }

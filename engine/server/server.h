@@ -77,7 +77,8 @@ int ax_server_open(struct ax_server **out,
 /* Until the end: AXION_OK after a drain, or the error that loading ended
  * with, before READY or behind it (already logged). */
 int ax_server_run(struct ax_server *server);
-/* NULL is fine. */
-void ax_server_close(struct ax_server *server);
+/* NULL is fine.  False: a thread is left in the middle of something long, with
+ * what it works on; the process has to end by _exit(). */
+bool ax_server_close(struct ax_server *server);
 
 #endif

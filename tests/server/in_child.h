@@ -47,7 +47,7 @@ in_child_serve(const struct ax_server_options *options)
     int rc = in_child_open(&server, options);
     if (rc == AXION_OK) {
         rc = ax_server_run(server);
-        ax_server_close(server);
+        (void)ax_server_close(server);
     }
     _exit(rc == AXION_OK ? 0 : 1);
 }

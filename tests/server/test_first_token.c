@@ -67,7 +67,7 @@ serve(void)
         rc = ax_server_run(server);
         timed = server->load != LOAD_DONE || server->sched == NULL ||
                 ax_sched_step_us(server->sched, 1) > 0;
-        ax_server_close(server);
+        (void)ax_server_close(server);
     }
     _exit(rc != AXION_OK ? 1 : timed ? 0 : 3);
 }
