@@ -130,8 +130,8 @@ ax_helper_open(struct ax_helper **out)
 }
 
 
-static bool
-join_within_grace(pthread_t thread)
+bool
+ax_join_within_grace(pthread_t thread)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -154,7 +154,7 @@ ax_helper_close(struct ax_helper *h)
     h->closing = true;
     pthread_cond_signal(&h->work);
     pthread_mutex_unlock(&h->mutex);
-    if (!join_within_grace(h->thread)) {
+    if (!ax_join_within_grace(h->thread)) {
         return false;
     }
     pthread_cond_destroy(&h->work);

@@ -15,11 +15,15 @@
 #ifndef AX_SERVER_HELPER_H
 #define AX_SERVER_HELPER_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct ax_helper;
+
+/* False: it did not end within a second, and is detached. */
+bool ax_join_within_grace(pthread_t thread);
 
 struct ax_job {
     struct ax_job *next;

@@ -444,9 +444,11 @@ ax_server_close(struct ax_server *s)
     }
     if (s->loader_runs) {
         /* Ended while loading: the process is about to go, and waiting for
-         * the file would only delay it.  The loader keeps its memory. */
-        pthread_detach(s->loader);
-        return false;
+         * a large file would only delay it.  The loader keeps its memory. */
+        if (!ax_join_within_grace(s->loader)) {
+            return false;
+        }
+        ax_engine_close(s->loaded);
     }
     bool text_ended = ax_helper_close(s->helper); /* its jobs use the engine */
     if (s->loop != NULL) {
