@@ -218,7 +218,8 @@ test_second_signal_ends_at_once(void **state)
 
 
 /* Starts on a model of this many layers and asks at once; true if it was
- * still loading, and then ended by SIGTERM in whatever state. */
+ * still loading, and then ended by SIGTERM in whatever state.  With a draft
+ * model it packs all of its weights first. */
 static bool
 asked_while_loading(uint32_t n_layer)
 {
@@ -233,7 +234,8 @@ asked_while_loading(uint32_t n_layer)
     snprintf(engine.model, sizeof(engine.model), "%s/big.gguf",
              engine.directory);
     assert_int_equal(tiny_model_write(engine.model, &big), 0);
-    engine_start_on(&engine, engine.model, none);
+    engine_start_on(&engine, engine.model,
+                    (const char *[]){"--draft", engine.model, NULL});
     engine_wait_log(&engine, "loading");
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "hello", 4);
