@@ -157,7 +157,7 @@ test_sigterm_drains(void **state)
     static struct stream running, late;
     struct request_options o;
     (void)state;
-    engine_start_slow(&engine, none);
+    engine_start_slow(&engine, (const char *[]){"--drain-timeout", "1h", NULL});
     struct axion_client *c = client_open(&engine, "test");
     request_init(&o, "drain", 250);
     submit(c, &o, &running);
