@@ -70,7 +70,8 @@ void ax_server_defaults(struct ax_server_options *options);
 
 struct ax_server;
 
-/* Signals SIGTERM and SIGINT must be blocked in the whole process before. */
+/* Signals SIGTERM and SIGINT must be blocked in the whole process before.  What
+ * the options point to and `log` are used until the server is closed. */
 int ax_server_open(struct ax_server **out,
                    const struct ax_server_options *options,
                    const struct ax_log *log, struct ax_error *err);

@@ -33,8 +33,9 @@ static inline int
 in_child_open(struct ax_server **server,
               const struct ax_server_options *options)
 {
+    static struct ax_log log; /* the server keeps it */
     struct ax_error err;
-    struct ax_log log = {STDERR_FILENO, ax_log_level("notice")};
+    log = (struct ax_log){STDERR_FILENO, ax_log_level("notice")};
     return ax_server_open(server, options, &log, &err);
 }
 
