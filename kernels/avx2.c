@@ -8,7 +8,7 @@
 #include "kernels/axk.h"
 #include "kernels/internal.h"
 #include "kernels/codes.h"
-#include "kernels/kv_q8.h"
+#include "kernels/kv_write.h"
 #include "kernels/simd_avx2.h"
 
 #include "kernels/vec_ops.inc.h"

@@ -163,9 +163,9 @@ decoded_blocks_32(const uint32_t format, const uint8_t *w, const uint8_t *codes,
         add_scaled(sum, load_16_halves(format, w),
                    load_16_halves(format, w + 32), act + AXK_ACT_D * n, n, acc);
         if (has_min(format)) {
-            add_minima(load_16_halves(format, w + 64),
-                       load_16_halves(format, w + 96), act + AXK_ACT_S * n, n,
-                       acc);
+            add_weighted(load_16_halves(format, w + 64),
+                         load_16_halves(format, w + 96), act + AXK_ACT_S * n, n,
+                         acc);
         }
         w += panel_block_bytes(format);
         codes += 8 * 128;

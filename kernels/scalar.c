@@ -12,7 +12,7 @@
 #include "kernels/axk.h"
 #include "kernels/internal.h"
 #include "kernels/codes.h"
-#include "kernels/kv_q8.h"
+#include "kernels/kv_write.h"
 
 
 /* lanes[i] += lanes[i + 8], then + 4, + 2, + 1. */
@@ -269,36 +269,19 @@ axk_softcap_scalar(float *y, const float *x, float cap, size_t n)
 }
 
 
-/* Elements [lo, hi) of a head, which begin and end with groups. */
 static void
-kv_write_q8(uint8_t *head, uint32_t slot, uint32_t lo, uint32_t hi,
-            const float *k, const float *v, uint32_t head_dim)
+quantize_groups(const float *x, uint32_t n_groups, uint32_t *records)
 {
-    uint32_t records[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
-    float padded[AXK_HEAD_DIM_MAX];
-    uint32_t group0 = lo / AXK_QK;
-    uint32_t n = kv_groups(hi - lo);
-
-    if (k != NULL) {
-        axk_quantize_scalar(AXK_ACT_Q8, whole_groups(k, hi - lo, padded), 0, 1,
-                            n * AXK_QK, 0, 1, records);
-        axk_kv_q8_put_keys(head, slot, group0, group0 + n, records);
-    }
-    if (v != NULL) {
-        axk_quantize_scalar(AXK_ACT_Q8, whole_groups(v, hi - lo, padded), 0, 1,
-                            n * AXK_QK, 0, 1, records);
-        axk_kv_q8_put_values(head, slot, kv_groups(head_dim), group0,
-                             group0 + n, records);
-    }
+    axk_quantize_scalar(AXK_ACT_Q8, x, 0, 1, n_groups * AXK_QK, 0, 1, records);
 }
 
 
-/* The same as f16 or bf16; V is padded with zeros behind the head's end. */
 static void
-kv_write_halves(uint16_t *head, uint16_t (*narrow)(float), uint32_t slot,
-                uint32_t lo, uint32_t hi, const float *k, const float *v,
-                uint32_t head_dim)
+write_halves(enum axk_kv_type type, uint16_t *head, uint32_t slot, uint32_t lo,
+             uint32_t hi, const float *k, const float *v, uint32_t head_dim)
 {
+    uint16_t (*narrow)(float) =
+        type == AXK_KV_BF16 ? axk_f32_to_bf16 : axk_f32_to_f16;
     uint32_t padded = round_up_16(head_dim);
     uint16_t *values =
         head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
@@ -321,22 +304,8 @@ axk_kv_write_scalar(enum axk_kv_type type, void *block, uint32_t slot,
                     uint32_t first, uint32_t n, const float *k, const float *v,
                     uint32_t head_dim)
 {
-    for (uint32_t h = first / head_dim; h * head_dim < first + n; h++) {
-        struct head_part part = head_part_of(h, head_dim, first, n);
-        const float *key = k == NULL ? NULL : k + part.from;
-        const float *value = v == NULL ? NULL : v + part.from;
-        char *head = (char *)block + h * kv_head_bytes(type, head_dim);
-
-        if (type == AXK_KV_Q8_0) {
-            kv_write_q8((uint8_t *)head, slot, part.lo, part.hi, key, value,
-                        head_dim);
-        } else {
-            kv_write_halves((uint16_t *)(void *)head,
-                            type == AXK_KV_BF16 ? axk_f32_to_bf16
-                                                : axk_f32_to_f16,
-                            slot, part.lo, part.hi, key, value, head_dim);
-        }
-    }
+    kv_write_heads(quantize_groups, write_halves, type, block, slot, first, n,
+                   k, v, head_dim);
 }
 
 

@@ -150,19 +150,6 @@ tiles_scaled(const uint32_t format, const uint8_t *w, const uint32_t *act0,
 
 
 INLINE void
-add_floats(__m512 w0, __m512 w1, const uint32_t *act, const int n,
-           __m512 acc[2][AXK_TILE])
-{
-    for (int t = 0; t < n; t++) {
-        __m512 x = word_f32(act + t);
-
-        acc[0][t] = _mm512_fmadd_ps(w0, x, acc[0][t]);
-        acc[1][t] = _mm512_fmadd_ps(w1, x, acc[1][t]);
-    }
-}
-
-
-INLINE void
 tiles_floats(const uint32_t format, const uint8_t *w, const uint32_t *act0,
              const uint32_t *act1, uint32_t k, const int n0, const int n1,
              __m512 acc0[2][AXK_TILE], __m512 acc1[2][AXK_TILE])
@@ -182,8 +169,8 @@ tiles_floats(const uint32_t format, const uint8_t *w, const uint32_t *act0,
             w0 = load_16_halves(format, w);
             w1 = load_16_halves(format, w + 32);
         }
-        add_floats(w0, w1, act0, n0, acc0);
-        add_floats(w0, w1, act1, n1, acc1);
+        add_weighted(w0, w1, act0, n0, acc0);
+        add_weighted(w0, w1, act1, n1, acc1);
         w += bytes;
         act0 += n0;
         act1 += n1;

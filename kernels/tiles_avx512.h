@@ -245,16 +245,16 @@ add_scaled(sums sum, __m512 d0, __m512 d1, const uint32_t *d_a, const int n,
 }
 
 
-/* acc += m * s_a */
+/* acc += w * x: floats, or minima by the sums of activations. */
 INLINE void
-add_minima(__m512 m0, __m512 m1, const uint32_t *s_a, const int n,
-           __m512 acc[2][AXK_TILE])
+add_weighted(__m512 w0, __m512 w1, const uint32_t *act, const int n,
+             __m512 acc[2][AXK_TILE])
 {
     for (int t = 0; t < n; t++) {
-        __m512 s = word_f32(s_a + t);
+        __m512 x = word_f32(act + t);
 
-        acc[0][t] = _mm512_fmadd_ps(m0, s, acc[0][t]);
-        acc[1][t] = _mm512_fmadd_ps(m1, s, acc[1][t]);
+        acc[0][t] = _mm512_fmadd_ps(w0, x, acc[0][t]);
+        acc[1][t] = _mm512_fmadd_ps(w1, x, acc[1][t]);
     }
 }
 
@@ -284,7 +284,7 @@ tile_blocks_32(const uint32_t format, const uint8_t *w, const uint32_t *act,
         }
         add_scaled(sum, d0, d1, act + AXK_ACT_D * n, n, acc);
         if (has_min(format)) {
-            add_minima(m0, m1, act + AXK_ACT_S * n, n, acc);
+            add_weighted(m0, m1, act + AXK_ACT_S * n, n, acc);
         }
         w += panel_block_bytes(format);
         act += AXK_ACT_WORDS * n;

@@ -438,28 +438,6 @@ vec_softcap(float *y, const float *x, float cap, size_t n)
 }
 
 
-/* Elements [lo, hi) of a head, which begin and end with groups. */
-static void
-kv_write_q8(uint8_t *head, uint32_t slot, uint32_t lo, uint32_t hi,
-            const float *k, const float *v, uint32_t head_dim)
-{
-    uint32_t records[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
-    float padded[AXK_HEAD_DIM_MAX];
-    uint32_t group0 = lo / AXK_QK;
-    uint32_t n = kv_groups(hi - lo);
-
-    if (k != NULL) {
-        vec_quantize_blocks(whole_groups(k, hi - lo, padded), n, records);
-        axk_kv_q8_put_keys(head, slot, group0, group0 + n, records);
-    }
-    if (v != NULL) {
-        vec_quantize_blocks(whole_groups(v, hi - lo, padded), n, records);
-        axk_kv_q8_put_values(head, slot, kv_groups(head_dim), group0,
-                             group0 + n, records);
-    }
-}
-
-
 INLINE void
 store_halves(enum axk_kv_type type, uint16_t *to, v16 x)
 {
@@ -471,11 +449,10 @@ store_halves(enum axk_kv_type type, uint16_t *to, v16 x)
 }
 
 
-/* The same as f16 or bf16. */
 static void
-kv_write_halves(enum axk_kv_type type, uint16_t *head, uint32_t slot,
-                uint32_t lo, uint32_t hi, const float *k, const float *v,
-                uint32_t head_dim)
+vec_write_halves(enum axk_kv_type type, uint16_t *head, uint32_t slot,
+                 uint32_t lo, uint32_t hi, const float *k, const float *v,
+                 uint32_t head_dim)
 {
     uint16_t *values = head + (size_t)head_dim * AXK_KV_TOKENS +
                        (size_t)slot * round_up_16(head_dim);
@@ -498,20 +475,8 @@ static void
 vec_kv_write(enum axk_kv_type type, void *block, uint32_t slot, uint32_t first,
              uint32_t n, const float *k, const float *v, uint32_t head_dim)
 {
-    for (uint32_t h = first / head_dim; h * head_dim < first + n; h++) {
-        struct head_part part = head_part_of(h, head_dim, first, n);
-        const float *key = k == NULL ? NULL : k + part.from;
-        const float *value = v == NULL ? NULL : v + part.from;
-        char *head = (char *)block + h * kv_head_bytes(type, head_dim);
-
-        if (type == AXK_KV_Q8_0) {
-            kv_write_q8((uint8_t *)head, slot, part.lo, part.hi, key, value,
-                        head_dim);
-        } else {
-            kv_write_halves(type, (uint16_t *)(void *)head, slot, part.lo,
-                            part.hi, key, value, head_dim);
-        }
-    }
+    kv_write_heads(vec_quantize_blocks, vec_write_halves, type, block, slot,
+                   first, n, k, v, head_dim);
 }
 
 

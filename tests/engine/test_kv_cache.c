@@ -188,6 +188,20 @@ a_declared_prefix_is_everyones(void **state)
 }
 
 
+/* b's names made those of a. */
+static void
+expect_no_hit_by_name(struct user *a, struct user *b)
+{
+    ax_kv_chain_extend(&b->chain, b->tokens, b->n_tokens);
+    memcpy(b->names, a->names, sizeof(b->names));
+    assert_int_equal(ax_kv_known(kv, &b->chain, b->tokens, 63), 0);
+    compute(b);
+    assert_int_equal(b->n_cached, 0);
+    end(a);
+    end(b);
+}
+
+
 /* Names that an attacker has made equal, were it possible. */
 static void
 equal_names_of_other_tokens_are_no_hit(void **state)
@@ -197,13 +211,7 @@ equal_names_of_other_tokens_are_no_hit(void **state)
     ask(&a, 1, 7, 64);
     compute(&a);
     ask(&b, 1, 8, 64);
-    ax_kv_chain_extend(&b.chain, b.tokens, b.n_tokens);
-    memcpy(b.names, a.names, sizeof(b.names));
-    assert_int_equal(ax_kv_known(kv, &b.chain, b.tokens, 63), 0);
-    compute(&b);
-    assert_int_equal(b.n_cached, 0);
-    end(&a);
-    end(&b);
+    expect_no_hit_by_name(&a, &b);
 }
 
 
@@ -263,13 +271,7 @@ equal_names_of_another_kind_are_no_hit(void **state)
     compute(&a);
     ax_kv_key_name_kind(&key, AXK_KV_F16, "bf16-dot");
     ask(&b, 1, 7, 64);
-    ax_kv_chain_extend(&b.chain, b.tokens, b.n_tokens);
-    memcpy(b.names, a.names, sizeof(b.names));
-    assert_int_equal(ax_kv_known(kv, &b.chain, b.tokens, 63), 0);
-    compute(&b);
-    assert_int_equal(b.n_cached, 0);
-    end(&a);
-    end(&b);
+    expect_no_hit_by_name(&a, &b);
 }
 
 
