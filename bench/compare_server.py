@@ -208,7 +208,9 @@ async def run_streams(server, prompts, n, prompt_tokens=16):
 async def run_long(server, prompts):
     await warm(server, prompts)
     connections = [load.Connection(server.port) for _ in range(16)]
-    streams = [asyncio.ensure_future(c.ask(body(prompts.take(64), 600)))
+    # Far more than they can say until the prompt is done, in however few parts
+    # drafted tokens come.
+    streams = [asyncio.ensure_future(c.ask(body(prompts.take(64), 4000)))
                for c in connections]
     while min(len(c.reply.times) for c in connections) < 64:
         await asyncio.sleep(0.05)
