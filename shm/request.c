@@ -74,30 +74,56 @@ axion_request_begin(struct axion_request_writer *w,
 }
 
 
-int
-axion_request_add(struct axion_request_writer *w,
-                  enum axion_request_section tag, const void *data,
-                  size_t bytes)
+/* A section of two pieces, the first of which may have none. */
+static int
+add_pieces(struct axion_request_writer *w, enum axion_request_section tag,
+           const void *first, size_t first_bytes, const void *second,
+           size_t second_bytes)
 {
-    uint32_t head[2] = {tag, (uint32_t)bytes};
-    size_t pad = -bytes & 7;
-
-    if (bytes > UINT32_MAX - SECTION_HEAD - 7) {
+    if (second_bytes > UINT32_MAX - SECTION_HEAD - 7 - first_bytes) {
         return AXION_ERR_PAYLOAD_TOO_LARGE;
     }
+    size_t bytes = first_bytes + second_bytes;
+    uint32_t head[2] = {tag, (uint32_t)bytes};
+    size_t pad = -bytes & 7;
     int rc = reserve(w, SECTION_HEAD + bytes + pad);
     if (rc != AXION_OK) {
         return rc;
     }
     uint8_t *p = w->data + w->bytes;
     memcpy(p, head, SECTION_HEAD);
-    if (bytes > 0) {
-        memcpy(p + SECTION_HEAD, data, bytes);
+    p += SECTION_HEAD;
+    if (first_bytes > 0) {
+        memcpy(p, first, first_bytes);
     }
-    memset(p + SECTION_HEAD + bytes, 0, pad);
+    if (second_bytes > 0) {
+        memcpy(p + first_bytes, second, second_bytes);
+    }
+    memset(p + bytes, 0, pad);
     w->bytes += SECTION_HEAD + bytes + pad;
     w->n_sections++;
     return AXION_OK;
+}
+
+
+int
+axion_request_add(struct axion_request_writer *w,
+                  enum axion_request_section tag, const void *data,
+                  size_t bytes)
+{
+    return add_pieces(w, tag, NULL, 0, data, bytes);
+}
+
+
+int
+axion_request_add_grammar(struct axion_request_writer *w,
+                          enum axion_grammar_kind kind, const void *source,
+                          size_t bytes)
+{
+    struct axion_grammar_head head = {.kind = kind};
+
+    return add_pieces(w, AXION_SECTION_GRAMMAR, &head, sizeof(head), source,
+                      bytes);
 }
 
 
@@ -330,6 +356,36 @@ weight_fault(struct axion_request_view *view, const struct section *s)
 
 
 static const char *
+grammar_fault(struct axion_request_view *view, const struct section *s)
+{
+    struct axion_grammar_head head;
+
+    if (view->grammar_kind != 0) {
+        return "second grammar";
+    }
+    if (s->bytes < sizeof(head) ||
+        s->bytes - sizeof(head) > AXION_GRAMMAR_BYTES_MAX) {
+        return "grammar's length";
+    }
+    memcpy(&head, s->data, sizeof(head));
+    if (head.kind < AXION_GRAMMAR_GBNF || head.kind > AXION_GRAMMAR_CHOICE ||
+        head.reserved != 0) {
+        return "grammar's kind";
+    }
+    view->grammar_kind = head.kind;
+    view->grammar.data = (const char *)s->data + sizeof(head);
+    view->grammar.bytes = s->bytes - (uint32_t)sizeof(head);
+    if ((view->grammar.bytes == 0) !=
+        (head.kind == AXION_GRAMMAR_JSON_OBJECT)) {
+        return "grammar's length";
+    }
+    return axion_utf8_valid(view->grammar.data, view->grammar.bytes)
+               ? NULL
+               : "text is not UTF-8";
+}
+
+
+static const char *
 section_fault(struct walk *walk, const struct section *s)
 {
     struct axion_request_view *view = walk->view;
@@ -343,6 +399,8 @@ section_fault(struct walk *walk, const struct section *s)
         return context_fault(view, s);
     case AXION_SECTION_WEIGHT:
         return weight_fault(view, s);
+    case AXION_SECTION_GRAMMAR:
+        return grammar_fault(view, s);
     default:
         break;
     }

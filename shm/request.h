@@ -14,14 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AXION_REQUEST_VERSION  1u
-#define AXION_STOP_MAX         4u
-#define AXION_STOP_BYTES_MAX   256u
-#define AXION_LOGIT_BIAS_MAX   1024u
-#define AXION_MESSAGES_MAX     4096u
-#define AXION_TOP_LOGPROBS_MAX 20u
-#define AXION_ROLE_BYTES_MAX   32u
-#define AXION_WEIGHT_MAX       1000u
+#define AXION_REQUEST_VERSION   1u
+#define AXION_STOP_MAX          4u
+#define AXION_STOP_BYTES_MAX    256u
+#define AXION_LOGIT_BIAS_MAX    1024u
+#define AXION_MESSAGES_MAX      4096u
+#define AXION_TOP_LOGPROBS_MAX  20u
+#define AXION_ROLE_BYTES_MAX    32u
+#define AXION_WEIGHT_MAX        1000u
+#define AXION_GRAMMAR_BYTES_MAX (256u << 10) /* of a grammar's source */
 
 enum axion_request_kind {
     AXION_REQUEST_CHAT = 1,
@@ -68,6 +69,26 @@ enum axion_request_section {
     AXION_SECTION_NAME = 8,       /* text: `name` of the current message */
     AXION_SECTION_CONTEXT = 9,    /* u32: prompt and output, tokens; >= 1 */
     AXION_SECTION_WEIGHT = 10,    /* u32: the tenant's, 1 .. WEIGHT_MAX */
+    AXION_SECTION_GRAMMAR = 11,   /* struct axion_grammar_head, source text */
+};
+
+/*
+ * What the answer's text must be, at most one section a request.  The source
+ * is as the client wrote it; the engine compiles it, and refuses what it
+ * cannot enforce.  An engine from before this section refuses the request as
+ * it refuses every section that it does not know: nothing goes unconstrained.
+ */
+enum axion_grammar_kind {
+    AXION_GRAMMAR_GBNF = 1,        /* llama.cpp's dialect, `root` starts */
+    AXION_GRAMMAR_JSON_SCHEMA = 2, /* the schema's JSON text */
+    AXION_GRAMMAR_JSON_OBJECT = 3, /* any JSON object; no source */
+    AXION_GRAMMAR_REGEX = 4,       /* the whole answer matches */
+    AXION_GRAMMAR_CHOICE = 5,      /* JSON text: an array of strings */
+};
+
+struct axion_grammar_head {
+    uint32_t kind;
+    uint32_t reserved; /* 0 */
 };
 
 struct axion_logit_bias {
@@ -105,6 +126,11 @@ int axion_request_begin(struct axion_request_writer *w,
 int axion_request_add(struct axion_request_writer *w,
                       enum axion_request_section tag, const void *data,
                       size_t bytes);
+/* The GRAMMAR section in one piece; `kind` and `bytes` are checked by who
+ * decodes. */
+int axion_request_add_grammar(struct axion_request_writer *w,
+                              enum axion_grammar_kind kind, const void *source,
+                              size_t bytes);
 int axion_request_end(struct axion_request_writer *w);
 
 /* ---- decoder ---- */
@@ -123,7 +149,9 @@ struct axion_request_view {
     uint32_t weight;           /* of the tenant beside others; 0: not said */
     const uint8_t *logit_bias; /* struct axion_logit_bias[], unaligned */
     uint32_t n_logit_bias;
-    const uint8_t *sections; /* for axion_request_next_part() */
+    uint32_t grammar_kind;     /* enum axion_grammar_kind; 0: none */
+    struct axion_text grammar; /* its source */
+    const uint8_t *sections;   /* for axion_request_next_part() */
     size_t sections_bytes;
 };
 

@@ -404,6 +404,26 @@ name_blocks(struct request *r)
 }
 
 
+/* No grammar is compiled here: an answer without one would be a wrong one. */
+static int
+refuse_grammar(const struct axion_request_view *view, struct ax_error *err)
+{
+    static const char *const names[] = {
+        [AXION_GRAMMAR_GBNF] = "grammar",
+        [AXION_GRAMMAR_JSON_SCHEMA] = "JSON schema",
+        [AXION_GRAMMAR_JSON_OBJECT] = "JSON object",
+        [AXION_GRAMMAR_REGEX] = "regex",
+        [AXION_GRAMMAR_CHOICE] = "choice",
+    };
+    if (view->grammar_kind == 0) {
+        return AXION_OK;
+    }
+    return ax_error_set(err, AXION_ERR_UNSUPPORTED_FIELD,
+                        "this engine cannot keep an answer to a %s",
+                        names[view->grammar_kind]);
+}
+
+
 static int
 prepare(struct request *r)
 {
@@ -421,6 +441,7 @@ prepare(struct request *r)
                          ? view.max_context
                          : e->ctx;
     if ((rc = check_model(e, &view, &r->error)) != AXION_OK ||
+        (rc = refuse_grammar(&view, &r->error)) != AXION_OK ||
         (rc = take_sampling(r, &view, e->info->n_vocab, &r->error)) !=
             AXION_OK ||
         (rc = open_stream(r, &view, &r->error)) != AXION_OK ||

@@ -60,6 +60,7 @@ struct echo_directives {
     int64_t lease_low;
     int64_t cached;
     int64_t progress;
+    int64_t grammar;
 };
 
 struct echo_answer {
@@ -82,7 +83,8 @@ struct echo_token {
     uint32_t bytes;
 };
 
-/* AXION_OK, CONTEXT_LENGTH, NO_MEMORY. */
+/* AXION_OK, CONTEXT_LENGTH, UNSUPPORTED_FIELD (a grammar, which echoes cannot
+ * keep to, without !grammar), NO_MEMORY. */
 int echo_answer_open(struct echo_answer *answer,
                      const struct axion_request_view *view,
                      uint32_t context_tokens);

@@ -41,6 +41,7 @@ static const struct directive directives[] = {
     {"lease_low", AT(lease_low), 0},
     {"cached", AT(cached), 0},
     {"progress", AT(progress), 0},
+    {"grammar", AT(grammar), 0},
 };
 
 
@@ -206,6 +207,27 @@ take_ids(struct echo_answer *a, const struct axion_request_view *view)
 }
 
 
+/* With !grammar the answer is the grammar that came, "none" if none did:
+ * kind, colon, source. */
+static int
+take_grammar(struct echo_answer *a, const struct axion_request_view *view)
+{
+    static const char *const names[] = {
+        "none", "gbnf", "json_schema", "json_object", "regex", "choice"};
+
+    if (a->directives.grammar < 0)
+        return view->grammar_kind == 0 ? AXION_OK
+                                       : AXION_ERR_UNSUPPORTED_FIELD;
+    free(a->text);
+    a->text = NULL;
+    if (asprintf(&a->text, "%s:%.*s", names[view->grammar_kind],
+                 (int) view->grammar.bytes, view->grammar.data) < 0)
+        return AXION_ERR_NO_MEMORY;
+    a->text_bytes = strlen(a->text);
+    return AXION_OK;
+}
+
+
 /* A text shorter than one token is repeated until it fills it. */
 static int
 fill_text(struct echo_answer *a)
@@ -311,7 +333,9 @@ echo_answer_open(struct echo_answer *a, const struct axion_request_view *view,
         a->token_bytes = a->directives.bytes < TOKEN_MAX
                              ? (size_t) a->directives.bytes
                              : TOKEN_MAX;
-    error = fill_text(a);
+    error = take_grammar(a, view);
+    if (error == AXION_OK)
+        error = fill_text(a);
     if (error == AXION_OK)
         error = find_stop(a, view);
     if (error == AXION_OK)

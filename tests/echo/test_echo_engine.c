@@ -149,8 +149,9 @@ heap_grow(void *context, void *data, size_t old, size_t bytes)
 
 
 static axion_stream_id
-ask(struct echo_test *t, const char *text, uint32_t max_tokens,
-    uint64_t lease, const char *model, struct answer *a)
+ask_with_regex(struct echo_test *t, const char *text, const char *regex,
+               uint32_t max_tokens, uint64_t lease, const char *model,
+               struct answer *a)
 {
     struct axion_request_writer w = {.bytes_max = 1u << 20,
                                      .grow = heap_grow};
@@ -169,12 +170,23 @@ ask(struct echo_test *t, const char *text, uint32_t max_tokens,
     axion_request_add(&w, AXION_SECTION_MODEL, model, strlen(model));
     axion_request_add(&w, AXION_SECTION_ROLE, "user", 4);
     axion_request_add(&w, AXION_SECTION_TEXT, text, strlen(text));
+    if (regex != NULL)
+        axion_request_add_grammar(&w, AXION_GRAMMAR_REGEX, regex,
+                                  strlen(regex));
     assert_int_equal(axion_request_end(&w), AXION_OK);
     assert_int_equal(axion_client_submit(t->client, w.data, w.bytes, lease,
                                          a, &id),
                      AXION_OK);
     free(w.data);
     return id;
+}
+
+
+static axion_stream_id
+ask(struct echo_test *t, const char *text, uint32_t max_tokens,
+    uint64_t lease, const char *model, struct answer *a)
+{
+    return ask_with_regex(t, text, NULL, max_tokens, lease, model, a);
 }
 
 
@@ -253,6 +265,30 @@ static void
 wait_for_end(struct echo_test *t, struct answer *a)
 {
     wait_until(t, a, &a->ended);
+}
+
+
+static void
+test_grammar_is_shown_or_refused(void **state)
+{
+    struct echo_test t;
+    struct answer a;
+
+    (void) state;
+    start(&t, "--model", "m");
+    ask_with_regex(&t, "!grammar", "[a-z]+x", 0, AXION_LEASE_UNLIMITED, "m",
+                   &a);
+    wait_for_end(&t, &a);
+    assert_int_equal(a.ended, AXION_CQ_DONE);
+    assert_int_equal(a.bytes, strlen("regex:[a-z]+x"));
+    assert_memory_equal(a.text, "regex:[a-z]+x", a.bytes);
+    ask_with_regex(&t, "hello", "[a-z]+x", 0, AXION_LEASE_UNLIMITED, "m", &a);
+    wait_for_end(&t, &a);
+    assert_int_equal(a.error, AXION_ERR_UNSUPPORTED_FIELD);
+    ask(&t, "!grammar", 0, AXION_LEASE_UNLIMITED, "m", &a);
+    wait_for_end(&t, &a);
+    assert_memory_equal(a.text, "none:", 5);
+    stop(&t, SIGTERM);
 }
 
 
@@ -449,6 +485,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_and_counts),
+        cmocka_unit_test(test_grammar_is_shown_or_refused),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_cancel_of_a_stalled_stream),

@@ -236,6 +236,10 @@ encode(struct axion_request_writer *w, const struct request_options *o)
     if (o->stop != NULL) {
         add(w, AXION_SECTION_STOP, o->stop, strlen(o->stop));
     }
+    if (o->grammar_kind != 0) {
+        axion_request_add_grammar(w, o->grammar_kind, o->grammar,
+                                  strlen(o->grammar));
+    }
     if (o->n_biases > 0) {
         add(w, AXION_SECTION_LOGIT_BIAS, o->biases,
             o->n_biases * sizeof(*o->biases));

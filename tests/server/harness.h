@@ -89,6 +89,8 @@ struct request_options {
     const char *stop;
     const struct axion_logit_bias *biases;
     uint32_t n_biases;
+    uint32_t grammar_kind; /* enum axion_grammar_kind; 0: none */
+    const char *grammar;   /* its source */
     uint64_t lease;
 };
 

@@ -58,6 +58,12 @@ test_refusals_name_what_is_wrong(void **state)
     o.prompt = long_prompt;
     assert_int_equal(error_of(c, &o, &s), AXION_ERR_CONTEXT_LENGTH);
     assert_non_null(strstr(s.detail, "more than 64 tokens"));
+    o.prompt = "hello";
+
+    o.grammar_kind = AXION_GRAMMAR_REGEX;
+    o.grammar = "[a-z]+";
+    assert_int_equal(error_of(c, &o, &s), AXION_ERR_UNSUPPORTED_FIELD);
+    assert_non_null(strstr(s.detail, "regex"));
     axion_client_close(c);
     engine_stop(&engine);
 }

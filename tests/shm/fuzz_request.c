@@ -60,6 +60,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (view.prompt.data != NULL) {
         check_text(&view.prompt, data, bytes);
     }
+    if (view.grammar_kind != 0) {
+        require(view.grammar_kind <= AXION_GRAMMAR_CHOICE &&
+                view.grammar.bytes <= AXION_GRAMMAR_BYTES_MAX);
+        check_text(&view.grammar, data, bytes);
+    }
     require((view.head.kind == AXION_REQUEST_CHAT) == (roles > 0));
     return 0;
 }

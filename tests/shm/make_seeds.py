@@ -52,6 +52,9 @@ def main():
         section(7, struct.pack("<If", 5, -1.5))]))
     write("fuzz_request", "completion", request(2, [
         section(4, b"Once upon a time")]))
+    write("fuzz_request", "grammar", request(2, [
+        section(4, b"x"),
+        section(11, struct.pack("<II", 2, 0) + b'{"type":"object"}')]))
     write("fuzz_request", "tokens", request(2, [
         section(5, struct.pack("<3I", 1, 2, 3))]))
 

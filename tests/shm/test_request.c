@@ -371,6 +371,68 @@ test_sections_out_of_place(void **state)
 
 
 static void
+test_grammar(void **state)
+{
+    static char source[AXION_GRAMMAR_BYTES_MAX + 1];
+    static const uint32_t kinds[][2] = {{0, 0}, {6, 0}, {1, 1}};
+    static const char *const whole[] = {
+        "root ::= \"ja\"", "{\"type\":\"string\"}", "", "[a-zä]+", "[\"a\"]"};
+    struct axion_request_view view;
+    struct fixture f;
+    char why[64];
+
+    (void)state;
+    memset(source, 'x', sizeof(source));
+    for (int kind = AXION_GRAMMAR_GBNF; kind <= AXION_GRAMMAR_CHOICE; kind++) {
+        const char *text = whole[kind - 1];
+
+        start(&f, AXION_REQUEST_COMPLETION);
+        assert_int_equal(
+            axion_request_add_grammar(&f.w, kind, text, strlen(text)),
+            AXION_OK);
+        add(&f, AXION_SECTION_PROMPT, "x");
+        axion_request_end(&f.w);
+        assert_int_equal(
+            axion_request_decode(&view, f.w.data, f.w.bytes, why, sizeof(why)),
+            AXION_OK);
+        assert_int_equal(view.grammar_kind, kind);
+        assert_int_equal(view.grammar.bytes, strlen(text));
+        assert_memory_equal(view.grammar.data, text, strlen(text));
+        free(f.w.data);
+    }
+    start(&f, AXION_REQUEST_COMPLETION);
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_REGEX, "a", 1);
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_JSON_OBJECT, "", 0);
+    finish(&f, "second grammar");
+    start(&f, AXION_REQUEST_COMPLETION);
+    add(&f, AXION_SECTION_GRAMMAR, "1234567");
+    finish(&f, "grammar's length");
+    start(&f, AXION_REQUEST_COMPLETION);
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_REGEX, "", 0);
+    finish(&f, "grammar's length");
+    start(&f, AXION_REQUEST_COMPLETION);
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_JSON_OBJECT, "{}", 2);
+    finish(&f, "grammar's length");
+    start(&f, AXION_REQUEST_COMPLETION);
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_GBNF, source, sizeof(source));
+    finish(&f, "grammar's length");
+    start(&f, AXION_REQUEST_COMPLETION);
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_GBNF, "\xff", 1);
+    finish(&f, "text is not UTF-8");
+    for (size_t i = 0; i < 3; i++) {
+        start(&f, AXION_REQUEST_COMPLETION);
+        axion_request_add(&f.w, AXION_SECTION_GRAMMAR, kinds[i], 8);
+        finish(&f, "grammar's kind");
+    }
+    start(&f, AXION_REQUEST_COMPLETION);
+    assert_int_equal(axion_request_add_grammar(&f.w, AXION_GRAMMAR_GBNF, source,
+                                               SIZE_MAX - 3),
+                     AXION_ERR_PAYLOAD_TOO_LARGE);
+    free(f.w.data);
+}
+
+
+static void
 test_logit_bias(void **state)
 {
     static struct axion_logit_bias many[AXION_LOGIT_BIAS_MAX + 1];
@@ -431,6 +493,7 @@ test_cut_and_changed(void **state)
     add(&f, AXION_SECTION_ROLE, "user");
     add(&f, AXION_SECTION_TEXT, "hello w\xc3\xb6rld");
     add(&f, AXION_SECTION_STOP, "stop");
+    axion_request_add_grammar(&f.w, AXION_GRAMMAR_REGEX, "w\xc3\xb6+", 4);
     axion_request_end(&f.w);
 
     for (size_t n = 0; n < f.w.bytes; n++) {
@@ -559,6 +622,7 @@ main(void)
         cmocka_unit_test(test_completion_round_trip),
         cmocka_unit_test(test_head_fields),
         cmocka_unit_test(test_sections_out_of_place),
+        cmocka_unit_test(test_grammar),
         cmocka_unit_test(test_logit_bias),
         cmocka_unit_test(test_too_many_messages),
         cmocka_unit_test(test_cut_and_changed),
