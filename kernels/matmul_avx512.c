@@ -8,6 +8,31 @@
 #include "kernels/scaled_avx512.h"
 
 
+/* What a full tile fetches of the panel that follows: all of them together
+ * the whole of it, in order.  Up to three tokens (four of Q8_0) fetch nothing:
+ * they are bound by memory alone, and what the core does by itself is best. */
+INLINE struct fetch
+fetch_of(const uint32_t format, const struct axk_matmul *a,
+         const uint8_t *panel, uint32_t tile)
+{
+    const uint32_t lines = (uint32_t)(panel_block_bytes(format) + 63) / 64;
+    const uint32_t steps = is_k_format(format) ? n_lines(format) : 1;
+    const uint32_t full = a->n_tokens / AXK_TILE;
+    const size_t n_blocks = a->k / block_elems(format);
+    const size_t bytes = n_blocks * panel_block_bytes(format);
+    struct fetch f = {(const char *)panel + bytes, 0};
+
+    if (tile < full && (format != AXK_Q8_0 || a->n_tokens > AXK_TILE)) {
+        uint32_t share = (lines + full * steps - 1) / (full * steps);
+        size_t start = tile * n_blocks * steps * share * 64;
+
+        f.at += start;
+        f.lines = start < bytes ? share : 0;
+    }
+    return f;
+}
+
+
 INLINE void
 run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
          const uint8_t *panel, uint32_t tile, const int n)
@@ -16,17 +41,15 @@ run_tile(const uint32_t format, const struct axk_matmul *a, uint32_t row,
     const uint32_t *act =
         (const uint32_t *)a->act + tile * act_tile_words(kind, a->k);
     __m512 acc[2][AXK_TILE];
+    struct fetch f = fetch_of(format, a, panel, tile);
 
-    for (int t = 0; t < n; t++) {
-        acc[0][t] = _mm512_setzero_ps();
-        acc[1][t] = _mm512_setzero_ps();
-    }
+    load_sofar(NULL, true, n, acc);
     if (kind == AXK_ACT_F32) {
         tiles_floats(format, panel, act, act, a->k, n, 0, acc, acc);
     } else if (kind == AXK_ACT_Q8_K) {
-        tile_blocks_256(format, panel, act, a->k / AXK_QK_K, n, acc);
+        tile_blocks_256(format, panel, act, a->k / AXK_QK_K, n, f, acc);
     } else {
-        tile_blocks_32(format, panel, act, a->k / AXK_QK, n, acc);
+        tile_blocks_32(format, panel, act, a->k / AXK_QK, n, f, acc);
     }
     store_tile(a, row, tile * AXK_TILE, n, acc);
 }
