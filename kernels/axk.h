@@ -41,6 +41,7 @@
 #define AXK_TILE       4  /* tokens in one activation tile */
 #define AXK_KV_TOKENS  32 /* tokens in one KV block */
 #define AXK_ATTN_KEYS  64 /* keys in one attention tile (two KV blocks) */
+#define AXK_ATTN_ROWS  6  /* queries times heads that share a read of K or V */
 
 #define AXK_HEAD_DIM_MAX 512
 #define AXK_DIM_MAX      (1u << 24) /* bound of every rows or columns count */

@@ -505,10 +505,31 @@ v16i_dot_pairs(v16i acc, v16i a, v16i b)
 }
 
 
-INLINE void
-v16i_store_i16(int16_t *p, v16i x)
+/* All bits, or none where a is not positive. */
+INLINE v16
+v16_mul_positive(v16 a, v16 b)
 {
-    __m256i words = _mm256_packs_epi32(x.lo, x.hi);
+    __m256 zero = _mm256_setzero_ps();
+
+    return (v16){_mm256_and_ps(_mm256_cmp_ps(zero, a.lo, _CMP_LT_OQ),
+                               _mm256_mul_ps(a.lo, b.lo)),
+                 _mm256_and_ps(_mm256_cmp_ps(zero, a.hi, _CMP_LT_OQ),
+                               _mm256_mul_ps(a.hi, b.hi))};
+}
+
+
+INLINE v16i
+v16i_of_f32(v16 x)
+{
+    return (v16i){_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)};
+}
+
+
+INLINE void
+v16_store_round_i16(int16_t *p, v16 x)
+{
+    v16i n = v16_round_even(x);
+    __m256i words = _mm256_packs_epi32(n.lo, n.hi);
 
     _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(words, 0xd8));
 }

@@ -429,11 +429,16 @@ v16i_dot_start(uint32_t minus)
 }
 
 
-/* acc + 4 products a lane: codes are weights + 128, x signed bytes. */
+/*
+ * acc + 4 products a lane: codes are weights + 128, x signed bytes.  This and
+ * v16i_dot_pairs() as assembly: gcc copies the sums from one register to
+ * another and back in every turn of a loop.
+ */
 INLINE v16i
 v16i_dot_codes(v16i acc, v16i codes, v16i x)
 {
-    return _mm512_dpbusd_epi32(acc, codes, x);
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(x));
+    return acc;
 }
 
 
@@ -449,15 +454,37 @@ v16i_load_i8_pairs(const uint8_t *p)
 INLINE v16i
 v16i_dot_pairs(v16i acc, v16i a, v16i b)
 {
-    return _mm512_dpwssd_epi32(acc, a, b);
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+    return acc;
 }
 
 
-/* 16 values of 0..32767 as 16-bit integers. */
-INLINE void
-v16i_store_i16(int16_t *p, v16i x)
+/* 0 < a ? a * b : 0 */
+INLINE v16
+v16_mul_positive(v16 a, v16 b)
 {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x));
+    __mmask16 positive = _mm512_cmp_ps_mask(_mm512_setzero_ps(), a, _CMP_LT_OQ);
+
+    return _mm512_maskz_mul_ps(positive, a, b);
+}
+
+
+INLINE v16i
+v16i_of_f32(v16 x)
+{
+    return _mm512_castps_si512(x);
+}
+
+
+/* 16 values of 0..32767 rounded to 16-bit integers, ties to even: the magic
+ * number's own low 16 bits are zero. */
+INLINE void
+v16_store_round_i16(int16_t *p, v16 x)
+{
+    __m512 t = _mm512_add_ps(x, _mm512_set1_ps(AXK_ROUND_MAGIC));
+
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm512_cvtepi32_epi16(_mm512_castps_si512(t)));
 }
 
 #endif

@@ -16,8 +16,8 @@
  * the few others row by row, in ascending order.
  */
 
-#define ROWS_MAX  24 /* rows in a chunk */
-#define BLOCK_MAX 6  /* rows in one micro-kernel */
+#define ROWS_MAX  24            /* rows in a chunk */
+#define BLOCK_MAX AXK_ATTN_ROWS /* rows in one micro-kernel */
 
 /* Fixed row strides, so that addresses are immediate; 16 more than a power of
  * two, so that rows do not share cache sets. */
@@ -105,7 +105,7 @@ multiply(const enum axk_kv_type type, const uint32_t rows,
 INLINE void
 score_rows(const enum axk_kv_type type, const uint32_t rows,
            const uint32_t n_vectors, const float *q,
-           const uint16_t *const *keys, uint32_t n, float *p,
+           const uint16_t *const *keys, uint32_t n, float scale, float *p,
            const ptrdiff_t *ahead)
 {
     v16 acc[BLOCK_MAX][V16_BATCH];
@@ -119,7 +119,8 @@ score_rows(const enum axk_kv_type type, const uint32_t rows,
              ahead);
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t v = 0; v < n_vectors; v++) {
-            v16_store(p + r * AXK_ATTN_KEYS + 16 * v, acc[r][v]);
+            v16_store(p + r * AXK_ATTN_KEYS + 16 * v,
+                      v16_mul(acc[r][v], v16_set1(scale)));
         }
     }
 }
@@ -128,26 +129,26 @@ score_rows(const enum axk_kv_type type, const uint32_t rows,
 INLINE void
 score_vectors(const enum axk_kv_type type, const uint32_t n_vectors,
               uint32_t rows, const float *q, const uint16_t *const *keys,
-              uint32_t n, float *p, const ptrdiff_t *ahead)
+              uint32_t n, float scale, float *p, const ptrdiff_t *ahead)
 {
     switch (rows) {
     case 1:
-        score_rows(type, 1, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 1, n_vectors, q, keys, n, scale, p, ahead);
         break;
     case 2:
-        score_rows(type, 2, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 2, n_vectors, q, keys, n, scale, p, ahead);
         break;
     case 3:
-        score_rows(type, 3, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 3, n_vectors, q, keys, n, scale, p, ahead);
         break;
     case 4:
-        score_rows(type, 4, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 4, n_vectors, q, keys, n, scale, p, ahead);
         break;
     case 5:
-        score_rows(type, 5, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 5, n_vectors, q, keys, n, scale, p, ahead);
         break;
     default:
-        score_rows(type, 6, n_vectors, q, keys, n, p, ahead);
+        score_rows(type, 6, n_vectors, q, keys, n, scale, p, ahead);
         break;
     }
 }
@@ -312,10 +313,10 @@ mask_scores(v16 s, uint32_t v, uint32_t lo, uint32_t hi)
 
 
 /*
- * Rows of scores to terms: scale, cap, mask, maximum, exp, sum.  Step by step
- * over all rows, not row by row: each step is a chain that waits for itself,
- * and so those of several rows run at once.  Slots outside of [begin, end),
- * which no row sees and which have no scores, become zeros.
+ * Rows of scores to terms: cap, mask, maximum, exp, sum.  Step by step over
+ * all rows, not row by row: each step is a chain that waits for itself, and so
+ * those of several rows run at once.  Slots outside of [begin, end), which no
+ * row sees and which have no scores, become zeros.
  */
 INLINE void
 terms_of_slots(const struct axk_attention *a, uint32_t rows, struct tile *t,
@@ -325,11 +326,13 @@ terms_of_slots(const struct axk_attention *a, uint32_t rows, struct tile *t,
         v16 top = v16_set1(-float_of(0x7f800000));
 
         for (uint32_t v = begin; v < end; v += 16) {
-            v16 s = v16_mul(v16_load(t->p[r] + v), v16_set1(a->scale));
+            v16 s = v16_load(t->p[r] + v);
 
-            s = a->softcap != 0 ? vec_softcap_of(s, a->softcap) : s;
-            s = all ? s : mask_scores(s, v, t->lo[r], t->hi[r]);
-            v16_store(t->p[r] + v, s);
+            if (!all || a->softcap != 0) {
+                s = a->softcap != 0 ? vec_softcap_of(s, a->softcap) : s;
+                s = all ? s : mask_scores(s, v, t->lo[r], t->hi[r]);
+                v16_store(t->p[r] + v, s);
+            }
             top = v16_max(top, s);
         }
         v16_store(t->top[r], top);
@@ -338,23 +341,18 @@ terms_of_slots(const struct axk_attention *a, uint32_t rows, struct tile *t,
         t->m[r] = v16_largest(v16_load(t->top[r]));
     }
     for (uint32_t r = 0; r < rows; r++) {
-        for (uint32_t v = begin; v < end; v += 16) {
-            v16 s = v16_sub(v16_load(t->p[r] + v), v16_set1(t->m[r]));
+        v16 terms[4];
 
-            v16_store(t->p[r] + v, vec_exp(s));
-        }
-        for (uint32_t v = 0; !all && v < AXK_ATTN_KEYS; v += 16) {
-            if (v < begin || v >= end) {
-                v16_store(t->p[r] + v, v16_set1(0));
-            }
-        }
-    }
-    for (uint32_t r = 0; r < rows; r++) {
-        const float *p = t->p[r];
+        for (uint32_t v = 0; v < 4; v++) {
+            bool some = all || (16 * v >= begin && 16 * v < end);
+            v16 s = v16_load(t->p[r] + 16 * v);
 
-        t->l[r] =
-            v16_fold(v16_add(v16_add(v16_load(p), v16_load(p + 16)),
-                             v16_add(v16_load(p + 32), v16_load(p + 48))));
+            terms[v] = some ? vec_exp_negative(v16_sub(s, v16_set1(t->m[r])))
+                            : v16_set1(0);
+            v16_store(t->p[r] + 16 * v, terms[v]);
+        }
+        t->l[r] = v16_fold(
+            v16_add(v16_add(terms[0], terms[1]), v16_add(terms[2], terms[3])));
     }
 }
 
@@ -409,14 +407,15 @@ score_columns(const enum axk_kv_type type, const struct chunk *c, uint32_t r0,
         uint32_t v = first >= AXK_KV_TOKENS ? 2 : 0;
 
         score_vectors(type, 2, rows, c->q.f32[r0], b + v, c->a->head_dim,
-                      t->p[0] + 16 * v, t->ahead + v / 2);
+                      c->a->scale, t->p[0] + 16 * v, t->ahead + v / 2);
         return;
     }
     first = 0;
 #endif
     for (uint32_t v = first / 16; 16 * v < end; v += V16_BATCH) {
         score_vectors(type, V16_BATCH, rows, c->q.f32[r0], b + v,
-                      c->a->head_dim, t->p[0] + 16 * v, t->ahead + v / 2);
+                      c->a->head_dim, c->a->scale, t->p[0] + 16 * v,
+                      t->ahead + v / 2);
     }
 }
 
@@ -563,8 +562,7 @@ finish_tile(const struct chunk *c, uint32_t rows, struct tile *t,
             const struct target *to)
 {
     if (c->a->kv_type == AXK_KV_Q8_0) {
-        add_values_q8(c, rows, t);
-        deliver(t, rows, round_up_16(c->a->head_dim), to);
+        weigh_values_q8(c, rows, t, to);
     } else {
         weigh_rows_halves(c, rows, t, to);
     }
@@ -607,6 +605,7 @@ start_chunk(struct chunk *c, uint32_t q, uint32_t n_q, uint32_t g, uint32_t n_g)
 {
     const struct axk_attention *a = c->a;
     uint32_t group = a->n_head / a->n_head_kv;
+    const float *rows[ROWS_MAX];
 
     c->n_rows = n_q * n_g;
     for (uint32_t r = 0; r < c->n_rows; r++) {
@@ -618,22 +617,15 @@ start_chunk(struct chunk *c, uint32_t q, uint32_t n_q, uint32_t g, uint32_t n_g)
         c->out[r] = a->out + token * a->out_stride + column;
         c->m[r] = -float_of(0x7f800000);
         c->l[r] = 0;
-        const float *row = a->q + token * a->q_stride + column;
-
-        if (a->kv_type == AXK_KV_Q8_0) {
-            float padded[AXK_HEAD_DIM_MAX];
-            uint32_t records[AXK_HEAD_DIM_MAX / AXK_QK * AXK_ACT_WORDS];
-            uint32_t n = kv_groups(a->head_dim);
-
-            vec_quantize_blocks(whole_groups(row, a->head_dim, padded), n,
-                                records);
-            for (uint32_t i = 0; i < n * AXK_ACT_WORDS; i++) {
-                c->q.q8[i * ROWS_MAX + r] = records[i];
-            }
-        } else {
-            memcpy(c->q.f32[r], row, a->head_dim * sizeof(float));
-        }
+        rows[r] = a->q + token * a->q_stride + column;
         memset(c->o[r], 0, round_up_16(a->head_dim) * sizeof(float));
+    }
+    if (a->kv_type == AXK_KV_Q8_0) {
+        quantize_queries(c, rows);
+        return;
+    }
+    for (uint32_t r = 0; r < c->n_rows; r++) {
+        memcpy(c->q.f32[r], rows[r], a->head_dim * sizeof(float));
     }
 }
 

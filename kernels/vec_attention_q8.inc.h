@@ -13,6 +13,38 @@
 #define Q8_VECTORS (V16_BATCH == 4 ? 2u : 1u)
 
 
+/* The chunk's queries as records, as many rows at a time as one call of the
+ * quantizer takes. */
+static void
+quantize_queries(struct chunk *c, const float *const *rows)
+{
+    uint32_t n = kv_groups(c->a->head_dim);
+    uint32_t batch = 16 / n;
+    float x[16 * AXK_QK];
+    uint32_t records[16 * AXK_ACT_WORDS];
+
+    for (uint32_t r0 = 0; r0 < c->n_rows; r0 += batch) {
+        uint32_t now = c->n_rows - r0 < batch ? c->n_rows - r0 : batch;
+
+        for (uint32_t r = 0; r < now; r++) {
+            float *to = x + (size_t)r * n * AXK_QK;
+
+            memcpy(to, rows[r0 + r], c->a->head_dim * sizeof(float));
+            memset(to + c->a->head_dim, 0,
+                   (n * AXK_QK - c->a->head_dim) * sizeof(float));
+        }
+        vec_quantize_blocks(x, n * now, records);
+        for (uint32_t r = 0; r < now; r++) {
+            const uint32_t *from = records + (size_t)r * n * AXK_ACT_WORDS;
+
+            for (uint32_t i = 0; i < n * AXK_ACT_WORDS; i++) {
+                c->q.q8[i * ROWS_MAX + r0 + r] = from[i];
+            }
+        }
+    }
+}
+
+
 /*
  * Rows of queries times 16 n_vectors keys of one block; keys points at the
  * block's first group, vector at the first of its two vectors of keys.
@@ -21,7 +53,7 @@
 INLINE void
 score_q8_rows(const uint32_t rows, const uint32_t n_vectors,
               const uint8_t *keys, const uint32_t vector, const uint32_t *q,
-              uint32_t n_groups, float *p, ptrdiff_t ahead)
+              uint32_t n_groups, float scale, float *p, ptrdiff_t ahead)
 {
     v16 acc[6][2];
 
@@ -73,7 +105,8 @@ score_q8_rows(const uint32_t rows, const uint32_t n_vectors,
     }
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t v = 0; v < n_vectors; v++) {
-            v16_store(p + r * AXK_ATTN_KEYS + 16 * v, acc[r][v]);
+            v16_store(p + r * AXK_ATTN_KEYS + 16 * v,
+                      v16_mul(acc[r][v], v16_set1(scale)));
         }
     }
 }
@@ -81,34 +114,34 @@ score_q8_rows(const uint32_t rows, const uint32_t n_vectors,
 
 static void
 score_q8_block(uint32_t rows, const uint8_t *keys, const uint32_t *q,
-               uint32_t n_groups, float *p, ptrdiff_t ahead)
+               uint32_t n_groups, float scale, float *p, ptrdiff_t ahead)
 {
     for (uint32_t v = 0; v < 2; v += Q8_VECTORS) {
         switch (rows) {
         case 1:
-            score_q8_rows(1, Q8_VECTORS, keys, v, q, n_groups, p + 16 * v,
-                          ahead);
+            score_q8_rows(1, Q8_VECTORS, keys, v, q, n_groups, scale,
+                          p + 16 * v, ahead);
             break;
         case 2:
-            score_q8_rows(2, Q8_VECTORS, keys, v, q, n_groups, p + 16 * v,
-                          ahead);
+            score_q8_rows(2, Q8_VECTORS, keys, v, q, n_groups, scale,
+                          p + 16 * v, ahead);
             break;
         case 3:
-            score_q8_rows(3, Q8_VECTORS, keys, v, q, n_groups, p + 16 * v,
-                          ahead);
+            score_q8_rows(3, Q8_VECTORS, keys, v, q, n_groups, scale,
+                          p + 16 * v, ahead);
             break;
 #if V16_BATCH == 4
         case 4:
-            score_q8_rows(4, Q8_VECTORS, keys, v, q, n_groups, p + 16 * v,
-                          ahead);
+            score_q8_rows(4, Q8_VECTORS, keys, v, q, n_groups, scale,
+                          p + 16 * v, ahead);
             break;
         case 5:
-            score_q8_rows(5, Q8_VECTORS, keys, v, q, n_groups, p + 16 * v,
-                          ahead);
+            score_q8_rows(5, Q8_VECTORS, keys, v, q, n_groups, scale,
+                          p + 16 * v, ahead);
             break;
         default:
-            score_q8_rows(6, Q8_VECTORS, keys, v, q, n_groups, p + 16 * v,
-                          ahead);
+            score_q8_rows(6, Q8_VECTORS, keys, v, q, n_groups, scale,
+                          p + 16 * v, ahead);
             break;
 #endif
         }
@@ -130,7 +163,7 @@ score_keys_q8(const struct chunk *c, uint32_t r0, uint32_t rows, struct tile *t)
 
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
             score_q8_block(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, keys,
-                           c->q.q8 + r0 + r, n_groups,
+                           c->q.q8 + r0 + r, n_groups, c->a->scale,
                            t->p[r] + AXK_KV_TOKENS * half, t->ahead[half]);
         }
     }
@@ -138,18 +171,16 @@ score_keys_q8(const struct chunk *c, uint32_t r0, uint32_t rows, struct tile *t)
 
 
 /* Terms p of a row times the scales of a group, into w; returns the bits of
- * the largest.  scales: of the tile's two blocks. */
+ * the largest.  Scales are not negative, but may be NaN. */
 INLINE uint32_t
-scaled_terms(const float *p, const uint16_t *const *scales, float *w)
+scaled_terms(const float *p, const v16 *scales, float *w)
 {
     v16i top = v16i_set1(0);
 
     for (uint32_t v = 0; v < 4; v++) {
-        v16 terms = v16_load(p + 16 * v);
-        v16 x = v16_mul(terms, v16_load_f16(scales[v / 2] + v % 2 * 16));
+        v16 x = v16_mul_positive(v16_load(p + 16 * v), scales[v]);
 
-        x = v16_select_lt(v16_set1(0), terms, x, v16_set1(0));
-        top = v16i_max_u32(top, v16i_magnitude(x));
+        top = v16i_max_u32(top, v16i_of_f32(x));
         v16_store(w + 16 * v, x);
     }
     return v16i_largest_u32(top);
@@ -173,29 +204,39 @@ integer_terms(uint32_t rows, const float (*w)[AXK_ATTN_KEYS],
                                      v16_div(v16_set1(AXK_KV_Q8_TERM_MAX), x)));
     v16_store(unit, v16_select_lt(x, small, v16_set1(0),
                                   v16_div(x, v16_set1(AXK_KV_Q8_TERM_MAX))));
-    for (uint32_t r = 0; r < rows; r++) {
+    for (uint32_t r = 0; r < rows && r < BLOCK_MAX; r++) {
         if (top[r] >= 0x7f800000) {
             memset(u[r], 0, sizeof(u[r]));
             unit[r] = float_of(0x7fc00000);
             continue;
         }
         for (uint32_t v = 0; v < 64; v += 16) {
-            v16i_store_i16(u[r] + v,
-                           v16_round_even(v16_mul(v16_load(w[r] + v),
-                                                  v16_set1(inverse[r]))));
+            v16_store_round_i16(
+                u[r] + v, v16_mul(v16_load(w[r] + v), v16_set1(inverse[r])));
         }
     }
 }
 
 
-/* Rows of integer terms times 16 n_vectors elements of a group, over the
- * pairs [pair[0], pair[1]) of the tile; values: its two blocks. */
+/* Rows of integer terms times a group of values: what weigh_q8_rows() works
+ * on. */
+struct q8_sums {
+    const int16_t (*u)[AXK_ATTN_KEYS];
+    const float *unit;
+    const uint8_t *values[2]; /* of the tile's two blocks */
+    const ptrdiff_t *ahead;
+    uint32_t pair[2]; /* of slots: the first one, and behind the last one */
+    uint32_t columns; /* that exist from this group's first one on */
+    struct target to;
+};
+
+
+/* Rows from r0 on times 16 n_vectors elements from the vector on. */
 INLINE void
 weigh_q8_rows(const uint32_t rows, const uint32_t n_vectors,
-              const int16_t (*u)[AXK_ATTN_KEYS], const uint8_t *const *values,
-              uint32_t vector, const uint32_t *pair, const float *unit,
-              float *o, const ptrdiff_t *ahead)
+              const struct q8_sums *s, uint32_t r0, uint32_t vector)
 {
+    const int16_t(*u)[AXK_ATTN_KEYS] = s->u + r0;
     v16i sum[6][2];
 
     for (uint32_t r = 0; r < rows; r++) {
@@ -203,11 +244,12 @@ weigh_q8_rows(const uint32_t rows, const uint32_t n_vectors,
             sum[r][v] = v16i_set1(0);
         }
     }
-    for (uint32_t j = pair[0]; j < pair[1]; j++) {
-        const uint8_t *line = values[j / 16] + 64 + j % 16 * 64 + 32 * vector;
+    for (uint32_t j = s->pair[0]; j < s->pair[1]; j++) {
+        const uint8_t *line =
+            s->values[j / 16] + 64 + j % 16 * 64 + 32 * vector;
         v16i two[2];
 
-        __builtin_prefetch(line + ahead[j / 16], 0, 2);
+        __builtin_prefetch(line + s->ahead[j / 16], 0, 2);
         for (uint32_t v = 0; v < n_vectors; v++) {
             two[v] = v16i_load_i8_pairs(line + 32 * v);
         }
@@ -220,46 +262,49 @@ weigh_q8_rows(const uint32_t rows, const uint32_t n_vectors,
             }
         }
     }
-    for (uint32_t r = 0; r < rows; r++) {
-        for (uint32_t v = 0; v < n_vectors; v++) {
-            v16_store(o + r * ROW_FLOATS + 16 * v,
-                      v16_mul(v16i_to_f32(sum[r][v]), v16_set1(unit[r])));
+    for (uint32_t v = 0; v < n_vectors; v++) {
+        float *o = s->to.o + r0 * s->to.stride + 16 * (vector + v);
+
+        if (16 * (vector + v) >= s->columns) {
+            break;
+        }
+        for (uint32_t r = 0; r < rows; r++) {
+            v16 x = v16_mul(v16i_to_f32(sum[r][v]), v16_set1(s->unit[r0 + r]));
+
+            if (s->to.old_part != NULL) {
+                v16 old = v16_mul(v16_load(o + r * s->to.stride),
+                                  v16_set1(s->to.old_part[r0 + r]));
+                x = v16_fma(x, v16_set1(s->to.new_part[r0 + r]), old);
+            }
+            v16_store(o + r * s->to.stride, x);
         }
     }
 }
 
 
 static void
-weigh_q8_group(uint32_t rows, const int16_t (*u)[AXK_ATTN_KEYS],
-               const uint8_t *const *values, const uint32_t *pair,
-               const float *unit, float *o, const ptrdiff_t *ahead)
+weigh_q8_group(uint32_t rows, const struct q8_sums *s, uint32_t r0)
 {
     for (uint32_t v = 0; v < 2; v += Q8_VECTORS) {
         switch (rows) {
         case 1:
-            weigh_q8_rows(1, Q8_VECTORS, u, values, v, pair, unit, o + 16 * v,
-                          ahead);
+            weigh_q8_rows(1, Q8_VECTORS, s, r0, v);
             break;
         case 2:
-            weigh_q8_rows(2, Q8_VECTORS, u, values, v, pair, unit, o + 16 * v,
-                          ahead);
+            weigh_q8_rows(2, Q8_VECTORS, s, r0, v);
             break;
         case 3:
-            weigh_q8_rows(3, Q8_VECTORS, u, values, v, pair, unit, o + 16 * v,
-                          ahead);
+            weigh_q8_rows(3, Q8_VECTORS, s, r0, v);
             break;
 #if V16_BATCH == 4
         case 4:
-            weigh_q8_rows(4, Q8_VECTORS, u, values, v, pair, unit, o + 16 * v,
-                          ahead);
+            weigh_q8_rows(4, Q8_VECTORS, s, r0, v);
             break;
         case 5:
-            weigh_q8_rows(5, Q8_VECTORS, u, values, v, pair, unit, o + 16 * v,
-                          ahead);
+            weigh_q8_rows(5, Q8_VECTORS, s, r0, v);
             break;
         default:
-            weigh_q8_rows(6, Q8_VECTORS, u, values, v, pair, unit, o + 16 * v,
-                          ahead);
+            weigh_q8_rows(6, Q8_VECTORS, s, r0, v);
             break;
 #endif
         }
@@ -267,32 +312,43 @@ weigh_q8_group(uint32_t rows, const int16_t (*u)[AXK_ATTN_KEYS],
 }
 
 
-/* o of rows [0, rows) of t; terms of keys that a row does not see are zero. */
+/* The terms of rows [0, rows) of t times its values; terms of keys that a row
+ * does not see are zero. */
 static void
-add_values_q8(const struct chunk *c, uint32_t rows, struct tile *t)
+weigh_values_q8(const struct chunk *c, uint32_t rows, const struct tile *t,
+                const struct target *to)
 {
-    const uint32_t pair[2] = {t->lo[0] / 2, (t->hi[rows - 1] + 1) / 2};
+    uint32_t padded = round_up_16(c->a->head_dim);
 
     for (uint32_t g = 0; g < kv_groups(c->a->head_dim); g++) {
         float w[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
         int16_t u[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
         uint32_t top[BLOCK_MAX];
         float unit[16];
-        const uint8_t *values[2];
-        const uint16_t *scales[2];
+        v16 scales[4];
+        struct q8_sums s = {
+            .u = (const int16_t(*)[AXK_ATTN_KEYS])u,
+            .unit = unit,
+            .ahead = t->ahead,
+            .pair = {t->lo[0] / 2, (t->hi[rows - 1] + 1) / 2},
+            .columns = padded - g * AXK_QK,
+            .to = *to,
+        };
 
+        s.to.o += g * AXK_QK;
         for (uint32_t half = 0; half < 2; half++) {
-            values[half] = kv_q8_values(c->a, t->blocks[half], c->kv_head, g);
-            scales[half] = (const uint16_t *)values[half];
+            s.values[half] = kv_q8_values(c->a, t->blocks[half], c->kv_head, g);
+            for (uint32_t v = 0; v < 2; v++) {
+                scales[2 * half + v] =
+                    v16_load_f16((const uint16_t *)s.values[half] + 16 * v);
+            }
         }
         for (uint32_t r = 0; r < rows; r++) {
             top[r] = scaled_terms(t->p[r], scales, w[r]);
         }
         integer_terms(rows, w, top, u, unit);
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
-            weigh_q8_group(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, u + r,
-                           values, pair, unit + r, t->o[r] + g * AXK_QK,
-                           t->ahead);
+            weigh_q8_group(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, &s, r);
         }
     }
 }

@@ -34,9 +34,9 @@ store_some(float *p, v16 x, uint32_t n)
 }
 
 
-/* axk_exp32 of sixteen values. */
+/* axk_exp32 of sixteen values, none of them above AXK_EXP_HIGH. */
 INLINE v16
-vec_exp(v16 x)
+vec_exp_negative(v16 x)
 {
     v16 t = v16_fma(x, v16_set1(AXK_LOG2E), v16_set1(AXK_EXP_MAGIC));
     v16 n = v16_sub(t, v16_set1(AXK_EXP_MAGIC));
@@ -52,9 +52,16 @@ vec_exp(v16 x)
     p = v16_fma(p, r, v16_set1(1.0f));
     p = v16_fma(p, r, v16_set1(1.0f));
     p = v16_mul(p, v16_power_of_two(t));
-    p = v16_select_lt(x, v16_set1(AXK_EXP_LOW), v16_set1(0), p);
+    return v16_select_lt(x, v16_set1(AXK_EXP_LOW), v16_set1(0), p);
+}
+
+
+/* axk_exp32 of sixteen values. */
+INLINE v16
+vec_exp(v16 x)
+{
     return v16_select_lt(v16_set1(AXK_EXP_HIGH), x,
-                         v16_set1(float_of(0x7f800000)), p);
+                         v16_set1(float_of(0x7f800000)), vec_exp_negative(x));
 }
 
 
