@@ -3,11 +3,11 @@
  *
  * An item is one KV head (with all query heads that share it) for up to
  * CHUNK queries of one segment.  When a step has fewer items than keep the
- * threads evenly busy, which is a few decodes on deep contexts, the keys of a
- * query are cut into runs of tiles instead: each item leaves the partial
- * results of its tiles, and whoever finishes the last item of a KV head
- * merges them.  The kernels give the same bits either way, so the choice is
- * free and made anew for every step.
+ * threads evenly busy, they get fewer queries; and where there is but one, a
+ * few decodes on deep contexts, the keys of a query are cut into runs of tiles
+ * instead: each item leaves the partial results of its tiles, and whoever
+ * finishes the last item of a KV head merges them.  The kernels give the same
+ * bits either way, so the choice is free and made anew for every step.
  */
 #include "engine/exec/internal.h"
 
@@ -131,19 +131,39 @@ add_item(struct ax_exec *e, uint32_t w, const struct ax_attention_item *item)
 }
 
 
+/*
+ * Queries of an item where each chunk is to become so many pieces: not so few
+ * that their rows do not fill a kernel's block, since every block converts K
+ * and V anew.
+ */
+static uint32_t
+chunk_queries(const struct ax_exec *e, uint32_t n, uint32_t pieces)
+{
+    uint32_t group = heads_max(e->plan) / e->kv_shape.n_head_kv;
+    uint32_t unit = (AXK_ATTN_ROWS + group - 1) / group;
+    uint32_t queries = ((n < CHUNK ? n : CHUNK) + pieces - 1) / pieces;
+
+    queries = (queries + unit - 1) / unit * unit;
+    return queries < CHUNK ? queries : CHUNK;
+}
+
+
+/* Head by head, so that a thread's own share is few heads: it finds their keys
+ * in its cache, and early queries, which see less, are spread evenly. */
 static void
-cut_whole(struct ax_exec *e, uint32_t w, uint32_t segment)
+cut_whole(struct ax_exec *e, uint32_t w, uint32_t segment, uint32_t pieces)
 {
     uint32_t n = e->segments[segment].n;
+    uint32_t chunk = chunk_queries(e, n, pieces);
 
-    for (uint32_t q = 0; q < n; q += CHUNK) {
-        for (uint32_t h = 0; h < e->kv_shape.n_head_kv; h++) {
+    for (uint32_t h = 0; h < e->kv_shape.n_head_kv; h++) {
+        for (uint32_t q = 0; q < n; q += chunk) {
             add_item(e, w,
                      &(struct ax_attention_item){
                          .segment = segment,
                          .kv_head = h,
                          .q0 = q,
-                         .q1 = n - q < CHUNK ? n : q + CHUNK,
+                         .q1 = n - q < chunk ? n : q + chunk,
                      });
         }
     }
@@ -216,7 +236,7 @@ cut_window(struct ax_exec *e, uint32_t w)
     for (uint32_t s = 0; s < e->n_segments; s++) {
         if (pieces < 2 || e->segments[s].n != 1 ||
             !cut_split(e, w, s, pieces)) {
-            cut_whole(e, w, s);
+            cut_whole(e, w, s, pieces);
         }
     }
 }
