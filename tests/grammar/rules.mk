@@ -9,8 +9,17 @@ UNIT_TESTS += $(GRAMMAR_TESTS)
 $(GRAMMAR_TESTS): %: %.o $(BUILD)/tests/grammar/naive.o $(GRAMMAR_LIBS)
 $(GRAMMAR_TESTS): LDLIBS = $(TEXT_LDLIBS) -lcmocka
 
-FUZZ_GBNF := $(BUILD)/tests/grammar/fuzz_gbnf
-FUZZERS += $(FUZZ_GBNF)
+GRAMMAR_FUZZERS := $(patsubst %,$(BUILD)/tests/grammar/fuzz_%,gbnf source)
+FUZZERS += $(GRAMMAR_FUZZERS)
 
-$(FUZZ_GBNF): %: %.o $(GRAMMAR_LIBS)
-$(FUZZ_GBNF): LDLIBS = $(TEXT_LDLIBS)
+$(GRAMMAR_FUZZERS): %: %.o $(GRAMMAR_LIBS)
+$(GRAMMAR_FUZZERS): LDLIBS = $(TEXT_LDLIBS)
+
+# What a source says, for scripts.
+GRAMMAR_TEXTS := $(BUILD)/tests/grammar/grammar_texts
+TEST_TOOLS += $(GRAMMAR_TEXTS)
+
+$(GRAMMAR_TEXTS): %: %.o $(GRAMMAR_LIBS)
+$(GRAMMAR_TEXTS): LDLIBS = $(TEXT_LDLIBS)
+
+E2E_TESTS += tests/grammar/test_schema_texts.py
