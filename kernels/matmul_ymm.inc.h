@@ -86,10 +86,25 @@ run_chunk(const uint32_t format, const uint8_t *w, const uint8_t *ahead,
 INLINE uint32_t
 shape_rows(const uint32_t format, const uint32_t n)
 {
-    if (n <= 2 || (n == 3 && format == AXK_Q8_0)) {
+    if (n == 1 || (n == 2 && !(is_two_bit(format) && !AXK_YMM_VNNI)) ||
+        (n == 3 && format == AXK_Q8_0)) {
         return 4;
     }
     return is_float_format(format) || AXK_YMM_VNNI ? 2 : 1;
+}
+
+
+/* The results of a tile of n tokens, where run_chunk() left them. */
+INLINE void
+store_sofar(const struct axk_matmul *a, uint32_t row, uint32_t tile,
+            const uint32_t n, const float *sofar)
+{
+    for (uint32_t r = 0; r < 4; r++) {
+        for (uint32_t t = 0; t < n; t++) {
+            store_rows(a, row + 8 * r, tile * AXK_TILE + t,
+                       _mm256_load_ps(sofar + 8 * (r * n + t)));
+        }
+    }
 }
 
 
@@ -119,21 +134,19 @@ run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 
         for (uint32_t first = 0; first < 4; first += rows) {
             run_chunk(format, w, w + step * block_bytes, act, chunk,
-                      (struct shape){n, first, rows}, &e, sofar);
+                      (struct shape){n, first, rows, false, w}, &e, sofar);
         }
         act += (size_t)chunk * record_words(format) * n;
     }
     if (rows == 4) {
-        run_chunk(format, panel, panel, act, n_blocks, (struct shape){n, 0, 4},
-                  &e, sofar);
+        run_chunk(format, panel, panel, act, n_blocks,
+                  (struct shape){n, 0, 4, false, panel}, &e, sofar);
     }
-    for (uint32_t r = 0; r < 4; r++) {
-        for (uint32_t t = 0; t < n; t++) {
-            store_rows(a, row + 8 * r, tile * AXK_TILE + t,
-                       _mm256_load_ps(sofar + 8 * (r * n + t)));
-        }
-    }
+    store_sofar(a, row, tile, n, sofar);
 }
+
+
+#include "kernels/decoded_ymm.h"
 
 
 INLINE void
@@ -142,8 +155,12 @@ run_panel(const uint32_t format, const struct axk_matmul *a, uint32_t row,
 {
     uint32_t n_full = a->n_tokens / AXK_TILE;
 
-    for (uint32_t tile = 0; tile < n_full; tile++) {
-        run_tokens(format, a, row, panel, tile, AXK_TILE);
+    if (is_decoded_from(format, n_full)) {
+        run_decoded(format, a, row, panel, n_full);
+    } else {
+        for (uint32_t tile = 0; tile < n_full; tile++) {
+            run_tokens(format, a, row, panel, tile, AXK_TILE);
+        }
     }
     switch (a->n_tokens % AXK_TILE) {
     case 1:

@@ -28,11 +28,14 @@
 #define ROWS_MAX   4 /* ymm of rows in a tile */
 #define TOKENS_MAX AXK_TILE
 
-/* The tokens of a tile and the part of a panel: literals but for first. */
+/* The tokens of a tile and the part of a panel: literals but for first and
+ * codes. */
 struct shape {
-    uint32_t n;     /* tokens, 1 .. 4 */
-    uint32_t first; /* first ymm of rows in the panel, 0 .. 3 */
-    uint32_t rows;  /* ymm of rows */
+    uint32_t n;           /* tokens, 1 .. 4 */
+    uint32_t first;       /* first ymm of rows in the panel, 0 .. 3 */
+    uint32_t rows;        /* ymm of rows */
+    bool is_decoded;      /* rows is 1, and the block's codes are at: */
+    const uint8_t *codes; /* what decode() wrote, for this row vector */
 };
 
 typedef __m256i sums[ROWS_MAX][TOKENS_MAX];
@@ -56,6 +59,17 @@ INLINE __m256i
 load_32_bytes(const uint8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
+}
+
+
+/* The same, once: gcc 12 else loads anew for each use. */
+INLINE __m256i
+load_codes(const uint8_t *p)
+{
+    __m256i x = load_32_bytes(p);
+
+    __asm__("" : "+x"(x));
+    return x;
 }
 
 
@@ -98,6 +112,32 @@ widen(const struct shape s, sums pairs, sums sum)
 }
 
 
+/* sum += x, 16 bits; in a tile of one row vector and several tokens in place
+ * and in this order: of such sums gcc 12 computes all terms first, into memory,
+ * or copies every register.  Larger tiles are better off with its choice. */
+INLINE void
+add_words(const struct shape s, __m256i *sum, __m256i x)
+{
+    if (s.rows == 1) {
+        __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(x));
+    } else {
+        *sum = _mm256_add_epi16(*sum, x);
+    }
+}
+
+
+/* The same with 32 bits. */
+INLINE void
+add_dwords(const struct shape s, __m256i *sum, __m256i x)
+{
+    if (s.rows == 1) {
+        __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(x));
+    } else {
+        *sum = _mm256_add_epi32(*sum, x);
+    }
+}
+
+
 #if AXK_YMM_VNNI
 /* Row vector r: codes times the activations of all tokens, 4 k, into 32 bits.
  */
@@ -116,8 +156,7 @@ dot_codes(const struct shape s, uint32_t r, __m256i codes, const uint32_t *a,
           sums pairs)
 {
     for (uint32_t t = 0; t < s.n; t++) {
-        pairs[r][t] = _mm256_add_epi16(
-            pairs[r][t], _mm256_maddubs_epi16(codes, word(a + t)));
+        add_words(s, &pairs[r][t], _mm256_maddubs_epi16(codes, word(a + t)));
     }
 }
 
@@ -168,6 +207,14 @@ steps_in_16_bits(const uint32_t format)
     default:
         return 1; /* 2 * 2 * 63 * 127 = 32004 */
     }
+}
+
+
+/* Bytes of a block's codes for 8 rows, as decode() writes them. */
+INLINE uint32_t
+decoded_bytes(const uint32_t format)
+{
+    return 8 * block_elems(format);
 }
 
 
@@ -236,7 +283,7 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
     }
     for (uint32_t r = 0; r < s.rows; r++) {
         h[r] = table;
-        if (high_bits(format)) {
+        if (high_bits(format) && !s.is_decoded) {
             h[r] = load_32_bytes(high + 32 * r);
         }
     }
@@ -250,7 +297,12 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
 #pragma GCC unroll 1
         for (int j = 0; j < run; j++) {
             for (uint32_t r = 0; r < s.rows; r++) {
-                read_step(format, w + 32 * r, table, &h[r], &lo, &hi);
+                if (s.is_decoded) {
+                    lo = load_codes(w);
+                    hi = load_codes(w + 32);
+                } else {
+                    read_step(format, w + 32 * r, table, &h[r], &lo, &hi);
+                }
                 if (has_signed_table(format)) {
                     dot_signed(s, r, lo, a, sum);
                     dot_signed(s, r, hi, a + s.n, sum);
@@ -259,7 +311,7 @@ dot_nibbles(const uint32_t format, const struct shape s, const uint8_t *w,
                     dot_codes(s, r, hi, a + s.n, AXK_YMM_VNNI ? sum : pairs);
                 }
             }
-            w += 128;
+            w += s.is_decoded ? 64 : 128;
             a += 2 * s.n;
         }
         if (!AXK_YMM_VNNI && !has_signed_table(format)) {
@@ -380,7 +432,10 @@ fetch_share(const struct shape s, const uint8_t *p, const uint32_t bytes)
 {
     const uint32_t part = (bytes + 255) / 256 * 64;
 
-    for (uint32_t i = 0; i < s.rows * part && s.rows < ROWS_MAX; i += 64) {
+    if (s.rows == ROWS_MAX || s.is_decoded) {
+        return;
+    }
+    for (uint32_t i = 0; i < s.rows * part; i += 64) {
         _mm_prefetch((const char *)p + s.first * part + i, _MM_HINT_T0);
     }
 }
@@ -389,7 +444,7 @@ fetch_share(const struct shape s, const uint8_t *p, const uint32_t bytes)
 /* All blocks of 32 of a panel, for the rows of the shape; as many bytes are
  * fetched from ahead on. */
 INLINE void
-tile_blocks_32(const uint32_t format, const struct shape s, const uint8_t *w,
+tile_blocks_32(const uint32_t format, struct shape s, const uint8_t *w,
                const uint8_t *ahead, const uint32_t *act, uint32_t n_blocks,
                results acc)
 {
@@ -403,8 +458,10 @@ tile_blocks_32(const uint32_t format, const struct shape s, const uint8_t *w,
         if (format == AXK_Q8_0) {
             dot_bytes(s, steps, act, sum);
         } else {
-            dot_nibbles(format, s, steps, steps - 128, 4, act, sum);
+            dot_nibbles(format, s, s.is_decoded ? s.codes : steps, steps - 128,
+                        4, act, sum);
         }
+        s.codes += s.is_decoded ? decoded_bytes(format) : 0;
         add_scaled(format, s, sum, w, act + AXK_ACT_D * s.n, acc);
         for (uint32_t r = 0; r < s.rows && has_min(format); r++) {
             __m256 m = load_8_halves(format, w + 64 + 16 * (s.first + r));
@@ -452,14 +509,17 @@ add_part(const uint32_t format, const struct shape s, const uint8_t *line,
 {
     const uint8_t *p =
         line + line_head(format) + part * part_bytes(format) + 32 * s.first;
+    const uint8_t *steps = high_bits(format) ? p + 128 : p;
     sums sum;
 
+    if (s.is_decoded) {
+        steps = s.codes + part * 8 * part_elems(format);
+    }
     start_part(format, s, minus, sum);
     if (is_two_bit(format)) {
         dot_two_bits(format, s, p, line + 32 * s.first, part, a, sum);
     } else {
-        dot_nibbles(format, s, high_bits(format) ? p + 128 : p, p,
-                    (int)part_elems(format) / 8, a, sum);
+        dot_nibbles(format, s, steps, p, (int)part_elems(format) / 8, a, sum);
     }
     for (uint32_t r = 0; r < s.rows; r++) {
         __m128i bytes = _mm_loadl_epi64(
@@ -503,13 +563,12 @@ add_pairs(const struct shape s, uint32_t r, sums pairs, __m256i scale,
           sums total)
 {
     for (uint32_t t = 0; t < s.n; t++) {
-        total[r][t] = _mm256_add_epi32(total[r][t],
-                                       _mm256_madd_epi16(pairs[r][t], scale));
+        add_dwords(s, &total[r][t], _mm256_madd_epi16(pairs[r][t], scale));
     }
 }
 
 
-/* One part of Q6_K; p: its high bits. */
+/* One part of Q6_K; p: its high bits, or its codes where they are decoded. */
 INLINE void
 add_part_q6_k(const struct shape s, const uint8_t *p, const uint8_t *scales,
               const uint32_t *a, sums total)
@@ -521,7 +580,7 @@ add_part_q6_k(const struct shape s, const uint8_t *p, const uint8_t *scales,
         h[r] = load_32_bytes(p + 32 * r);
         scale[r] = scale_pairs(scales + 8 * r);
     }
-    p += 128;
+    p += s.is_decoded ? 0 : 128;
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) {
         for (uint32_t r = 0; r < s.rows; r++) {
@@ -529,14 +588,19 @@ add_part_q6_k(const struct shape s, const uint8_t *p, const uint8_t *scales,
             __m256i hi;
             sums pairs;
 
-            read_step(AXK_Q6_K, p + 32 * r, h[r], &h[r], &lo, &hi);
+            if (s.is_decoded) {
+                lo = load_codes(p);
+                hi = load_codes(p + 32);
+            } else {
+                read_step(AXK_Q6_K, p + 32 * r, h[r], &h[r], &lo, &hi);
+            }
             for (uint32_t t = 0; t < s.n; t++) {
                 pairs[r][t] = _mm256_maddubs_epi16(lo, word(a + t));
             }
             dot_codes(s, r, hi, a + s.n, pairs);
             add_pairs(s, r, pairs, scale[r], total);
         }
-        p += 128;
+        p += s.is_decoded ? 64 : 128;
         a += 2 * s.n;
     }
 }
@@ -580,6 +644,9 @@ add_line_16(const uint32_t format, const struct shape s, const uint8_t *line,
         sums sum;
 
         if (format == AXK_Q6_K) {
+            if (s.is_decoded) {
+                p = s.codes + part * 128;
+            }
             add_part_q6_k(s, p, scales + 32 * part, a, total);
         } else {
             dot_two_bits(format, s, p, line + 32 * s.first, part, a, sum);
@@ -643,7 +710,7 @@ struct expanded {
 
 /* All lines of a block; as many bytes are fetched from ahead on. */
 INLINE void
-add_lines_16(const uint32_t format, const struct shape s, const uint8_t *w,
+add_lines_16(const uint32_t format, struct shape s, const uint8_t *w,
              const uint8_t *ahead, const uint32_t *act,
              const struct expanded *e, sums total)
 {
@@ -658,6 +725,7 @@ add_lines_16(const uint32_t format, const struct shape s, const uint8_t *w,
         fetch_share(s, ahead + i * share, share);
         add_line_16(format, s, line, line_scales(format, e->scales, i, line),
                     act, pairs, total);
+        s.codes += s.is_decoded ? 2 * 128 : 0;
         act += 8 * s.n;
         pairs += s.n;
     }
@@ -666,7 +734,7 @@ add_lines_16(const uint32_t format, const struct shape s, const uint8_t *w,
 
 /* The same, part by part. */
 INLINE void
-add_parts(const uint32_t format, const struct shape s, const uint8_t *w,
+add_parts(const uint32_t format, struct shape s, const uint8_t *w,
           const uint8_t *ahead, const uint32_t *act, const struct expanded *e,
           sums total)
 {
@@ -683,6 +751,9 @@ add_parts(const uint32_t format, const struct shape s, const uint8_t *w,
         add_part(format, s, line,
                  line_scales(format, e->scales, part / 2, line), part % 2, act,
                  minus, total);
+        if (part % 2 == 1 && s.is_decoded) {
+            s.codes += 16 * part_elems(format);
+        }
         act += part_elems(format) / 4 * s.n;
         minus += part_elems(format) / 16 * s.n;
     }
@@ -692,7 +763,7 @@ add_parts(const uint32_t format, const struct shape s, const uint8_t *w,
 /* The pass over a block that has its first rows expands its scales, for those
  * that follow too: where there are several, n_blocks is 1. */
 INLINE void
-tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
+tile_blocks_256(const uint32_t format, struct shape s, const uint8_t *w,
                 const uint8_t *ahead, const uint32_t *act, uint32_t n_blocks,
                 struct expanded *e, results acc)
 {
@@ -718,6 +789,7 @@ tile_blocks_256(const uint32_t format, const struct shape s, const uint8_t *w,
         }
         w += panel_block_bytes(format);
         ahead += panel_block_bytes(format);
+        s.codes += s.is_decoded ? decoded_bytes(format) : 0;
         act += AXK_ACT_K_WORDS * s.n;
     }
 }

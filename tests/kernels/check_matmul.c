@@ -201,6 +201,28 @@ test_matmul_of_two_tiles(void **state)
 }
 
 
+/* As many as are decoded for at once, and more: the tokens are then done in
+ * several goes.  Rows and k end within a panel and within what is decoded. */
+static void
+test_matmul_of_many_tokens(void **state)
+{
+    static const uint32_t formats[] = { AXK_Q5_0, AXK_Q8_0, AXK_Q6_K };
+    static const uint32_t tokens[] = { 66, 69, 64, 262, 519 };
+    size_t n_tokens = check_tiny ? 3 : N_ELEMS(tokens);
+
+    for (size_t f = 0; f < N_ELEMS(formats); f++) {
+        for (size_t t = 0; t < n_tokens; t++) {
+            struct matrix w;
+            int kind = (int)(t % 3);
+
+            make_matrix(&w, formats[f], 33, check_k(formats[f], 288), kind);
+            compare(&w, tokens[t], kind);
+            check_free_all(state);
+        }
+    }
+}
+
+
 /* Float formats take any k. */
 static void
 test_matmul_float_odd_k(void **state)
@@ -740,6 +762,7 @@ test_selection_obeys_the_cap(void **state)
 const struct CMUnitTest check_matmul_tests[] = {
     TEST(test_matmul_equals_reference),
     TEST(test_matmul_of_two_tiles),
+    TEST(test_matmul_of_many_tokens),
     TEST(test_matmul_float_odd_k),
     TEST(test_reference_is_the_dot_product),
     TEST(test_quantize_is_q8),
