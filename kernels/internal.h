@@ -6,7 +6,8 @@
  * Packed weights.  A panel is 32 rows over the whole k, blocks of k in
  * ascending order, so that a kernel reads every 64-byte line once and
  * addresses only rise (any other order measured slower, and so did software
- * prefetch but for the panel that comes next).  Inside a block the lanes of a vector are rows:
+ * prefetch but for the panel that comes next).  Inside a block the lanes of a
+ * vector are rows:
  *   k-step, 4 bit : 128 bytes, 4 per row; byte c of a row holds in its low
  *                   nibble k = 8 i + c, in its high nibble k = 8 i + 4 + c
  *   k-step, 8 bit : 128 bytes, 4 per row: k = 4 i + c, stored as q + 128
