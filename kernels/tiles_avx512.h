@@ -169,13 +169,22 @@ dot_nibbles(const uint32_t format, const uint8_t *w, const uint8_t *high,
 }
 
 
-/* Steps of whole bytes, 4 k each. */
+/* Steps of whole bytes, 4 k each; n_steps is even.  Of a full tile two at a
+ * time: a step alone is too short for its loop. */
 INLINE void
 dot_bytes(const uint8_t *w, const int n_steps, const uint32_t *a, const int n,
           sums sum)
 {
 #pragma GCC unroll 1
-    for (int i = 0; i < n_steps; i++) {
+    for (int i = 0; n == AXK_TILE && i < n_steps; i += 2) {
+        dot_4(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), a, n, sum);
+        dot_4(_mm512_loadu_si512(w + 128), _mm512_loadu_si512(w + 192), a + n,
+              n, sum);
+        w += 256;
+        a += 2 * n;
+    }
+#pragma GCC unroll 1
+    for (int i = 0; n != AXK_TILE && i < n_steps; i++) {
         dot_4(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), a, n, sum);
         w += 128;
         a += n;
