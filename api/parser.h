@@ -5,6 +5,7 @@
  *   request_json.c       the JSON text itself: limits, duplicates, offsets
  *   request_scalars.c    fields with one value → the payload's head
  *   request_messages.c   model, messages, prompt, stop, logit_bias → sections
+ *   request_grammar.c    what the answer must be → one section
  *   request_unsupported.c  fields that OpenAI knows and Axion refuses
  *
  * Every function returns AXION_OK or the error that it put into
@@ -32,6 +33,8 @@ struct axion_parser {
     struct axion_failure *failure;
     struct axion_request_head head;
     struct axion_request_writer writer;
+    const char *body; /* its bytes, as they came */
+    size_t body_bytes;
     uint32_t n_parts;
     /* Where the walk is, and the path made of it when something is wrong:
      * making it for every message would cost more than checking it. */
@@ -65,6 +68,8 @@ int axion_parse_scalars(struct axion_parser *p, const json_t *root);
 int axion_parse_unsupported(struct axion_parser *p, json_t *root);
 /* After the head: writes the sections. */
 int axion_parse_sections(struct axion_parser *p, const json_t *root);
+/* Behind these: the section of what the answer must be, if it is said. */
+int axion_parse_grammar(struct axion_parser *p, const json_t *root);
 /* Behind the sections, if remote_only: what of the body's `bytes` is text. */
 void axion_parse_bytes(struct axion_parser *p, const json_t *root,
                        size_t bytes);

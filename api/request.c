@@ -145,7 +145,10 @@ parse_root(struct axion_parser *p, json_t *root, size_t body_bytes)
     error = payload_start(p, body_bytes);
     if (error != AXION_OK)
         return axion_parse_fail(p, error, NULL, NULL);
-    return excuse(p, axion_parse_sections(p, root));
+    error = excuse(p, axion_parse_sections(p, root));
+    if (error != AXION_OK)
+        return error;
+    return excuse(p, axion_parse_grammar(p, root));
 }
 
 
@@ -168,6 +171,8 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     p.options = options;
     p.parsed = parsed;
     p.failure = failure;
+    p.body = body;
+    p.body_bytes = bytes;
     parsed->kind = kind;
     parsed->n_answers = 1;
 

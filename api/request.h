@@ -8,7 +8,7 @@
  *   - null stands for "not given" everywhere
  *   - a field that OpenAI knows and Axion does not do yet is
  *     UNSUPPORTED_FIELD, unless its value asks for nothing (tools: [],
- *     n: 1, logprobs: false, response_format: {"type": "text"})
+ *     n: 1, logprobs: false)
  *   - a field that nobody knows is ignored, whatever it holds
  *   - INVALID_JSON: anything that RFC 8259 does not allow, a key given
  *     twice in one object, a byte order mark, text behind the value, invalid

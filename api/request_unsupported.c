@@ -43,15 +43,9 @@ static const struct unsupported unsupported[] = {
     {"bad_words", FOR_BOTH, {0}, 0, 0, 0},
     {"allowed_token_ids", FOR_BOTH, {0}, 0, 0, 0},
     {"prompt_logprobs", FOR_BOTH, {0}, 0, 0, 0},
-    {"structured_outputs", FOR_BOTH, {0}, 0, 0, 0},
-    {"guided_json", FOR_BOTH, {0}, 0, 0, 0},
-    {"guided_regex", FOR_BOTH, {0}, 0, 0, 0},
-    {"guided_choice", FOR_BOTH, {0}, 0, 0, 0},
-    {"guided_grammar", FOR_BOTH, {0}, 0, 0, 0},
-    {"json_schema", FOR_BOTH, {0}, 0, 0, 0},
-    {"regex", FOR_BOTH, {0}, 0, 0, 0},
     {"ebnf", FOR_BOTH, {0}, 0, 0, 0},
-    {"grammar", FOR_BOTH, {0}, 0, 0, 0},
+    {"structural_tag", FOR_BOTH, {0}, 0, 0, 0},
+    {"guided_whitespace_pattern", FOR_BOTH, {0}, 0, 0, 0},
     {"use_beam_search", FOR_BOTH, {0}, 0, 0, 0},
     {"length_penalty", FOR_BOTH, {0}, 1, 1, 0},
     {"typical_p", FOR_BOTH, {0}, 1, 1, 0},
@@ -132,29 +126,6 @@ check_logprobs(struct axion_parser *p, const json_t *root)
 
 
 static int
-check_response_format(struct axion_parser *p, const json_t *root)
-{
-    static const char param[] = "response_format.type";
-    const json_t *value = axion_parse_get(root, "response_format");
-    const json_t *type;
-
-    if (value == NULL)
-        return AXION_OK;
-    if (!json_is_object(value))
-        return axion_parse_wrong_type(p, "response_format", "an object", value);
-    type = axion_parse_get(value, "type");
-    if (type == NULL)
-        return axion_parse_fail(p, AXION_ERR_MISSING_FIELD, param,
-                                "%s is missing", param);
-    if (!json_is_string(type))
-        return axion_parse_wrong_type(p, param, "a string", type);
-    if (!axion_parse_is(type, "text"))
-        return refuse(p, param);
-    return AXION_OK;
-}
-
-
-static int
 check_modalities(struct axion_parser *p, const json_t *root)
 {
     static const char param[] = "modalities";
@@ -223,8 +194,6 @@ axion_parse_unsupported(struct axion_parser *p, json_t *root)
 
     if (error == AXION_OK)
         error = check_logprobs(p, root);
-    if (error == AXION_OK)
-        error = check_response_format(p, root);
     if (error == AXION_OK)
         error = check_modalities(p, root);
     return error;

@@ -1,7 +1,8 @@
 # Unit tests and the fuzzer of api/.
 
 API_TESTS := $(patsubst %,$(BUILD)/tests/api/test_api_%,request \
-               request_refused response tenant tenants_file cache text limits \
+               request_grammar request_refused response tenant tenants_file \
+               cache text limits \
                balances jwt route remote shares quota)
 UNIT_TESTS += $(API_TESTS)
 API_TEST_LIBS := $(BUILD)/libaxion_api.a $(BUILD)/libaxion_shm.a
