@@ -10,6 +10,7 @@
 #include <string.h>
 #include "api/json.h"
 #include "api/json_walk.h"
+#include "api/remote_floor.h"
 #include "shm/errors.h"
 
 /* Room for what write() puts around the remote's own bytes. */
@@ -200,6 +201,27 @@ has_piece(const struct axion_text *object)
 }
 
 
+/* What the tokens of an answer can be told by.  Reasoning goes by two names,
+ * with some servers by both at once. */
+static void
+count_texts(struct axion_remote_answer *answer, const struct axion_text *text,
+            const struct axion_text *object)
+{
+    struct axion_text content = axion_walk_find(object, "content");
+    struct axion_text first = axion_walk_find(object, "reasoning_content");
+    struct axion_text second = axion_walk_find(object, "reasoning");
+    size_t said = axion_floor_bytes(text) + axion_floor_bytes(&content);
+    size_t thought = axion_floor_bytes(&first), other;
+
+    other = axion_floor_bytes(&second);
+    if (thought < other)
+        thought = other;
+    answer->n_texts[0] += said != 0;
+    answer->n_texts[1] += thought != 0;
+    answer->text_bytes += said + thought;
+}
+
+
 static uint32_t
 finish_of(const struct axion_text *reason)
 {
@@ -223,6 +245,7 @@ read_choice(struct axion_remote_answer *answer,
     chunk->n_choices++;
     chunk->n_pieces +=
         is_something(&text) || has_piece(&delta) || has_piece(&message);
+    count_texts(answer, &text, delta.data != NULL ? &delta : &message);
     if (reason.data != NULL && reason.data[0] == '"') {
         chunk->ended = 1;
         answer->ended = 1;
@@ -274,22 +297,47 @@ axion_remote_bound(struct axion_remote_answer *answer, size_t body_bytes,
 }
 
 
-/* A number that a server made up must not empty a tenant's budget. */
-static void
-bound_usage(struct axion_remote_answer *answer)
+/* One chunk of a stream may bring the end of the reasoning and the first text
+ * by one token, as two events: so the sum would be too much. */
+static uint32_t
+completion_min(const struct axion_remote_answer *answer)
 {
-    uint32_t prompt = answer->prompt_max, completion = answer->completion_max;
+    uint64_t n = answer->text_bytes / AXION_FLOOR_TOKEN_BYTES;
 
-    prompt = prompt != 0 ? prompt : AXION_REMOTE_TOKENS_MAX;
-    completion = completion != 0 ? completion : AXION_REMOTE_TOKENS_MAX;
-    if (answer->prompt_tokens <= prompt &&
-        answer->completion_tokens <= completion)
+    if (answer->echoed)
+        return 0;
+    if (n < answer->n_texts[0])
+        n = answer->n_texts[0];
+    if (n < answer->n_texts[1])
+        n = answer->n_texts[1];
+    return at_most(n, UINT32_MAX);
+}
+
+
+/* A number that a server made up must neither empty a tenant's budget nor
+ * give away what was used. */
+void
+axion_remote_settle(struct axion_remote_answer *answer)
+{
+    uint32_t max[2] = {answer->prompt_max, answer->completion_max};
+    uint32_t min[2] = {answer->prompt_min, completion_min(answer)}, n[2];
+    int i;
+
+    if (!answer->has_usage)
         return;
-    answer->bounded = 1;
-    answer->told[0] = answer->prompt_tokens;
-    answer->told[1] = answer->completion_tokens;
-    answer->prompt_tokens = at_most(answer->prompt_tokens, prompt);
-    answer->completion_tokens = at_most(answer->completion_tokens, completion);
+    answer->bounded = answer->raised = 0;
+    for (i = 0; i < 2; i++) {
+        if (max[i] == 0)
+            max[i] = AXION_REMOTE_TOKENS_MAX;
+        min[i] = answer->believed ? 0 : at_most(min[i], max[i]);
+        n[i] = answer->told[i];
+        answer->bounded |= n[i] > max[i];
+        answer->raised |= n[i] < min[i];
+        n[i] = n[i] < min[i] ? min[i] : at_most(n[i], max[i]);
+    }
+    answer->prompt_tokens = n[0];
+    answer->completion_tokens = n[1];
+    answer->cached_tokens = at_most(answer->told[2], n[0]);
 }
 
 
@@ -309,21 +357,18 @@ read_usage(struct axion_remote_answer *answer, struct axion_remote_chunk *chunk)
         chunk->usage.data = NULL;
         return AXION_OK;
     }
-    answer->prompt_tokens = n;
-    answer->completion_tokens = 0;
+    answer->told[0] = n;
+    answer->told[1] = answer->told[2] = 0;
     value = axion_walk_find(usage, "completion_tokens");
-    if (value.data != NULL &&
-        !axion_walk_u32(&value, &answer->completion_tokens))
+    if (value.data != NULL && !axion_walk_u32(&value, &answer->told[1]))
         return AXION_ERR_REMOTE_PROTOCOL;
-    bound_usage(answer);
-    answer->cached_tokens = 0;
     details = axion_walk_find(usage, "prompt_tokens_details");
     value = axion_walk_find(&details, "cached_tokens");
     if (axion_walk_u32(&value, &n))
-        answer->cached_tokens =
-            n < answer->prompt_tokens ? n : answer->prompt_tokens;
+        answer->told[2] = n;
     answer->has_usage = 1;
-    if (answer->bounded)
+    axion_remote_settle(answer);
+    if (answer->bounded || answer->raised)
         chunk->usage.data = NULL; /* the client reads what is charged */
     return AXION_OK;
 }

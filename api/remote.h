@@ -40,18 +40,25 @@ void axion_remote_request(struct axion_out *out, const void *body, size_t bytes,
 struct axion_remote_answer {
     uint32_t prompt_max;     /* what usage can say; 0: TOKENS_MAX */
     uint32_t completion_max; /* of all choices */
+    uint32_t prompt_min;     /* what it must say, see remote_floor.h */
     uint32_t prompt_tokens;
     uint32_t cached_tokens;
     uint32_t completion_tokens;
-    uint32_t reason;   /* enum axion_finish, valid if `ended` */
-    uint32_t n_pieces; /* of text, tool calls and the like, all chunks */
-    unsigned has_usage : 1;
-    unsigned bounded : 1;    /* it was more than can be; `told` is what */
+    uint32_t reason;         /* enum axion_finish, valid if `ended` */
+    uint32_t n_pieces;       /* of text, tool calls and the like, all chunks */
+    uint32_t n_texts[2];     /* chunks' choices with text, with reasoning */
+    uint64_t text_bytes;     /* of both, see axion_floor_bytes() */
+    unsigned believed : 1;   /* usage has no lower bound */
+    unsigned echoed : 1;     /* the text may be the prompt's: proves nothing */
+    unsigned has_usage : 1;  /* `told` is what it says, the tokens above are
+                              * what is charged */
+    unsigned bounded : 1;    /* it was more than can be */
+    unsigned raised : 1;     /* it was less than can be */
     unsigned ended : 1;      /* a choice has its finish reason */
     unsigned usage_sent : 1; /* the client has read it */
     unsigned error : 1;      /* `message` is what went wrong there */
     unsigned too_long : 1;   /* it does not fit into the model's context */
-    uint32_t told[2];        /* prompt and completion tokens */
+    uint32_t told[3];        /* prompt, completion and cached tokens */
     char message[AXION_MESSAGE_BYTES];
     char param[AXION_PARAM_BYTES];
 };
@@ -85,6 +92,12 @@ void axion_remote_bound(struct axion_remote_answer *answer, size_t body_bytes,
 int axion_remote_read(struct axion_remote_answer *answer,
                       struct axion_remote_chunk *chunk, const char *text,
                       size_t bytes);
+
+/*
+ * Puts what the last usage told between what must be and what can be, once the
+ * answer is whole: text may have come behind it.  Nothing without usage.
+ */
+void axion_remote_settle(struct axion_remote_answer *answer);
 
 /* An error body: answer->message and ->param, "" where it has none, and
  * whether it is the context that is too short (OpenAI's code, or in the words

@@ -240,6 +240,7 @@ ngx_http_axion_call_create(ngx_http_request_t *sr)
 static ngx_int_t
 ngx_http_axion_call_body(ngx_http_axion_call_t *call, struct axion_out *out)
 {
+    int                        echoed;
     ngx_str_t                  body;
     ngx_http_axion_ctx_t      *ctx;
     struct axion_remote_wish   wish;
@@ -265,6 +266,11 @@ ngx_http_axion_call_body(ngx_http_axion_call_t *call, struct axion_out *out)
 
     axion_remote_bound(&call->answer, body.len, call->reserved.max_tokens,
                        call->remote->context, &ctx->parsed);
+
+    call->answer.prompt_min = axion_floor_prompt(body.data, body.len,
+                                                 &ctx->parsed, &echoed);
+    call->answer.echoed = echoed;
+    call->answer.believed = call->remote->believed;
 
     return (axion_out_status(out) == AXION_OK) ? NGX_OK : NGX_ERROR;
 }

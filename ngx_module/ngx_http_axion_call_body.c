@@ -458,6 +458,7 @@ ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
                       answer->prompt_tokens, answer->completion_tokens);
     }
 
+    axion_remote_settle(answer);
     ngx_http_axion_call_judge(call);
 
     now = ngx_http_axion_now_us();
@@ -509,6 +510,20 @@ ngx_http_axion_call_judge(ngx_http_axion_call_t *call)
             ngx_log_error(NGX_LOG_ERR, log, 0,
                           "axion: remote \"%V\" told %uD+%uD tokens, more "
                           "than the request can have used: %uD+%uD are "
+                          "charged", &remote->label, answer->told[0],
+                          answer->told[1], answer->prompt_tokens,
+                          answer->completion_tokens);
+        }
+    }
+
+    if (answer->raised) {
+        (void) ngx_atomic_fetch_add(&remote->stats->raised, 1);
+
+        if (!remote->raised) {
+            remote->raised = 1;
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "axion: remote \"%V\" told %uD+%uD tokens, less "
+                          "than the request must have used: %uD+%uD are "
                           "charged", &remote->label, answer->told[0],
                           answer->told[1], answer->prompt_tokens,
                           answer->completion_tokens);

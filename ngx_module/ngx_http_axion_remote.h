@@ -20,6 +20,7 @@
 
 
 #include "api/remote.h"
+#include "api/remote_floor.h"
 #include "api/sse.h"
 #include "ngx_module/ngx_http_axion_limits.h"
 #include "ngx_module/ngx_http_axion_zone.h"
@@ -65,6 +66,8 @@ struct ngx_http_axion_remote_s {
     unsigned                          tls:1;
     unsigned                          told:1;   /* of usage that cannot be */
     unsigned                          warned:1; /* of a context passed */
+    unsigned                          raised:1; /* told of too little usage */
+    unsigned                          believed:1; /* usage_floor=off */
 };
 
 

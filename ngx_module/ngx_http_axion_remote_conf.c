@@ -4,7 +4,7 @@
  *   remote [http://|https://]NAME[/PREFIX] [backup] [models=GLOB,...]
  *          [model=NAME] [key=VALUE|key=file:PATH] [host=NAME]
  *          [verify=on|off] [ca=FILE] [timeout=TIME] [queue=NUMBER]
- *          [context=TOKENS] [bytes_per_token=NUMBER]
+ *          [context=TOKENS] [bytes_per_token=NUMBER] [usage_floor=on|off]
  *
  * NAME is an upstream {} of nginx.conf, defined before or behind, or a host
  * with a port, as in proxy_pass.  What is between this worker and the server
@@ -226,7 +226,8 @@ ngx_http_axion_remote_param(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
         ngx_string("models="), ngx_string("model="), ngx_string("key="),
         ngx_string("host="), ngx_string("verify="), ngx_string("ca="),
         ngx_string("timeout="), ngx_string("queue="),
-        ngx_string("context="), ngx_string("bytes_per_token=")
+        ngx_string("context="), ngx_string("bytes_per_token="),
+        ngx_string("usage_floor=")
     };
 
     if (ngx_strcmp(arg->data, "backup") == 0) {
@@ -319,7 +320,7 @@ ngx_http_axion_remote_param(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
 
         return NGX_CONF_OK;
 
-    default: /* bytes_per_token= */
+    case 9:
         n = ngx_atoi(value.data, value.len);
 
         if (n < 1 || n > NGX_HTTP_AXION_REMOTE_BYTES_MAX) {
@@ -327,6 +328,16 @@ ngx_http_axion_remote_param(ngx_conf_t *cf, ngx_http_axion_remote_t *remote,
         }
 
         remote->token_bytes = n;
+        return NGX_CONF_OK;
+
+    default: /* usage_floor= */
+        if (ngx_strcmp(value.data, "on") != 0
+            && ngx_strcmp(value.data, "off") != 0)
+        {
+            goto invalid;
+        }
+
+        remote->believed = (ngx_strcmp(value.data, "off") == 0);
         return NGX_CONF_OK;
     }
 

@@ -110,6 +110,7 @@ typedef struct {
     ngx_atomic_t                   failures;
     ngx_atomic_t                   overflows;
     ngx_atomic_t                   bounded;  /* usage that cannot be */
+    ngx_atomic_t                   raised;   /* usage that is too little */
     ngx_atomic_t                   passed;   /* contexts of tenants */
 } ngx_http_axion_remote_stats_t;
 

@@ -380,3 +380,12 @@ POST /v1/completions
 {"model":"big","prompt":"abcd","echo":true}
 --- error_code: 400
 --- response_body_like: "param":"echo"
+
+
+
+=== TEST 33: a floor that is neither
+--- http_config
+    axion_upstream llm { remote 127.0.0.1:1 usage_floor=low; }
+--- must_die
+--- error_log
+invalid parameter "usage_floor=low" of "remote"

@@ -13,6 +13,7 @@
 #include <string.h>
 #include "api/json_walk.h"
 #include "api/remote.h"
+#include "api/remote_floor.h"
 #include "api/sse.h"
 #include "tests/api/harness.h"
 
@@ -271,6 +272,112 @@ test_usage(void **state)
 }
 
 
+static uint32_t
+floor_of(const char *body, enum axion_request_kind kind, uint32_t n_ids)
+{
+    struct axion_parsed parsed = {.kind = kind, .n_tokens = n_ids};
+    int echoed;
+
+    return axion_floor_prompt(body, strlen(body), &parsed, &echoed);
+}
+
+
+/* Nothing that a server might leave out is taken for proved. */
+static void
+test_floor_of_a_prompt(void **state)
+{
+    static const char text[] = "0123456789abcdef0123456789abcdef";
+    struct axion_parsed parsed = {.kind = AXION_REQUEST_COMPLETION};
+    char body[512];
+    int echoed;
+
+    (void)state;
+    snprintf(body, sizeof(body),
+             "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"},"
+             "{\"role\":\"assistant\",\"content\":\"%s\"},"
+             "{\"role\":\"system\",\"content\":[{\"text\":\"%s\"},{},3]},"
+             "7]}",
+             text, text, text);
+    assert_int_equal(floor_of(body, AXION_REQUEST_CHAT, 0), 4);
+    snprintf(body, sizeof(body),
+             "{\"prompt\":[\"%s\",\"%s\",[1,2,3]],\"truncation\":null}",
+             text, text);
+    assert_int_equal(floor_of(body, AXION_REQUEST_COMPLETION, 3), 7);
+    snprintf(body, sizeof(body),
+             "{\"prompt\":\"%s\",\"truncate_prompt_tokens\":1}", text);
+    assert_int_equal(floor_of(body, AXION_REQUEST_COMPLETION, 0), 0);
+    assert_int_equal(
+        floor_of("{\"prompt\":\"                                        "
+                 "\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\"}",
+                 AXION_REQUEST_COMPLETION, 0),
+        0);
+    assert_int_equal(floor_of("none", AXION_REQUEST_COMPLETION, 0), 0);
+    assert_int_equal(floor_of("{}", AXION_REQUEST_CHAT, 0), 0);
+    snprintf(body, sizeof(body), "{\"prompt\":\"%s\",\"echo\":true}", text);
+    assert_int_equal(axion_floor_prompt(body, strlen(body), &parsed, &echoed),
+                     2);
+    assert_int_equal(echoed, 1);
+    assert_int_equal(floor_of("{\"echo\":false,\"prompt\":\"\"}",
+                              AXION_REQUEST_COMPLETION, 0),
+                     0);
+}
+
+
+static void
+settled(struct axion_remote_answer *a, uint32_t prompt, uint32_t completion,
+        int raised)
+{
+    axion_remote_settle(a);
+    assert_int_equal(a->prompt_tokens, prompt);
+    assert_int_equal(a->completion_tokens, completion);
+    assert_int_equal(a->raised, raised);
+    assert_true(a->cached_tokens <= prompt);
+}
+
+
+/* Too little is raised to what is proved, and never beyond what can be. */
+static void
+test_usage_too_little(void **state)
+{
+    struct axion_remote_answer a = {.prompt_max = 50, .completion_max = 9,
+                                    .prompt_min = 20};
+    struct axion_remote_chunk c;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 3; i++)
+        assert_int_equal(
+            read_text(&a, &c,
+                      "{\"choices\":[{\"delta\":{\"content\":\"x\"}},"
+                      "{\"delta\":{\"reasoning\":\"y\",\"reasoning_content\":"
+                      "\"y\"}}],\"usage\":{\"prompt_tokens\":20,"
+                      "\"completion_tokens\":9}}"),
+            AXION_OK);
+    assert_int_equal(a.text_bytes, 6);
+    settled(&a, 20, 9, 0);
+    assert_int_equal(read_text(&a, &c,
+                               "{\"choices\":[],\"usage\":{\"prompt_tokens\":"
+                               "1,\"completion_tokens\":2,"
+                               "\"prompt_tokens_details\":"
+                               "{\"cached_tokens\":1}}}"),
+                     AXION_OK);
+    assert_null(c.usage.data);
+    settled(&a, 20, 3, 1);
+    assert_int_equal(a.told[0], 1);
+    assert_int_equal(a.told[1], 2);
+    a.text_bytes = 16 * 5;
+    settled(&a, 20, 5, 1);
+    a.echoed = 1;
+    settled(&a, 20, 2, 1);
+    a.echoed = 0;
+    a.text_bytes = UINT64_MAX;
+    a.prompt_min = UINT32_MAX;
+    settled(&a, 50, 9, 1);
+    a.believed = 1;
+    settled(&a, 1, 2, 0);
+}
+
+
 static int
 is_too_long(const char *text)
 {
@@ -458,6 +565,8 @@ main(void)
         cmocka_unit_test(test_text),    cmocka_unit_test(test_read),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_event_too_long),
         cmocka_unit_test(test_answers), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_floor_of_a_prompt),
+        cmocka_unit_test(test_usage_too_little),
         cmocka_unit_test(test_too_long), cmocka_unit_test(test_prompt_bytes),
     };
 

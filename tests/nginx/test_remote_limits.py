@@ -163,6 +163,50 @@ class Limits(Tenant):
         self.ask().stream()
         self.assertGreater(self.remote.requests[-1][1]["max_tokens"], 8000)
 
+    def short(self):
+        """Twenty chunks of text, and usage of one token."""
+        def script(c, _head, body):
+            numbers = {"prompt": 1, "completion": 1, "cached": 1}
+            if body["stream"]:
+                c.stream(words(*["word "] * 20, **numbers))
+            else:
+                c.json(whole("other words " * 30, **numbers))
+        self.script(script)
+        self.TENANTS = self.TENANTS.replace("1000/mo", "100k/mo")
+        self.configure()
+        self.start()
+
+    def test_usage_that_is_too_little(self):
+        """What is proved is charged, and told to the client."""
+        self.short()
+        text = "some words of a prompt " * 70  # 100 times 16 bytes
+        got = self.events(self.ask(text, stream_options={
+            "include_usage": True}))
+        told = [e["usage"] for e in got if e["usage"]]
+        self.assertEqual([(u["prompt_tokens"], u["completion_tokens"])
+                          for u in told], [(100, 20)])
+        body = json.loads(self.ask(text, stream=False).whole()[2])
+        self.assertEqual((body["usage"]["prompt_tokens"],
+                          body["usage"]["completion_tokens"]), (100, 22))
+        used = self.seen(2)
+        self.assertEqual([(u[2], u[4]) for u in used],
+                         [("100", "20"), ("100", "22")])
+        self.assertEqual(self.figure("axion_remote_usage_raised_total"), 2)
+        self.assertEqual(self.lines("less than the request must have used"),
+                         1)
+        figures = self.nginx.metrics()
+        charged = [v for k, v in figures.items() if k.startswith(
+            "axion_tenant_") and "tokens_total" in k]
+        self.assertIn(200, charged)
+        self.assertIn(42, charged)
+
+    def test_a_server_that_is_believed(self):
+        self.LINE = "remote vllm usage_floor=off;"
+        self.short()
+        self.ask("some words of a prompt " * 70).stream()
+        self.assertEqual(self.seen()[0][2:5], ["1", "1", "1"])
+        self.assertEqual(self.figure("axion_remote_usage_raised_total"), 0)
+
     def test_usage_for_forms_sake(self):
         def script(c, _head, _body):
             c.stream(event(chunk({"content": "a"}))

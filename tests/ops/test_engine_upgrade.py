@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(ops.ROOT, "tests/nginx"))
 import rig  # noqa: E402
 
 STREAMS = 4
-TOKENS = 240
+TOKENS = 480
 
 
 class EngineUpgrade(ops.Test):
@@ -28,7 +28,8 @@ class EngineUpgrade(ops.Test):
 
     def nginx(self, *paths):
         engines = " ".join(f"engine unix:{path};" for path in paths)
-        server = """location /v1/ { axion_pass llm; axion_timeout connect=60s; }
+        server = """location /v1/ { axion_pass llm;
+                        axion_timeout connect=60s stall=60s; }
                     location = /status { axion_status llm; }"""
         nginx = rig.Nginx(self.dir, server,
                           f"axion_upstream llm {{ {engines} }}")
@@ -60,6 +61,7 @@ class EngineUpgrade(ops.Test):
     def drain(self, process):
         """SIGTERM; only if it still had work then does the test count."""
         process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
         line = self.wait_log(process, "draining: ")
         self.assertNotIn(" 0 requests", line)
 
@@ -88,6 +90,8 @@ class EngineUpgrade(ops.Test):
         old = self.engine(self.path)
         nginx.wait("connected to engine")
         clients = self.running(nginx)
+        # so that the next one may take as long as it likes
+        old.send_signal(signal.SIGSTOP)
         self.engine(other)
         nginx.wait("connected to engine", 2)
         self.drain(old)
