@@ -92,6 +92,13 @@ ax_constraint_allow(struct ax_constraint *c, uint64_t units)
 }
 
 
+uint64_t
+ax_constraint_left(const struct ax_constraint *c)
+{
+    return ax_automaton_left(c->automaton);
+}
+
+
 /* What a call made once more ends with. */
 static int
 error_of(enum ax_grammar_answer answer)
@@ -334,6 +341,17 @@ take_slot(struct ax_constraint *c)
 }
 
 
+static bool
+has_any(const struct ax_constraint *c, const uint64_t *mask)
+{
+    uint64_t seen = 0;
+    for (uint32_t i = 0; i < c->words; i++) {
+        seen |= mask[i];
+    }
+    return seen != 0;
+}
+
+
 int
 ax_constraint_mask(struct ax_constraint *c, struct ax_place *place,
                    uint64_t *mask, bool *any)
@@ -352,14 +370,23 @@ ax_constraint_mask(struct ax_constraint *c, struct ax_place *place,
         if (answer != AX_GRAMMAR_DONE) {
             return error_of(answer);
         }
-        uint64_t seen = 0;
-        for (uint32_t i = 0; i < c->words; i++) {
-            seen |= made[i];
-        }
-        c->kept[slot] = (struct kept){place->state, seen != 0};
+        c->kept[slot] = (struct kept){place->state, has_any(c, made)};
         c->slot_of[place->state] = (uint8_t)(slot + 1);
     }
     memcpy(mask, c->masks + (size_t)slot * c->words, c->words * sizeof(*mask));
     *any = c->kept[slot].any;
     return AXION_OK;
+}
+
+
+void
+ax_constraint_without_ends(const struct ax_constraint *c, uint64_t *mask,
+                           bool *any)
+{
+    const struct ax_vocabulary *v = c->o.vocabulary;
+    for (uint32_t i = 0; i < v->n_ends; i++) {
+        uint32_t token = (uint32_t)v->ends[i];
+        mask[token / 64] &= ~((uint64_t)1 << (token % 64));
+    }
+    *any = has_any(c, mask);
 }

@@ -52,6 +52,7 @@ void ax_constraint_close(struct ax_constraint *constraint); /* NULL is fine */
 uint32_t ax_constraint_words(uint32_t n_vocab);
 
 void ax_constraint_allow(struct ax_constraint *constraint, uint64_t units);
+uint64_t ax_constraint_left(const struct ax_constraint *constraint);
 
 /*
  * Takes the place to the end of answer[0 .. n).  AXION_AGAIN: no work is left,
@@ -75,6 +76,10 @@ bool ax_constraint_complete(const struct ax_constraint *constraint,
  */
 int ax_constraint_mask(struct ax_constraint *constraint, struct ax_place *place,
                        uint64_t *mask, bool *any);
+
+/* Takes the tokens that end a generation out of a mask; *any as above. */
+void ax_constraint_without_ends(const struct ax_constraint *constraint,
+                                uint64_t *mask, bool *any);
 
 static inline bool
 ax_mask_has(const uint64_t *mask, int32_t token)

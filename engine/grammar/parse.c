@@ -230,11 +230,11 @@ by_first(const void *a, const void *b)
 static void
 tidy(struct ax_gbnf *g, uint32_t first)
 {
-    struct ax_gbnf_range *r = g->ranges + first;
     uint32_t n = g->n_ranges - first, m = 0;
     if (n == 0) {
         return;
     }
+    struct ax_gbnf_range *r = g->ranges + first;
     qsort(r, n, sizeof(*r), by_first);
     for (uint32_t i = 1; i < n; i++) {
         if (r[i].first <= r[m].last + 1) {

@@ -179,6 +179,22 @@ apply_bias(const struct ax_sampling *p, float *x)
 }
 
 
+static void
+apply_allowed(const struct ax_sampling *p, float *x, uint32_t n)
+{
+    for (uint32_t begin = 0; begin < n; begin += 64) {
+        uint64_t bits = p->allowed[begin / 64];
+        uint32_t end = begin + 64 < n ? begin + 64 : n;
+        if (bits == ~(uint64_t)0) {
+            continue;
+        }
+        for (uint32_t i = begin; i < end; i++, bits >>= 1) {
+            x[i] = (bits & 1) != 0 ? x[i] : BANNED;
+        }
+    }
+}
+
+
 static float
 penalized(const struct ax_sampling *p, float x, uint32_t uses)
 {
@@ -227,11 +243,14 @@ edit_logits(struct ax_sampler *s, const struct ax_sampling *p,
 {
     bool penalties = p->repetition_penalty != 1 || p->presence_penalty != 0 ||
                      p->frequency_penalty != 0;
-    if (!penalties && p->n_bias == 0) {
+    if (!penalties && p->n_bias == 0 && p->allowed == NULL) {
         return logits;
     }
     memcpy(s->x, logits, s->n_vocab * sizeof(*s->x));
     apply_bias(p, s->x);
+    if (p->allowed != NULL) {
+        apply_allowed(p, s->x, s->n_vocab); /* over what a bias has raised */
+    }
     if (penalties) {
         apply_penalties(s, p, h);
     }

@@ -7,11 +7,13 @@
  * on the batch, on threads, on preemption or on rejected drafts.
  *
  * Order of the stages, that of llama.cpp's default chain:
- *   logit bias, penalties, top_k, top_p, min_p, temperature, draw.
+ *   grammar, logit bias, penalties, top_k, top_p, min_p, temperature, draw.
  * top_p and min_p therefore see the probabilities at temperature 1.  (vLLM
  * and OpenAI divide by the temperature first; at temperature 1 both orders
  * are the same.)
  *
+ *   grammar      tokens that are not in `allowed` are banned; nothing that
+ *                comes after can bring one back
  *   logit bias   added to the logit; -100 or less bans the token
  *   repetition   as Hugging Face: every token of prompt and answer once; a
  *                positive logit is divided by the penalty, another multiplied
@@ -30,8 +32,8 @@
  * selection then looks only into groups that can hold a kept token.  Nothing
  * is ever sorted.  No heap after open.
  *
- * Errors: NUMERICAL when a logit is NaN or infinite, INVALID_VALUE when the
- * biases ban every token.  Both end that one request.
+ * Errors: NUMERICAL when a logit is NaN or infinite, INVALID_VALUE when
+ * grammar and biases ban every token.  Both end that one request.
  */
 #ifndef AX_SAMPLE_SAMPLE_H
 #define AX_SAMPLE_SAMPLE_H
@@ -58,6 +60,8 @@ struct ax_sampling {
     uint32_t n_bias;
     const struct ax_sampling_bias *bias;
     uint64_t seed;
+    /* A bit for each token, t % 64 of word t / 64; NULL: all are allowed. */
+    const uint64_t *allowed;
 };
 
 /* Temperature 1, everything else off, seed 0. */

@@ -529,7 +529,7 @@ ax_sched_sampled(struct ax_sched *s, uint32_t slot)
 void
 ax_sched_hold(struct ax_sched *s, uint32_t slot, enum ax_sched_hold why)
 {
-    assert(why == AX_HOLD_PAUSE || why == AX_HOLD_OUTPUT);
+    assert(why != AX_HOLD_LEASE);
     live(s, slot)->holds |= why;
 }
 
@@ -537,7 +537,7 @@ ax_sched_hold(struct ax_sched *s, uint32_t slot, enum ax_sched_hold why)
 void
 ax_sched_unhold(struct ax_sched *s, uint32_t slot, enum ax_sched_hold why)
 {
-    assert(why == AX_HOLD_PAUSE || why == AX_HOLD_OUTPUT);
+    assert(why != AX_HOLD_LEASE);
     live(s, slot)->holds &= ~(uint32_t)why;
 }
 

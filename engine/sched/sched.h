@@ -78,7 +78,8 @@ struct ax_sched;
 enum ax_sched_hold {
     AX_HOLD_PAUSE = 1,
     AX_HOLD_OUTPUT = 2,
-    AX_HOLD_LEASE = 4, /* the scheduler's own */
+    AX_HOLD_LEASE = 4,   /* the scheduler's own */
+    AX_HOLD_GRAMMAR = 8, /* what may come next is being computed */
 };
 
 struct ax_sched_kv {

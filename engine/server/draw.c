@@ -17,7 +17,7 @@
 #include <string.h>
 
 struct row {
-    struct ax_sampling sampling; /* without bias */
+    struct ax_sampling sampling; /* without bias, with the row's allowed */
     const float *logits;
     uint32_t n_tokens;
     uint32_t draw; /* index of the caller's */
@@ -35,12 +35,19 @@ struct ax_drawer {
     uint32_t rows_max;
     uint32_t n_vocab;
     size_t copy_stride;           /* floats, of whole cache lines */
-    float *copies;                /* [threads but 0] */
+    float *copies;                /* [threads but 0]: logits, then allowed */
     struct ax_sampler **samplers; /* [threads of the pool] */
     struct result *results;       /* [threads of the pool] */
     struct row *rows;             /* [rows_max] */
     struct ax_draw *draws;        /* of the job that runs */
 };
+
+
+static size_t
+allowed_bytes(const struct ax_drawer *d)
+{
+    return ((size_t)d->n_vocab + 63) / 64 * sizeof(uint64_t);
+}
 
 
 static int
@@ -50,7 +57,8 @@ open_copies(struct ax_drawer *d)
     if (late == 0) {
         return AXION_OK;
     }
-    d->copy_stride = ((size_t)d->n_vocab + 15) / 16 * 16;
+    d->copy_stride =
+        ((size_t)d->n_vocab + 15) / 16 * 16 + (allowed_bytes(d) + 63) / 64 * 16;
     d->copies = aligned_alloc(64, late * d->copy_stride * sizeof(float));
     return d->copies != NULL ? AXION_OK : AXION_ERR_NO_MEMORY;
 }
@@ -112,6 +120,21 @@ edits_logits(const struct ax_sampling *p)
 }
 
 
+/* What a thread may read however late it is. */
+static void
+copy_row(const struct ax_drawer *d, uint32_t thread, struct row *row)
+{
+    float *copy = d->copies + (thread - 1) * d->copy_stride;
+    memcpy(copy, row->logits, d->n_vocab * sizeof(*copy));
+    row->logits = copy;
+    if (row->sampling.allowed != NULL) {
+        void *bits = copy + ((size_t)d->n_vocab + 15) / 16 * 16;
+        memcpy(bits, row->sampling.allowed, allowed_bytes(d));
+        row->sampling.allowed = bits;
+    }
+}
+
+
 static bool
 compute(void *context, const struct ax_pool_piece *piece)
 {
@@ -122,9 +145,7 @@ compute(void *context, const struct ax_pool_piece *piece)
         return false;
     }
     if (piece->thread != 0) {
-        float *copy = d->copies + (piece->thread - 1) * d->copy_stride;
-        memcpy(copy, row.logits, d->n_vocab * sizeof(*copy));
-        row.logits = copy;
+        copy_row(d, piece->thread, &row);
         if (!ax_pool_holds(piece)) {
             return false;
         }
@@ -149,7 +170,9 @@ commit(void *context, const struct ax_pool_piece *piece)
 static void
 draw_alone(struct ax_drawer *d, struct ax_draw *draw)
 {
-    draw->error = ax_sample(d->samplers[0], draw->sampling, &draw->history,
+    struct ax_sampling sampling = *draw->sampling;
+    sampling.allowed = draw->allowed;
+    draw->error = ax_sample(d->samplers[0], &sampling, &draw->history,
                             draw->logits, &draw->token);
 }
 
@@ -186,8 +209,9 @@ ax_drawer_run(struct ax_drawer *d, struct ax_draw *draws, uint32_t n_draws)
             draw_alone(d, &draws[i]);
             continue;
         }
-        d->rows[n++] = (struct row){*draws[i].sampling, draws[i].logits,
-                                    draws[i].history.n_tokens, i};
+        d->rows[n] = (struct row){*draws[i].sampling, draws[i].logits,
+                                  draws[i].history.n_tokens, i};
+        d->rows[n++].sampling.allowed = draws[i].allowed;
         if (n == d->rows_max) {
             draw_together(d, n);
             n = 0;

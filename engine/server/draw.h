@@ -20,11 +20,13 @@
 /* Fewer rows than this are drawn by the caller alone. */
 #define AX_DRAW_SPREAD_MIN 4u
 
-/* In: all but the last two, which outlive the call. */
+/* In: all but the last two, which outlive the call; logits and allowed stay
+ * readable until the drawer is closed. */
 struct ax_draw {
     const struct ax_sampling *sampling;
     struct ax_sample_history history;
-    const float *logits; /* [n_vocab] */
+    const float *logits;     /* [n_vocab] */
+    const uint64_t *allowed; /* as of ax_sampling, instead of its own */
     int32_t token;
     int error; /* of ax_sample() */
 };

@@ -147,7 +147,8 @@ reserve_slots(struct ax_server *s)
     size_t bias = AXION_LOGIT_BIAS_MAX * sizeof(struct ax_sampling_bias);
     size_t text = text_memory_bytes();
     size_t names = (size_t)blocks_max * sizeof(struct ax_kv_name);
-    size_t slot = tokens + blocks + names + bias + text + 5 * 64;
+    size_t allowed = s->allowed_words * sizeof(uint64_t);
+    size_t slot = tokens + blocks + names + bias + text + allowed + 6 * 64;
     s->slots_memory_bytes = slot * s->n_requests;
     char *at = mmap(NULL, s->slots_memory_bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -166,6 +167,7 @@ reserve_slots(struct ax_server *s)
         r->chain.names = cut(&at, names);
         r->bias = cut(&at, bias);
         r->text_memory = cut(&at, text);
+        r->allowed = cut(&at, allowed);
         r->next_free = s->free_requests;
         s->free_requests = r;
     }
@@ -233,7 +235,8 @@ ax_server_requests_open(struct ax_server *s, struct ax_error *err)
     s->text_out = malloc(s->text_out_bytes);
     if (rc != AXION_OK || s->step_tokens == NULL || s->step_sequences == NULL ||
         s->step_entries == NULL || s->step_draws == NULL ||
-        s->text_out == NULL || reserve_slots(s) != AXION_OK ||
+        s->text_out == NULL || ax_server_constrain_open(s, err) != AXION_OK ||
+        reserve_slots(s) != AXION_OK ||
         ax_kv_key_draw(&s->kv_key) != AXION_OK ||
         getrandom(&s->next_seed, sizeof(s->next_seed), 0) !=
             sizeof(s->next_seed)) {
@@ -260,6 +263,7 @@ ax_server_requests_close(struct ax_server *s)
     free(s->step_entries);
     free(s->step_draws);
     free(s->text_out);
+    ax_server_constrain_close(s);
     free(s->requests);
     if (s->slots_memory != NULL) {
         munmap(s->slots_memory, s->slots_memory_bytes);
@@ -267,11 +271,26 @@ ax_server_requests_close(struct ax_server *s)
 }
 
 
+void
+ax_server_forget(struct ax_server *s, struct request *r)
+{
+    if (r->grammar != NULL) {
+        ax_grammar_release(r->grammar);
+        r->grammar = NULL;
+    }
+    r->state = REQUEST_FREE;
+    r->next_free = s->free_requests;
+    s->free_requests = r;
+    s->n_live--;
+    ax_server_board_resident(s);
+}
+
+
 static void
 free_request(struct ax_server *s, struct request *r)
 {
-    assert(r->state != REQUEST_FREE && r->payload == NULL &&
-           r->kv.n_blocks == 0);
+    assert(r->state != REQUEST_FREE && r->state != REQUEST_ENDING &&
+           r->payload == NULL && r->kv.n_blocks == 0);
     if (r->state == REQUEST_SCHED) {
         s->board.cached_tokens_total += ax_sched_cached(s->sched, r->slot);
     }
@@ -285,12 +304,13 @@ free_request(struct ax_server *s, struct request *r)
     r->in_held_list = false;
     ax_spec_forget(s->spec, r->slot);
     ax_draft_model_forget(s->draft, r->slot);
-    r->state = REQUEST_FREE;
     r->conn = NULL;
-    r->next_free = s->free_requests;
-    s->free_requests = r;
-    s->n_live--;
-    ax_server_board_resident(s);
+    if (r->mask_out) {
+        r->state = REQUEST_ENDING;
+        ax_helper_drop(&r->job);
+    } else {
+        ax_server_forget(s, r);
+    }
 }
 
 
@@ -404,26 +424,6 @@ name_blocks(struct request *r)
 }
 
 
-/* No grammar is compiled here: an answer without one would be a wrong one. */
-static int
-refuse_grammar(const struct axion_request_view *view, struct ax_error *err)
-{
-    static const char *const names[] = {
-        [AXION_GRAMMAR_GBNF] = "grammar",
-        [AXION_GRAMMAR_JSON_SCHEMA] = "JSON schema",
-        [AXION_GRAMMAR_JSON_OBJECT] = "JSON object",
-        [AXION_GRAMMAR_REGEX] = "regex",
-        [AXION_GRAMMAR_CHOICE] = "choice",
-    };
-    if (view->grammar_kind == 0) {
-        return AXION_OK;
-    }
-    return ax_error_set(err, AXION_ERR_UNSUPPORTED_FIELD,
-                        "this engine cannot keep an answer to a %s",
-                        names[view->grammar_kind]);
-}
-
-
 static int
 prepare(struct request *r)
 {
@@ -441,19 +441,17 @@ prepare(struct request *r)
                          ? view.max_context
                          : e->ctx;
     if ((rc = check_model(e, &view, &r->error)) != AXION_OK ||
-        (rc = refuse_grammar(&view, &r->error)) != AXION_OK ||
         (rc = take_sampling(r, &view, e->info->n_vocab, &r->error)) !=
             AXION_OK ||
         (rc = open_stream(r, &view, &r->error)) != AXION_OK ||
         (rc = ax_prompt_of_request(&e->prompts, &view, r->tokens,
                                    r->max_context, &r->n_prompt, &r->error)) !=
-            AXION_OK) {
+            AXION_OK ||
+        (rc = check_room(r, view.has_tokens)) != AXION_OK) {
         return rc;
     }
-    if ((rc = check_room(r, view.has_tokens)) == AXION_OK) {
-        name_blocks(r);
-    }
-    return rc;
+    name_blocks(r);
+    return ax_server_take_grammar(r, &view);
 }
 
 
@@ -539,6 +537,8 @@ ax_server_submit(struct ax_server *s, struct conn *conn,
     r->paused = r->lease_refused = r->output_held = false;
     r->n_prompt = r->n_tokens = 0;
     r->drafted = r->accepted = 0;
+    r->grammar = NULL;
+    r->mask_out = false;
     /* Steps of an odd constant: all seeds of one run differ. */
     r->sampling.seed = s->next_seed += 0x9e3779b97f4a7c15u;
     s->text_bytes += command->payload_bytes;
@@ -837,6 +837,9 @@ arrive(struct ax_server *s, struct request *r)
     if (r->lease_refused) {
         ax_sched_topup(s->sched, r->slot, 0);
     }
+    if (r->grammar != NULL) {
+        ax_server_constrain(s, r);
+    }
 }
 
 
@@ -847,6 +850,9 @@ ax_server_take_text(struct ax_server *s)
     while (job != NULL) {
         struct request *r = (struct request *)job;
         job = job->next;
+        if (ax_server_constrained(s, r)) {
+            continue;
+        }
         s->text_bytes -= r->payload_bytes;
         free(r->payload);
         r->payload = NULL;

@@ -2,7 +2,8 @@
 
 SERVER_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard engine/server/*.c))
 
-$(BUILD)/libaxion_server.a: $(SERVER_OBJS)
+# With the room of grammars, which nothing else is linked with.
+$(BUILD)/libaxion_server.a: $(SERVER_OBJS) $(GRAMMAR_OBJS)
 
 # Everything that a program with an engine inside links, in this order.
 # Expanded late: the other rooms' lists may come after this file.

@@ -8,6 +8,7 @@
  *   requests.c  life of a request: text work, arrival, end
  *   step.c      compose, compute, sample, verify, send
  *   speculate.c drafts of a step
+ *   constrain.c grammars: masks for the next token and for drafts
  *   board.c     the load board
  *   profile.c   what the steps have cost, into a file at the end
  *
@@ -19,7 +20,7 @@
  * table.  FREE → TEXT (on the helper) → SCHED (the scheduler has it) → FREE.
  * A request whose channel died or that was cancelled has conn NULL: nothing
  * more is sent for it, and its place becomes free when helper and step let go
- * of it.
+ * of it (ENDING: a mask is still being computed for it).
  */
 #ifndef AX_SERVER_SERVER_PRIVATE_H
 #define AX_SERVER_SERVER_PRIVATE_H
@@ -30,6 +31,7 @@
 #include <stdio.h>
 #include "engine/kv/names.h"
 #include "engine/sched/sched.h"
+#include "engine/server/constrain.h"
 #include "engine/server/draft_model.h"
 #include "engine/server/engine.h"
 #include "engine/server/helper.h"
@@ -78,6 +80,7 @@ enum request_state {
     REQUEST_FREE = 0,
     REQUEST_TEXT,
     REQUEST_SCHED,
+    REQUEST_ENDING,
 };
 
 struct request {
@@ -106,6 +109,18 @@ struct request {
     uint32_t n_prompt;
     uint32_t weight;      /* of the tenant beside others */
     uint32_t max_context; /* the engine's, or the tenant's if less */
+
+    struct ax_kept_grammar *grammar; /* NULL: none */
+
+    /* of the next token, within the grammar; the helper's also while a job
+     * for them is out */
+    struct ax_place place;
+    uint64_t *allowed; /* [words] */
+    bool any_allowed;
+    bool complete; /* nothing may follow */
+    bool mask_out; /* thread 0's: a job is out */
+    int mask_error;
+    const uint64_t *draft_allowed; /* [drafts][words] of this step */
 
     /* from then on */
     int32_t *tokens; /* [ctx] prompt, then answer, then drafts */
@@ -182,6 +197,12 @@ struct ax_server {
     struct request *held; /* waiting for room in their channel */
     void *slots_memory;
     size_t slots_memory_bytes;
+
+    struct ax_grammars *grammars;
+    uint32_t allowed_words;   /* of a mask */
+    uint64_t *draft_allowed;  /* [logits_rows][allowed_words] of a step */
+    uint32_t n_draft_allowed; /* masks */
+    uint64_t grammar_units;   /* of work, left for this step */
 
     struct ax_step_token *step_tokens; /* [batch_tokens] */
     struct ax_kv_sequence **step_sequences;
@@ -271,6 +292,8 @@ void ax_server_take_events(struct ax_server *s);
 void ax_server_done(struct ax_server *s, struct request *r, unsigned reason);
 void ax_server_fail(struct ax_server *s, struct request *r, int error,
                     uint32_t retry_after_ms, const char *detail);
+/* Gives an ENDING request's place back. */
+void ax_server_forget(struct ax_server *s, struct request *r);
 void ax_server_fail_all(struct ax_server *s, int error, const char *detail);
 /* Holds a request whose channel is full, and lets go of those with room. */
 void ax_server_hold_output(struct ax_server *s, struct request *r);
@@ -289,6 +312,25 @@ void ax_server_learn_cost(struct ax_server *s, const struct ax_sched_step *plan,
                           uint64_t us);
 /* So many rows of logits were drawn from in so long. */
 void ax_server_learn_draws(struct ax_server *s, uint32_t n_rows, uint64_t us);
+
+/* constrain.c */
+int ax_server_constrain_open(struct ax_server *s, struct ax_error *err);
+void ax_server_constrain_close(struct ax_server *s);
+/* On the helper, with the request's head taken: its grammar, if it has one,
+ * and the mask of its first token, if nobody else has that grammar yet. */
+int ax_server_take_grammar(struct request *r,
+                           const struct axion_request_view *view);
+/* A step begins: thread 0 may work for masks again. */
+void ax_server_constrain_step(struct ax_server *s);
+/* The request has come to its next token: its mask is made, or it sits out
+ * until the helper has made it; it may end here. */
+void ax_server_constrain(struct ax_server *s, struct request *r);
+/* How many of k drafts behind its tokens may be computed: those that are
+ * allowed and whose successors' masks are at hand. */
+uint32_t ax_server_constrain_drafts(struct ax_server *s, struct request *r,
+                                    uint32_t k);
+/* A job of constrain()'s has come back.  False: it was none. */
+bool ax_server_constrained(struct ax_server *s, struct request *r);
 
 /* step.c */
 /* One step; false: there was nothing to compute. */

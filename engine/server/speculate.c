@@ -161,6 +161,9 @@ ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan)
         const struct ax_sched_entry *entry = &plan->entries[i];
         struct request *r = &s->requests[entry->slot];
         uint32_t k = may_draft(entry) ? ax_spec_chosen(s->spec, r->slot) : 0;
+        if (k > 0 && r->grammar != NULL) {
+            k = ax_server_constrain_drafts(s, r, k);
+        }
         if (k > 0) {
             k = ax_sched_extend(s->sched, i, k);
             r->drafted += k;

@@ -157,6 +157,18 @@ publish(struct ax_server *s, uint32_t n_entries)
 }
 
 
+/* Of the token behind k drafts; NULL: all. */
+static const uint64_t *
+allowed_of(const struct ax_server *s, const struct request *r, uint32_t k)
+{
+    if (r->grammar == NULL) {
+        return NULL;
+    }
+    return k == 0 ? r->allowed
+                  : r->draft_allowed + (size_t)(k - 1) * s->allowed_words;
+}
+
+
 /* All tokens of the step, on all compute threads; nothing else touches the
  * requests meanwhile.  Who was cancelled during the step gets none.  A row
  * behind drafts has them as its history: it only counts if they held. */
@@ -178,12 +190,27 @@ draw_all(struct ax_server *s, uint32_t n_entries)
                 .sampling = &r->sampling,
                 .history = {r->tokens, r->n_prompt, r->n_tokens + k},
                 .logits = logits + (size_t)k * s->engine->info->n_vocab,
+                .allowed = allowed_of(s, r, k),
             };
         }
     }
     uint64_t start_us = ax_server_now_us();
     ax_drawer_run(s->engine->drawer, s->step_draws, n);
     ax_server_learn_draws(s, n, ax_server_now_us() - start_us);
+}
+
+
+static void
+fail_draw(struct ax_server *s, struct request *r, int error)
+{
+    const char *detail = NULL;
+    if (error == AXION_ERR_INVALID_VALUE && r->grammar != NULL) {
+        error = AXION_ERR_GRAMMAR_DEAD_END;
+        detail = "logit_bias bans every token that the grammar allows";
+    } else if (error == AXION_ERR_INVALID_VALUE) {
+        detail = "logit_bias bans every token";
+    }
+    ax_server_fail(s, r, error, 0, detail);
 }
 
 
@@ -204,10 +231,7 @@ verify(struct ax_server *s, struct request *r,
         assert(draw->history.tokens == r->tokens &&
                draw->history.n_tokens == r->n_tokens);
         if (draw->error != AXION_OK) {
-            ax_server_fail(s, r, draw->error, 0,
-                           draw->error == AXION_ERR_INVALID_VALUE
-                               ? "logit_bias bans every token"
-                               : NULL);
+            fail_draw(s, r, draw->error);
             return;
         }
         r->accepted += held;
@@ -221,6 +245,9 @@ verify(struct ax_server *s, struct request *r,
         /* The rest is rolled back: the last token is not computed yet. */
         uint32_t left = ax_kv_truncate(s->engine->kv, &r->kv, r->n_tokens - 1);
         assert(left == r->n_tokens - 1);
+    }
+    if (r->state == REQUEST_SCHED && r->grammar != NULL) {
+        ax_server_constrain(s, r);
     }
 }
 
@@ -263,6 +290,7 @@ bool
 ax_server_step(struct ax_server *s)
 {
     uint64_t start_us = ax_server_now_us();
+    ax_server_constrain_step(s);
     const struct ax_sched_step *plan = ax_sched_next(s->sched, start_us);
     ax_server_take_events(s);
     if (plan->n_entries == 0) {

@@ -142,8 +142,9 @@ generate(struct local *l, const struct chat_options *o,
     double first = 0;
     uint32_t n = n_prompt;
     while (n < e->ctx && n - n_prompt < o->max_tokens && !ax_chat_interrupted) {
-        struct ax_draw draw = {
-            &sampling, {l->tokens, n_prompt, n}, e->logits, 0, 0};
+        struct ax_draw draw = {.sampling = &sampling,
+                               .history = {l->tokens, n_prompt, n},
+                               .logits = e->logits};
         ax_drawer_run(e->drawer, &draw, 1);
         int rc = draw.error;
         if (rc != AXION_OK) {

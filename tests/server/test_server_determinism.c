@@ -3,7 +3,7 @@
  * the same seeds, give the same bytes alone and among 64, in chunks of 16 to
  * 2048, on 1 and 2 threads, out of the prefix cache and computed, preempted
  * and not, with prompt chunks cut by time, with drafts (a draft model's as
- * well) and without, all against one reference; KV as q8_0 and as bf16
+ * well) and without, some of them within a grammar, all against one reference; KV as q8_0 and as bf16
  * against their own.
  *
  * On tiny models of three families, and on SmolLM2 where it is (AXION_MODEL).
@@ -107,6 +107,10 @@ request_of(unsigned prompt, uint8_t tenant)
     o.head.temperature = prompt % 2 ? 0.9f : 0;
     o.head.top_p = 0.95f;
     o.head.repetition_penalty = prompt % 4 == 3 ? 1.1f : 1;
+    if (prompt % 4 == 1) {
+        o.grammar_kind = AXION_GRAMMAR_GBNF;
+        o.grammar = "root ::= ([A-Za-z]{1,6} [ ,.])*";
+    }
     return o;
 }
 

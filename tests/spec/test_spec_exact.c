@@ -1,9 +1,9 @@
 /*
  * Shows that drafts never change an answer: greedy and sampled, with
- * penalties, biases and stop strings, preempted, paused, with a lease that
- * ends in the middle of a draft, alone and in company, whether what is
- * proposed is copied, always right, always wrong or both by turns.  The answer
- * without drafts is the reference, token by token and byte by byte.
+ * penalties, biases, stop strings and a grammar, preempted, paused, with a
+ * lease that ends in the middle of a draft, alone and in company, whether what
+ * is proposed is copied, always right, always wrong or both by turns.  The
+ * answer without drafts is the reference, token by token and byte by byte.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "tests/server/in_child.h"
 #include "tests/tiny/tiny_model.h"
 
-#define CASES  7u
+#define CASES  8u
 #define BIASES 8u
 
 static struct engine engine;
@@ -42,6 +42,9 @@ set_cases(void)
     cases[3].head.presence_penalty = 0.3f;
     cases[4].head.temperature = 0.2f;
     cases[4].head.min_p = 0.05f;
+    cases[7].head.temperature = 0.9f;
+    cases[7].grammar_kind = AXION_GRAMMAR_GBNF;
+    cases[7].grammar = "root ::= (\"one \" [a-z]{1,5} [,;] | [^a-z]{2,4})*";
 }
 
 
@@ -286,9 +289,10 @@ test_draft_model(void **state)
                       (unsigned long)board.accepted_tokens_total,
                       (unsigned long)board.drafted_tokens_total);
         assert_true(board.drafted_tokens_total > 0);
-        if (i == 0) {
-            assert_int_equal(board.accepted_tokens_total,
-                             board.drafted_tokens_total);
+        /* It does not know the grammar of case 7. */
+        for (uint32_t k = 0; i == 0 && k < 4 * CASES; k++) {
+            assert_true(k % CASES == 7 || streams[k].done.accepted_tokens ==
+                                              streams[k].done.drafted_tokens);
         }
         stop();
         (void)unlink(path);
