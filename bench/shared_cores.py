@@ -8,8 +8,10 @@ Each round runs `axion bench` on CPUs 0 and 1 for every case, in an order that
 turns; the burner is pinned to one of the two, once under the caller's thread
 and once under the other.  Inside nginx cores are always shared, so two threads
 beside a burner must never be slower than one thread that is left alone: the
-last column is the ratio to that, of the same round.  A round of SmolLM2 takes
-some 15 s.
+last column is the ratio to that, of the same round.  It is decode of two
+seconds: the first third of one is how long the engine takes to find out that it
+does better with a thread less (engine/pool/crew.h).  A round of SmolLM2 takes
+some 25 s.
 """
 import argparse
 import contextlib
@@ -68,7 +70,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("rounds", nargs="?", type=int, default=5)
-    parser.add_argument("-n", "--gen", type=int, default=128)
+    parser.add_argument("-n", "--gen", type=int, default=512)
     parser.add_argument("-p", "--prompt", type=int, default=512)
     args = parser.parse_args()
     cpus = two_cpus()

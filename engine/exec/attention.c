@@ -219,7 +219,7 @@ static void
 cut_window(struct ax_exec *e, uint32_t w)
 {
     uint32_t n_head_kv = e->kv_shape.n_head_kv;
-    uint32_t threads = ax_pool_threads(e->pool);
+    uint32_t threads = e->n_threads;
     uint32_t wanted = ITEMS_PER_THREAD * threads;
     uint64_t natural = 0;
 

@@ -89,6 +89,7 @@ take_pool(struct ax_exec *e, struct ax_error *err)
         return AXION_OK;
     }
     e->own_pool = true;
+    ax_crew_init(&e->crew, e->options.n_threads);
     return ax_pool_start(&e->pool, e->options.n_threads, phases, err);
 }
 
@@ -178,6 +179,13 @@ ax_exec_close(struct ax_exec *e)
     free(e->piece_max);
     free(e->units);
     free(e);
+}
+
+
+uint32_t
+ax_exec_threads(const struct ax_exec *e)
+{
+    return e->n_threads;
 }
 
 
@@ -339,7 +347,7 @@ stage_units(const struct ax_exec *e, const struct ax_stage *stage)
 static bool
 with_prologue(const struct ax_exec *e, const struct ax_stage *stage)
 {
-    return e->privates != NULL && stage->prologue != AX_NONE &&
+    return e->n_threads > 1 && stage->prologue != AX_NONE &&
            axk_act_tiles(ax_stage_rows(e, stage)) == 1;
 }
 
@@ -412,6 +420,62 @@ gate(void *context, uint32_t phase)
 }
 
 
+/* On another executor's threads: as many as that one finds good. */
+static uint32_t
+threads_of_step(const struct ax_exec *e)
+{
+    if (e->own_pool) {
+        return ax_crew_threads(&e->crew, e->n_tokens);
+    }
+    return e->n_tokens > AX_CREW_TOKENS_MAX ? ax_pool_threads(e->pool)
+                                            : ax_pool_crew(e->pool);
+}
+
+
+/* What each thread has done so far. */
+static void
+read_units(const struct ax_exec *e, uint64_t *units)
+{
+    for (uint32_t t = 0; t < e->n_threads; t++) {
+        units[t] = ax_pool_units(e->pool, t);
+    }
+}
+
+
+/* Runs the job; the crew learns how long it took, and whether threads had
+ * done their shares. */
+static int
+run_and_learn(struct ax_exec *e, const struct ax_pool_job *job)
+{
+    uint64_t before[AX_POOL_THREADS_MAX], after[AX_POOL_THREADS_MAX];
+    struct ax_crew_step s = {
+        .n_tokens = e->n_tokens,
+        .n_threads = e->n_threads,
+    };
+
+    read_units(e, before);
+    s.start_ns = ax_pool_clock_ns();
+    int rc = ax_pool_run(e->pool, job);
+    s.end_ns = ax_pool_clock_ns();
+    read_units(e, after);
+    for (uint32_t t = 0; t < e->n_threads; t++) {
+        s.units += after[t] - before[t];
+    }
+    for (uint32_t t = 0; t < e->n_threads; t++) {
+        uint64_t share = s.units / e->n_threads, done = after[t] - before[t];
+        s.missed += done < share ? share - done : 0;
+    }
+    /* A step that waited for weights says nothing. */
+    if (rc == AXION_OK && e->own_pool && e->packing == NULL) {
+        ax_crew_learn(&e->crew, &s);
+    }
+    if (rc == AXION_OK && e->end_ns != NULL) {
+        ax_counters_count(e, job->n_phases, s.start_ns);
+    }
+    return rc;
+}
+
+
 int
 ax_exec_step(struct ax_exec *e, const struct ax_step *step)
 {
@@ -430,9 +494,11 @@ ax_exec_step(struct ax_exec *e, const struct ax_step *step)
     if (rc != AXION_OK || step->n_tokens == 0) {
         return rc;
     }
+    e->n_threads = threads_of_step(e);
     ax_attention_cut(e);
     e->program.buffers[e->plan->logits] = step->logits;
     struct ax_pool_job job = {
+        .n_threads = e->n_threads,
         .n_phases = list_phases(e),
         .units = e->units,
         .piece_max = e->piece_max,
@@ -443,10 +509,5 @@ ax_exec_step(struct ax_exec *e, const struct ax_step *step)
         .gate = gate,
         .end_ns = e->end_ns,
     };
-    uint64_t start_ns = e->end_ns != NULL ? ax_pool_clock_ns() : 0;
-    rc = ax_pool_run(e->pool, &job);
-    if (rc == AXION_OK && e->end_ns != NULL) {
-        ax_counters_count(e, job.n_phases, start_ns);
-    }
-    return rc;
+    return run_and_learn(e, &job);
 }

@@ -131,6 +131,10 @@ int ax_exec_step(struct ax_exec *e, const struct ax_step *step);
 /* Of the last step: what it waited for weights. */
 uint64_t ax_exec_waited_ns(const struct ax_exec *e);
 
+/* Of the last step: how many threads took part.  Beside a busy process some
+ * steps have fewer than there are (engine/pool/crew.h). */
+uint32_t ax_exec_threads(const struct ax_exec *e);
+
 /* CPU time that the compute threads took so far, the caller's included. */
 uint64_t ax_exec_cpu_ns(const struct ax_exec *e);
 

@@ -16,6 +16,7 @@
 #include "engine/exec/exec.h"
 #include "engine/exec/program.h"
 #include "engine/model/packing.h"
+#include "engine/pool/crew.h"
 #include "engine/pool/pool.h"
 
 
@@ -112,6 +113,8 @@ struct ax_exec {
     struct ax_program program;
     struct ax_pool *pool;
     bool own_pool;
+    struct ax_crew crew; /* of an own pool */
+    uint32_t n_threads;  /* of this step; alone it works in place */
 
     /* The job's tables: a phase is a stage, or a gate before one. */
     uint32_t *units;

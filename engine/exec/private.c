@@ -12,7 +12,7 @@
  * A prologue (program.h) goes into the thread's memory as well, ahead of its
  * first piece of the matmul; nobody else ever sees it.
  *
- * With one thread there is nobody to wait for, and all is in place.
+ * Where a step has one thread there is nobody to wait for: all is in place.
  */
 #include "engine/exec/internal.h"
 
@@ -144,10 +144,10 @@ uint32_t
 ax_private_piece_max(const struct ax_exec *e, const struct ax_stage *stage,
                      uint32_t scale)
 {
-    if (e->privates != NULL && stage->kind == AX_STAGE_ATTENTION) {
+    if (e->n_threads > 1 && stage->kind == AX_STAGE_ATTENTION) {
         return scale == 1 ? 1 : 0;
     }
-    if (e->privates == NULL ||
+    if (e->n_threads == 1 ||
         (stage->kind != AX_STAGE_MATMUL && stage->kind != AX_STAGE_EXPERTS)) {
         return 0;
     }

@@ -20,6 +20,9 @@
  * waits) publishes their results; `published` (release by thread 0, acquire
  * by the others) the job.  finished/published against sleepers is the
  * store-load pattern: a full fence or sequential consistency on both sides.
+ *
+ * `crew`, how many threads the job has, is one of its tables.  A thread beyond
+ * it sleeps on that word itself, so that no wake-up of the others reaches it.
  */
 #include "engine/pool/pool.h"
 
@@ -108,6 +111,7 @@ struct ax_pool {
     _Atomic(ax_pool_work) work;
     _Atomic(ax_pool_compute) compute;
     _Atomic(ax_pool_commit) commit;
+    _Atomic uint32_t crew; /* a table, and the futex word of who is beyond */
     uint32_t job_number;
     uint32_t next_epoch;
 
@@ -123,6 +127,7 @@ struct phase {
     uint32_t epoch;
     uint32_t units;     /* or AX_POOL_GATE */
     uint32_t piece_max; /* 0: in place */
+    uint32_t crew;
     uint64_t target;
     uint64_t job; /* as published */
     uint64_t start_ns;
@@ -210,12 +215,12 @@ ax_pool_cpus(void)
 
 
 static struct ax_range_share
-share_of(const struct ax_pool *pool, uint32_t t, const struct phase *p)
+share_of(uint32_t t, const struct phase *p)
 {
     return (struct ax_range_share){
         .epoch = p->epoch,
-        .begin = (uint32_t)((uint64_t)p->units * t / pool->n_threads),
-        .end = (uint32_t)((uint64_t)p->units * (t + 1) / pool->n_threads),
+        .begin = (uint32_t)((uint64_t)p->units * t / p->crew),
+        .end = (uint32_t)((uint64_t)p->units * (t + 1) / p->crew),
     };
 }
 
@@ -224,9 +229,9 @@ share_of(const struct ax_pool *pool, uint32_t t, const struct phase *p)
 static bool
 steal(struct ax_pool *pool, uint32_t t, const struct phase *p)
 {
-    for (uint32_t i = 1; i < pool->n_threads; i++) {
-        uint32_t victim = (t + i) % pool->n_threads;
-        struct ax_range_share share = share_of(pool, victim, p);
+    for (uint32_t i = 1; i < p->crew; i++) {
+        uint32_t victim = (t + i) % p->crew;
+        struct ax_range_share share = share_of(victim, p);
         struct ax_range stolen;
         if (ax_range_steal(&pool->workers[victim].range, &share, &stolen)) {
             /* Nobody swaps a word without free units or a piece. */
@@ -377,7 +382,7 @@ static void
 work_range(struct ax_pool *pool, uint32_t t, const struct phase *p)
 {
     _Atomic uint64_t *range = &pool->workers[t].range;
-    struct ax_range_share share = share_of(pool, t, p);
+    struct ax_range_share share = share_of(t, p);
     uint32_t max = p->piece_max == 0 ? UINT32_MAX : p->piece_max;
     struct ax_range r;
     uint64_t held;
@@ -414,7 +419,7 @@ patience_ns(const struct ax_pool *pool, const struct phase *p, uint32_t n,
     if (done == 0) {
         return 4 * PATIENCE_NS;
     }
-    uint64_t ns = (now - p->start_ns) * pool->n_threads * n / done;
+    uint64_t ns = (now - p->start_ns) * p->crew * n / done;
     return ns > PATIENCE_NS ? ns : PATIENCE_NS;
 }
 
@@ -424,8 +429,8 @@ static bool
 find_held(const struct ax_pool *pool, uint32_t t, const struct phase *p,
           struct ax_pool_piece *piece, uint32_t *victim)
 {
-    for (uint32_t i = 1; i < pool->n_threads; i++) {
-        *victim = (t + i) % pool->n_threads;
+    for (uint32_t i = 1; i < p->crew; i++) {
+        *victim = (t + i) % p->crew;
         _Atomic uint64_t *range = &pool->workers[*victim].range;
         uint64_t word = atomic_load_explicit(range, memory_order_acquire);
         struct ax_range r = ax_range_unpack(word);
@@ -498,7 +503,7 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
 
     if (p->units != AX_POOL_GATE) {
         p->start_ns = p->piece_max != 0 ? ax_pool_clock_ns() : 0;
-        if (pool->n_threads == 1 && p->piece_max == 0) {
+        if (p->crew == 1 && p->piece_max == 0) {
             work_alone(pool, p);
         } else {
             work_range(pool, t, p);
@@ -532,6 +537,7 @@ phase_of(const struct ax_pool *pool, uint32_t i, uint64_t job)
         .units = atomic_load_explicit(&pool->units[i], memory_order_acquire),
         .piece_max =
             atomic_load_explicit(&pool->piece_max[i], memory_order_acquire),
+        .crew = atomic_load_explicit(&pool->crew, memory_order_acquire),
         .target = atomic_load_explicit(&pool->targets[i], memory_order_acquire),
         .job = job,
     };
@@ -548,6 +554,24 @@ worker_job(struct ax_pool *pool, uint32_t t, uint64_t job)
         struct phase p = phase_of(pool, i, job);
         run_phase(pool, t, &p);
     }
+}
+
+
+/*
+ * A thread that the job does without sleeps until the crew changes; false if
+ * it takes part.  The crew may be that of a later job already: then there is
+ * nothing left of this one to take.
+ */
+static bool
+park(struct ax_pool *pool, uint32_t t)
+{
+    uint32_t crew = atomic_load(&pool->crew);
+
+    if (t < crew) {
+        return false;
+    }
+    syscall(SYS_futex, &pool->crew, FUTEX_WAIT_PRIVATE, crew, NULL, NULL, 0);
+    return true;
 }
 
 
@@ -572,7 +596,19 @@ worker_main(void *arg)
             return NULL;
         }
         last = job;
-        worker_job(pool, w->index, job);
+        if (!park(pool, w->index)) {
+            worker_job(pool, w->index, job);
+        }
+    }
+}
+
+
+/* After the words are closed: who reads the new crew finds nothing to take. */
+static void
+set_crew(struct ax_pool *pool, uint32_t crew)
+{
+    if (atomic_exchange(&pool->crew, crew) < crew) {
+        futex_wake_all(&pool->crew);
     }
 }
 
@@ -581,10 +617,10 @@ worker_main(void *arg)
 static uint64_t
 publish(struct ax_pool *pool, const struct ax_pool_job *job)
 {
-    uint32_t epoch = pool->next_epoch;
+    uint32_t epoch = pool->next_epoch, all = pool->n_threads;
     uint64_t target = finished(pool);
 
-    assert(job->n_phases <= pool->phases_max);
+    assert(job->n_phases <= pool->phases_max && job->n_threads <= all);
     for (uint32_t t = 0; t < pool->n_threads; t++) {
         atomic_store_explicit(&pool->workers[t].range,
                               ax_range_pack(epoch - 1, (struct ax_range){0}),
@@ -599,6 +635,7 @@ publish(struct ax_pool *pool, const struct ax_pool_job *job)
         atomic_store_explicit(&pool->piece_max[i], max, memory_order_release);
         atomic_store_explicit(&pool->targets[i], target, memory_order_release);
     }
+    set_crew(pool, job->n_threads != 0 ? job->n_threads : all);
     atomic_store_explicit(&pool->n_phases, job->n_phases, memory_order_release);
     atomic_store_explicit(&pool->context, job->context, memory_order_release);
     atomic_store_explicit(&pool->work, job->work, memory_order_release);
@@ -694,6 +731,7 @@ ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
     }
     memset(pool, 0, sizeof(*pool));
     pool->n_threads = n_threads;
+    atomic_store(&pool->crew, n_threads);
     pool->phases_max = phases_max;
     pool->n_started = 1;
     pool->next_epoch = 1;
@@ -728,6 +766,7 @@ ax_pool_stop(struct ax_pool *pool)
         return;
     }
     atomic_store(&pool->published, STOPPED);
+    set_crew(pool, pool->n_threads);
     wake_sleepers(pool);
     for (uint32_t t = 1; t < pool->n_started; t++) {
         pthread_join(pool->workers[t].thread, NULL);
@@ -744,4 +783,20 @@ uint32_t
 ax_pool_threads(const struct ax_pool *pool)
 {
     return pool->n_threads;
+}
+
+
+uint32_t
+ax_pool_crew(const struct ax_pool *pool)
+{
+    return atomic_load_explicit(&pool->crew, memory_order_relaxed);
+}
+
+
+uint64_t
+ax_pool_units(const struct ax_pool *pool, uint32_t t)
+{
+    assert(t < pool->n_threads);
+    return atomic_load_explicit(&pool->workers[t].finished,
+                                memory_order_relaxed);
 }

@@ -23,7 +23,8 @@
  *
  * Waiting: a bounded spin, then sched_yield, then a futex, within a job and
  * between jobs.  Thread 0 is the caller of ax_pool_run(); it alone passes
- * gates.  Nothing is allocated after open.
+ * gates.  A job may do with fewer threads; the others sleep until one wants
+ * them again.  Nothing is allocated after open.
  */
 #ifndef AX_POOL_H
 #define AX_POOL_H
@@ -56,6 +57,7 @@ struct ax_pool_piece {
 
 
 struct ax_pool_job {
+    uint32_t n_threads; /* 0 .. n_threads - 1 take part; 0: all there are */
     uint32_t n_phases;
     const uint32_t *units; /* [n_phases], or AX_POOL_GATE */
     /* [n_phases]: units of a piece at most; 0: in place.  NULL: all in place */
@@ -92,6 +94,12 @@ int ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
 void ax_pool_stop(struct ax_pool *pool); /* NULL is fine */
 
 uint32_t ax_pool_threads(const struct ax_pool *pool);
+
+/* How many take part in the last job; all before the first. */
+uint32_t ax_pool_crew(const struct ax_pool *pool);
+
+/* Units that thread t has done so far, over all jobs. */
+uint64_t ax_pool_units(const struct ax_pool *pool, uint32_t t);
 
 /* Runs a job to its end; 0, or what the gate that ended it returned. */
 int ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job);

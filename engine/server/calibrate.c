@@ -1,12 +1,12 @@
 /*
  * Times steps at load (engine.h): what m tokens cost at the start of a
  * context, and what cached positions add.  Time is CPU time of all compute
- * threads over their number: on a quiet machine that is the step's time, and
- * beside busy neighbours it still says what the work is.  The numbers that the
- * control law lives on come first, the rest while the budget lasts; of several
- * tries the fastest counts, since whatever else ran then only ever adds.  The
- * budget follows what a step of one token takes, so that a small model is ready
- * as soon as its numbers are good.
+ * threads over how many the step had: on a quiet machine that is its time,
+ * and beside busy neighbours it still says what the work is.  The numbers that
+ * the control law lives on come first, the rest while the budget lasts; of
+ * several tries the fastest counts, since whatever else ran then only ever
+ * adds.  The budget follows what a step of one token takes, so that a small
+ * model is ready as soon as its numbers are good.
  *
  * The steps write KV of a sequence that is given back at the end; what the
  * tokens are does not matter to their cost.
@@ -64,7 +64,7 @@ run(struct bench *b, uint32_t position, uint32_t n, float *us)
     uint64_t start = ax_exec_cpu_ns(e->exec);
     int rc = ax_exec_step(e->exec, &step);
     uint64_t ns = ax_exec_cpu_ns(e->exec) - start;
-    *us = (float)ns / 1000 / (float)e->threads;
+    *us = (float)ns / 1000 / (float)ax_exec_threads(e->exec);
     b->spent_us += *us;
     return rc;
 }

@@ -2,7 +2,7 @@
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
                   kv kv_cache kv_windows model_refused pack_file \
-                  load_faults packing pool_threads pool_place \
+                  load_faults packing pool_threads pool_place crew \
                   program exec exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 
@@ -16,8 +16,10 @@ $(BUILD)/tests/engine/test_load_faults: LDLIBS += $(addprefix $(ENGINE_WRAP),\
     malloc calloc realloc aligned_alloc strdup strndup mmap pread \
     pthread_create)
 
-# A thread can be stopped where it asks whether it still holds its piece.
-$(BUILD)/tests/engine/test_exec_threads: LDLIBS += $(ENGINE_WRAP)ax_pool_holds
+# A thread can be stopped where it asks whether it still holds its piece, and
+# steps can have another number of threads than they would.
+$(BUILD)/tests/engine/test_exec_threads: LDLIBS += $(ENGINE_WRAP)ax_pool_holds \
+    $(ENGINE_WRAP)ax_crew_threads
 
 FUZZ_GGUF := $(BUILD)/tests/engine/fuzz_gguf
 FUZZERS += $(FUZZ_GGUF)

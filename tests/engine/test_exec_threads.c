@@ -3,8 +3,9 @@
  * bits with 1, 2, 3 and 5 threads, for prompts, for mixed steps, and for
  * decodes so few and so deep that threads share one query's keys.  They have
  * these bits too when a thread stops in the middle of a piece and goes on,
- * over inputs that are no longer its own, steps later.  Under TSan this shows
- * that the stages of a step are ordered.
+ * over inputs that are no longer its own, steps later; and when every step has
+ * another number of the executor's threads.  Under TSan this shows that the
+ * stages of a step are ordered.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/pool/crew.h"
 #include "engine/pool/pool.h"
 #include "tests/golden/runner.h"
 #include "tests/tiny/tiny_model.h"
@@ -76,6 +78,26 @@ __wrap_ax_pool_holds(const struct ax_pool_piece *piece)
         stop();
     }
     return holds;
+}
+
+
+/*
+ * How many threads a step has depends on what time steps took; here, where
+ * asked for, it is another number from step to step, prompts with all threads
+ * between them.
+ */
+static bool     changing;
+static uint32_t changes;
+
+uint32_t __wrap_ax_crew_threads(const struct ax_crew *crew, uint32_t n_tokens);
+
+
+uint32_t
+__wrap_ax_crew_threads(const struct ax_crew *crew, uint32_t n_tokens)
+{
+    return changing && n_tokens <= AX_CREW_TOKENS_MAX
+               ? 1 + changes++ * 5 / 3 % crew->n_threads
+               : crew->n_threads;
 }
 
 
@@ -150,9 +172,11 @@ scenario(struct runner *r, float *out)
 static void
 compare_file(const char *name, const char *path)
 {
-    /* The last two with a thread that stops now and then. */
-    static const uint32_t threads[] = { 1, 2, 3, 5, 2, 3 };
-    static const uint32_t holders[] = { 0, 0, 0, 0, 1, 2 };
+    /* Four with a thread that stops now and then, the last of them and one
+     * more with other threads from step to step. */
+    static const uint32_t threads[] = { 1, 2, 3, 5, 2, 3, 3, 2, 3 };
+    static const uint32_t holders[] = { 0, 0, 0, 0, 1, 2, 0, 1, 1 };
+    static const bool     change[]  = { 0, 0, 0, 0, 0, 0, 1, 1, 1 };
     struct runner r;
     uint32_t rows = DEEP / CHUNK + DECODES + 2;
     float *expected = NULL, *found = NULL;
@@ -166,6 +190,7 @@ compare_file(const char *name, const char *path)
             assert_non_null(found);
         }
         atomic_store(&hold.holder, holders[i]);
+        changing = change[i];
         uint32_t n = scenario(&r, i == 0 ? expected : found);
         assert_int_equal(n, rows * r.n_vocab);
         if (i > 0) {

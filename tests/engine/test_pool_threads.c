@@ -2,7 +2,8 @@
  * The compute threads do every unit of every phase exactly once and in phase
  * order, whatever the number of threads and however late one of them is; a
  * gate ends a job at once; results of a phase are visible in the next one; a
- * piece that a stopped thread holds is computed by another and committed once.
+ * piece that a stopped thread holds is computed by another and committed once;
+ * a job that wants fewer threads gets no others.
  * Under TSan this is the proof of the pool's ordering.
  */
 #include <stdarg.h>
@@ -33,6 +34,8 @@ struct record {
     uint32_t     done[PHASES][UNITS];
     uint32_t     stop_at;        /* gate that ends the job */
     uint32_t     late;           /* this thread dawdles in every unit */
+    uint32_t     crew;           /* threads that take part; 0: all */
+    atomic_uint  strangers;      /* pieces of threads beyond it */
     atomic_uint  out_of_order;
 };
 
@@ -57,6 +60,9 @@ work(void *context, const struct ax_pool_piece *piece)
             }
             break;
         }
+    }
+    if (r->crew != 0 && piece->thread >= r->crew) {
+        atomic_fetch_add(&r->strangers, 1);
     }
     if (piece->thread == r->late) {
         sched_yield();
@@ -94,6 +100,7 @@ static int
 run(struct ax_pool *pool, struct record *r)
 {
     struct ax_pool_job job = {
+        .n_threads = r->crew,
         .n_phases = PHASES,
         .units = r->units,
         .context = r,
@@ -183,6 +190,98 @@ a_gate_ends_the_job(void **state)
 }
 
 
+/* Threads of this process that the kernel does not show as sleeping. */
+static uint32_t
+awake(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    uint32_t n = 0;
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        char path[300], line[256];
+        snprintf(path, sizeof(path), "/proc/self/task/%s/stat",
+                 entry->d_name);
+        FILE *file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
+        if (file == NULL) {
+            continue;
+        }
+        const char *paren = fgets(line, sizeof(line), file) != NULL
+                                ? strrchr(line, ')') : NULL;
+        n += paren != NULL && paren[2] != 'S';
+        fclose(file);
+    }
+    closedir(dir);
+    return n;
+}
+
+
+/* Threads come and go from job to job; the units that each has done are
+ * counted, and who is not wanted does none. */
+static void
+a_job_may_do_with_fewer_threads(void **state)
+{
+    struct ax_pool *pool;
+    uint64_t all = 0, counted = 0;
+
+    (void) state;
+    assert_int_equal(ax_pool_start(&pool, 4, PHASES, NULL), AXION_OK);
+    assert_int_equal(ax_pool_crew(pool), 4);
+    for (uint32_t i = 0; i < 600; i++) {
+        struct record *r = new_record(5000 + i);
+        r->crew = i * 7 / 3 % 5;
+        r->late = i % 4;
+        assert_int_equal(run(pool, r), 0);
+        check_all_done(r, PHASES);
+        assert_int_equal(atomic_load(&r->strangers), 0);
+        assert_int_equal(ax_pool_crew(pool), r->crew == 0 ? 4 : r->crew);
+        for (uint32_t p = 0; p < PHASES; p++) {
+            all += r->units[p] == AX_POOL_GATE ? 1 : r->units[p];
+        }
+        free(r);
+    }
+    for (uint32_t t = 0; t < 4; t++) {
+        counted += ax_pool_units(pool, t);
+    }
+    assert_int_equal(counted, all);
+    ax_pool_stop(pool);
+}
+
+
+/* Not wanted, a thread uses no CPU however many jobs run without it. */
+static void
+who_is_not_wanted_sleeps_and_comes_back(void **state)
+{
+    struct ax_pool *pool;
+
+    (void) state;
+    assert_int_equal(ax_pool_start(&pool, 3, PHASES, NULL), AXION_OK);
+    for (uint32_t i = 0; i < 20; i++) {
+        struct record *r = new_record(6000 + i);
+        r->crew = 1 + i % 2;
+        assert_int_equal(run(pool, r), 0);
+        check_all_done(r, PHASES);
+        free(r);
+        while (awake() > 1) {
+            sched_yield();
+        }
+        /* Asleep through jobs of others, and back for one of all. */
+        r = new_record(6100 + i);
+        r->crew = 1;
+        assert_int_equal(run(pool, r), 0);
+        check_all_done(r, PHASES);
+        assert_int_equal(atomic_load(&r->strangers), 0);
+        free(r);
+        r = new_record(6200 + i);
+        assert_int_equal(run(pool, r), 0);
+        check_all_done(r, PHASES);
+        free(r);
+    }
+    ax_pool_stop(pool);
+}
+
+
 static void
 end_times_rise(void **state)
 {
@@ -208,33 +307,6 @@ end_times_rise(void **state)
     }
     ax_pool_stop(pool);
     free(r);
-}
-
-
-/* Threads of this process that the kernel does not show as sleeping. */
-static uint32_t
-awake(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    struct dirent *entry;
-    uint32_t n = 0;
-
-    assert_non_null(dir);
-    while ((entry = readdir(dir)) != NULL) {
-        char path[300], line[256];
-        snprintf(path, sizeof(path), "/proc/self/task/%s/stat",
-                 entry->d_name);
-        FILE *file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
-        if (file == NULL) {
-            continue;
-        }
-        const char *paren = fgets(line, sizeof(line), file) != NULL
-                                ? strrchr(line, ')') : NULL;
-        n += paren != NULL && paren[2] != 'S';
-        fclose(file);
-    }
-    closedir(dir);
-    return n;
 }
 
 
@@ -463,6 +535,8 @@ main(void)
         cmocka_unit_test(every_unit_is_done_once),
         cmocka_unit_test(a_late_thread_holds_nothing_up_and_harms_nothing),
         cmocka_unit_test(a_gate_ends_the_job),
+        cmocka_unit_test(a_job_may_do_with_fewer_threads),
+        cmocka_unit_test(who_is_not_wanted_sleeps_and_comes_back),
         cmocka_unit_test(end_times_rise),
         cmocka_unit_test(what_a_stopped_thread_holds_is_taken_back),
         cmocka_unit_test(the_caller_may_be_stopped_too),
