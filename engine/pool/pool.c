@@ -360,7 +360,9 @@ work_in_place(struct ax_pool *pool, const struct ax_pool_piece *piece)
 }
 
 
-/* A single thread has nobody to share with, and all units are one piece. */
+/* Thread 0 of a crew of one has nobody to share with, and all units are one
+ * piece.  No other thread comes here: late, it may read the crew of a later
+ * job, and would not ask whether units are still to be had. */
 static void
 work_alone(struct ax_pool *pool, const struct phase *p)
 {
@@ -503,7 +505,7 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
 
     if (p->units != AX_POOL_GATE) {
         p->start_ns = p->piece_max != 0 ? ax_pool_clock_ns() : 0;
-        if (p->crew == 1 && p->piece_max == 0) {
+        if (t == 0 && p->crew == 1 && p->piece_max == 0) {
             work_alone(pool, p);
         } else {
             work_range(pool, t, p);
