@@ -170,9 +170,21 @@ score_keys_q8(const struct chunk *c, uint32_t r0, uint32_t rows, struct tile *t)
 }
 
 
+#define Q8_TERMS_MAX (AXK_HEAD_DIM_MAX / AXK_QK * BLOCK_MAX)
+
+/* The terms of a tile as integers: rows of the first group, of the second. */
+struct q8_terms {
+    float w[Q8_TERMS_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
+    int16_t u[Q8_TERMS_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
+    float top[Q8_TERMS_MAX]; /* the largest w */
+    float inverse[Q8_TERMS_MAX];
+    float unit[Q8_TERMS_MAX];
+};
+
+
 /* Terms p of a row times the scales of a group, into w; returns the bits of
  * the largest.  Scales are not negative, but may be NaN. */
-INLINE uint32_t
+INLINE float
 scaled_terms(const float *p, const v16 *scales, float *w)
 {
     v16i top = v16i_set1(0);
@@ -183,36 +195,60 @@ scaled_terms(const float *p, const v16 *scales, float *w)
         top = v16i_max_u32(top, v16i_of_f32(x));
         v16_store(w + 16 * v, x);
     }
-    return v16i_largest_u32(top);
+    return float_of(v16i_largest_u32(top));
 }
 
 
-/* Those of all rows as 15-bit integers u with a unit for each row; top: the
- * bits of a row's largest. */
+/* All terms of a started tile times the scales of their values. */
 INLINE void
-integer_terms(uint32_t rows, const float (*w)[AXK_ATTN_KEYS],
-              const uint32_t *top, int16_t (*u)[AXK_ATTN_KEYS], float *unit)
+scale_terms(const struct chunk *c, uint32_t rows, const struct tile *t,
+            uint32_t n_groups, struct q8_terms *out)
 {
-    float largest[16] = {0};
-    float inverse[16];
+    for (uint32_t g = 0; g < n_groups; g++) {
+        v16 scales[4];
 
-    memcpy(largest, top, rows * sizeof(*top));
-    v16 x = v16_load(largest);
-    v16 small = v16_set1(AXK_D_MIN);
+        for (uint32_t half = 0; half < 2; half++) {
+            const uint8_t *values =
+                kv_q8_values(c->a, t->blocks[half], c->kv_head, g);
 
-    v16_store(inverse, v16_select_lt(x, small, v16_set1(0),
-                                     v16_div(v16_set1(AXK_KV_Q8_TERM_MAX), x)));
-    v16_store(unit, v16_select_lt(x, small, v16_set1(0),
-                                  v16_div(x, v16_set1(AXK_KV_Q8_TERM_MAX))));
-    for (uint32_t r = 0; r < rows && r < BLOCK_MAX; r++) {
-        if (top[r] >= 0x7f800000) {
-            memset(u[r], 0, sizeof(u[r]));
-            unit[r] = float_of(0x7fc00000);
+            for (uint32_t v = 0; v < 2; v++) {
+                scales[2 * half + v] =
+                    v16_load_f16((const uint16_t *)values + 16 * v);
+            }
+        }
+        for (uint32_t r = 0; r < rows; r++) {
+            out->top[g * rows + r] =
+                scaled_terms(t->p[r], scales, out->w[g * rows + r]);
+        }
+    }
+}
+
+
+/* Those as 15-bit integers with a unit for each group and row.  Step by step
+ * over all of them: one alone waits for its largest and two divisions. */
+INLINE void
+integer_terms(uint32_t n, struct q8_terms *t)
+{
+    for (uint32_t i = 0; i < n; i += 16) {
+        v16 x = v16_load(t->top + i);
+        v16 small = v16_set1(AXK_D_MIN);
+
+        v16_store(t->inverse + i,
+                  v16_select_lt(x, small, v16_set1(0),
+                                v16_div(v16_set1(AXK_KV_Q8_TERM_MAX), x)));
+        v16_store(t->unit + i,
+                  v16_select_lt(x, small, v16_set1(0),
+                                v16_div(x, v16_set1(AXK_KV_Q8_TERM_MAX))));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (bits_of(t->top[i]) >= 0x7f800000) {
+            memset(t->u[i], 0, sizeof(t->u[i]));
+            t->unit[i] = float_of(0x7fc00000);
             continue;
         }
         for (uint32_t v = 0; v < 64; v += 16) {
-            v16_store_round_i16(
-                u[r] + v, v16_mul(v16_load(w[r] + v), v16_set1(inverse[r])));
+            v16_store_round_i16(t->u[i] + v, v16_mul(v16_load(t->w[i] + v),
+                                                     v16_set1(t->inverse[i])));
         }
     }
 }
@@ -320,15 +356,15 @@ weigh_values_q8(const struct chunk *c, uint32_t rows, const struct tile *t,
 {
     uint32_t padded = round_up_16(c->a->head_dim);
 
-    for (uint32_t g = 0; g < kv_groups(c->a->head_dim); g++) {
-        float w[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
-        int16_t u[BLOCK_MAX][AXK_ATTN_KEYS] __attribute__((aligned(64)));
-        uint32_t top[BLOCK_MAX];
-        float unit[16];
-        v16 scales[4];
+    uint32_t n_groups = kv_groups(c->a->head_dim);
+    struct q8_terms terms;
+
+    scale_terms(c, rows, t, n_groups, &terms);
+    integer_terms(n_groups * rows, &terms);
+    for (uint32_t g = 0; g < n_groups; g++) {
         struct q8_sums s = {
-            .u = (const int16_t(*)[AXK_ATTN_KEYS])u,
-            .unit = unit,
+            .u = (const int16_t(*)[AXK_ATTN_KEYS])terms.u + g * rows,
+            .unit = terms.unit + g * rows,
             .ahead = t->ahead,
             .pair = {t->lo[0] / 2, (t->hi[rows - 1] + 1) / 2},
             .columns = padded - g * AXK_QK,
@@ -338,15 +374,7 @@ weigh_values_q8(const struct chunk *c, uint32_t rows, const struct tile *t,
         s.to.o += g * AXK_QK;
         for (uint32_t half = 0; half < 2; half++) {
             s.values[half] = kv_q8_values(c->a, t->blocks[half], c->kv_head, g);
-            for (uint32_t v = 0; v < 2; v++) {
-                scales[2 * half + v] =
-                    v16_load_f16((const uint16_t *)s.values[half] + 16 * v);
-            }
         }
-        for (uint32_t r = 0; r < rows; r++) {
-            top[r] = scaled_terms(t->p[r], scales, w[r]);
-        }
-        integer_terms(rows, w, top, u, unit);
         for (uint32_t r = 0; r < rows; r += Q8_ROWS) {
             weigh_q8_group(rows - r < Q8_ROWS ? rows - r : Q8_ROWS, &s, r);
         }
