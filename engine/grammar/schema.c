@@ -222,6 +222,19 @@ view_add(struct compiler *c, struct view *view, uint32_t node)
 }
 
 
+/* Looking a few times through the keywords of all its nodes. */
+int
+spend_view(struct compiler *c, const struct view *view)
+{
+    uint32_t keywords = 1;
+
+    for (uint32_t i = 0; i < view->n; i++) {
+        keywords += c->json.nodes[view->nodes[i]].n;
+    }
+    return spend(c, 16 * keywords);
+}
+
+
 /* Nodes that say nothing any more are left out, so that equal views look
  * equal. */
 static void
@@ -247,12 +260,13 @@ int
 view_rule(struct compiler *c, const struct view *view, uint32_t *id)
 {
     struct view plain = *view;
+    int rc = spend_view(c, view);
 
-    simplify(c, &plain);
-    int rc = spend(c, c->n_views / 8 + 16);
-    if (rc != AXION_OK) {
+    if (rc != AXION_OK ||
+        (rc = spend(c, c->n_views / 8 + 16)) != AXION_OK) {
         return rc;
     }
+    simplify(c, &plain);
     for (*id = 0; *id < c->n_views; (*id)++) {
         const struct view *v = &c->views[*id];
         if (v->n == plain.n && v->chosen == plain.chosen &&
@@ -333,8 +347,13 @@ static int
 branch_view(struct compiler *c, const struct view *view, uint32_t owner,
             uint32_t branch, struct view *out)
 {
+    int rc = spend_view(c, view);
+
     *out = *view;
     out->chosen |= 1u << owner;
+    if (rc != AXION_OK) {
+        return rc;
+    }
     simplify(c, out);
     return view_add(c, out, branch);
 }
@@ -355,6 +374,10 @@ members_differ(struct compiler *c, const struct view *a, const struct view *b,
              r = c->json.nodes[r].next) {
             const char *name = c->json.text + c->json.nodes[r].text;
             uint32_t bytes = c->json.nodes[r].bytes;
+            int rc = spend(c, c->json.nodes[properties].n);
+            if (rc != AXION_OK || (rc = spend_view(c, b)) != AXION_OK) {
+                return rc;
+            }
             uint32_t mine = ax_json_find(&c->json, properties, name, bytes);
             for (uint32_t k = 0; mine != NONE && k < b->n; k++) {
                 uint32_t others = view_get(c, b, k, "properties");
@@ -362,7 +385,7 @@ members_differ(struct compiler *c, const struct view *a, const struct view *b,
                                    ? ax_json_find(&c->json, others, name, bytes)
                                    : NONE;
                 struct view x = {0}, y = {0};
-                int rc = spend(c, 256);
+                rc = spend(c, others != NONE ? c->json.nodes[others].n : 1);
                 if (rc != AXION_OK || its == NONE) {
                     *differ = false;
                     if (rc != AXION_OK) {

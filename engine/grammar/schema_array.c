@@ -59,7 +59,8 @@ element_view(struct compiler *c, const struct view *view, uint32_t k,
                 own = c->json.nodes[own].next;
             }
         }
-        if ((rc = spend(c, k + 8)) != AXION_OK) {
+        if ((rc = spend(c, k + 8)) != AXION_OK ||
+            (rc = spend_view(c, view)) != AXION_OK) {
             return rc;
         }
         if (own == NONE && prefix != NONE && rest == NONE) {

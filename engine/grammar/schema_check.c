@@ -92,9 +92,20 @@ static const struct keyword keywords[] = {
 };
 
 
+static bool
+is_extension(const struct compiler *c, const struct ax_json_node *member)
+{
+    return member->key_bytes > 2 &&
+           memcmp(c->json.text + member->key, "x-", 2) == 0;
+}
+
+
 static const struct keyword *
 find_keyword(const struct compiler *c, const struct ax_json_node *member)
 {
+    if (is_extension(c, member)) { /* there may be any number of these */
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof(keywords) / sizeof(keywords[0]); i++) {
         if (strlen(keywords[i].name) == member->key_bytes &&
             memcmp(keywords[i].name, c->json.text + member->key,
@@ -276,8 +287,7 @@ check_node(struct compiler *c, uint32_t node)
             return rc;
         }
         if (keyword == NULL) {
-            if (member->key_bytes > 2 &&
-                memcmp(json->text + member->key, "x-", 2) == 0) {
+            if (is_extension(c, member)) {
                 continue;
             }
             return refuse_keyword(c, i, "is not known");

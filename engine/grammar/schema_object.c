@@ -93,7 +93,8 @@ add_member(struct compiler *c, const struct view *view, struct object *o,
     bool required;
     int rc = spend(c, o->n);
 
-    for (uint32_t i = 0; i < o->n; i++) {
+    rc = rc == AXION_OK ? spend_view(c, view) : rc;
+    for (uint32_t i = 0; rc == AXION_OK && i < o->n; i++) {
         if (o->members[i].bytes == bytes &&
             memcmp(o->members[i].name, name, bytes) == 0) {
             return rc;

@@ -64,6 +64,7 @@ int refuse(struct compiler *c, uint32_t node, const char *why);
 int refuse_keyword(struct compiler *c, uint32_t keyword, const char *why);
 /* GRAMMAR_LIMIT once all the work together passes STEPS_MAX. */
 int spend(struct compiler *c, uint32_t steps);
+int spend_view(struct compiler *c, const struct view *view);
 /* Adds a node with what it refers to. */
 int view_add(struct compiler *c, struct view *view, uint32_t node);
 /* The number of its rule, v<id>. */

@@ -89,11 +89,43 @@ list_has(const struct compiler *c, uint32_t list, uint32_t value)
 }
 
 
+/* Steps of comparing it with another: members are looked for one by one, so
+ * an object of n costs n * n. */
+static uint64_t
+cost_of(const struct compiler *c, uint32_t value)
+{
+    const struct ax_json_node *n = &c->json.nodes[value];
+    uint64_t cost =
+        1 + (n->kind == AX_JSON_OBJECT ? (uint64_t)n->n * n->n / 4 : 0);
+
+    for (uint32_t i = n->child; i != NONE; i = c->json.nodes[i].next) {
+        cost += cost_of(c, i);
+    }
+    return cost;
+}
+
+
+static int
+spend_comparing(struct compiler *c, uint32_t value, uint32_t list)
+{
+    bool is_enum = c->json.nodes[list].key_bytes == 4;
+    uint64_t n = is_enum ? c->json.nodes[list].n : 1;
+    uint64_t cost = cost_of(c, value) * n;
+
+    return spend(c, cost < STEPS_MAX ? (uint32_t)cost : STEPS_MAX + 1);
+}
+
+
 /* Is a value of one enum or const in all the others? */
 static int
 held_by_all(struct compiler *c, const struct view *view, uint32_t value,
             bool *held)
 {
+    int rc = spend_view(c, view);
+
+    if (rc != AXION_OK) {
+        return rc;
+    }
     *held = (type_of_value(c, value) & view_types(c, view)) != 0;
     for (uint32_t i = 0; *held && i < view->n; i++) {
         for (int which = 0; *held && which < 2; which++) {
@@ -101,9 +133,7 @@ held_by_all(struct compiler *c, const struct view *view, uint32_t value,
             if (list == NONE) {
                 continue;
             }
-            int rc = spend(c, 1 + c->json.nodes[list].n *
-                                      (1 + c->json.nodes[value].n));
-            if (rc != AXION_OK) {
+            if ((rc = spend_comparing(c, value, list)) != AXION_OK) {
                 return rc;
             }
             *held = list_has(c, list, value);
