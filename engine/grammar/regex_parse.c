@@ -212,9 +212,10 @@ end_set(struct parser *p, uint32_t from, bool negated, uint32_t *out)
 }
 
 
-/* The well-known classes; 0: it is none of them. */
+/* The well-known classes, in a negated one larger than all meanings of them:
+ * what the opposite, which is smaller, leaves out. */
 static int
-add_named(struct parser *p, char name, bool *known)
+add_named(struct parser *p, char name, bool negated, bool *known)
 {
     static const struct {
         char name;
@@ -245,7 +246,12 @@ add_named(struct parser *p, char name, bool *known)
           {0xff00, LAST_CHAR}}},
     };
 
+    uint32_t from = p->re->n_ranges;
+
     *known = false;
+    if (negated && name != 0 && strchr("dwsDWS", name) != NULL) {
+        name ^= 'a' ^ 'A';
+    }
     for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
         if (sets[i].name != name) {
             continue;
@@ -258,7 +264,7 @@ add_named(struct parser *p, char name, bool *known)
                 return rc;
             }
         }
-        return AXION_OK;
+        return negated ? negate(p, from) : AXION_OK;
     }
     return AXION_OK;
 }
@@ -350,7 +356,7 @@ take_escape(struct parser *p, uint32_t *c)
 
 /* One member of a class; named: a class of its own was added. */
 static int
-take_member(struct parser *p, uint32_t *c, bool *named)
+take_member(struct parser *p, bool negated, uint32_t *c, bool *named)
 {
     *named = false;
     if (*p->at != '\\') {
@@ -363,7 +369,7 @@ take_member(struct parser *p, uint32_t *c, bool *named)
         *c = '\b';
         return AXION_OK;
     }
-    int rc = p->at < p->end ? add_named(p, *p->at, named) : AXION_OK;
+    int rc = p->at < p->end ? add_named(p, *p->at, negated, named) : AXION_OK;
     if (rc != AXION_OK || *named) {
         p->at += *named;
         return rc;
@@ -381,6 +387,9 @@ parse_class(struct parser *p, uint32_t *out)
     int rc;
 
     p->at += negated;
+    if (p->at < p->end && *p->at == ']') {
+        return fault(p, "\"]\" at the start of a class needs a backslash");
+    }
     for (;;) {
         if (p->at == p->end) {
             return fault(p, "the class has no end");
@@ -392,13 +401,14 @@ parse_class(struct parser *p, uint32_t *out)
         if (*p->at == '[') {
             return fault(p, "\"[\" within a class needs a backslash");
         }
-        if ((rc = take_member(p, &first, &named)) != AXION_OK) {
+        if ((rc = take_member(p, negated, &first, &named)) != AXION_OK) {
             return rc;
         }
         last = first;
         if (p->end - p->at > 1 && p->at[0] == '-' && p->at[1] != ']') {
             p->at++;
-            if (named || (rc = take_member(p, &last, &named)) != AXION_OK) {
+            if (named ||
+                (rc = take_member(p, negated, &last, &named)) != AXION_OK) {
                 return named || rc == AXION_OK
                            ? fault(p, "a range between classes")
                            : rc;
@@ -488,7 +498,7 @@ parse_atom(struct parser *p, uint32_t *out)
         return end_set(p, from, true, out);
     case '\\':
         p->at++;
-        rc = p->at < p->end ? add_named(p, *p->at, &known) : AXION_OK;
+        rc = p->at < p->end ? add_named(p, *p->at, false, &known) : AXION_OK;
         if (rc != AXION_OK) {
             return rc;
         }

@@ -165,6 +165,78 @@ view_get(const struct compiler *c, const struct view *view, uint32_t i,
 }
 
 
+/* The keyword unevaluatedProperties or unevaluatedItems that is false. */
+static uint32_t
+closing_keyword(const struct compiler *c, uint32_t node)
+{
+    static const char *const names[] = {"unevaluatedProperties",
+                                        "unevaluatedItems"};
+
+    for (int k = 0; k < 2; k++) {
+        uint32_t found = ax_json_get(&c->json, node, names[k]);
+        if (found != NONE && c->json.nodes[found].kind == AX_JSON_FALSE) {
+            return found;
+        }
+    }
+    return NONE;
+}
+
+
+/* Says nothing but where another schema is. */
+static bool
+leads_on(const struct compiler *c, uint32_t node)
+{
+    uint32_t ref = ax_json_get(&c->json, node, "$ref");
+    uint32_t all = ax_json_get(&c->json, node, "allOf");
+
+    return !has_assertions(c, node, true) &&
+           (ref != NONE) + (all != NONE ? c->json.nodes[all].n : 0) == 1;
+}
+
+
+/* unevaluated… does not see what schemas around its own allow, which a view
+ * does not tell apart: it has to stand in the outermost. */
+static int
+check_closing(struct compiler *c, const struct view *view, uint32_t node)
+{
+    uint32_t keyword = closing_keyword(c, node);
+
+    for (uint32_t i = 0; keyword != NONE && i < view->n; i++) {
+        if (!leads_on(c, view->nodes[i])) {
+            return refuse_keyword(c, keyword,
+                                  "cannot be enforced in a part of a schema");
+        }
+    }
+    return AXION_OK;
+}
+
+
+int
+check_merged(struct compiler *c, const struct view *view, uint32_t sources)
+{
+    for (uint32_t i = 0; sources > 1 && i < view->n; i++) {
+        uint32_t keyword = closing_keyword(c, view->nodes[i]);
+        if (keyword != NONE) {
+            return refuse_keyword(c, keyword,
+                                  "cannot be enforced in a part of a schema");
+        }
+    }
+    return AXION_OK;
+}
+
+
+bool
+view_closed(const struct compiler *c, const struct view *view)
+{
+    bool closed = false;
+
+    for (uint32_t i = 0; i < view->n; i++) {
+        closed |= closing_keyword(c, view->nodes[i]) != NONE;
+    }
+    return closed;
+}
+
+
 static int
 view_append(struct compiler *c, struct view *view, uint32_t node)
 {
@@ -190,7 +262,8 @@ view_append(struct compiler *c, struct view *view, uint32_t node)
                           "$ref or allOf comes back to the same schema");
         }
     }
-    if ((rc = check_node(c, node)) != AXION_OK) {
+    if ((rc = check_node(c, node)) != AXION_OK ||
+        (rc = check_closing(c, view, node)) != AXION_OK) {
         return rc;
     }
     view->nodes[view->n++] = node;
@@ -262,8 +335,7 @@ view_rule(struct compiler *c, const struct view *view, uint32_t *id)
     struct view plain = *view;
     int rc = spend_view(c, view);
 
-    if (rc != AXION_OK ||
-        (rc = spend(c, c->n_views / 8 + 16)) != AXION_OK) {
+    if (rc != AXION_OK || (rc = spend(c, c->n_views / 8 + 16)) != AXION_OK) {
         return rc;
     }
     simplify(c, &plain);
@@ -409,34 +481,58 @@ members_differ(struct compiler *c, const struct view *a, const struct view *b,
 }
 
 
-static int
-views_differ(struct compiler *c, const struct view *a, const struct view *b,
-             bool *differ)
+/* Types that a value of it may have, whatever its other keywords are about. */
+static unsigned
+possible_types(const struct compiler *c, const struct view *view)
 {
-    unsigned both = view_types(c, a) & view_types(c, b);
+    unsigned types = TYPE_ALL;
 
-    *differ = both == 0 || literals_differ(c, a, b);
+    for (uint32_t i = 0; i < view->n; i++) {
+        types &= named_types(c, view->nodes[i]);
+    }
+    return types;
+}
+
+
+/* No text that is written for one may satisfy the other.  Keywords that say
+ * nothing about a value's type hold for it: where neither branch names its
+ * types, strings that one was meant for satisfy the other. */
+static int
+views_differ(struct compiler *c, const struct view *view, uint32_t owner,
+             uint32_t first, uint32_t second, bool *differ)
+{
+    struct view a = {0}, b = {0}, x, y;
+    int rc = view_add(c, &a, first);
+
+    if (rc != AXION_OK || (rc = view_add(c, &b, second)) != AXION_OK ||
+        (rc = branch_view(c, view, owner, first, &x)) != AXION_OK ||
+        (rc = branch_view(c, view, owner, second, &y)) != AXION_OK) {
+        return rc;
+    }
+    unsigned both = (view_types(c, &x) & possible_types(c, &y)) |
+                    (view_types(c, &y) & possible_types(c, &x));
+
+    *differ = a.never || b.never || both == 0 || literals_differ(c, &a, &b);
     if (*differ || both != TYPE_OBJECT) {
         return AXION_OK;
     }
-    return members_differ(c, a, b, differ);
+    return members_differ(c, &a, &b, differ);
 }
 
 
 /* oneOf is anyOf where no value can satisfy two branches. */
 static int
-check_one_of(struct compiler *c, uint32_t branches)
+check_one_of(struct compiler *c, const struct view *view, uint32_t branches,
+             uint32_t owner)
 {
     for (uint32_t i = c->json.nodes[branches].child; i != NONE;
          i = c->json.nodes[i].next) {
         for (uint32_t k = c->json.nodes[i].next; k != NONE;
              k = c->json.nodes[k].next) {
-            struct view a = {0}, b = {0};
             bool differ = false;
             int rc = spend(c, 64);
-            if (rc != AXION_OK || (rc = view_add(c, &a, i)) != AXION_OK ||
-                (rc = view_add(c, &b, k)) != AXION_OK ||
-                (rc = views_differ(c, &a, &b, &differ)) != AXION_OK) {
+            if (rc != AXION_OK || (rc = views_differ(c, view, owner, i, k,
+                                                     &differ)) != AXION_OK) {
                 return rc;
             }
             if (!differ) {
@@ -459,7 +555,7 @@ write_branches(struct compiler *c, const struct view *view, uint32_t branches,
 
     if (c->json.nodes[branches].key_bytes == 5 &&
         c->json.text[c->json.nodes[branches].key] == 'o') {
-        rc = check_one_of(c, branches);
+        rc = check_one_of(c, view, branches, owner);
     }
     for (uint32_t i = c->json.nodes[branches].child;
          rc == AXION_OK && i != NONE; i = c->json.nodes[i].next) {

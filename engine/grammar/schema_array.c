@@ -47,6 +47,7 @@ static int
 element_view(struct compiler *c, const struct view *view, uint32_t k,
              struct view *element)
 {
+    uint32_t sources = 0;
     int rc = AXION_OK;
 
     *element = (struct view){0};
@@ -67,9 +68,11 @@ element_view(struct compiler *c, const struct view *view, uint32_t k,
             element->never = true; /* closed behind its prefix */
         } else if (own != NONE || rest != NONE) {
             rc = view_add(c, element, own != NONE ? own : rest);
+            sources++;
         }
     }
-    return rc;
+    element->never |= sources == 0 && view_closed(c, view);
+    return rc == AXION_OK ? check_merged(c, element, sources) : rc;
 }
 
 

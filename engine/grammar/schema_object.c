@@ -67,6 +67,7 @@ static int
 member_view(struct compiler *c, const struct view *view, const char *name,
             uint32_t bytes, struct view *member)
 {
+    uint32_t sources = 0;
     int rc = AXION_OK;
 
     *member = (struct view){0};
@@ -79,9 +80,10 @@ member_view(struct compiler *c, const struct view *view, const char *name,
         }
         if (rc == AXION_OK && (own != NONE || others != NONE)) {
             rc = view_add(c, member, own != NONE ? own : others);
+            sources++;
         }
     }
-    return rc;
+    return rc == AXION_OK ? check_merged(c, member, sources) : rc;
 }
 
 
@@ -153,7 +155,7 @@ static int
 find_others(struct compiler *c, const struct view *view, struct object *o)
 {
     struct view others;
-    bool asked = false, silent = o->n == 0;
+    bool asked = false, silent = o->n == 0 && !view_closed(c, view);
 
     for (uint32_t i = 0; i < view->n; i++) {
         asked |= view_get(c, view, i, "additionalProperties") != NONE;

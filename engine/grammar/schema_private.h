@@ -100,6 +100,10 @@ int write_string(struct compiler *c, const struct view *view);
 int write_number(struct compiler *c, const struct view *view, bool fractions);
 /* enum and const, if the view has one. */
 int write_literals(struct compiler *c, const struct view *view, bool *some);
+/* unevaluatedProperties or unevaluatedItems is false in it. */
+bool view_closed(const struct compiler *c, const struct view *view);
+/* A view of nodes from `sources` places: none of them may be closed. */
+int check_merged(struct compiler *c, const struct view *view, uint32_t sources);
 /* The least maximum and largest minimum among the nodes. */
 int view_counts(struct compiler *c, const struct view *view, const char *least,
                 const char *most, uint32_t *min, uint32_t *max);

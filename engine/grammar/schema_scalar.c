@@ -539,6 +539,16 @@ check_multiples(struct compiler *c, const struct view *view, bool fractions)
 }
 
 
+/* Beyond the 18 digits, of which at least one stands behind the point, that
+ * decimals are written with. */
+static bool
+too_far(const struct bound *b, int64_t sign)
+{
+    return b->set && b->digits == 0 &&
+           b->number * sign > (INTEGER_MOST - 9) / 10;
+}
+
+
 int
 write_number(struct compiler *c, const struct view *view, bool fractions)
 {
@@ -558,6 +568,10 @@ write_number(struct compiler *c, const struct view *view, bool fractions)
         (compare(&low, &high) > 0 ||
          (compare(&low, &high) == 0 && (low.exclusive || high.exclusive)))) {
         return refuse(c, view->nodes[0], "no number is within the bounds");
+    }
+    if (fractions && (too_far(&low, 1) || too_far(&high, -1))) {
+        return refuse(c, view->nodes[0],
+                      "bounds of numbers from 10^17 on cannot be enforced");
     }
     if (fractions) {
         write_decimals(c->out, &low, &high);

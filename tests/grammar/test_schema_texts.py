@@ -39,6 +39,7 @@ OPTIONAL = {"type": "object", "properties": {
     "a": {"type": "boolean"}, "b": {"type": "null"},
     "c": {"type": "integer"}, "d": {"type": "string", "maxLength": 2},
     "e": {"enum": [1, 2]}}}
+KINDS = [{"properties": {"k": {"const": k}}, "required": ["k"]} for k in "ab"]
 
 # (schema, texts that must be accepted, texts that must not)
 SCHEMAS = [
@@ -171,12 +172,57 @@ SCHEMAS = [
      ["[]", "[1]"], ["[1,1]", "[2]"]),
     ({"type": "object", "properties": {"a\"\\\n\u00e4": {"const": 1}},
       "required": ["a\"\\\n\u00e4"]}, ['{"a\\"\\\\\\n\u00e4":1}'], ["{}"]),
+    ({"type": "object", "oneOf": KINDS}, ['{"k":"a"}'], ['{"k":"c"}']),
+    ({"oneOf": [False, {"type": "null"}]}, ["null"], ["1"]),
+    ({"type": "object", "unevaluatedProperties": False}, ["{}"], ['{"a":1}']),
+    ({"type": "array", "unevaluatedItems": False}, ["[]"], ["[1]"]),
+    ({"$defs": {"b": {"properties": {"b": {"type": "null"}}}},
+      "allOf": [{"$ref": "#/$defs/b"}], "type": "object",
+      "properties": {"a": {"type": "null"}}, "unevaluatedProperties": False},
+     ["{}", '{"a":null}', '{"b":null}', '{"a":null,"b":null}'],
+     ['{"c":null}']),
+    ({"type": "string", "pattern": "^[^\\W_]{9}$"}, ['"azAZ09abc"'],
+     ['"a_c456789"', '"\u2192\u00e445abcde"']),
+    ({"type": "string", "pattern": "^[^\\D5]{9}$"}, ['"012346789"'],
+     ['"012345678"', '"\u07071234678"']),
+    ({"type": "string", "pattern": "^[^\\S ]{9}$"},
+     ['"\\t\\n\\t\\n\\t\\n\\t\\n\\t"'], ['"\u00a0\ufeff       "']),
+    ({"type": "string", "pattern": "^[^\\w]{9}$"}, ['"-+*/ .,;:"'],
+     ['"\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4"']),
     ({"type": "string", "x-order": 1, "default": "a", "examples": ["b"],
       "deprecated": True}, ['"a"'], []),
 ]
 
+KEYS = [f"{i:x}" for i in range(2500)]
+
+# Both are more work than a schema is worth.
+COMPARED = {"$defs": {
+    "x": {"enum": [dict.fromkeys(KEYS, 0), 1]},
+    "y": {"enum": [dict.fromkeys(reversed(KEYS), 0) | {"0": 1}, 1]}},
+    "anyOf": [{"allOf": [{"$ref": "#/$defs/x"}, {"$ref": "#/$defs/y"},
+                         {"type": ["object", "integer"], "x-i": i}]}
+              for i in range(20)]}
+EXTENDED = {**{f"x-{i:x}": 0 for i in range(4000)}, "type": "integer",
+            "anyOf": [{"const": i} for i in range(3000)]}
+
 # (schema, what the message has to have)
 REFUSED = [
+    (COMPARED, ["GRAMMAR_LIMIT", "too much work"]),
+    (EXTENDED, ["GRAMMAR_LIMIT", "too much work"]),
+    ({"oneOf": [{"minLength": 3}, {"minimum": 5}]}, ['"oneOf" cannot be']),
+    ({"oneOf": [KINDS[0], {"type": "string"}]}, ['"oneOf" cannot be']),
+    ({"type": ["object", "string"], "oneOf": KINDS}, ['"oneOf" cannot be']),
+    ({"allOf": [{"type": "object", "unevaluatedProperties": False},
+                {"properties": {"b": {}}}]},
+     ['"unevaluatedProperties" cannot be enforced in a part',
+      '"#/allOf/0/unevaluatedProperties"']),
+    ({"type": "object", "allOf": [
+        {"properties": {"x": {"type": "array", "unevaluatedItems": False}}},
+        {"properties": {"x": {"items": {}}}}]},
+     ['"unevaluatedItems" cannot be enforced in a part']),
+    ({"type": "number", "minimum": 5e17}, ["from 10^17 on"]),
+    ({"type": "number", "maximum": -5e17}, ["from 10^17 on"]),
+    ({"pattern": "[^]]"}, ["needs a backslash"]),
     ("nonsense", ["line 1, column 1"]),
     ('{"a":1,"a":2}', ["twice"]),
     ("[]", ["must be an object", '"#"']),
