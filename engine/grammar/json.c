@@ -473,6 +473,15 @@ ax_json_free(struct ax_json *json)
 
 /* ---- reading ---- */
 
+static void
+count_looks(const struct ax_json *json, uint32_t n)
+{
+    if (json->looked_at != NULL) {
+        *json->looked_at += n;
+    }
+}
+
+
 uint32_t
 ax_json_find(const struct ax_json *json, uint32_t object, const char *name,
              size_t bytes)
@@ -480,15 +489,16 @@ ax_json_find(const struct ax_json *json, uint32_t object, const char *name,
     if (json->nodes[object].kind != AX_JSON_OBJECT) {
         return AX_JSON_NONE;
     }
-    for (uint32_t i = json->nodes[object].child; i != AX_JSON_NONE;
-         i = json->nodes[i].next) {
+    uint32_t looks = 1, i = json->nodes[object].child;
+    for (; i != AX_JSON_NONE; i = json->nodes[i].next, looks++) {
         const struct ax_json_node *n = &json->nodes[i];
         if (n->key_bytes == bytes &&
             memcmp(json->text + n->key, name, bytes) == 0) {
-            return i;
+            break;
         }
     }
-    return AX_JSON_NONE;
+    count_looks(json, looks);
+    return i;
 }
 
 
@@ -536,7 +546,9 @@ ax_json_equal(const struct ax_json *json, uint32_t a, uint32_t b)
 {
     const struct ax_json_node *m = &json->nodes[a], *n = &json->nodes[b];
 
-    if (m->kind != n->kind || m->n != n->n) {
+    count_looks(json, 1 + m->bytes / 64);
+    if (m->kind != n->kind || m->n != n->n ||
+        (json->looked_at != NULL && *json->looked_at > AX_JSON_LOOKS_MAX)) {
         return 0;
     }
     if (m->kind == AX_JSON_STRING) {

@@ -7,6 +7,9 @@
  * AX_JSON_DEPTH_MAX containers deep, memory by the text's length.  The parser
  * keeps its place in the nodes and does not recurse.
  *
+ * Looking for a member walks through its object, so work that a text can ask
+ * for many times over is counted (looked_at).
+ *
  * Strict RFC 8259; keys given twice in one object and lone surrogates are
  * refused.  Strings are decoded, and may have U+0000.
  */
@@ -20,6 +23,7 @@
 #define AX_JSON_NODES_MAX 65536u
 #define AX_JSON_DEPTH_MAX 64u
 #define AX_JSON_NONE      UINT32_MAX
+#define AX_JSON_LOOKS_MAX (64u << 20)
 
 enum ax_json_kind {
     AX_JSON_NULL = 0,
@@ -50,6 +54,9 @@ struct ax_json {
     uint32_t n_nodes, capacity;
     char *text; /* of strings, keys and numbers */
     size_t text_bytes;
+    /* Nodes that find() and equal() have looked at: what they cost, for who
+     * bounds it; NULL: nobody counts. */
+    uint64_t *looked_at;
 };
 
 /* GRAMMAR_INVALID with line and column, GRAMMAR_LIMIT, NO_MEMORY; after an
@@ -65,7 +72,9 @@ uint32_t ax_json_get(const struct ax_json *json, uint32_t object,
                      const char *name);
 int ax_json_text_is(const struct ax_json *json, uint32_t node,
                     const char *text);
-/* Equal as JSON values are: members in any order, numbers by value. */
+/* Equal as JSON values are: members in any order, numbers by value.  False as
+ * well once AX_JSON_LOOKS_MAX nodes have been looked at, where they are
+ * counted. */
 int ax_json_equal(const struct ax_json *json, uint32_t a, uint32_t b);
 /* As JSON Pointer, "#/properties/a", printable, cut where too long. */
 const char *ax_json_pointer(const struct ax_json *json, uint32_t node,

@@ -63,7 +63,7 @@ int
 spend(struct compiler *c, uint32_t steps)
 {
     c->steps += steps;
-    return c->steps <= STEPS_MAX
+    return c->steps <= STEPS_MAX && c->looked_at <= AX_JSON_LOOKS_MAX
                ? AXION_OK
                : ax_error_set(c->err, AXION_ERR_GRAMMAR_LIMIT,
                               "the schema takes too much work to compile");
@@ -123,6 +123,7 @@ child_named(const struct ax_json *json, uint32_t node, const char *name,
     while (bytes > 0 && i != NONE && json->nodes[i].index != index) {
         i = json->nodes[i].next;
     }
+    *json->looked_at += json->nodes[node].n;
     return bytes > 0 ? i : NONE;
 }
 
@@ -693,6 +694,7 @@ ax_schema_to_gbnf(struct ax_gbnf_text *out, const char *schema, size_t bytes,
     if (rc != AXION_OK) {
         return rc;
     }
+    c.json.looked_at = &c.looked_at;
     rc = compile(&c);
     ax_json_free(&c.json);
     free(c.views);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include "engine/grammar/schema_private.h"
 
+#define KEYWORDS_MAX 256u /* of one node, x-... among them */
+#define TYPES_MAX    16u
+
 enum wanted {
     ANYTHING, /* an annotation, or looked at elsewhere */
     COUNT,    /* a whole number from 0 */
@@ -204,7 +207,7 @@ are_types(const struct compiler *c, uint32_t value)
             return false;
         }
     }
-    return node->kind == AX_JSON_ARRAY && node->n > 0;
+    return node->kind == AX_JSON_ARRAY && node->n > 0 && node->n <= TYPES_MAX;
 }
 
 
@@ -278,6 +281,11 @@ check_node(struct compiler *c, uint32_t node)
 {
     const struct ax_json *json = &c->json;
 
+    /* Each of them is looked at again and again. */
+    if (json->nodes[node].n > KEYWORDS_MAX) {
+        return ax_error_set(c->err, AXION_ERR_GRAMMAR_LIMIT,
+                            "a schema has more than %u keywords", KEYWORDS_MAX);
+    }
     for (uint32_t i = json->nodes[node].child; i != NONE;
          i = json->nodes[i].next) {
         const struct ax_json_node *member = &json->nodes[i];

@@ -48,6 +48,7 @@ struct compiler {
     struct view *views;
     uint32_t n_views, views_cap;
     uint32_t steps;
+    uint64_t looked_at; /* of json */
     struct ax_error *err;
 };
 

@@ -339,8 +339,12 @@ write_pattern(struct compiler *c, uint32_t keyword, const char *pattern,
     struct ax_error why = {0};
     struct ax_regex re;
     bool wants_char = false;
-    int rc = ax_regex_parse(&re, pattern, bytes, &why);
+    int rc = spend(c, 8 * (uint32_t)bytes); /* also of what is not written */
 
+    if (rc != AXION_OK) {
+        return rc;
+    }
+    rc = ax_regex_parse(&re, pattern, bytes, &why);
     if (rc == AXION_ERR_GRAMMAR_INVALID) {
         return refuse_keyword(c, keyword, why.text);
     }

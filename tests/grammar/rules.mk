@@ -3,7 +3,7 @@ GRAMMAR_LIBS := $(BUILD)/libaxion_grammar.a $(BUILD)/libaxion_text.a \
                 $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
 
 GRAMMAR_TESTS := $(patsubst %,$(BUILD)/tests/grammar/test_%,gbnf automaton \
-                   masks)
+                   masks schema_work)
 UNIT_TESTS += $(GRAMMAR_TESTS)
 
 $(GRAMMAR_TESTS): %: %.o $(BUILD)/tests/grammar/naive.o $(GRAMMAR_LIBS)
