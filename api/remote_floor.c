@@ -4,6 +4,7 @@
  */
 #include "api/remote_floor.h"
 
+#include <string.h>
 #include "api/json_walk.h"
 #include "shm/errors.h"
 
@@ -15,22 +16,36 @@ static const char *const cutting[] = {"truncate_prompt_tokens", "truncation",
                                       "truncate", "transforms"};
 
 
+/* Bytes of the character at `at`; an escape is one, whatever it stands for. */
+static size_t
+char_bytes(const char *at, const char *end)
+{
+    size_t n = 1;
+
+    while (at + n < end && ((unsigned char)at[n] & 0xc0) == 0x80)
+        n++;
+    return n;
+}
+
+
 size_t
 axion_floor_bytes(const struct axion_text *string)
 {
-    const char *at, *end;
-    char last = '"';
-    size_t n = 0;
+    const char *at, *end, *last = "";
+    size_t n = 0, bytes, last_bytes = 0;
 
     if (string->data == NULL || string->bytes < 2 || string->data[0] != '"')
         return 0;
     at = string->data + 1;
     end = string->data + string->bytes - 1;
     while (at < end) {
-        n += *at != last;
-        last = *at;
+        bytes = char_bytes(at, end);
+        if (bytes != last_bytes || memcmp(at, last, bytes) != 0)
+            n += bytes;
+        last = at;
+        last_bytes = bytes;
         if (*at != '\\')
-            at++;
+            at += bytes;
         else
             at += at[1] == 'u' ? 6 : 2;
     }

@@ -208,7 +208,7 @@ take_response_format(struct axion_parser *p, struct grammar *g,
 static int
 check_known(struct axion_parser *p, json_t *outputs)
 {
-    char param[AXION_PARAM_BYTES];
+    char param[2 * AXION_PARAM_BYTES]; /* cut between characters later */
     const char *key;
     json_t *value;
     size_t i;
@@ -223,7 +223,8 @@ check_known(struct axion_parser *p, json_t *outputs)
             continue;
         snprintf(param, sizeof(param), "structured_outputs.%s", key);
         return axion_parse_fail(p, AXION_ERR_UNSUPPORTED_FIELD, param,
-                                "%s is not supported", param);
+                                "structured_outputs has a member that is not "
+                                "supported");
     }
     return AXION_OK;
 }

@@ -311,6 +311,12 @@ test_floor_of_a_prompt(void **state)
                  "\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\\n\"}",
                  AXION_REQUEST_COMPLETION, 0),
         0);
+    assert_int_equal(floor_of("{\"prompt\":\"────────────────────────────────"
+                              "\u3000\u3000\u3000\u3000\u3000\u3000xäa\"}",
+                              AXION_REQUEST_COMPLETION, 0),
+                     0);
+    assert_int_equal(
+        floor_of("{\"prompt\":\"äöäöäöäö\"}", AXION_REQUEST_COMPLETION, 0), 1);
     assert_int_equal(floor_of("none", AXION_REQUEST_COMPLETION, 0), 0);
     assert_int_equal(floor_of("{}", AXION_REQUEST_CHAT, 0), 0);
     snprintf(body, sizeof(body), "{\"prompt\":\"%s\",\"echo\":true}", text);

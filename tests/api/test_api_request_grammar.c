@@ -12,6 +12,9 @@
 #include "shm/errors.h"
 #include "tests/api/harness.h"
 
+#define FIVE    "\u00e4\u00e4\u00e4\u00e4\u00e4"
+#define UMLAUTS FIVE FIVE FIVE FIVE FIVE
+
 static const char head[] =
     "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
 
@@ -116,6 +119,10 @@ test_refusals(void **state)
             AXION_ERR_INVALID_VALUE, "structured_outputs.choice");
     refused("\"structured_outputs\":{\"structural_tag\":\"{}\"}",
             AXION_ERR_UNSUPPORTED_FIELD, "structured_outputs.structural_tag");
+    /* what does not fit is cut between characters */
+    refused("\"structured_outputs\":{\"x" UMLAUTS UMLAUTS UMLAUTS "\":true}",
+            AXION_ERR_UNSUPPORTED_FIELD,
+            "structured_outputs.x" UMLAUTS UMLAUTS "\u00e4\u00e4\u00e4");
     refused("\"structured_outputs\":[]", AXION_ERR_INVALID_TYPE,
             "structured_outputs");
     refused("\"response_format\":{}", AXION_ERR_MISSING_FIELD,

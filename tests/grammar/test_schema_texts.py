@@ -208,7 +208,7 @@ EXTENDED = {**{f"x-{i:x}": 0 for i in range(4000)}, "type": "integer",
 # (schema, what the message has to have)
 REFUSED = [
     (COMPARED, ["GRAMMAR_LIMIT", "too much work"]),
-    (EXTENDED, ["GRAMMAR_LIMIT", "too much work"]),
+    (EXTENDED, ["GRAMMAR_LIMIT"]),
     ({"oneOf": [{"minLength": 3}, {"minimum": 5}]}, ['"oneOf" cannot be']),
     ({"oneOf": [KINDS[0], {"type": "string"}]}, ['"oneOf" cannot be']),
     ({"type": ["object", "string"], "oneOf": KINDS}, ['"oneOf" cannot be']),
