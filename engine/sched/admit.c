@@ -67,7 +67,7 @@ held_victim(const struct ax_sched *s, const struct sequence *q)
 {
     for (uint32_t i = s->running.last; i != NONE;
          i = s->sequences[i].link.prev) {
-        if (s->sequences[i].holds != 0 && may_give(&s->sequences[i], q)) {
+        if (sched_parked(&s->sequences[i]) && may_give(&s->sequences[i], q)) {
             return i;
         }
     }
@@ -112,7 +112,7 @@ victim_to_come_in(const struct ax_sched *s, const struct sequence *q,
          i = s->sequences[i].link.prev) {
         const struct sequence *v = &s->sequences[i];
         const struct sequence *u = &s->sequences[found == NONE ? i : found];
-        if (v->holds == 0 && may_give(v, q) && gives_way(s, v, q, places) &&
+        if (!sched_parked(v) && may_give(v, q) && gives_way(s, v, q, places) &&
             (found == NONE || (sched_class(s, v) == sched_class(s, u) &&
                                v->preemptions < u->preemptions))) {
             found = i;
@@ -129,7 +129,7 @@ victim_to_go_on(const struct ax_sched *s, const struct sequence *q)
     for (uint32_t i = s->running.last; held == NONE && i != NONE;
          i = s->sequences[i].link.prev) {
         const struct sequence *v = &s->sequences[i];
-        if (v->holds == 0 && may_give(v, q)) {
+        if (!sched_parked(v) && may_give(v, q)) {
             return ranks_before(s, q, v) ? i : NONE;
         }
     }
@@ -175,7 +175,7 @@ could_fit(struct ax_sched *s, const struct sequence *q, uint32_t blocks)
     for (uint32_t i = s->running.last; i != NONE && could < blocks;
          i = s->sequences[i].link.prev) {
         const struct sequence *v = &s->sequences[i];
-        if (may_give(v, q) && (v->holds != 0 || gives_way(s, v, q, false))) {
+        if (may_give(v, q) && (sched_parked(v) || gives_way(s, v, q, false))) {
             could += blocks_of(s, i);
             s->tenants[v->tenant].promised += v->n_tokens;
         }
@@ -264,8 +264,8 @@ count_places(struct ax_sched *s, uint32_t tenant)
     for (uint32_t i = s->running.first; i != NONE;
          i = s->sequences[i].link.next) {
         const struct sequence *q = &s->sequences[i];
-        s->tenants[q->tenant].places += q->holds == 0;
-        n += q->holds == 0;
+        s->tenants[q->tenant].places += !sched_parked(q);
+        n += !sched_parked(q);
     }
     return n;
 }

@@ -158,6 +158,15 @@ void sched_raise(struct ax_sched *s, uint32_t slot,
 
 /* From WAITING or RUNNING to nowhere: lists, KV, tenant; not its events. */
 void sched_drop(struct ax_sched *s, uint32_t slot);
+/* Held until somebody outside acts, so that its KV and its place are better
+ * given away; one that waits for its mask alone is back within a few steps. */
+static inline bool
+sched_parked(const struct sequence *q)
+{
+    return (q->holds & ~(uint32_t)AX_HOLD_GRAMMAR) != 0;
+}
+
+
 /* Out of `running`: its KV and what its tenant holds. */
 void sched_stop_running(struct ax_sched *s, uint32_t slot);
 /* Out of the figures of the queue: it starts, or ends unstarted. */

@@ -18,7 +18,8 @@
  * last) go into steps.  A hold keeps a sequence of either state out of steps:
  * PAUSE (the client asked), OUTPUT (its channel is full), LEASE (its tokens
  * are spent and more were asked for).  Held sequences keep their KV while
- * nobody needs it.
+ * nobody needs it.  GRAMMAR (its mask is being computed) lasts some steps: KV
+ * and place stay its own as if it were not held.
  *
  * Order
  *   steps     every decode, then prompt chunks, under batch_tokens_max and
@@ -59,11 +60,11 @@
  *             in any time differs by at most twice that
  *
  * Step protocol: next() composes, extend() may add drafts; while the step runs
- * arrive, cancel, hold, unhold and topup may be called (a cancelled sequence of
- * the step is freed at its end); stepped() closes it; then sampled() for every
- * entry that samples, once and once more for each draft that held, or finish()
- * to end one.  Asserts guard this protocol; sizes from outside are checked by
- * arrive().
+ * arrive, cancel, hold, unhold and topup may be called, and finish() of what is
+ * not in it (a cancelled sequence of the step is freed at its end); stepped()
+ * closes it; then sampled() for every entry that samples, once and once more
+ * for each draft that held, or finish() to end one.  Asserts guard this
+ * protocol; sizes from outside are checked by arrive().
  */
 #ifndef AX_SCHED_SCHED_H
 #define AX_SCHED_SCHED_H

@@ -485,6 +485,29 @@ test_parked_kv_is_taken_before_running_kv(void **state)
 }
 
 
+/* Its mask comes soon: who came later does not take what it has computed. */
+static void
+test_kv_of_who_waits_for_a_mask_is_not_taken(void **state)
+{
+    (void)state;
+    open_sched(8, 3, 32);
+    arrive_ok(0, 8, 20);
+    arrive_ok(1, 8, 10);
+    run_step();
+    ax_sched_hold(sched, 0, AX_HOLD_GRAMMAR); /* the older one */
+    arrive_ok(2, 16, 4);
+    while (run_step() > 0) {
+        assert_false(saw(AX_SCHED_PREEMPTED, 0));
+    }
+    assert_true(kv.used > 0);
+    ax_sched_unhold(sched, 0, AX_HOLD_GRAMMAR);
+    while (run_step() > 0) {
+    }
+    assert_int_equal(kv.used, 0);
+    assert_false(ax_sched_runnable(sched));
+}
+
+
 static void
 test_high_class_takes_kv_of_a_low_one(void **state)
 {
@@ -525,6 +548,7 @@ main(void)
         TEST(test_deadline_refuses_and_expires),
         TEST(test_kv_lack_preempts_the_latest_and_recomputes),
         TEST(test_parked_kv_is_taken_before_running_kv),
+        TEST(test_kv_of_who_waits_for_a_mask_is_not_taken),
         TEST(test_high_class_takes_kv_of_a_low_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
