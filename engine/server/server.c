@@ -458,10 +458,10 @@ ax_server_close(struct ax_server *s)
     if (!text_ended) {
         return false; /* as above: it keeps what it works on */
     }
-    ax_server_requests_close(s);
     ax_server_profile_close(s);
-    ax_engine_close(s->engine);
+    ax_engine_close(s->engine);     /* its threads may still read masks */
     ax_draft_model_close(s->draft); /* it used the engine's threads */
+    ax_server_requests_close(s);
     axion_board_close(s->board_writer);
     ax_journal_close(s->journal);
     if (s->signal_fd >= 0) {
