@@ -368,6 +368,7 @@ ax_constraint_mask(struct ax_constraint *c, struct ax_place *place,
             answer = make_mask(c, place->state, made);
         }
         if (answer != AX_GRAMMAR_DONE) {
+            c->next_kept = slot; /* still free: not one more is given up */
             return error_of(answer);
         }
         c->kept[slot] = (struct kept){place->state, has_any(c, made)};

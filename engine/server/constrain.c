@@ -62,13 +62,12 @@ find_allowed(struct request *r)
 }
 
 
-/* As find_allowed(), with all the work that a job may do. */
+/* On the helper, as much as a turn there is long. */
 static int
-find_allowed_at_length(struct request *r)
+find_allowed_in_a_turn(struct request *r)
 {
-    ax_constraint_allow(r->grammar->constraint, AX_GRAMMAR_HELPER_UNITS);
-    int rc = find_allowed(r);
-    return rc == AXION_AGAIN ? AXION_ERR_GRAMMAR_LIMIT : rc;
+    ax_constraint_allow(r->grammar->constraint, AX_GRAMMAR_TURN_UNITS);
+    return find_allowed(r);
 }
 
 
@@ -85,8 +84,10 @@ ax_server_take_grammar(struct request *r, const struct axion_request_view *view)
                              &is_new, &r->error);
     if (rc == AXION_OK && is_new) {
         r->n_tokens = r->n_prompt;
-        rc = find_allowed_at_length(r);
-        if (rc != AXION_OK) {
+        rc = find_allowed_in_a_turn(r);
+        if (rc == AXION_AGAIN) {
+            rc = AXION_OK; /* thread 0 asks for the rest */
+        } else if (rc != AXION_OK) {
             return ax_error_set(&r->error, rc,
                                 "too many ways to read the grammar");
         }
@@ -99,7 +100,7 @@ static void
 mask_run(struct ax_job *job)
 {
     struct request *r = (struct request *)job;
-    r->mask_error = find_allowed_at_length(r);
+    r->mask_error = find_allowed_in_a_turn(r);
 }
 
 
@@ -136,6 +137,7 @@ ask_helper(struct ax_server *s, struct request *r)
     ax_sched_hold(s->sched, r->slot, AX_HOLD_GRAMMAR);
     r->grammar->jobs++;
     r->mask_out = true;
+    r->mask_turns = 1;
     r->mask_error = AXION_OK;
     r->job.run = mask_run;
     ax_helper_submit(s->helper, &r->job);
@@ -150,9 +152,13 @@ ax_server_constrain(struct ax_server *s, struct request *r)
         ask_helper(s, r);
         return;
     }
-    ax_constraint_allow(c, s->grammar_units);
+    uint64_t units = s->grammar_units > AX_GRAMMAR_TOKEN_UNITS
+                         ? s->grammar_units
+                         : AX_GRAMMAR_TOKEN_UNITS;
+    ax_constraint_allow(c, units);
     int rc = find_allowed(r);
-    s->grammar_units = ax_constraint_left(c);
+    units -= ax_constraint_left(c);
+    s->grammar_units -= units < s->grammar_units ? units : s->grammar_units;
     if (rc == AXION_AGAIN) {
         ask_helper(s, r);
     } else {
@@ -167,6 +173,11 @@ ax_server_constrained(struct ax_server *s, struct request *r)
     if (!r->mask_out) {
         return false;
     }
+    if (r->mask_error == AXION_AGAIN && r->state == REQUEST_SCHED &&
+        r->conn != NULL && r->mask_turns++ < AX_GRAMMAR_TURNS_MAX) {
+        ax_helper_submit(s->helper, &r->job); /* behind the others */
+        return true;
+    }
     r->mask_out = false;
     r->grammar->jobs--;
     if (r->state == REQUEST_ENDING) {
@@ -177,7 +188,9 @@ ax_server_constrained(struct ax_server *s, struct request *r)
         return true; /* cancelled: the scheduler gives its place back */
     }
     ax_sched_unhold(s->sched, r->slot, AX_HOLD_GRAMMAR);
-    settle(s, r, r->mask_error);
+    settle(s, r,
+           r->mask_error == AXION_AGAIN ? AXION_ERR_GRAMMAR_LIMIT
+                                        : r->mask_error);
     return true;
 }
 

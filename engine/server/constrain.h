@@ -32,10 +32,16 @@
 #define AX_GRAMMARS_MAX        64u
 #define AX_GRAMMARS_TENANT_MAX 24u
 
-/* Units of work (automaton.h): of all requests in a step on thread 0, and of
- * one job on the helper. */
-#define AX_GRAMMAR_STEP_UNITS   20000u
-#define AX_GRAMMAR_HELPER_UNITS 40000000u
+/*
+ * Units of work (automaton.h), some 20 ns each: of all requests in a step on
+ * thread 0; of each of them however much the others took, so that a mask at
+ * hand is taken without the helper; of one turn on the helper, behind which
+ * others' text work comes first; turns for one mask.
+ */
+#define AX_GRAMMAR_STEP_UNITS  20000u
+#define AX_GRAMMAR_TOKEN_UNITS 64u
+#define AX_GRAMMAR_TURN_UNITS  4000000u
+#define AX_GRAMMAR_TURNS_MAX   12u
 
 struct ax_grammars;
 

@@ -117,8 +117,9 @@ struct request {
     struct ax_place place;
     uint64_t *allowed; /* [words] */
     bool any_allowed;
-    bool complete; /* nothing may follow */
-    bool mask_out; /* thread 0's: a job is out */
+    bool complete;       /* nothing may follow */
+    bool mask_out;       /* thread 0's: a job is out */
+    uint32_t mask_turns; /* of the mask at hand, on the helper */
     int mask_error;
     const uint64_t *draft_allowed; /* [drafts][words] of this step */
 
