@@ -83,6 +83,7 @@ member_view(struct compiler *c, const struct view *view, const char *name,
             sources++;
         }
     }
+    member->never |= sources == 0 && view_closed(c, view);
     return rc == AXION_OK ? check_merged(c, member, sources) : rc;
 }
 

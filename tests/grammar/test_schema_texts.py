@@ -220,6 +220,8 @@ REFUSED = [
         {"properties": {"x": {"type": "array", "unevaluatedItems": False}}},
         {"properties": {"x": {"items": {}}}}]},
      ['"unevaluatedItems" cannot be enforced in a part']),
+    ({"type": "object", "required": ["z"], "unevaluatedProperties": False},
+     ["required member is forbidden"]),
     ({"type": "number", "minimum": 5e17}, ["from 10^17 on"]),
     ({"type": "number", "maximum": -5e17}, ["from 10^17 on"]),
     ({"pattern": "[^]]"}, ["needs a backslash"]),
