@@ -2,7 +2,8 @@
 
 ENGINE_TESTS := $(patsubst %,$(BUILD)/tests/engine/test_%,gguf_hostile \
                   kv kv_cache kv_windows model_refused pack_file \
-                  load_faults packing pool_threads pool_place crew \
+                  load_faults packing pool_threads pool_interleaved \
+                  pool_place crew \
                   program exec exec_threads)
 UNIT_TESTS += $(ENGINE_TESTS)
 
