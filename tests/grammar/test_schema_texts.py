@@ -273,7 +273,7 @@ REFUSED = [
     ({"properties": {"a": {"$id": "x"}}}, ['"$id"']),
     ({"nullable": True}, ['"nullable" needs a type']),
     ("[" * 70 + "]" * 70, ["GRAMMAR_LIMIT", "nested deeper"]),
-    ({"enum": list(range(70000))}, ["GRAMMAR_LIMIT"]),
+    ({"enum": list(range(14000))}, ["GRAMMAR_LIMIT"]),
     ({"type": "string", "pattern": "(" * 70 + "a" + ")" * 70}, ["nested"]),
 ]
 
@@ -335,8 +335,6 @@ def check_schema(index, schema, good, bad):
 
 def check_refused(schema, words):
     source = schema if isinstance(schema, str) else json.dumps(schema)
-    if len(source) > 100000:  # too long for an argument
-        return
     said = run("json_schema", source, "show")
     text = said.stdout.decode()
     if not words:  # what only the compiler of GBNF sees
