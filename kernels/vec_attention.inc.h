@@ -110,14 +110,18 @@ score_rows(const enum axk_kv_type type, const uint32_t rows,
 {
     v16 acc[BLOCK_MAX][V16_BATCH];
 
+#pragma GCC unroll 6
     for (uint32_t r = 0; r < rows; r++) {
+#pragma GCC unroll 4
         for (uint32_t v = 0; v < n_vectors; v++) {
             acc[r][v] = v16_set1(0);
         }
     }
     multiply(type, rows, n_vectors, q, ROW_FLOATS, keys, AXK_KV_TOKENS, n, acc,
              ahead);
+#pragma GCC unroll 6
     for (uint32_t r = 0; r < rows; r++) {
+#pragma GCC unroll 4
         for (uint32_t v = 0; v < n_vectors; v++) {
             v16_store(p + r * AXK_ATTN_KEYS + 16 * v,
                       v16_mul(acc[r][v], v16_set1(scale)));
