@@ -211,6 +211,9 @@ struct axk_attention {
                                     positions, itself included */
     float scale;
     float softcap; /* 0: none; else cap * tanh(score / cap) */
+    /* A KV head in the two blocks of the tile that the thread reads next, to
+     * be fetched ahead; or NULL.  See axk_attention_ahead(). */
+    const void *next[2];
 };
 
 /*
@@ -344,6 +347,11 @@ size_t axk_kv_block_bytes(enum axk_kv_type type, uint32_t n_head_kv,
 void axk_attention_tiles(const struct axk_attention *a, uint32_t q,
                          uint32_t *first, uint32_t *end);
 size_t axk_attention_partial_floats(uint32_t head_dim);
+
+/* Sets a->next to where the call for query q of b will start to read, at the
+ * tile given: calls for few queries find K and V in the cache that way. */
+void axk_attention_ahead(struct axk_attention *a, const struct axk_attention *b,
+                         uint32_t kv_head, uint32_t q, uint32_t tile);
 
 
 /* ---- tables and scalar mathematics, the same on every machine ---- */

@@ -302,6 +302,22 @@ axk_attention_tiles(const struct axk_attention *a, uint32_t q, uint32_t *first,
 }
 
 
+void
+axk_attention_ahead(struct axk_attention *a, const struct axk_attention *b,
+                    uint32_t kv_head, uint32_t q, uint32_t tile)
+{
+    uint32_t pos = b->pos0 + q;
+    uint32_t first = first_visible(b, pos) / AXK_KV_TOKENS;
+    uint32_t last = pos / AXK_KV_TOKENS;
+
+    for (uint32_t half = 0; half < 2; half++) {
+        uint32_t i = tile * (AXK_ATTN_KEYS / AXK_KV_TOKENS) + half;
+        bool some = i >= first && i <= last;
+        a->next[half] = some ? kv_head_of(b, i, kv_head) : NULL;
+    }
+}
+
+
 /* A record: m, l, 14 unused words (so that o is aligned), o. */
 size_t
 axk_attention_partial_floats(uint32_t head_dim)

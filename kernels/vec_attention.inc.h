@@ -374,19 +374,21 @@ softmax_terms(const struct axk_attention *a, uint32_t rows, struct tile *t)
 
 
 /*
- * Bytes from block i to the same place in the next tile, which the products
- * fetch into L2 as they go (a decode from memory took twice as long without;
- * fetching into L1 instead gained nothing: its miss buffers are few).
+ * Bytes from block i to what is read two blocks on: of the next tile, or, at
+ * the end, of what the thread reads next.  The products fetch it into L2 as
+ * they go (a decode from memory took twice as long without; fetching into L1
+ * instead gained nothing: its miss buffers are few).
  */
 INLINE ptrdiff_t
 distance(const struct chunk *c, uint32_t i)
 {
-    uint32_t last = c->pos[c->n_rows - 1] / AXK_KV_TOKENS;
-    uint32_t next = i + 2 <= last ? i + 2 : i;
+    const void *here = kv_head_of(c->a, i, c->kv_head);
+    const void *there = c->a->next[i % 2];
 
-    return (ptrdiff_t)c->a->block_table[next] *
-               (ptrdiff_t)c->a->kv_block_stride -
-           (ptrdiff_t)c->a->block_table[i] * (ptrdiff_t)c->a->kv_block_stride;
+    if (i + 2 <= c->pos[c->n_rows - 1] / AXK_KV_TOKENS) {
+        there = kv_head_of(c->a, i + 2, c->kv_head);
+    }
+    return there == NULL ? 0 : (intptr_t)there - (intptr_t)here;
 }
 
 
@@ -652,6 +654,27 @@ rows_of_tile(const struct chunk *c, uint32_t tile, uint32_t *r0, uint32_t *r1)
 }
 
 
+/* The values of what comes next that the last tile, with its fewer slots, did
+ * not reach. */
+static void
+fetch_values_left(const struct chunk *c)
+{
+    const size_t keys = sizeof(uint16_t) * c->a->head_dim * AXK_KV_TOKENS;
+    const size_t slot = sizeof(uint16_t) * round_up_16(c->a->head_dim);
+    const uint32_t n = c->pos[c->n_rows - 1] + 1;
+    const char *next = c->a->next[(n - 1) / AXK_KV_TOKENS % 2];
+
+    if (next == NULL || n % AXK_KV_TOKENS == 0 ||
+        c->a->kv_type == AXK_KV_Q8_0) {
+        return;
+    }
+    for (size_t i = n % AXK_KV_TOKENS * slot; i < AXK_KV_TOKENS * slot;
+         i += 64) {
+        __builtin_prefetch(next + keys + i, 0, 2);
+    }
+}
+
+
 static void
 run_chunk(struct chunk *c)
 {
@@ -683,6 +706,7 @@ run_chunk(struct chunk *c)
             r0 += rows;
         }
     }
+    fetch_values_left(c);
     for (uint32_t r = 0; r < c->n_rows; r++) {
         divide_row(c->out[r], c->o[r], c->l[r], c->a->head_dim);
     }

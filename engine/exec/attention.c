@@ -8,6 +8,9 @@
  * instead: each item leaves the partial results of its tiles, and whoever
  * finishes the last item of a KV head merges them.  The kernels give the same
  * bits either way, so the choice is free and made anew for every step.
+ *
+ * An item of a decode is a microsecond of work on K and V from memory: each
+ * has those of the item behind it fetched while it computes.
  */
 #include "engine/exec/internal.h"
 
@@ -28,6 +31,7 @@
 #define PARTIALS_BYTES_MAX ((size_t)64 << 20)
 
 
+/* Of any layer. */
 static uint32_t
 heads_max(const struct ax_plan *plan)
 {
@@ -50,7 +54,7 @@ partial_floats(const struct ax_exec *e, uint32_t n_tokens)
     size_t tiles = (n_tokens + AXK_ATTN_KEYS - 1) / AXK_ATTN_KEYS;
     size_t record = axk_attention_partial_floats(e->kv_shape.head_dim);
 
-    return heads_max(e->plan) * tiles * record;
+    return e->heads_max * tiles * record;
 }
 
 
@@ -70,6 +74,8 @@ ax_attention_open(struct ax_exec *e, struct ax_error *err)
 {
     uint32_t n_windows = e->program.n_windows;
     uint32_t n_ctx = ax_model_info(e->model)->n_ctx;
+
+    e->heads_max = heads_max(e->plan);
     size_t one = partial_floats(e, n_ctx) * sizeof(float);
 
     /* More single queries than this are enough items by themselves. */
@@ -139,7 +145,7 @@ add_item(struct ax_exec *e, uint32_t w, const struct ax_attention_item *item)
 static uint32_t
 chunk_queries(const struct ax_exec *e, uint32_t n, uint32_t pieces)
 {
-    uint32_t group = heads_max(e->plan) / e->kv_shape.n_head_kv;
+    uint32_t group = e->heads_max / e->kv_shape.n_head_kv;
     uint32_t unit = (AXK_ATTN_ROWS + group - 1) / group;
     uint32_t queries = ((n < CHUNK ? n : CHUNK) + pieces - 1) / pieces;
 
@@ -291,23 +297,33 @@ describe_item(const struct ax_exec *e, const struct ax_stage *stage,
 }
 
 
+/* Has the work on a fetch what the thread reads behind it: item next. */
+static void
+look_ahead(struct axk_attention *a, const struct axk_attention *b,
+           const struct ax_attention_item *next)
+{
+    uint32_t first, end;
+
+    axk_attention_tiles(b, next->q0, &first, &end);
+    axk_attention_ahead(a, b, next->kv_head, next->q0,
+                        next->tile1 != 0 ? next->tile0 : first);
+}
+
+
 static void
 run_item(struct ax_exec *e, const struct ax_stage *stage,
-         const struct ax_attention_item *item)
+         const struct ax_attention_item *item, const struct axk_attention *a)
 {
-    struct axk_attention a =
-        describe_item(e, stage, &e->segments[item->segment]);
-
     if (item->tile1 == 0) {
-        e->ops->attention(&a, item->kv_head, item->kv_head + 1, item->q0,
+        e->ops->attention(a, item->kv_head, item->kv_head + 1, item->q0,
                           item->q1);
         return;
     }
     const struct ax_attention_split *split =
         &e->splits[stage->window][item->split];
-    e->ops->attention_partial(&a, item->kv_head, item->q0, item->tile0,
+    e->ops->attention_partial(a, item->kv_head, item->q0, item->tile0,
                               item->tile1, split->partials);
-    finish_piece(e, &a, item, split);
+    finish_piece(e, a, item, split);
 }
 
 
@@ -315,10 +331,19 @@ void
 ax_attention_run(struct ax_exec *e, const struct ax_stage *stage,
                  uint32_t begin, uint32_t end)
 {
+    const struct ax_attention_item *items = e->items[stage->window];
     uint32_t n = e->n_items[stage->window];
+    struct axk_attention a, next;
 
-    for (uint32_t i = begin; i < end && i < n; i++) {
-        run_item(e, stage, &e->items[stage->window][i]);
+    end = end < n ? end : n;
+    for (uint32_t i = begin; i < end; i++) {
+        a = i > begin ? next
+                      : describe_item(e, stage, &e->segments[items[i].segment]);
+        if (i + 1 < end) {
+            next = describe_item(e, stage, &e->segments[items[i + 1].segment]);
+            look_ahead(&a, &next, &items[i + 1]);
+        }
+        run_item(e, stage, &items[i], &a);
     }
 }
 
@@ -326,7 +351,7 @@ ax_attention_run(struct ax_exec *e, const struct ax_stage *stage,
 size_t
 ax_attention_private_floats(const struct ax_exec *e)
 {
-    size_t whole = (size_t)CHUNK * heads_max(e->plan) * e->kv_shape.head_dim;
+    size_t whole = (size_t)CHUNK * e->heads_max * e->kv_shape.head_dim;
     size_t split = partial_floats(e, ax_model_info(e->model)->n_ctx) /
                    e->kv_shape.n_head_kv;
 
@@ -354,14 +379,22 @@ bool
 ax_attention_compute(struct ax_exec *e, const struct ax_stage *stage,
                      const struct ax_pool_piece *piece)
 {
-    struct ax_attention_item item = e->items[stage->window][piece->begin];
+    const struct ax_attention_item *items = e->items[stage->window];
+    bool more = piece->end < e->n_items[stage->window];
+    struct ax_attention_item item = items[piece->begin];
+    struct ax_attention_item next = items[more ? piece->end : piece->begin];
     struct ax_segment segment = e->segments[item.segment];
+    struct ax_segment next_segment = e->segments[next.segment];
     struct axk_attention a = describe_item(e, stage, &segment);
+    struct axk_attention b = describe_item(e, stage, &next_segment);
     float *out = e->privates[piece->thread].results;
     size_t head_stride;
 
     if (!ax_pool_holds(piece)) {
         return false;
+    }
+    if (more) {
+        look_ahead(&a, &b, &next);
     }
     if (item.tile1 != 0) {
         size_t offset = partial_offset(&a, &item, &head_stride);

@@ -145,6 +145,7 @@ struct ax_exec {
     struct ax_arena tables; /* block tables of the segments */
 
     /* Attention items, per window of the plan. */
+    uint32_t heads_max; /* of any layer */
     uint32_t n_items[AX_PROGRAM_WINDOWS_MAX];
     struct ax_attention_item *items[AX_PROGRAM_WINDOWS_MAX];
     uint32_t splits_max;

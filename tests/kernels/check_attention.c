@@ -376,6 +376,77 @@ test_attention_key_split_invariant(void **state)
 }
 
 
+/* The two blocks of a tile, as far as the query sees them. */
+static void
+check_ahead(const struct sequence *s, uint32_t kv_head, uint32_t q,
+            uint32_t tile)
+{
+    const struct axk_attention *b = &s->a;
+    size_t head =
+        axk_kv_block_bytes(b->kv_type, b->n_head_kv, b->head_dim) /
+        b->n_head_kv;
+    uint32_t pos = b->pos0 + q;
+    struct axk_attention a = *b;
+
+    axk_attention_ahead(&a, b, kv_head, q, tile);
+    for (uint32_t half = 0; half < 2; half++) {
+        uint32_t i = 2 * tile + half;
+        bool seen = i * AXK_KV_TOKENS <= pos &&
+                    (b->window == 0 ||
+                     (i + 1) * AXK_KV_TOKENS + b->window > pos + 1);
+        const char *at = (const char *)b->kv_base +
+                         b->block_table[seen ? i : 0] * b->kv_block_stride +
+                         kv_head * head;
+
+        assert_ptr_equal(a.next[half], seen ? at : NULL);
+    }
+}
+
+
+/* Blocks that are fetched ahead, the same sequence's or none, show nowhere. */
+static void
+attention_fetches_ahead(void **state, enum axk_kv_type type)
+{
+    for (size_t i = 0; i < N_ELEMS(shapes); i++) {
+        uint32_t kv_head = shapes[i].n_head_kv - 1;
+        struct sequence s;
+
+        if (shapes[i].n_q > 40) {
+            continue;
+        }
+        make_sequence(&s, &shapes[i], 0, type);
+        float *a = check_alloc(s.n_out * 4);
+        float *b = check_alloc(s.n_out * 4);
+        for (uint32_t q = 0; q < shapes[i].n_q; q++) {
+            uint32_t first, end;
+            axk_attention_tiles(&s.a, q, &first, &end);
+            check_ahead(&s, kv_head, q, first);
+            check_ahead(&s, kv_head, q, end - 1);
+        }
+        for (int j = 0; check_isas[j] != NULL; j++) {
+            memset(s.a.next, 0, sizeof(s.a.next));
+            run(check_isas[j], &s, a);
+            for (uint32_t tile = 0; tile < 2; tile++) {
+                axk_attention_ahead(&s.a, &s.a, kv_head, 0, tile);
+                run(check_isas[j], &s, b);
+                check_same("attention ahead", check_isas[j]->isa, a, b,
+                           s.n_out);
+            }
+        }
+        check_free_all(state);
+    }
+}
+
+
+static void
+test_attention_fetches_ahead(void **state)
+{
+    for (uint32_t type = 0; type < AXK_KV_TYPE_END; type++) {
+        attention_fetches_ahead(state, type);
+    }
+}
+
+
 static void
 test_attention_window_frees_blocks(void **state)
 {
@@ -402,6 +473,7 @@ const struct CMUnitTest check_attention_tests[] = {
     TEST(test_attention_key_split_invariant),
     TEST(test_nonfinite_query_stays_in_its_head),
     TEST(test_attention_window_frees_blocks),
+    TEST(test_attention_fetches_ahead),
     TEST(test_reference_is_softmax_attention),
 };
 const size_t check_attention_count = N_ELEMS(check_attention_tests);
