@@ -280,7 +280,7 @@ take_welcome(struct axion_client *client, const void *data, size_t bytes,
                                   "WELCOME without its load board");
     }
     if (fd >= 0) {
-        if (welcome.board_bytes < sizeof(struct axion_board) ||
+        if (welcome.board_bytes < AXION_BOARD_BYTES_MIN ||
             welcome.board_bytes > BOARD_BYTES_MAX) {
             return axion_client_break(client, AXION_ERR_PROTOCOL,
                                       "size of the load board");

@@ -385,6 +385,19 @@ struct axion_board {
     uint64_t kv_evicted_total;  /* cached blocks that gave way */
     uint64_t reserved[3];
     struct axion_board_model models[AXION_MODELS_MAX];
+    /* What came later: 0 from an engine whose board ends before it. */
+    uint64_t grammars_kept;
+    uint64_t grammar_bytes;          /* of these and the tokens' trie */
+    uint64_t grammar_hits_total;     /* requests that found theirs */
+    uint64_t grammar_compiles_total; /* and those whose was compiled */
+    uint64_t grammar_masks_total;    /* made, not found */
+    uint64_t grammar_mask_us_total;  /* that making them took */
+    uint64_t reserved_behind[6];
 };
+
+/* The least that a board has. */
+#define AXION_BOARD_BYTES_MIN offsetof(struct axion_board, grammars_kept)
+/* A shorter one than ours reads as zeros behind its end: one page is mapped. */
+_Static_assert(sizeof(struct axion_board) <= 4096, "a board is one page");
 
 #endif

@@ -69,7 +69,7 @@ cut(struct ax_automaton *a, size_t bytes)
 
 
 static void
-lay_out(struct ax_automaton *a)
+lay_out(struct ax_automaton *a, uint32_t n_classes)
 {
     a->bytes = 0;
     size_t frames = AX_GRAMMAR_FRAMES_MAX, word = sizeof(uint32_t);
@@ -80,8 +80,17 @@ lay_out(struct ax_automaton *a)
     a->frame_table = cut(a, FRAME_TABLE * word);
     a->states = cut(a, AX_GRAMMAR_STATES_MAX * sizeof(*a->states));
     a->threads = cut(a, THREADS_TOTAL * word);
-    a->next = cut(a, AX_GRAMMAR_STATES_MAX * a->g->n_classes * word);
+    a->next = cut(a, AX_GRAMMAR_STATES_MAX * n_classes * word);
     a->state_table = cut(a, STATE_TABLE * word);
+}
+
+
+size_t
+ax_automaton_bytes(uint32_t n_classes)
+{
+    struct ax_automaton a = {.memory = NULL};
+    lay_out(&a, n_classes);
+    return sizeof(a) + a.bytes;
 }
 
 
@@ -116,14 +125,14 @@ ax_automaton_open(struct ax_automaton **out, const struct ax_grammar *grammar)
         return AXION_ERR_NO_MEMORY;
     }
     a->g = grammar;
-    lay_out(a); /* for its size */
+    lay_out(a, grammar->n_classes); /* for its size */
     a->memory = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (a->memory == MAP_FAILED) {
         free(a);
         return AXION_ERR_NO_MEMORY;
     }
-    lay_out(a);
+    lay_out(a, grammar->n_classes);
     empty(a);
     *out = a;
     return AXION_OK;

@@ -23,6 +23,7 @@
 #define AX_GRAMMAR_AUTOMATON_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "engine/grammar/grammar.h"
 
@@ -47,6 +48,8 @@ struct ax_automaton;
 int ax_automaton_open(struct ax_automaton **out,
                       const struct ax_grammar *grammar);
 void ax_automaton_close(struct ax_automaton *automaton); /* NULL is fine */
+/* What the mapping of one with so many classes of bytes takes. */
+size_t ax_automaton_bytes(uint32_t n_classes);
 
 /* Units of work for all calls until the next allow(); what is left. */
 void ax_automaton_allow(struct ax_automaton *automaton, uint64_t units);

@@ -530,6 +530,14 @@ ax_grammar_compile(struct ax_grammar **out, const char *gbnf, size_t bytes,
 }
 
 
+size_t
+ax_grammar_bytes(const struct ax_grammar *g)
+{
+    return sizeof(*g) + (size_t)g->n_nodes * sizeof(*g->nodes) +
+           (size_t)g->n_sets * sizeof(*g->sets);
+}
+
+
 void
 ax_grammar_close(struct ax_grammar *g)
 {

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "engine/grammar/automaton.h"
+#include "engine/grammar/program.h"
 
 #define RUN_MIN 48u /* tokens below a node, to ask for loops */
 
@@ -34,6 +35,7 @@ struct ax_constraint {
     uint64_t *masks;  /* [AX_CONSTRAINT_MASKS_MAX][words] */
     uint32_t *states; /* [depth_max + 1] of the walk */
     uint8_t slot_of[AX_GRAMMAR_STATES_MAX]; /* 1 + index in kept[] */
+    uint64_t n_made;                        /* masks */
     uint64_t loops;                         /* kinds of bytes */
     uint32_t loops_of;                      /* a state; 0: of none */
 };
@@ -82,6 +84,25 @@ ax_constraint_close(struct ax_constraint *c)
         free(c->states);
         free(c);
     }
+}
+
+
+size_t
+ax_constraint_bytes(const struct ax_vocabulary *v, const struct ax_grammar *g)
+{
+    size_t words = ax_constraint_words(v->n_vocab);
+    return sizeof(struct ax_constraint) +
+           AX_CONSTRAINT_MASKS_MAX * words * sizeof(uint64_t) +
+           ((size_t)v->depth_max + 1) * sizeof(uint32_t) +
+           ax_automaton_bytes(g != NULL ? g->n_classes : 1) +
+           (g != NULL ? ax_grammar_bytes(g) : 0);
+}
+
+
+uint64_t
+ax_constraint_masks_made(const struct ax_constraint *c)
+{
+    return c->n_made;
 }
 
 
@@ -371,6 +392,7 @@ ax_constraint_mask(struct ax_constraint *c, struct ax_place *place,
             c->next_kept = slot; /* still free: not one more is given up */
             return error_of(answer);
         }
+        c->n_made++;
         c->kept[slot] = (struct kept){place->state, has_any(c, made)};
         c->slot_of[place->state] = (uint8_t)(slot + 1);
     }

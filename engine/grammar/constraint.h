@@ -21,6 +21,7 @@
 #define AX_GRAMMAR_CONSTRAINT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "engine/error.h"
 #include "engine/grammar/grammar.h"
@@ -47,6 +48,12 @@ struct ax_constraint_options {
 int ax_constraint_open(struct ax_constraint **out,
                        const struct ax_constraint_options *options);
 void ax_constraint_close(struct ax_constraint *constraint); /* NULL is fine */
+/* What one of these takes at most, its grammar included; with NULL for the
+ * grammar: no grammar's takes less. */
+size_t ax_constraint_bytes(const struct ax_vocabulary *vocabulary,
+                           const struct ax_grammar *grammar);
+/* Masks that were made since open, those that were forgotten included. */
+uint64_t ax_constraint_masks_made(const struct ax_constraint *constraint);
 
 /* 64-bit words of a mask: bit t % 64 of word t / 64 is token t. */
 uint32_t ax_constraint_words(uint32_t n_vocab);

@@ -43,5 +43,7 @@ struct ax_grammar;
 int ax_grammar_compile(struct ax_grammar **out, const char *gbnf, size_t bytes,
                        struct ax_error *err);
 void ax_grammar_close(struct ax_grammar *grammar); /* NULL is fine */
+/* Memory that it takes. */
+size_t ax_grammar_bytes(const struct ax_grammar *grammar);
 
 #endif

@@ -226,6 +226,14 @@ ax_vocabulary_open(struct ax_vocabulary **out,
 }
 
 
+size_t
+ax_vocabulary_bytes(const struct ax_vocabulary *v)
+{
+    return sizeof(*v) + ((size_t)v->n_nodes + 1) * sizeof(*v->nodes) +
+           ((size_t)v->n_tokens + v->n_ends) * sizeof(*v->tokens);
+}
+
+
 void
 ax_vocabulary_close(struct ax_vocabulary *v)
 {

@@ -57,6 +57,8 @@ struct ax_vocabulary_source {
 int ax_vocabulary_open(struct ax_vocabulary **out,
                        const struct ax_vocabulary_source *source);
 void ax_vocabulary_close(struct ax_vocabulary *vocabulary); /* NULL is fine */
+/* Memory that it takes. */
+size_t ax_vocabulary_bytes(const struct ax_vocabulary *vocabulary);
 
 /* One of 64 kinds: letters, digits and lead bytes are one kind each. */
 uint32_t ax_vocabulary_kind(uint8_t byte);

@@ -100,6 +100,21 @@ loaded_permille(const struct ax_server *s)
 }
 
 
+static void
+publish_grammars(struct ax_server *s)
+{
+    struct axion_board *b = &s->board;
+    struct ax_grammar_counts counts;
+    ax_grammars_counts(s->grammars, &counts);
+    b->grammars_kept = counts.kept;
+    b->grammar_bytes = counts.bytes;
+    b->grammar_hits_total = counts.hits;
+    b->grammar_compiles_total = counts.compiles;
+    b->grammar_masks_total = counts.masks;
+    b->grammar_mask_us_total = counts.mask_ns / 1000;
+}
+
+
 void
 ax_server_publish(struct ax_server *s)
 {
@@ -120,6 +135,7 @@ ax_server_publish(struct ax_server *s)
         b->kv_blocks_cached = ax_kv_blocks_cached(s->engine->kv);
         b->kv_evicted_total = ax_kv_cache_counts(s->engine->kv).evicted_blocks;
         b->load_permille = loaded_permille(s);
+        publish_grammars(s);
     } else {
         b->load_permille = atomic_load(&s->load_permille);
     }

@@ -13,15 +13,34 @@
 #include "engine/server/server_private.h"
 
 
+static size_t
+bytes_of(const void *context, int32_t token, char *out, size_t cap)
+{
+    return ax_tokenizer_decode_token(context, token, false, out, cap);
+}
+
+
+static bool
+ends(const void *context, int32_t token)
+{
+    return ax_tokenizer_is_eog(context, token);
+}
+
+
 int
 ax_server_constrain_open(struct ax_server *s, struct ax_error *err)
 {
     const struct ax_engine *e = s->engine;
+    struct ax_grammars_options options = {
+        .tokens = {e->tokenizer, ax_tokenizer_n_vocab(e->tokenizer), bytes_of,
+                   ends},
+        .memory_bytes = s->options.grammar_memory,
+    };
     s->allowed_words = ax_constraint_words(e->info->n_vocab);
     s->draft_allowed = calloc((size_t)e->logits_rows * s->allowed_words,
                               sizeof(*s->draft_allowed));
     if (s->draft_allowed == NULL ||
-        ax_grammars_open(&s->grammars, e->tokenizer) != AXION_OK) {
+        ax_grammars_open(&s->grammars, &options) != AXION_OK) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory for masks");
     }
     return AXION_OK;
@@ -38,6 +57,22 @@ ax_server_constrain_close(struct ax_server *s)
 
 /* ---- one request, on whichever thread owns its constraint ---- */
 
+static int
+make_mask(struct request *r, struct ax_place *place, uint64_t *mask, bool *any)
+{
+    struct ax_constraint *c = r->grammar->constraint;
+    uint64_t made = ax_constraint_masks_made(c);
+    uint64_t start_ns = ax_pool_clock_ns();
+    int rc = ax_constraint_mask(c, place, mask, any);
+    made = ax_constraint_masks_made(c) - made;
+    if (made > 0 || rc != AXION_OK) {
+        ax_grammars_made(r->server->grammars, made,
+                         ax_pool_clock_ns() - start_ns);
+    }
+    return rc;
+}
+
+
 /* To the end of its tokens, and the mask there. */
 static int
 find_allowed(struct request *r)
@@ -52,7 +87,7 @@ find_allowed(struct request *r)
     if (r->complete) {
         return AXION_OK;
     }
-    rc = ax_constraint_mask(c, &r->place, r->allowed, &r->any_allowed);
+    rc = make_mask(r, &r->place, r->allowed, &r->any_allowed);
     if (rc == AXION_OK && r->any_allowed &&
         (r->head.flags & AXION_REQUEST_IGNORE_EOS) != 0) {
         ax_constraint_without_ends(c, r->allowed, &r->any_allowed);
@@ -195,49 +230,61 @@ ax_server_constrained(struct ax_server *s, struct request *r)
 }
 
 
-/* The mask behind one more token, into the step's; false: there is none. */
-static bool
-allow_behind(struct ax_server *s, struct request *r, struct ax_place *place,
-             uint32_t n_tokens)
+bool
+ax_server_constrain_drafts(struct request *r)
+{
+    if (r->grammar->jobs > 0) {
+        return false;
+    }
+    r->draft_place = r->place;
+    return true;
+}
+
+
+/* The mask behind n tokens, a row of the step's; NULL: there is none. */
+static const uint64_t *
+allow_behind(struct ax_server *s, struct request *r, uint32_t n_tokens)
 {
     struct ax_constraint *c = r->grammar->constraint;
+    struct ax_place *place = &r->draft_place;
     uint64_t *mask =
         s->draft_allowed + (size_t)s->n_draft_allowed * s->allowed_words;
     bool any;
     if (ax_constraint_follow(c, place, r->tokens + r->n_prompt,
                              n_tokens - r->n_prompt) != AXION_OK ||
         ax_constraint_complete(c, place) ||
-        ax_constraint_mask(c, place, mask, &any) != AXION_OK) {
-        return false;
+        make_mask(r, place, mask, &any) != AXION_OK) {
+        return NULL;
     }
     if ((r->head.flags & AXION_REQUEST_IGNORE_EOS) != 0) {
         ax_constraint_without_ends(c, mask, &any);
     }
     s->n_draft_allowed += any;
-    return any;
+    return any ? mask : NULL;
 }
 
 
-uint32_t
-ax_server_constrain_drafts(struct ax_server *s, struct request *r, uint32_t k)
+const uint64_t *
+ax_server_allowed(const struct request *r, uint32_t n)
 {
-    struct ax_place place = r->place;
-    const uint64_t *allowed = r->allowed;
-    uint32_t n = 0;
-    if (r->grammar->jobs > 0) {
-        return 0;
+    return r->grammar == NULL ? NULL
+           : n == 0           ? r->allowed
+                              : r->draft_allowed[n - 1];
+}
+
+
+bool
+ax_server_constrain_draft(struct ax_server *s, struct request *r, uint32_t n)
+{
+    struct ax_constraint *c = r->grammar->constraint;
+    int32_t token = r->tokens[r->n_tokens + n];
+    if (s->n_draft_allowed == s->engine->logits_rows ||
+        !ax_mask_has(ax_server_allowed(r, n), token) ||
+        ax_tokenizer_is_eog(s->engine->tokenizer, token)) {
+        return false;
     }
-    ax_constraint_allow(r->grammar->constraint, s->grammar_units);
-    r->draft_allowed =
-        s->draft_allowed + (size_t)s->n_draft_allowed * s->allowed_words;
-    while (n < k && s->n_draft_allowed < s->engine->logits_rows &&
-           ax_mask_has(allowed, r->tokens[r->n_tokens + n]) &&
-           !ax_tokenizer_is_eog(s->engine->tokenizer,
-                                r->tokens[r->n_tokens + n]) &&
-           allow_behind(s, r, &place, r->n_tokens + n + 1)) {
-        allowed = r->draft_allowed + (size_t)n * s->allowed_words;
-        n++;
-    }
-    s->grammar_units = ax_constraint_left(r->grammar->constraint);
-    return n;
+    ax_constraint_allow(c, s->grammar_units);
+    r->draft_allowed[n] = allow_behind(s, r, r->n_tokens + n + 1);
+    s->grammar_units = ax_constraint_left(c);
+    return r->draft_allowed[n] != NULL;
 }

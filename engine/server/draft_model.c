@@ -316,6 +316,25 @@ wants(const struct ax_draft_sequence *q, uint32_t round)
 }
 
 
+/* Draft n of a sequence, from its logits; false: there is none. */
+static bool
+take_draft(struct ax_draft_model *d, struct ax_draft_sequence *q, uint32_t n,
+           const float *logits)
+{
+    uint32_t end = q->n_tokens + n;
+    const struct ax_sample_history history = {q->tokens, q->n_prompt, end};
+    struct ax_sampling sampling = *q->sampling;
+    int32_t token;
+    sampling.allowed = q->allowed;
+    if (ax_sample(d->sampler, &sampling, &history, logits, &token) !=
+        AXION_OK) {
+        return false;
+    }
+    q->tokens[end] = token;
+    return q->take == NULL || q->take(q, n);
+}
+
+
 /* The next draft of each that reached its end; others are behind. */
 static void
 take_drafts(struct ax_draft_model *d, struct ax_draft_sequence *sequences,
@@ -328,15 +347,9 @@ take_drafts(struct ax_draft_model *d, struct ax_draft_sequence *sequences,
         if (!wants(q, round)) {
             continue;
         }
-        const struct ax_sample_history history = {q->tokens, q->n_prompt, end};
-        int32_t token;
         if (d->sequences[q->slot].n_computed < end ||
-            ax_sample(d->sampler, q->sampling, &history,
-                      d->logits + (size_t)row++ * n_vocab,
-                      &token) != AXION_OK) {
+            !take_draft(d, q, round, d->logits + (size_t)row++ * n_vocab)) {
             q->k = round;
-        } else {
-            q->tokens[end] = token;
         }
     }
 }

@@ -8,15 +8,17 @@
  * no step is late for it; until then it has no drafts.  Whose KV is needed and
  * was not in a step for longest loses it.
  *
- * Drafts are sampled as the answer is, with the request's own parameters and
- * the same draws by (seed, position): two models that agree on the
- * distribution then agree on the token.
+ * Drafts are sampled as the answer is, with the request's own parameters, its
+ * grammar and the same draws by (seed, position): two models that agree on the
+ * distribution then agree on the token.  Where a grammar says no more, no more
+ * rounds are computed.
  *
  * Thread 0 between steps.  Memory is taken at open.
  */
 #ifndef AX_SERVER_DRAFT_MODEL_H
 #define AX_SERVER_DRAFT_MODEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "engine/error.h"
 #include "engine/server/engine.h"
@@ -37,6 +39,11 @@ struct ax_draft_sequence {
     uint32_t n_prompt;
     uint32_t n_tokens;
     uint32_t k; /* in: drafts wanted; out: drafts there are */
+    /* What may be drafted next, NULL: anything.  With a grammar take() is told
+     * of draft n, sets what may follow it, and says whether it is one. */
+    const uint64_t *allowed;
+    bool (*take)(struct ax_draft_sequence *sequence, uint32_t n);
+    void *context; /* of take() */
 };
 
 /*

@@ -19,6 +19,8 @@ const struct ax_option ax_server_option_table[] = {
     {"kv-memory", AX_OPTION_SIZE, AT(kv_memory), "SIZE",
      "a quarter of memory, at most 1g", "memory for keys and values", 1 << 20,
      1e15, NULL, 0},
+    {"grammar-memory", AX_OPTION_SIZE, AT(grammar_memory), "SIZE", "256m",
+     "memory for compiled grammars", 32 << 20, 1e12, NULL, 0},
     {"shared-prefix", AX_OPTION_TEXT, AT(shared_prefix), "FILE", NULL,
      "a text that all tenants may find in the prefix cache", 0, 0, NULL, 0},
     {"kv-type", AX_OPTION_CHOICE, AT(kv_type), "NAME", "f16",
@@ -90,6 +92,7 @@ ax_server_defaults(struct ax_server_options *options)
         .max_sequences = 64,
         .max_queue = 512,
         .max_queue_tokens = 256 << 10,
+        .grammar_memory = 256u << 20,
         .drain_timeout_ms = 30000,
     };
 }

@@ -843,6 +843,16 @@ arrive(struct ax_server *s, struct request *r)
 }
 
 
+/* Grammars in use leave no room for one more: as requests end, it comes. */
+static uint32_t
+retry_of(const struct ax_server *s, const struct request *r)
+{
+    return r->error.number == AXION_ERR_QUEUE_FULL
+               ? ax_sched_retry_after_ms(s->sched, r->n_prompt)
+               : 0;
+}
+
+
 void
 ax_server_take_text(struct ax_server *s)
 {
@@ -859,7 +869,7 @@ ax_server_take_text(struct ax_server *s)
         if (r->conn == NULL) {
             free_request(s, r); /* cancelled meanwhile, and told so */
         } else if (r->error.number != AXION_OK) {
-            refuse(s, r, r->error.number, 0, r->error.text);
+            refuse(s, r, r->error.number, retry_of(s, r), r->error.text);
         } else {
             arrive(s, r);
         }

@@ -56,6 +56,7 @@ struct ax_server_options {
     uint32_t help, version;
     uint64_t max_queue_tokens;
     uint64_t kv_memory;
+    uint64_t grammar_memory;
     uint64_t tpot_target_ms;
     const char *shared_prefix;
     uint64_t drain_timeout_ms;

@@ -34,6 +34,7 @@
 #include "engine/server/constrain.h"
 #include "engine/server/draft_model.h"
 #include "engine/server/engine.h"
+#include "engine/server/grammars.h"
 #include "engine/server/helper.h"
 #include "engine/server/journal.h"
 #include "engine/server/loop.h"
@@ -121,7 +122,8 @@ struct request {
     bool mask_out;       /* thread 0's: a job is out */
     uint32_t mask_turns; /* of the mask at hand, on the helper */
     int mask_error;
-    const uint64_t *draft_allowed; /* [drafts][words] of this step */
+    struct ax_place draft_place; /* behind drafts of this step, and what */
+    const uint64_t *draft_allowed[AX_SPEC_DRAFT_MAX]; /* each allows */
 
     /* from then on */
     int32_t *tokens; /* [ctx] prompt, then answer, then drafts */
@@ -326,10 +328,14 @@ void ax_server_constrain_step(struct ax_server *s);
 /* The request has come to its next token: its mask is made, or it sits out
  * until the helper has made it; it may end here. */
 void ax_server_constrain(struct ax_server *s, struct request *r);
-/* How many of k drafts behind its tokens may be computed: those that are
- * allowed and whose successors' masks are at hand. */
-uint32_t ax_server_constrain_drafts(struct ax_server *s, struct request *r,
-                                    uint32_t k);
+/* Drafts of a request with a grammar begin; false: none in this step. */
+bool ax_server_constrain_drafts(struct request *r);
+/* Whether draft n behind its tokens may be computed, those before it being so:
+ * it is allowed, and what may follow it is at hand. */
+bool ax_server_constrain_draft(struct ax_server *s, struct request *r,
+                               uint32_t n);
+/* The tokens that may follow n drafts that may be computed; NULL: all. */
+const uint64_t *ax_server_allowed(const struct request *r, uint32_t n);
 /* A job of constrain()'s has come back.  False: it was none. */
 bool ax_server_constrained(struct ax_server *s, struct request *r);
 

@@ -121,6 +121,36 @@ ask(struct ax_server *s, const struct ax_sched_step *plan)
 }
 
 
+static bool
+take_draft(struct ax_draft_sequence *q, uint32_t n)
+{
+    struct ax_server *s = q->context;
+    struct request *r = &s->requests[q->slot];
+    bool good = ax_server_constrain_draft(s, r, n);
+    q->allowed = good ? ax_server_allowed(r, n + 1) : NULL;
+    return good;
+}
+
+
+static struct ax_draft_sequence
+draft_sequence(struct ax_server *s, struct request *r, uint32_t k)
+{
+    struct ax_draft_sequence q = {.slot = r->slot,
+                                  .sampling = &r->sampling,
+                                  .tokens = r->tokens,
+                                  .n_prompt = r->n_prompt,
+                                  .n_tokens = r->n_tokens,
+                                  .k = k,
+                                  .context = s};
+    if (r->grammar != NULL) {
+        q.k = ax_server_constrain_drafts(r) ? k : 0;
+        q.allowed = r->allowed;
+        q.take = take_draft;
+    }
+    return q;
+}
+
+
 /* The draft model says what was chosen; a step of it that fails is a step
  * without drafts. */
 static void
@@ -132,8 +162,7 @@ run_draft_model(struct ax_server *s, const struct ax_sched_step *plan)
         uint32_t k =
             may_draft(&plan->entries[i]) ? ax_spec_chosen(s->spec, r->slot) : 0;
         if (k > 0) {
-            s->draft_sequences[n++] = (struct ax_draft_sequence){
-                r->slot, &r->sampling, r->tokens, r->n_prompt, r->n_tokens, k};
+            s->draft_sequences[n++] = draft_sequence(s, r, k);
         }
     }
     if (n > 0) {
@@ -143,6 +172,24 @@ run_draft_model(struct ax_server *s, const struct ax_sched_step *plan)
         const struct ax_draft_sequence *q = &s->draft_sequences[i];
         ax_spec_said(s->spec, q->slot, q->tokens + q->n_tokens, q->k);
     }
+}
+
+
+/* How many of k drafts that others than the draft model propose stand in the
+ * request's grammar. */
+static uint32_t
+cut_drafts(struct ax_server *s, struct request *r, uint32_t k)
+{
+    uint32_t n = 0;
+    if (r->grammar == NULL || s->draft != NULL) {
+        return k;
+    }
+    if (k > 0 && ax_server_constrain_drafts(r)) {
+        while (n < k && ax_server_constrain_draft(s, r, n)) {
+            n++;
+        }
+    }
+    return n;
 }
 
 
@@ -161,9 +208,7 @@ ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan)
         const struct ax_sched_entry *entry = &plan->entries[i];
         struct request *r = &s->requests[entry->slot];
         uint32_t k = may_draft(entry) ? ax_spec_chosen(s->spec, r->slot) : 0;
-        if (k > 0 && r->grammar != NULL) {
-            k = ax_server_constrain_drafts(s, r, k);
-        }
+        k = cut_drafts(s, r, k);
         if (k > 0) {
             k = ax_sched_extend(s->sched, i, k);
             r->drafted += k;

@@ -157,18 +157,6 @@ publish(struct ax_server *s, uint32_t n_entries)
 }
 
 
-/* Of the token behind k drafts; NULL: all. */
-static const uint64_t *
-allowed_of(const struct ax_server *s, const struct request *r, uint32_t k)
-{
-    if (r->grammar == NULL) {
-        return NULL;
-    }
-    return k == 0 ? r->allowed
-                  : r->draft_allowed + (size_t)(k - 1) * s->allowed_words;
-}
-
-
 /* All tokens of the step, on all compute threads; nothing else touches the
  * requests meanwhile.  Who was cancelled during the step gets none.  A row
  * behind drafts has them as its history: it only counts if they held. */
@@ -190,7 +178,7 @@ draw_all(struct ax_server *s, uint32_t n_entries)
                 .sampling = &r->sampling,
                 .history = {r->tokens, r->n_prompt, r->n_tokens + k},
                 .logits = logits + (size_t)k * s->engine->info->n_vocab,
-                .allowed = allowed_of(s, r, k),
+                .allowed = ax_server_allowed(r, k),
             };
         }
     }

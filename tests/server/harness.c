@@ -467,3 +467,15 @@ expect_same(const struct stream *a, const struct stream *b)
     assert_int_equal(a->done.reason, b->done.reason);
     assert_int_equal(a->done.prompt_tokens, b->done.prompt_tokens);
 }
+
+
+void
+stop_idle(struct engine *e, struct axion_client *c)
+{
+    struct axion_board board;
+    read_board(c, &board);
+    assert_int_equal(board.running + board.waiting + board.parked, 0);
+    assert_int_equal(board.kv_blocks_used, 0);
+    axion_client_close(c);
+    engine_stop(e);
+}

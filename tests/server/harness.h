@@ -98,6 +98,9 @@ void request_init(struct request_options *o, const char *prompt,
                   uint32_t max_tokens);
 
 struct axion_client *client_open(const struct engine *e, const char *name);
+/* The end of a test: nothing runs or waits, no KV is held; closes the client,
+ * stops the engine. */
+void stop_idle(struct engine *e, struct axion_client *c);
 /* With so many records of credit for each stream: 2 is the least. */
 struct axion_client *client_open_credit(const struct engine *e,
                                         const char *name, uint32_t credit);

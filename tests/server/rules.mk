@@ -40,6 +40,14 @@ $(DRAW_TEST): %: %.o $(BUILD)/libaxion_server.a $(BUILD)/libaxion_sample.a \
     $(BUILD)/libaxion_shm.a
 $(DRAW_TEST): LDLIBS = -lcmocka -lsodium -lm
 
+GRAMMARS_TEST := $(BUILD)/tests/server/test_grammars
+UNIT_TESTS += $(GRAMMARS_TEST)
+
+$(GRAMMARS_TEST): %: %.o $(BUILD)/libaxion_server.a \
+    $(BUILD)/libaxion_grammar.a $(BUILD)/libaxion_text.a \
+    $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a
+$(GRAMMARS_TEST): LDLIBS = $(TEXT_LDLIBS) -lcmocka
+
 # --listen's parser without a socket: see the fuzzer.
 FUZZ_OPTIONS := $(BUILD)/tests/server/fuzz_options
 FUZZERS += $(FUZZ_OPTIONS)

@@ -29,12 +29,7 @@ start(const char *const *args)
 static void
 stop(void)
 {
-    struct axion_board board;
-    read_board(client, &board);
-    assert_int_equal(board.running + board.waiting + board.parked, 0);
-    assert_int_equal(board.kv_blocks_used, 0);
-    axion_client_close(client);
-    engine_stop(&engine);
+    stop_idle(&engine, client);
 }
 
 
@@ -237,8 +232,9 @@ static void
 many_grammars(void **state)
 {
     static char texts[100][32];
+    struct axion_board board;
     (void)state;
-    start(none);
+    start((const char *[]){"--grammar-memory", "32m", NULL});
     for (uint32_t i = 0; i < 100; i++) {
         snprintf(texts[i], sizeof(texts[i]), "root ::= \"<%u>\"", i % 70);
         struct request_options o = request_of(texts[i], i);
@@ -249,6 +245,52 @@ many_grammars(void **state)
         assert_int_equal(streams[0].text_bytes, n);
         assert_memory_equal(streams[0].text, expected, (size_t)n);
     }
+    read_board(client, &board);
+    assert_int_equal(
+        board.grammar_hits_total + board.grammar_compiles_total, 100);
+    assert_true(board.grammars_kept > 0 && board.grammars_kept < 70);
+    assert_true(board.grammar_bytes <= 32u << 20);
+    assert_true(board.grammar_masks_total >= board.grammar_compiles_total);
+    assert_true(board.grammar_mask_us_total > 0);
+    stop();
+}
+
+
+/* As many as the memory has room for are in use, and wait for their leases:
+ * the others are told to come again, and may when those are gone. */
+static void
+too_many_at_once(void **state)
+{
+    static char texts[MANY][40];
+    uint32_t n_refused = 0;
+    (void)state;
+    start((const char *[]){"--grammar-memory", "32m", NULL});
+    for (uint32_t i = 0; i < MANY; i++) {
+        snprintf(texts[i], sizeof(texts[i]), "root ::= \"%u\" [a-z]{100,}", i);
+        struct request_options o = request_of(texts[i], i);
+        o.lease = 20;
+        submit(client, &o, &streams[i]);
+    }
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct stream *s = &streams[i];
+        while (!s->ended && s->lease_lows == 0) {
+            wait_some(client);
+        }
+        n_refused += s->ended;
+        if (s->ended) {
+            assert_int_equal(s->error, AXION_ERR_QUEUE_FULL);
+            assert_true(s->retry_after_ms > 0);
+        }
+    }
+    assert_true(n_refused > 0 && n_refused < MANY);
+    for (uint32_t i = 0; i < MANY; i++) {
+        if (!streams[i].ended) {
+            axion_client_topup(client, streams[i].id, 0);
+            wait_ended(client, &streams[i]);
+        }
+    }
+    struct request_options o = request_of(texts[MANY - 1], 1);
+    run_alone(client, &o, &streams[0]);
     stop();
 }
 
@@ -294,6 +336,7 @@ main(void)
         cmocka_unit_test(every_kind_of_source),
         cmocka_unit_test(ends_and_refusals),
         cmocka_unit_test(many_grammars),
+        cmocka_unit_test(too_many_at_once),
         cmocka_unit_test(cancelled_in_a_crowd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

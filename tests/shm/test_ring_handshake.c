@@ -468,6 +468,7 @@ test_answers(void **state)
     int fd = sealed_memfd(board, SEALS, MFD_ALLOW_SEALING);
     int small = sealed_memfd(board - 4, SEALS, MFD_ALLOW_SEALING);
     int loose = sealed_memfd(board, 0, MFD_ALLOW_SEALING);
+    int old = sealed_memfd(AXION_BOARD_BYTES_MIN, SEALS, MFD_ALLOW_SEALING);
 
     (void)state;
     answer_gives(&w, sizeof(w), -1, 0, AXION_OK);
@@ -483,6 +484,11 @@ test_answers(void **state)
     w = welcome;
     w.board_bytes = (uint32_t)board;
     answer_gives(&w, sizeof(w), fd, 1, AXION_OK);
+    w.board_bytes = (uint32_t)AXION_BOARD_BYTES_MIN; /* an older engine's */
+    answer_gives(&w, sizeof(w), old, 1, AXION_OK);
+    w.board_bytes = (uint32_t)AXION_BOARD_BYTES_MIN - 4;
+    answer_gives(&w, sizeof(w), old, 1, AXION_ERR_PROTOCOL);
+    w.board_bytes = (uint32_t)board;
     answer_gives(&w, sizeof(w), -1, 0, AXION_ERR_PROTOCOL);
     answer_gives(&w, sizeof(w), fd, 2, AXION_ERR_PROTOCOL);
     answer_gives(&w, sizeof(w), small, 1, AXION_ERR_PROTOCOL);
@@ -500,6 +506,7 @@ test_answers(void **state)
     answer_gives(&refused, sizeof(refused) - 1, -1, 0, AXION_ERR_PROTOCOL);
     close(fd);
     close(small);
+    close(old);
     close(loose);
 }
 
