@@ -8,9 +8,10 @@
  * not be computed yet, and a short prompt need not wait for the long ones
  * that came before it.
  *
- * The chunk budget keeps a step with prompts within the time that decodes may
- * wait for it (costs.c).  A backlog's decodes sit out the step that ends the
- * short prompt of a tenant without one, every second step at most (yield.c).
+ * The chunk budget keeps a step with prompts, drafts counted, within the time
+ * that decodes may wait for it (costs.c).  A backlog's decodes sit out the step
+ * that ends the short prompt of a tenant without one, every second step at most
+ * (yield.c).
  *
  * A prompt whose next block is just being computed for another one, which
  * happens when many arrive with one beginning, sits the step out and takes
@@ -264,10 +265,15 @@ ax_sched_extend(struct ax_sched *s, uint32_t index, uint32_t n)
     assert(entry->samples && entry->n_drafts == 0);
     n = n < room ? n : room;
     n = n < more ? n : (uint32_t)more;
-    if (n == 0 || (s->others_end && sched_has_backlog(s, q)) ||
+    if (n == 0 || (s->others_end && sched_has_backlog(s, q))) {
+        return 0;
+    }
+    n = sched_draft_budget(s, n, entry->position);
+    if (n == 0 ||
         kv->reserve(kv->context, entry->slot, q->n_tokens + n) != AXION_OK) {
         return 0;
     }
+    sched_budget_take_drafts(s, n, entry->position);
     entry->n_drafts = n;
     entry->n_tokens += n;
     s->step.n_tokens += n;

@@ -9,10 +9,17 @@
  * Real steps are dearer, a shared machine sees to that, so the ratio is learnt
  * from every step.  Without points, or while none decode, a step is as long as
  * batch_tokens_max makes it.
+ *
+ * Drafts are part of that time.  In a step with prompts they get what those
+ * leave of the target, and prompts leave what drafts wanted of late, up to a
+ * part of the room behind the decodes.  So speculation goes on beside a steady
+ * flow of prompts, where a few likely drafts are cheap; and however well many
+ * streams draft, a prompt has the rest of every step.
  */
 #include "engine/sched/internal.h"
 
 #include <assert.h>
+#include <math.h>
 
 
 /* A step with a prompt has at least so many tokens: below it most of its time
@@ -31,6 +38,11 @@
 #define TPOT_CEILING_US 80000.0
 #define TPOT_CROWD      4u
 #define SHARED_FOR_US   5000000u
+
+/* Of the room behind the decodes, for drafts, before prompts get theirs; what
+ * they want is a mean of some steps. */
+#define DRAFTS_PART 0.25
+#define WANTED_RATE 0.25
 
 /* So long, or so many times their own step, a backlog's decodes may sit a step
  * out (yield.c). */
@@ -180,6 +192,35 @@ target_us(const struct ax_sched *s, double decodes_us)
 }
 
 
+/* By the step so far and n tokens more whose keys take so long, as measured. */
+static double
+spent_with(const struct ax_sched *s, uint32_t n, double more_keys_us)
+{
+    const struct budget *b = &s->budget;
+    return measured_us(s, b->n_tokens + n) + b->keys_us + more_keys_us;
+}
+
+
+static double
+spent_us(const struct ax_sched *s)
+{
+    return spent_with(s, 0, 0);
+}
+
+
+/* The step has its decodes alone. */
+static void
+leave_to_drafts(struct ax_sched *s)
+{
+    struct budget *b = &s->budget;
+    double room_us = b->target_us / s->slower - spent_us(s);
+    double most_us = room_us > 0 ? DRAFTS_PART * room_us : 0;
+    b->drafts_us = s->n_ready == 0          ? 0
+                   : s->drafts_us < most_us ? s->drafts_us
+                                            : most_us;
+}
+
+
 void
 sched_budget_open(struct ax_sched *s)
 {
@@ -191,8 +232,19 @@ sched_budget_open(struct ax_sched *s)
         b->keys_us += q->ready ? keys_us(s, 1, q->n_computed) : 0;
     }
     if (s->n_ready > 0 && s->n_costs > 0) {
-        b->target_us = target_us(
-            s, s->slower * (measured_us(s, b->n_tokens) + b->keys_us));
+        b->target_us = target_us(s, s->slower * spent_us(s));
+        leave_to_drafts(s);
+    }
+}
+
+
+void
+sched_budget_limit(struct ax_sched *s, double target_us)
+{
+    struct budget *b = &s->budget;
+    if (b->target_us == 0 || b->target_us > target_us) {
+        b->target_us = target_us;
+        leave_to_drafts(s);
     }
 }
 
@@ -213,12 +265,11 @@ sched_chunk_budget(const struct ax_sched *s, uint32_t position)
     if (b->target_us == 0) {
         return most;
     }
+    double bound_us = b->target_us / s->slower - b->drafts_us;
     uint32_t low = 0, high = most;
     while (low < high) { /* the largest chunk within the target */
         uint32_t n = low + (high - low + 1) / 2;
-        double us = measured_us(s, b->n_tokens + n) + b->keys_us +
-                    keys_us(s, n, position);
-        if (s->slower * us <= b->target_us) {
+        if (spent_with(s, n, keys_us(s, n, position)) <= bound_us) {
             low = n;
         } else {
             high = n - 1;
@@ -231,6 +282,55 @@ sched_chunk_budget(const struct ax_sched *s, uint32_t position)
         b->n_tokens + CHUNK_MIN < STEP_MIN ? STEP_MIN - b->n_tokens : CHUNK_MIN;
     least = least < most ? least : most;
     return low < least ? least : low;
+}
+
+
+/* ---- drafts ---- */
+
+static bool
+drafts_are_bound(const struct ax_sched *s)
+{
+    return s->n_picks > 0 && s->budget.target_us > 0;
+}
+
+
+double
+ax_sched_draft_room_us(const struct ax_sched *s)
+{
+    if (!drafts_are_bound(s)) {
+        return HUGE_VAL;
+    }
+    double room_us = s->budget.target_us / s->slower - spent_us(s);
+    return room_us > 0 ? room_us : 0;
+}
+
+
+uint32_t
+sched_draft_budget(const struct ax_sched *s, uint32_t n, uint32_t position)
+{
+    double draft_us = s->key_query_us * position;
+    double bound_us = s->budget.target_us / s->slower;
+    while (drafts_are_bound(s) && n > 0 &&
+           spent_with(s, n, draft_us * n) > bound_us) {
+        n--;
+    }
+    return n;
+}
+
+
+void
+sched_budget_take_drafts(struct ax_sched *s, uint32_t n, uint32_t position)
+{
+    s->budget.n_tokens += n;
+    s->budget.keys_us += s->key_query_us * position * n;
+}
+
+
+void
+ax_sched_want_drafts(struct ax_sched *s, double us)
+{
+    assert(us >= 0);
+    s->drafts_us += (us - s->drafts_us) * WANTED_RATE;
 }
 
 

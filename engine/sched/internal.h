@@ -97,9 +97,10 @@ struct pick {
 
 /* Of the step that is composed. */
 struct budget {
-    uint32_t n_tokens; /* decodes and picks so far */
+    uint32_t n_tokens; /* decodes, picks and drafts so far */
     double keys_us;    /* what their keys take, as measured */
     double target_us;  /* that the step may take; 0: no bound */
+    double drafts_us;  /* of it, as measured, that prompts leave to drafts */
 };
 
 struct ax_sched {
@@ -141,6 +142,7 @@ struct ax_sched {
     double key_us;       /* of an entry, per position before it */
     double key_query_us; /* of each further token of it */
     double slower;       /* than measured, of late */
+    double drafts_us;    /* that drafts wanted to add to a step, of late */
     double token_us;     /* of a step with prefill, per token, keys left out;
                           * 0: unknown */
     double finish_us;    /* between two ends of requests; 0: unknown */
@@ -237,8 +239,15 @@ void sched_budget_open(struct ax_sched *s);
 /* It gets n tokens of a prompt, behind so many positions. */
 void sched_budget_take(struct ax_sched *s, uint32_t n_tokens,
                        uint32_t position);
+/* Nor may it take longer than that. */
+void sched_budget_limit(struct ax_sched *s, double target_us);
 /* How many it may have. */
 uint32_t sched_chunk_budget(const struct ax_sched *s, uint32_t position);
+/* The same of up to n drafts, when prompts have theirs. */
+uint32_t sched_draft_budget(const struct ax_sched *s, uint32_t n,
+                            uint32_t position);
+void sched_budget_take_drafts(struct ax_sched *s, uint32_t n,
+                              uint32_t position);
 /* How long so many decodes may sit out; 0: not at all. */
 double sched_rest_us(const struct ax_sched *s, uint32_t n_decodes);
 /* What n prompt tokens take, by what is known. */

@@ -59,6 +59,11 @@
  *             requests of one class that age does not raise; so what two get
  *             in any time differs by at most twice that
  *
+ *   prompts   whose chunk is cut short while drafts are in the step gets three
+ *             quarters of what the decodes alone leave of the step's target,
+ *             up to a block: n tokens take at most a third longer beside
+ *             streams that draft than beside the same that do not
+ *
  * Step protocol: next() composes, extend() may add drafts; while the step runs
  * arrive, cancel, hold, unhold and topup may be called, and finish() of what is
  * not in it (a cancelled sequence of the step is freed at its end); stepped()
@@ -244,11 +249,18 @@ const struct ax_sched_step *ax_sched_next(struct ax_sched *sched,
  * Lengthens a decode of the step that next() composed, entry `index`, by up
  * to n drafts; returns how many it got.  They are bounded by the step's
  * tokens, by what the sequence may still say (so that all of them could be
- * accepted within its lease), and by KV blocks that are free: drafts preempt
- * nobody, and those of a backlog do not make a step longer that ends another
- * tenant's prompt.  Once per entry.
+ * accepted within its lease), by what prompts leave of the step's target, and
+ * by KV blocks that are free: drafts preempt nobody, and those of a backlog do
+ * not make a step longer that ends another tenant's prompt.  Once per entry.
  */
 uint32_t ax_sched_extend(struct ax_sched *sched, uint32_t index, uint32_t n);
+/* What drafts may add to that step, us as T(m); HUGE_VAL where no prompt is in
+ * it: no bound but those above. */
+double ax_sched_draft_room_us(const struct ax_sched *sched);
+/* What the drafts that pay would have added, had there been room: steps with
+ * prompts leave room for about what was wanted of late, a quarter of what the
+ * decodes leave at most. */
+void ax_sched_want_drafts(struct ax_sched *sched, double us);
 /* Every sequence of the running step has been cancelled, or it gives way to
  * another tenant (yield.c): abort it. */
 bool ax_sched_abandoned(const struct ax_sched *sched);

@@ -100,10 +100,7 @@ sched_clear_step(struct ax_sched *s, const struct sequence *q)
     uint32_t usual = sched_chunk_budget(s, q->n_computed);
     s->n_ready -= let_rest(s, q);
     sched_budget_open(s);
-    struct budget *b = &s->budget;
-    if (b->target_us == 0 || b->target_us > rest_us) {
-        b->target_us = rest_us;
-    }
+    sched_budget_limit(s, rest_us);
     s->cleared =
         s->n_ready < n_ready && sched_chunk_budget(s, q->n_computed) > usual;
     if (!s->cleared) {

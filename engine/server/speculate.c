@@ -82,34 +82,30 @@ may_draft(const struct ax_sched_entry *entry)
 
 
 static float
-keys_us(const struct ax_server *s, const struct ax_sched_step *plan)
+keys_us(const struct ax_server *s, const struct ax_sched_entry *entry)
 {
-    float us = 0;
-    for (uint32_t i = 0; i < plan->n_entries; i++) {
-        us += ax_cost_of_keys(&s->engine->cost, plan->entries[i].n_tokens,
-                              plan->entries[i].position);
-    }
-    return us;
+    return ax_cost_of_keys(&s->engine->cost, entry->n_tokens, entry->position);
 }
 
 
-/* Asks all of the step; what the step costs without drafts. */
+/* Asks all of the step; what its decodes cost without drafts. */
 static struct ax_spec_step
 ask(struct ax_server *s, const struct ax_sched_step *plan)
 {
     struct ax_spec_step step = {
         .n_tokens = plan->n_tokens,
-        .n_entries = plan->n_entries,
         .drafts_max = s->engine->logits_rows - plan->n_samples,
         .n_rows = plan->n_samples,
         .n_drawn = s->engine->threads,
-        .other_us = keys_us(s, plan),
+        .room_us = (float)ax_sched_draft_room_us(s->sched),
     };
     ax_spec_begin_step(s->spec);
     for (uint32_t i = 0; i < plan->n_entries; i++) {
         const struct ax_sched_entry *entry = &plan->entries[i];
         struct request *r = &s->requests[entry->slot];
         if (may_draft(entry)) {
+            step.n_decodes++;
+            step.other_us += keys_us(s, entry);
             (void)ax_spec_propose(s->spec, r->slot, r->tokens, r->n_prompt,
                                   r->n_tokens, s->engine->ctx - r->n_tokens);
         } else {
@@ -200,7 +196,8 @@ ax_server_speculate(struct ax_server *s, const struct ax_sched_step *plan)
     if (s->draft != NULL) {
         step.round_us = ax_draft_model_round_us(s->draft);
     }
-    ax_spec_choose_step(s->spec, &s->engine->cost, &step);
+    ax_sched_want_drafts(s->sched, (double)ax_spec_choose_step(
+                                       s->spec, &s->engine->cost, &step));
     if (s->draft != NULL) {
         run_draft_model(s, plan);
     }
@@ -231,6 +228,9 @@ void
 ax_server_learn_cost(struct ax_server *s, const struct ax_sched_step *plan,
                      uint64_t us)
 {
-    ax_cost_learn(&s->engine->cost, plan->n_tokens, keys_us(s, plan),
-                  (float)us);
+    float keys = 0;
+    for (uint32_t i = 0; i < plan->n_entries; i++) {
+        keys += keys_us(s, &plan->entries[i]);
+    }
+    ax_cost_learn(&s->engine->cost, plan->n_tokens, keys, (float)us);
 }

@@ -1,6 +1,8 @@
 /* See control.h. */
 #include "engine/spec/control.h"
 
+#include <math.h>
+
 /* What was known before counts as much as so many tokens of a class; then the
  * mean becomes an EMA, and forgets. */
 #define RATE_BEFORE 6.0f
@@ -104,16 +106,27 @@ draws_us(const struct ax_cost *cost, const struct ax_spec_step *step,
 }
 
 
-/* Hands out up to n drafts; returns the number with the best quotient, or n
- * when it is to hand out just so many. */
+static float
+added_us(const struct ax_cost *cost, const struct ax_spec_step *step,
+         uint32_t drafts, float keys_us, uint32_t rounds)
+{
+    return ax_cost_of(cost, step->n_tokens + drafts) -
+           ax_cost_of(cost, step->n_tokens) + keys_us +
+           step->round_us * (float)rounds;
+}
+
+
+/* Hands out up to n drafts, as far as there is room; returns the number with
+ * the best quotient, or n when it is to hand out just so many. */
 static uint32_t
 hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
-         struct ax_spec_item *items, uint32_t n_items, uint32_t n)
+         struct ax_spec_item *items, uint32_t n_items, uint32_t n,
+         float room_us)
 {
-    float tokens = (float)step->n_entries, keys = step->other_us;
-    float bare = tokens / (ax_cost_of(cost, step->n_tokens) + keys +
-                           draws_us(cost, step, 0));
-    float best = bare * AX_SPEC_GAIN_MIN;
+    float tokens = (float)step->n_decodes, keys_us = 0;
+    float bare_us = ax_cost_of(cost, step->n_decodes) + step->other_us;
+    float best =
+        tokens / (bare_us + draws_us(cost, step, 0)) * AX_SPEC_GAIN_MIN;
     uint32_t best_n = 0, rounds = 0;
     for (uint32_t i = 0; i < n_items; i++) {
         items[i].k = 0;
@@ -125,10 +138,12 @@ hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
         }
         tokens += item->survive[item->k++];
         rounds = item->k > rounds ? item->k : rounds;
-        keys += cost->key_query_us * (float)item->positions;
-        float rate = tokens / (ax_cost_of(cost, step->n_tokens + given) + keys +
-                               draws_us(cost, step, given) +
-                               step->round_us * (float)rounds);
+        keys_us += cost->key_query_us * (float)item->positions;
+        float us = added_us(cost, step, given, keys_us, rounds);
+        if (us > room_us) {
+            break;
+        }
+        float rate = tokens / (bare_us + us + draws_us(cost, step, given));
         if (rate > best) {
             best = rate;
             best_n = given;
@@ -138,11 +153,33 @@ hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
 }
 
 
-void
+float
+ax_spec_added_us(const struct ax_cost *cost, const struct ax_spec_step *step,
+                 const struct ax_spec_item *items, uint32_t n_items)
+{
+    uint32_t drafts = 0, rounds = 0;
+    float keys_us = 0;
+    for (uint32_t i = 0; i < n_items; i++) {
+        uint32_t k = items[i].k;
+        drafts += k;
+        rounds = k > rounds ? k : rounds;
+        keys_us += cost->key_query_us * (float)items[i].positions * (float)k;
+    }
+    return added_us(cost, step, drafts, keys_us, rounds);
+}
+
+
+float
 ax_spec_choose(const struct ax_cost *cost, const struct ax_spec_step *step,
                struct ax_spec_item *items, uint32_t n_items)
 {
     uint32_t n = cost->n_points == 0 ? 0 : step->drafts_max;
-    n = hand_out(cost, step, items, n_items, n);
-    (void)hand_out(cost, step, items, n_items, n);
+    n = hand_out(cost, step, items, n_items, n, HUGE_VALF);
+    (void)hand_out(cost, step, items, n_items, n, HUGE_VALF);
+    float wanted_us = ax_spec_added_us(cost, step, items, n_items);
+    if (wanted_us > step->room_us) {
+        n = hand_out(cost, step, items, n_items, n, step->room_us);
+        (void)hand_out(cost, step, items, n_items, n, HUGE_VALF);
+    }
+    return wanted_us;
 }

@@ -19,9 +19,15 @@
  *     (entries + sum of survivals) / (T(m + drafts) + keys + draws + rounds)
  *
  * is largest wins, if it beats no drafts by AX_SPEC_GAIN_MIN.  (After
- * SmartSpec / TurboSpec's goodput, arXiv 2406.14066.)  `entries` counts
- * sequences in prefill, too: the drafts make them wait as well.  At large
- * batch T grows with every token, the quotient falls, and nobody drafts.
+ * SmartSpec / TurboSpec's goodput, arXiv 2406.14066.)  At large batch T grows
+ * with every token, the quotient falls, and nobody drafts.
+ *
+ * Beside prompts.  `entries` are the decodes alone, and so are the cost and
+ * the keys without drafts: a prompt pays for its own tokens.  A draft still
+ * costs what one more token does behind all of them, which is much more than
+ * behind a few decodes.  And the prompts bound what all drafts may add,
+ * room_us; what they would have added without that bound is told, so that the
+ * next step has room for it (sched.h).
  */
 #ifndef AX_SPEC_CONTROL_H
 #define AX_SPEC_CONTROL_H
@@ -64,17 +70,24 @@ struct ax_spec_item {
 };
 
 struct ax_spec_step {
-    uint32_t n_tokens;   /* of the step without drafts */
-    uint32_t n_entries;  /* its sequences */
+    uint32_t n_tokens;   /* of the step without drafts, prompts counted */
+    uint32_t n_decodes;  /* sequences that get their next token */
     uint32_t drafts_max; /* of the whole step */
     uint32_t n_rows;     /* tokens that it draws without drafts */
     uint32_t n_drawn; /* rows drawn at a time, 1 or more; 0: draws are free */
-    float other_us;   /* its keys */
+    float other_us;   /* the decodes' keys */
     float round_us;   /* what the proposer takes per draft of the longest */
+    float room_us;    /* that drafts may add, draws aside; HUGE_VALF: any */
 };
 
-/* Sets every item's k. */
-void ax_spec_choose(const struct ax_cost *cost, const struct ax_spec_step *step,
-                    struct ax_spec_item *items, uint32_t n_items);
+/* Sets every item's k.  What the best choice would add without room_us. */
+float ax_spec_choose(const struct ax_cost *cost,
+                     const struct ax_spec_step *step,
+                     struct ax_spec_item *items, uint32_t n_items);
+
+/* What the items' k add to the step. */
+float ax_spec_added_us(const struct ax_cost *cost,
+                       const struct ax_spec_step *step,
+                       const struct ax_spec_item *items, uint32_t n_items);
 
 #endif

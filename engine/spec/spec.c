@@ -481,7 +481,8 @@ choose_ungoverned(struct ax_spec *s, uint32_t drafts_max)
 /* If a likely draft has not been worth its cost for long, the cost may be
  * known wrongly: compute a few, so that it is learned. */
 static void
-probe(struct ax_spec *s, uint32_t drafts_max)
+probe(struct ax_spec *s, const struct ax_cost *cost,
+      const struct ax_spec_step *step)
 {
     struct ax_spec_item *likely = &s->items[0];
     for (uint32_t i = 0; i < s->n_items; i++) {
@@ -499,23 +500,31 @@ probe(struct ax_spec *s, uint32_t drafts_max)
                          likely->survive[0] >= PROBE_SURVIVAL;
     if (s->step - s->tried >= PROBE_STEPS && likely_enough) {
         uint32_t k = likely->n < PROBE_DRAFTS ? likely->n : PROBE_DRAFTS;
-        likely->k = k < drafts_max ? k : drafts_max;
-        s->tried = s->step;
+        likely->k = k < step->drafts_max ? k : step->drafts_max;
+        if (ax_spec_added_us(cost, step, s->items, s->n_items) <=
+            step->room_us) {
+            s->tried = s->step;
+        } else {
+            likely->k = 0;
+        }
     }
 }
 
 
-void
+float
 ax_spec_choose_step(struct ax_spec *s, const struct ax_cost *cost,
                     const struct ax_spec_step *step)
 {
+    float wanted_us = 0;
     if (s->options.kind == AX_SPEC_CUSTOM ||
         s->options.kind == AX_SPEC_BIGRAM) {
         choose_ungoverned(s, step->drafts_max);
+        wanted_us = ax_spec_added_us(cost, step, s->items, s->n_items);
     } else if (s->n_items > 0) {
-        ax_spec_choose(cost, step, s->items, s->n_items);
-        probe(s, step->drafts_max);
+        wanted_us = ax_spec_choose(cost, step, s->items, s->n_items);
+        probe(s, cost, step);
     }
+    return wanted_us;
 }
 
 

@@ -91,9 +91,10 @@ uint32_t ax_spec_propose(struct ax_spec *spec, uint32_t slot, int32_t *tokens,
 /*
  * How many of them to compute: by the law, all where the proposer has its own
  * gate (custom, an open bigram).  `step` describes the step without drafts.
+ * What they would add to it without its room_us.
  */
-void ax_spec_choose_step(struct ax_spec *spec, const struct ax_cost *cost,
-                         const struct ax_spec_step *step);
+float ax_spec_choose_step(struct ax_spec *spec, const struct ax_cost *cost,
+                          const struct ax_spec_step *step);
 /* The choice for a slot that proposed in this step. */
 uint32_t ax_spec_chosen(const struct ax_spec *spec, uint32_t slot);
 /* What the draft model said, for a choice of `draft` alone. */

@@ -1,8 +1,12 @@
 /*
  * Shows how drafts lengthen a decode: never beyond the batch, the lease, the
  * answer's end or the KV that is free, charged only as far as they held, and
- * rolled back to exactly where an undrafted run stands.
+ * rolled back to exactly where an undrafted run stands.  Beside prompts they
+ * stay within the step's target: streams that draft all they can make a prompt
+ * a third later at most, and one stream goes on drafting beside a steady flow
+ * of prompts.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +20,7 @@
 static struct fake_kv kv;
 static struct ax_sched *sched;
 static uint64_t now = 1000;
+static uint64_t base_us = 100, token_us; /* what steps take */
 
 
 static void
@@ -40,7 +45,16 @@ close_sched(void **state)
     (void)state;
     ax_sched_close(sched);
     sched = NULL;
+    base_us = 100;
+    token_us = 0;
     return 0;
+}
+
+
+static uint64_t
+us_of(const struct ax_sched_step *step)
+{
+    return base_us + token_us * step->n_tokens;
 }
 
 
@@ -66,7 +80,7 @@ start(uint32_t slot, uint32_t max_tokens, uint64_t lease)
     for (uint32_t i = 0; i < n; i++) {
         slots[i] = step->entries[i].slot;
     }
-    ax_sched_stepped(sched, 100, true);
+    ax_sched_stepped(sched, us_of(step), true);
     for (uint32_t i = 0; i < n; i++) {
         assert_int_equal(ax_sched_sampled(sched, slots[i]), 0);
     }
@@ -190,6 +204,191 @@ test_drafts_preempt_nobody(void **state)
 }
 
 
+/* ---- beside prompts ---- */
+
+/* Three that decode alone take 10.6 ms, so a step with prompts may take 21.2:
+ * there is room for 53 tokens. */
+#define TOKEN_US 200u
+#define STEP_US  10000u
+#define LONG     1000u /* tokens of the prompt that comes */
+#define LONG_AT  3u
+
+
+static void
+open_with_costs(double key_query_us)
+{
+    struct ax_sched_cost costs[8];
+    open_sched(1000, 256);
+    base_us = STEP_US;
+    token_us = TOKEN_US;
+    for (uint32_t i = 0; i < 8; i++) {
+        costs[i] = (struct ax_sched_cost){1u << i, STEP_US + (TOKEN_US << i)};
+    }
+    assert_int_equal(ax_sched_set_costs(sched, costs, 8), AXION_OK);
+    assert_int_equal(ax_sched_set_key_costs(sched, 0, key_query_us), AXION_OK);
+}
+
+
+static void
+arrive(uint32_t slot, uint32_t prompt_tokens)
+{
+    const struct ax_sched_request r = {.tenant = 1,
+                                       .priority = 1,
+                                       .prompt_tokens = prompt_tokens,
+                                       .max_tokens = 1,
+                                       .lease_tokens = AXION_LEASE_UNLIMITED};
+    struct ax_sched_arrival arrival;
+    assert_int_equal(ax_sched_arrive(sched, slot, &r, now, &arrival), AXION_OK);
+}
+
+
+static void
+want(double us)
+{
+    for (uint32_t i = 0; i < 32; i++) { /* a mean of the last ones */
+        ax_sched_want_drafts(sched, us);
+    }
+}
+
+
+static void
+test_drafts_take_what_a_prompt_leaves(void **state)
+{
+    (void)state;
+    open_with_costs(0);
+    for (uint32_t i = 0; i < 3; i++) {
+        start(i, 100, AXION_LEASE_UNLIMITED);
+    }
+    const struct ax_sched_step *step = ax_sched_next(sched, now);
+    assert_true(ax_sched_draft_room_us(sched) == HUGE_VAL); /* no prompt */
+    ax_sched_stepped(sched, us_of(step), false);
+
+    arrive(LONG_AT, LONG);
+    step = ax_sched_next(sched, now);
+    assert_int_equal(step->n_tokens, 3 + 52); /* ends with a block of 4 */
+    assert_in_range(ax_sched_draft_room_us(sched), 199, 201);
+    assert_int_equal(ax_sched_extend(sched, 0, 5), 1);
+    assert_int_equal(ax_sched_extend(sched, 1, 5), 0);
+    assert_true(ax_sched_draft_room_us(sched) < 1);
+    ax_sched_stepped(sched, us_of(step), false);
+
+    want(1e6); /* a quarter of 53 is left to them */
+    step = ax_sched_next(sched, now);
+    assert_int_equal(step->n_tokens, 3 + 36);
+    assert_int_equal(ax_sched_extend(sched, 0, 2), 2);
+    assert_int_equal(ax_sched_extend(sched, 1, 20), 15);
+    assert_int_equal(ax_sched_extend(sched, 2, 9), 0);
+    assert_int_equal(step->n_tokens, 3 + 53);
+    ax_sched_stepped(sched, us_of(step), false);
+
+    want(0); /* and given back */
+    step = ax_sched_next(sched, now);
+    assert_int_equal(step->n_tokens, 3 + 52);
+    ax_sched_stepped(sched, us_of(step), false);
+}
+
+
+struct took {
+    double us;
+    uint32_t drafts, steps;
+};
+
+
+/* A prompt beside streams of which each could have so many drafts a step. */
+static struct took
+wait_of_prompt(uint32_t streams, uint32_t drafts, double key_query_us)
+{
+    struct took took = {0};
+    open_with_costs(key_query_us);
+    for (uint32_t i = 0; i < streams; i++) {
+        start(i, 200, AXION_LEASE_UNLIMITED);
+    }
+    want(drafts * streams * (double)TOKEN_US);
+    arrive(LONG_AT, LONG);
+    for (bool over = false; !over; took.steps++) {
+        const struct ax_sched_step *step = ax_sched_next(sched, now);
+        uint32_t n = step->n_entries;
+        double us = STEP_US;
+        for (uint32_t i = 0; i < n && drafts > 0; i++) {
+            if (step->entries[i].slot != LONG_AT) {
+                took.drafts += ax_sched_extend(sched, i, drafts);
+            }
+        }
+        ax_sched_want_drafts(sched, drafts * streams * (double)TOKEN_US);
+        for (uint32_t i = 0; i < n; i++) {
+            const struct ax_sched_entry *e = &step->entries[i];
+            us += TOKEN_US * e->n_tokens +
+                  key_query_us * e->position * (e->n_tokens - 1);
+        }
+        assert_true(us <= 2 * (STEP_US + streams * (double)TOKEN_US) + 1);
+        over = ax_sched_tokens(sched, LONG_AT) > LONG;
+        uint32_t slots[4], samples = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            if (step->entries[i].samples) {
+                slots[samples++] = step->entries[i].slot;
+            }
+        }
+        ax_sched_stepped(sched, (uint64_t)us, true);
+        took.us += us;
+        for (uint32_t i = 0; i < samples; i++) {
+            bool last = ax_sched_sampled(sched, slots[i]) != 0;
+            over = over || slots[i] == LONG_AT;
+            if (last) {
+                ax_sched_finish(sched, slots[i], now);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < streams; i++) {
+        ax_sched_finish(sched, i, now);
+    }
+    assert_int_equal(kv.used, 0);
+    ax_sched_close(sched);
+    sched = NULL;
+    return took;
+}
+
+
+static void
+test_a_prompt_waits_a_third_longer_at_most(void **state)
+{
+    static const double keys_us[] = {0, 0.1, 0.3};
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct took alone = wait_of_prompt(3, 0, keys_us[i]);
+        for (uint32_t drafts = 1; drafts <= 64; drafts *= 2) {
+            struct took beside = wait_of_prompt(3, drafts, keys_us[i]);
+            /* A chunk ends with a block; the last step may be one more. */
+            assert_true(beside.us <= 1.45 * alone.us + 22000);
+            assert_true(beside.drafts >= 3 * beside.steps);
+        }
+    }
+}
+
+
+/* Every step has as much of a prompt as there is room, and four drafts. */
+static void
+test_one_stream_keeps_its_drafts_beside_prompts(void **state)
+{
+    (void)state;
+    open_with_costs(0);
+    start(0, 200, AXION_LEASE_UNLIMITED);
+    want(4 * TOKEN_US);
+    arrive(LONG_AT, LONG);
+    for (uint32_t i = 0; i < 20; i++) {
+        const struct ax_sched_step *step = ax_sched_next(sched, now);
+        assert_int_equal(step->n_entries, 2);
+        assert_int_equal(ax_sched_extend(sched, 0, 4), 4);
+        ax_sched_want_drafts(sched, 4 * TOKEN_US);
+        assert_true(us_of(step) <= 2 * (STEP_US + TOKEN_US));
+        assert_true(step->n_tokens >= 1 + 4 + 44);
+        ax_sched_stepped(sched, us_of(step), true);
+        assert_int_equal(ax_sched_sampled(sched, 0), 0);
+    }
+    ax_sched_finish(sched, 0, now);
+    ax_sched_finish(sched, LONG_AT, now);
+}
+
+
 int
 main(void)
 {
@@ -200,6 +399,12 @@ main(void)
                                   close_sched),
         cmocka_unit_test_teardown(test_bounds, close_sched),
         cmocka_unit_test_teardown(test_drafts_preempt_nobody, close_sched),
+        cmocka_unit_test_teardown(test_drafts_take_what_a_prompt_leaves,
+                                  close_sched),
+        cmocka_unit_test_teardown(test_a_prompt_waits_a_third_longer_at_most,
+                                  close_sched),
+        cmocka_unit_test_teardown(
+            test_one_stream_keeps_its_drafts_beside_prompts, close_sched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,12 @@
  *
  * Fairness: in worlds of one class without ageing, counters of two tenants
  * that both have a request waiting differ by no more than 2 M and the quantum.
+ *
+ * Drafts beside prompts: in worlds where the scheduler knows costs and has a
+ * target, no step is longer than that for its drafts, and while a prompt's
+ * chunk is cut short they have a quarter of what the decodes leave at most, but
+ * for the rest of a block.  So a prompt waits for other streams' drafts a third
+ * of what it takes itself.
  */
 #include "tests/sim/sim.h"
 
@@ -157,4 +163,49 @@ sim_bounds_fair(struct sim_engine *e)
     assert_true(gap <= bound);
     e->gap_part_max = 100 * gap / bound > e->gap_part_max ? 100 * gap / bound
                                                           : e->gap_part_max;
+}
+
+
+/* ---- drafts ---- */
+
+/* Its answer goes on; a prompt's last token may come alone as well. */
+static bool
+decodes(const struct sim_engine *e, const struct ax_sched_entry *entry)
+{
+    return e->slots[entry->slot].says && entry->n_tokens == 1 + entry->n_drafts;
+}
+
+
+void
+sim_bounds_drafted(struct sim_engine *e, const struct ax_sched_step *step)
+{
+    uint64_t target_us = e->options.tpot_us, decodes_us = 0, keys_us = 0;
+    uint64_t drafts_us = SIM_TOKEN_US * step->n_drafts, block_us = 0;
+    uint32_t n_decodes = 0, n_prompts = 0;
+    for (uint32_t i = 0; i < step->n_entries; i++) {
+        const struct ax_sched_entry *v = &step->entries[i];
+        keys_us += sim_keys_us(e, v->position, v->n_tokens);
+        drafts_us += sim_keys_us(e, v->position, v->n_drafts);
+        n_decodes += decodes(e, v);
+        n_prompts += !v->samples || v->n_tokens > 1 + v->n_drafts;
+        decodes_us += decodes(e, v) ? sim_keys_us(e, v->position, 1) : 0;
+        if (!v->samples) {
+            block_us += SIM_TOKEN_US * AX_KV_BLOCK_TOKENS +
+                        sim_keys_us(e, v->position, AX_KV_BLOCK_TOKENS);
+        }
+    }
+    if (!e->options.costs || target_us == 0 || step->n_drafts == 0 ||
+        n_decodes == 0 || n_prompts == 0) {
+        return;
+    }
+    /* Steps take as long as that or longer, and the scheduler learns it; what
+     * is cut from halves of keys does not matter. */
+    uint64_t slack_us = target_us / 100;
+    decodes_us += sim_cost_us(n_decodes);
+    assert_true(sim_cost_us(step->n_tokens) + keys_us <= target_us + slack_us);
+    assert_true(decodes_us <= target_us);
+    assert_true(block_us == 0 ||
+                4 * drafts_us <=
+                    target_us - decodes_us + 4 * (block_us + slack_us));
+    e->bound_drafts += block_us != 0;
 }

@@ -10,9 +10,6 @@
  * that can be before him, computed as often as preemption allows. */
 #define WAIT_MAX_US 3000000u
 
-/* What a token of a step takes for each position before it, in deep worlds. */
-#define KEY_US 0.5
-
 
 /* ---- the model ---- */
 
@@ -45,7 +42,14 @@ sim_realm(const struct sim_request *r, uint32_t position)
 uint64_t
 sim_cost_us(uint32_t n_tokens)
 {
-    return 400 + 40ull * n_tokens;
+    return 400 + SIM_TOKEN_US * n_tokens;
+}
+
+
+uint64_t
+sim_keys_us(const struct sim_engine *e, uint32_t position, uint32_t n_tokens)
+{
+    return e->options.deep ? (uint64_t)(SIM_KEY_US * position * n_tokens) : 0;
 }
 
 
@@ -143,7 +147,7 @@ kv_release(void *context, uint32_t slot, uint32_t n_computed)
     struct sim_engine *e = context;
     struct sim_slot *s = &e->slots[slot];
     note_victim(e, s);
-    s->goes_on = false;
+    s->goes_on = s->says = false;
     ax_kv_chain_extend(&s->chain, s->tokens, n_computed);
     ax_kv_retire(e->kv, &s->kv, &s->chain, s->tokens, n_computed);
 }
@@ -268,8 +272,8 @@ sim_engine_open(struct sim_engine *e, const struct sim_options *o,
                 (struct ax_sched_cost){1u << i, (uint32_t)sim_cost_us(1u << i)};
         }
         assert_int_equal(ax_sched_set_costs(e->sched, costs, 10), AXION_OK);
-        assert_int_equal(ax_sched_set_key_costs(e->sched, KEY_US * o->deep,
-                                                KEY_US * o->deep),
+        assert_int_equal(ax_sched_set_key_costs(e->sched, SIM_KEY_US * o->deep,
+                                                SIM_KEY_US * o->deep),
                          AXION_OK);
     }
     for (uint32_t i = 0; i < SIM_SLOTS; i++) {
@@ -553,6 +557,7 @@ hold_or_release(struct sim_engine *e, struct sim_slot *s)
 static void
 draft(struct sim_engine *e, const struct ax_sched_step *step)
 {
+    double wanted_us = 0;
     for (uint32_t i = 0; i < step->n_entries; i++) {
         const struct ax_sched_entry *entry = &step->entries[i];
         struct sim_slot *s = &e->slots[entry->slot];
@@ -560,6 +565,7 @@ draft(struct sim_engine *e, const struct ax_sched_step *step)
             sim_one_in(&e->chance, 2)) {
             continue;
         }
+        wanted_us += 6.0 * SIM_TOKEN_US;
         uint32_t n = ax_sched_extend(e->sched, i, 1 + sim_any(&e->chance, 6));
         uint64_t value = *value_at(e, s, s->n_tokens - 2);
         for (uint32_t k = 0; k < n; k++) {
@@ -571,6 +577,7 @@ draft(struct sim_engine *e, const struct ax_sched_step *step)
                                : sim_token(value);
         }
     }
+    ax_sched_want_drafts(e->sched, wanted_us);
 }
 
 
@@ -619,6 +626,7 @@ say(struct sim_engine *e, struct sim_slot *s, int32_t token)
 {
     uint32_t id = (uint32_t)token;
     s->tokens[s->n_tokens++] = token;
+    s->says = true;
     unsigned reason = ax_sched_sampled(e->sched, s->slot);
     assert_int_equal(ax_sched_tokens(e->sched, s->slot), s->n_tokens);
     assert_true(s->n_tokens <= s->lease);
@@ -694,9 +702,9 @@ static uint64_t
 cost_of(struct sim_engine *e, const struct ax_sched_step *step)
 {
     uint64_t cost = sim_cost_us(step->n_tokens);
-    for (uint32_t i = 0; i < step->n_entries && e->options.deep; i++) {
+    for (uint32_t i = 0; i < step->n_entries; i++) {
         const struct ax_sched_entry *entry = &step->entries[i];
-        cost += (uint64_t)(KEY_US * entry->position * entry->n_tokens);
+        cost += sim_keys_us(e, entry->position, entry->n_tokens);
     }
     return cost + sim_any(&e->chance, (uint32_t)cost / 4 + 1);
 }
@@ -717,6 +725,7 @@ step_once(struct sim_engine *e)
     }
     draft(e, step);
     check_step(e, step);
+    sim_bounds_drafted(e, step);
     memcpy(entries, step->entries, n * sizeof(*entries));
     uint64_t cost = cost_of(e, step);
     e->step_max_us = cost > e->step_max_us ? cost : e->step_max_us;

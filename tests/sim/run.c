@@ -83,6 +83,7 @@ sim_run(uint64_t seed, struct sim_totals *totals)
     totals->gave_way += w.engine.gave_way;
     totals->deaths += w.deaths;
     totals->aged_steps += w.engine.aged_steps;
+    totals->bound_drafts += w.engine.bound_drafts;
     if (w.engine.gap_part_max > totals->gap_part_max) {
         totals->gap_part_max = w.engine.gap_part_max;
     }

@@ -38,6 +38,8 @@
 #define SIM_TENANTS  4u
 #define SIM_VOCAB    50000u
 #define SIM_OFTEN    3u /* preemptions that put one above all */
+#define SIM_TOKEN_US 40u
+#define SIM_KEY_US   0.5 /* of a token, for each position before it */
 
 /* The payload of a SUBMIT. */
 struct sim_request {
@@ -76,6 +78,7 @@ struct sim_slot {
     int32_t tokens[SIM_CTX];
     uint32_t n_tokens;
     uint64_t lease, arrived_us, arrival;
+    bool says;      /* tokens, since it has KV */
     bool goes_on;   /* it has run since before the step was composed */
     bool disturbed; /* paused, or its output or lease was: it may wait */
     bool started;
@@ -119,7 +122,8 @@ struct sim_engine {
     void *context;
     /* figures */
     uint64_t steps, computed, cached, preempted, ended, refused, cancelled,
-        expired, waited_max_us, step_max_us, gave_way, aged_steps, gap_part_max;
+        expired, waited_max_us, step_max_us, gave_way, aged_steps, gap_part_max,
+        bound_drafts;
 };
 
 void sim_engine_open(struct sim_engine *e, const struct sim_options *o,
@@ -130,8 +134,11 @@ bool sim_engine_turn(struct sim_engine *e);
 /* A gateway that was opened, or that died. */
 void sim_engine_connect(struct sim_engine *e, uint32_t gateway, int fd);
 void sim_engine_check(struct sim_engine *e);
-/* What a step of m tokens takes, without noise. */
+/* What a step of m tokens takes, without noise and keys. */
 uint64_t sim_cost_us(uint32_t n_tokens);
+/* What the keys before so many of its tokens add, in deep worlds. */
+uint64_t sim_keys_us(const struct sim_engine *e, uint32_t position,
+                     uint32_t n_tokens);
 
 /* ---- bounds.c ---- */
 
@@ -141,6 +148,8 @@ void sim_bounds_preempted(struct sim_engine *e, const struct sim_slot *s);
 void sim_bounds_composed(struct sim_engine *e);
 void sim_bounds_computed(struct sim_engine *e);
 void sim_bounds_fair(struct sim_engine *e);
+/* The step has its drafts. */
+void sim_bounds_drafted(struct sim_engine *e, const struct ax_sched_step *step);
 
 /* ---- gateways ---- */
 
@@ -184,6 +193,7 @@ struct sim_totals {
     uint64_t steps, preempted, gave_way, deaths, cached, computed;
     uint64_t aged_steps;   /* waited through above all classes */
     uint64_t gap_part_max; /* per cent of the bound */
+    uint64_t bound_drafts; /* beside prompts that waited for more of a step */
     uint64_t waited_max_us;
 };
 

@@ -4,6 +4,7 @@
  * unlikely text, a machine whose tokens all cost the same), long ones where
  * they can, and the best quotient among all.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -154,8 +155,9 @@ choose(const struct ax_cost *cost, uint32_t n_tokens, uint32_t n_entries,
        uint32_t drafts_max, uint32_t n_items)
 {
     const struct ax_spec_step step = {.n_tokens = n_tokens,
-                                      .n_entries = n_entries,
-                                      .drafts_max = drafts_max};
+                                      .n_decodes = n_entries,
+                                      .drafts_max = drafts_max,
+                                      .room_us = HUGE_VALF};
     uint32_t all = 0;
     ax_spec_choose(cost, &step, items, n_items);
     for (uint32_t i = 0; i < n_items; i++) {
@@ -257,7 +259,7 @@ test_rounds_shorten_drafts(void **state)
 {
     struct ax_cost cost = cost_of(1000, 20);
     struct ax_spec_step step = {
-        .n_tokens = 1, .n_entries = 1, .drafts_max = 32};
+        .n_tokens = 1, .n_decodes = 1, .drafts_max = 32, .room_us = HUGE_VALF};
     (void)state;
     set_items(1, 0.8f);
     ax_spec_choose(&cost, &step, items, 1);
@@ -277,10 +279,11 @@ test_draws_shorten_drafts(void **state)
 {
     struct ax_cost cost = cost_of(1000, 100);
     struct ax_spec_step step = {.n_tokens = 1,
-                                .n_entries = 1,
+                                .n_decodes = 1,
                                 .drafts_max = 32,
                                 .n_rows = 1,
-                                .n_drawn = 2};
+                                .n_drawn = 2,
+                                .room_us = HUGE_VALF};
     (void)state;
     set_items(1, 0.5f);
     ax_spec_choose(&cost, &step, items, 1);
@@ -291,6 +294,69 @@ test_draws_shorten_drafts(void **state)
     step.n_drawn = 1;
     ax_spec_choose(&cost, &step, items, 1);
     assert_int_equal(items[0].k, 0);
+}
+
+
+/* ---- beside prompts ---- */
+
+/* Bound by memory up to 16 tokens, then by arithmetic: 1000, 1300, 101 each. */
+static struct ax_cost
+bent_cost(void)
+{
+    struct ax_cost cost;
+    ax_cost_init(&cost);
+    ax_cost_add(&cost, 1, 1000);
+    ax_cost_add(&cost, 16, 1300);
+    ax_cost_add(&cost, 256, 25540);
+    return cost;
+}
+
+
+/* Behind a chunk that has filled the bend a draft costs what a token does
+ * there; a prompt's own tokens are not held against it. */
+static void
+test_a_chunk_makes_drafts_dearer_and_ends_none(void **state)
+{
+    struct ax_cost cost = bent_cost();
+    (void)state;
+    set_items(1, 0.7f);
+    uint32_t alone = choose(&cost, 1, 1, 32, 1);
+    uint32_t beside = choose(&cost, 100, 1, 32, 1);
+    assert_true(beside >= 2 && beside < alone);
+    set_items(1, 0.08f);
+    assert_true(choose(&cost, 1, 1, 32, 1) > 0);
+    assert_int_equal(choose(&cost, 100, 1, 32, 1), 0);
+}
+
+
+static void
+test_no_more_than_there_is_room_for(void **state)
+{
+    struct ax_cost cost = bent_cost();
+    struct ax_spec_step step = {
+        .n_tokens = 60, .n_decodes = 2, .drafts_max = 32, .room_us = HUGE_VALF};
+    (void)state;
+    cost.key_query_us = 0.1f;
+    set_items(2, 0.95f);
+    float wanted = ax_spec_choose(&cost, &step, items, 2);
+    uint32_t any = items[0].k + items[1].k;
+    assert_true(any > 5);
+    /* 101 for a token there, 10 for its 100 positions */
+    assert_true(fabsf(wanted - 111 * (float)any) < 1);
+    step.room_us = 4.5f * 111;
+    assert_true(ax_spec_choose(&cost, &step, items, 2) == wanted);
+    assert_int_equal(items[0].k, 2); /* the likeliest, and fairly */
+    assert_int_equal(items[1].k, 2);
+    assert_true(ax_spec_added_us(&cost, &step, items, 2) <= step.room_us);
+    step.room_us = 0;
+    assert_true(ax_spec_choose(&cost, &step, items, 2) == wanted);
+    assert_int_equal(items[0].k + items[1].k, 0);
+    step.room_us = HUGE_VALF;
+    step.round_us = 40; /* a draft model's rounds are time, too */
+    wanted = ax_spec_choose(&cost, &step, items, 2);
+    any = items[0].k + items[1].k;
+    float rounds = (float)(items[0].k > items[1].k ? items[0].k : items[1].k);
+    assert_true(fabsf(wanted - 111 * (float)any - 40 * rounds) < 1);
 }
 
 
@@ -355,6 +421,8 @@ main(void)
         cmocka_unit_test(test_best_quotient_of_all),
         cmocka_unit_test(test_rounds_shorten_drafts),
         cmocka_unit_test(test_draws_shorten_drafts),
+        cmocka_unit_test(test_a_chunk_makes_drafts_dearer_and_ends_none),
+        cmocka_unit_test(test_no_more_than_there_is_room_for),
         cmocka_unit_test(test_draws_are_learned),
         cmocka_unit_test(test_bigram_gate),
     };

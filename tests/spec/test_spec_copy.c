@@ -4,6 +4,7 @@
  * of texts together, by a table of costs: twice as fast and more where text is
  * copied with edits, not one draft's loss on random tokens.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -159,7 +160,11 @@ play_step(struct ax_spec *spec, const struct ax_cost *cost, uint32_t *at)
 {
     static int32_t known[N + AX_SPEC_DRAFT_MAX];
     const struct ax_spec_step step = {
-        .n_tokens = 1, .n_entries = 1, .drafts_max = AX_SPEC_DRAFT_MAX};
+        .n_tokens = 1,
+        .n_decodes = 1,
+        .drafts_max = AX_SPEC_DRAFT_MAX,
+        .room_us = HUGE_VALF,
+    };
     uint32_t held = 0, k;
     memcpy(known, text, *at * sizeof(int32_t));
     ax_spec_begin_step(spec);
