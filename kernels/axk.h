@@ -343,6 +343,21 @@ size_t axk_act_bytes(enum axk_act kind, uint32_t n_tokens, uint32_t k);
 size_t axk_kv_block_bytes(enum axk_kv_type type, uint32_t n_head_kv,
                           uint32_t head_dim);
 
+/* What kv_write is about to write: slots [slot0, slot1) of a block, elements
+ * [first, first + n) of the keys or the values. */
+struct axk_kv_part {
+    bool values;
+    uint32_t slot0;
+    uint32_t slot1;
+    uint32_t first;
+    uint32_t n;
+};
+
+/* Asks for the cache lines of that part, and does not wait for them.  Any
+ * address does no harm. */
+void axk_kv_fetch(enum axk_kv_type type, const void *block,
+                  const struct axk_kv_part *part, uint32_t head_dim);
+
 /* Tiles [first, end) that query q of a reads. */
 void axk_attention_tiles(const struct axk_attention *a, uint32_t q,
                          uint32_t *first, uint32_t *end);

@@ -2,7 +2,7 @@
 # they are entered through their table, never directly.
 
 KERNELS_SRCS := kernels/format.c kernels/pack.c kernels/file_blocks.c \
-                kernels/math.c kernels/kv_q8.c \
+                kernels/math.c kernels/kv_q8.c kernels/kv_fetch.c \
                 kernels/select.c kernels/scalar.c kernels/scalar_matmul.c \
                 kernels/scalar_attention.c kernels/scalar_bf16.c
 KERNELS_AVX2_SRCS   := kernels/avx2.c kernels/matmul_avx2.c

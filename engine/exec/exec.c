@@ -57,11 +57,15 @@ allocate(struct ax_exec *e, struct ax_error *err)
     e->seen = calloc(o->sequences_max, sizeof(*e->seen));
     e->segments = calloc(o->sequences_max, sizeof(*e->segments));
     e->needs = calloc(e->program.n_stages, sizeof(*e->needs));
+    e->written_max =
+        2 * o->sequences_max + o->batch_tokens_max / AX_KV_BLOCK_TOKENS;
+    e->written = calloc((size_t)e->written_max * ax_kv_groups(e->kv),
+                        sizeof(*e->written));
     if (e->units == NULL || e->phase_stage == NULL ||
         (o->counters && e->end_ns == NULL) || e->counters == NULL ||
         e->positions == NULL || e->selected == NULL || e->seen == NULL ||
         e->segments == NULL || e->piece_max == NULL || e->scale == NULL ||
-        e->prologue == NULL || e->needs == NULL) {
+        e->prologue == NULL || e->needs == NULL || e->written == NULL) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY, "no memory");
     }
     ax_counters_name(e);
@@ -166,6 +170,7 @@ ax_exec_close(struct ax_exec *e)
     ax_experts_close(e);
     ax_arena_close(&e->tables);
     ax_program_free(&e->program);
+    free(e->written);
     free(e->needs);
     free(e->segments);
     free(e->seen);
@@ -228,11 +233,36 @@ copy_tables(struct ax_exec *e, const struct ax_kv_sequence *seq)
 }
 
 
+/* The blocks that the segment's tokens go to, of every group. */
+static void
+list_written(struct ax_exec *e, const struct ax_segment *s)
+{
+    uint32_t end = s->pos0 + s->n;
+
+    for (uint32_t pos = s->pos0; pos < end;) {
+        uint32_t i = pos / AX_KV_BLOCK_TOKENS;
+        uint32_t next = (i + 1) * AX_KV_BLOCK_TOKENS;
+        struct ax_kv_written w = {
+            .slot0 = pos % AX_KV_BLOCK_TOKENS,
+            .slot1 = (next < end ? next - 1 : end - 1) % AX_KV_BLOCK_TOKENS + 1,
+        };
+        assert(e->n_written < e->written_max);
+        for (uint32_t g = 0; g < ax_kv_groups(e->kv); g++) {
+            w.block = s->blocks[g * (size_t)s->n_blocks + i];
+            e->written[g * (size_t)e->written_max + e->n_written] = w;
+        }
+        e->n_written++;
+        pos = next;
+    }
+}
+
+
 /* The segments are whole: their windows move on, and what they hold stays as
  * it is until the step is over. */
 static int
 move_windows(struct ax_exec *e)
 {
+    e->n_written = 0;
     for (uint32_t i = 0; i < e->n_segments; i++) {
         struct ax_segment *s = &e->segments[i];
         int rc = ax_kv_window(e->kv, s->sequence, s->pos0, s->pos0 + s->n);
@@ -241,6 +271,7 @@ move_windows(struct ax_exec *e)
         }
         s->blocks = copy_tables(e, s->sequence);
         s->n_blocks = s->sequence->n_blocks;
+        list_written(e, s);
     }
     return AXION_OK;
 }

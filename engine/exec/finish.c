@@ -67,6 +67,42 @@ ax_finish_compute(const struct ax_finish *f, const struct ax_stage *stage,
 }
 
 
+/* Lines of 64 bytes asked for at once, at most: a fourth of a small L2. */
+#define FETCH_LINES 4096u
+
+
+void
+ax_finish_fetch(const struct ax_exec *e, const struct ax_stage *stage,
+                uint32_t mat, uint32_t row0, uint32_t row1, uint32_t n_written)
+{
+    const struct ax_program *p = &e->program;
+    size_t block_bytes = ax_kv_block_bytes(e->kv);
+    uint32_t blocks_max = FETCH_LINES / (row1 - row0);
+
+    for (uint32_t i = 0; i < stage->n_finish; i++) {
+        const struct ax_finish_op *finish = &p->finish_ops[stage->finish + i];
+        if (finish->mat != mat || finish->kind != AX_ROW_KV_WRITE) {
+            continue;
+        }
+        uint32_t layer = finish->op->layer;
+        const char *blocks = ax_kv_layer(e->kv, layer);
+        const struct ax_kv_written *w =
+            e->written + ax_kv_group(e->kv, layer) * (size_t)e->written_max;
+        for (uint32_t b = 0; b < n_written && b < blocks_max; b++) {
+            struct axk_kv_part part = {
+                .values = finish->op->b != p->mat_ops[mat].out,
+                .slot0 = w[b].slot0,
+                .slot1 = w[b].slot1,
+                .first = row0,
+                .n = row1 - row0,
+            };
+            axk_kv_fetch(e->kv_shape.type, blocks + w[b].block * block_bytes,
+                         &part, e->kv_shape.head_dim);
+        }
+    }
+}
+
+
 void
 ax_stage_kv_write(const struct ax_exec *e, const struct ax_plan_op *op,
                   uint32_t token, uint32_t first, uint32_t n, const float *k,

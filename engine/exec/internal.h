@@ -73,6 +73,13 @@ struct ax_routing {
 };
 
 
+/* Slots that a step writes of a block. */
+struct ax_kv_written {
+    uint32_t block;
+    uint32_t slot0, slot1;
+};
+
+
 /* What a thread computes with, its own memory. */
 struct ax_private {
     _Alignas(64) float *results; /* that are not committed yet */
@@ -143,6 +150,9 @@ struct ax_exec {
     uint32_t n_segments;
     struct ax_segment *segments;
     struct ax_arena tables; /* block tables of the segments */
+    uint32_t n_written;     /* blocks of a group that the step writes */
+    uint32_t written_max;
+    struct ax_kv_written *written; /* [groups][written_max] */
 
     /* Attention items, per window of the plan. */
     uint32_t heads_max; /* of any layer */
@@ -187,6 +197,13 @@ bool ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
 void ax_stage_kv_write(const struct ax_exec *e, const struct ax_plan_op *op,
                        uint32_t token, uint32_t first, uint32_t n,
                        const float *k, const float *v);
+
+/* Ahead of the matmul: asks for the memory into which its rows [row0, row1)
+ * will go, where that is KV.  n_written is the step's, as read while the piece
+ * was held. */
+void ax_finish_fetch(const struct ax_exec *e, const struct ax_stage *stage,
+                     uint32_t mat, uint32_t row0, uint32_t row1,
+                     uint32_t n_written);
 
 /* What ends a matmul of the stage, by its index in mat_ops: any number of
  * times on fresh results, and what is done exactly once. */

@@ -190,10 +190,18 @@ compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
     bool prologue = e->prologue[piece->phase];
     uint64_t step = e->step_number;
     float *out = private->results;
+    uint32_t n_written = e->n_written;
     uint32_t row0 = 0, row1 = 0;
 
     if (!ax_pool_holds(piece)) {
         return false;
+    }
+    for (uint32_t i = stage->first; i < stage->first + stage->n; i++) {
+        if (ax_stage_part(e, stage, &e->program.mat_ops[i],
+                          piece->begin * scale, piece->end * scale, &row0,
+                          &row1)) {
+            ax_finish_fetch(e, stage, i, row0, row1, n_written);
+        }
     }
     if (prologue && (private->step != step || private->phase != piece->phase)) {
         run_prologue(e, stage, rows, private);

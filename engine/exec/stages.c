@@ -322,6 +322,7 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
             continue;
         }
         struct axk_matmul a = ax_stage_matmul(e, mat, rows);
+        ax_finish_fetch(e, stage, stage->first + i, row0, row1, e->n_written);
         e->ops->matmul(&a, row0, row1);
         struct ax_finish f = {e, rows, row0, row1, a.y + row0, a.y_stride};
         ax_finish_compute(&f, stage, stage->first + i);

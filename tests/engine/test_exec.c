@@ -2,7 +2,8 @@
  * A step that breaks the executor's rules is refused before anything runs; a
  * step that at_layer ends leaves nothing behind; truncating and computing
  * again gives the same bits, and so does a prompt whose blocks another
- * sequence shares.
+ * sequence shares.  The lines of KV that are asked for ahead are those that
+ * the step writes.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/exec/internal.h"
 #include "tests/golden/runner.h"
 #include "tests/tiny/tiny_model.h"
 
@@ -254,6 +256,53 @@ counters_name_the_work(void **state)
 
 
 static void
+written_is(const struct runner *r, uint32_t i, uint32_t sequence,
+           uint32_t block, uint32_t slot0, uint32_t slot1)
+{
+    const struct ax_kv_written *w = &r->exec->written[i];
+
+    assert_true(i < r->exec->n_written);
+    assert_int_equal(w->block, r->sequences[sequence].kv.blocks[block]);
+    assert_int_equal(w->slot0, slot0);
+    assert_int_equal(w->slot1, slot1);
+}
+
+
+static void
+blocks_that_a_step_writes_are_listed(void **state)
+{
+    struct ax_step_token t[2];
+    struct runner r;
+
+    (void) state;
+    setup(&r, 2);
+    prefill(&r, 0, 0, PROMPT);
+    assert_int_equal(r.exec->n_written, 3);
+    written_is(&r, 0, 0, 0, 0, 32);
+    written_is(&r, 1, 0, 1, 0, 32);
+    written_is(&r, 2, 0, 2, 0, PROMPT - 64);
+    prefill(&r, 1, 0, 31);
+    assert_int_equal(r.exec->n_written, 1);
+    written_is(&r, 0, 1, 0, 0, 31);
+
+    t[0] = token(1, 31, 0);
+    t[1] = token(0, PROMPT, 1);
+    runner_reserve(&r, 1, 32);
+    runner_reserve(&r, 0, PROMPT + 1);
+    assert_int_equal(raw_step(&r, t, 2, 2), AXION_OK);
+    assert_int_equal(r.exec->n_written, 2);
+    written_is(&r, 0, 1, 0, 31, 32);
+    written_is(&r, 1, 0, 2, PROMPT - 64, PROMPT - 63);
+
+    prefill(&r, 1, 30, 66);
+    assert_int_equal(r.exec->n_written, 3);
+    written_is(&r, 0, 1, 0, 30, 32);
+    written_is(&r, 2, 1, 2, 0, 2);
+    runner_close(&r);
+}
+
+
+static void
 options_are_checked(void **state)
 {
     struct runner r;
@@ -380,6 +429,7 @@ main(void)
         cmocka_unit_test(truncated_tokens_come_back_with_the_same_bits),
         cmocka_unit_test(shared_prefixes_have_the_same_bits),
         cmocka_unit_test(counters_name_the_work),
+        cmocka_unit_test(blocks_that_a_step_writes_are_listed),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(more_items_of_attention_than_units_are_worked_on),
     };
