@@ -426,6 +426,124 @@ v16i_fold_sum(v16i *x)
 }
 
 
+INLINE v16i
+v16i_pack_i32(v16i a, v16i b)
+{
+    return (v16i){_mm256_packs_epi32(a.lo, b.lo),
+                  _mm256_packs_epi32(a.hi, b.hi)};
+}
+
+
+INLINE v16i
+v16i_pack_i16(v16i a, v16i b)
+{
+    return (v16i){_mm256_packs_epi16(a.lo, b.lo),
+                  _mm256_packs_epi16(a.hi, b.hi)};
+}
+
+
+INLINE __m256i
+even_of_four_8(__m256i a, __m256i b)
+{
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a),
+                                                 _mm256_castsi256_ps(b), 0x88));
+}
+
+
+INLINE __m256i
+odd_of_four_8(__m256i a, __m256i b)
+{
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a),
+                                                 _mm256_castsi256_ps(b), 0xdd));
+}
+
+
+INLINE v16i
+v16i_even_of_four(v16i a, v16i b)
+{
+    return (v16i){even_of_four_8(a.lo, b.lo), even_of_four_8(a.hi, b.hi)};
+}
+
+
+INLINE v16i
+v16i_odd_of_four(v16i a, v16i b)
+{
+    return (v16i){odd_of_four_8(a.lo, b.lo), odd_of_four_8(a.hi, b.hi)};
+}
+
+
+INLINE __m256i
+max_in_four_8(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    __m256i ab = _mm256_max_epu32(_mm256_unpacklo_epi32(a, b),
+                                  _mm256_unpackhi_epi32(a, b));
+    __m256i cd = _mm256_max_epu32(_mm256_unpacklo_epi32(c, d),
+                                  _mm256_unpackhi_epi32(c, d));
+
+    return _mm256_max_epu32(_mm256_unpacklo_epi64(ab, cd),
+                            _mm256_unpackhi_epi64(ab, cd));
+}
+
+
+INLINE v16i
+v16i_max_in_four(const v16i *x)
+{
+    return (v16i){max_in_four_8(x[0].lo, x[1].lo, x[2].lo, x[3].lo),
+                  max_in_four_8(x[0].hi, x[1].hi, x[2].hi, x[3].hi)};
+}
+
+
+INLINE __m256i
+max_of_quarters_8(v16i a, v16i b)
+{
+    __m256i x = _mm256_max_epu32(a.lo, a.hi);
+    __m256i y = _mm256_max_epu32(b.lo, b.hi);
+
+    return _mm256_max_epu32(_mm256_permute2x128_si256(x, y, 0x20),
+                            _mm256_permute2x128_si256(x, y, 0x31));
+}
+
+
+INLINE v16i
+v16i_max_of_quarters(const v16i *x)
+{
+    return (v16i){max_of_quarters_8(x[0], x[1]), max_of_quarters_8(x[2], x[3])};
+}
+
+
+INLINE __m256i
+sum_of_quarters_8(v16i a, v16i b)
+{
+    __m256i x = _mm256_add_epi32(a.lo, a.hi);
+    __m256i y = _mm256_add_epi32(b.lo, b.hi);
+
+    return _mm256_add_epi32(_mm256_permute2x128_si256(x, y, 0x20),
+                            _mm256_permute2x128_si256(x, y, 0x31));
+}
+
+
+INLINE v16i
+v16i_sum_of_quarters(const v16i *x)
+{
+    return (v16i){sum_of_quarters_8(x[0], x[1]), sum_of_quarters_8(x[2], x[3])};
+}
+
+
+INLINE __m256i
+sum_bytes_8(__m256i x)
+{
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), x),
+                             _mm256_set1_epi16(1));
+}
+
+
+INLINE v16i
+v16i_sum_bytes(v16i x)
+{
+    return (v16i){sum_bytes_8(x.lo), sum_bytes_8(x.hi)};
+}
+
+
 /* Four words of each of four rows, turned: row i of dst has word i of all. */
 INLINE void
 transpose_4x4(const uint32_t *src, size_t stride, uint32_t *dst,

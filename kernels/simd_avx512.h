@@ -388,6 +388,101 @@ v16i_fold_sum(v16i *x)
 }
 
 
+/* Lanes of a, then of b, as half as wide, within each 128 bits. */
+INLINE v16i
+v16i_pack_i32(v16i a, v16i b)
+{
+    return _mm512_packs_epi32(a, b);
+}
+
+
+INLINE v16i
+v16i_pack_i16(v16i a, v16i b)
+{
+    return _mm512_packs_epi16(a, b);
+}
+
+
+/* Even, or odd, lanes of a, then of b, within each 128 bits. */
+INLINE v16i
+v16i_even_of_four(v16i a, v16i b)
+{
+    return _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(a),
+                                                 _mm512_castsi512_ps(b), 0x88));
+}
+
+
+INLINE v16i
+v16i_odd_of_four(v16i a, v16i b)
+{
+    return _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(a),
+                                                 _mm512_castsi512_ps(b), 0xdd));
+}
+
+
+/* Lane i of each 128 bits: the largest of those of x[i], of four. */
+INLINE v16i
+v16i_max_in_four(const v16i *x)
+{
+    v16i a = _mm512_max_epu32(_mm512_unpacklo_epi32(x[0], x[1]),
+                              _mm512_unpackhi_epi32(x[0], x[1]));
+    v16i b = _mm512_max_epu32(_mm512_unpacklo_epi32(x[2], x[3]),
+                              _mm512_unpackhi_epi32(x[2], x[3]));
+
+    return _mm512_max_epu32(_mm512_unpacklo_epi64(a, b),
+                            _mm512_unpackhi_epi64(a, b));
+}
+
+
+/* The first and third 128 bits of a, then of b; the second and fourth. */
+INLINE v16i
+even_quarters(v16i a, v16i b)
+{
+    return _mm512_shuffle_i32x4(a, b, 0x88);
+}
+
+
+INLINE v16i
+odd_quarters(v16i a, v16i b)
+{
+    return _mm512_shuffle_i32x4(a, b, 0xdd);
+}
+
+
+/* 128 bits i: the largest of the four 128 bits of x[i], lane by lane. */
+INLINE v16i
+v16i_max_of_quarters(const v16i *x)
+{
+    v16i a =
+        _mm512_max_epu32(even_quarters(x[0], x[1]), odd_quarters(x[0], x[1]));
+    v16i b =
+        _mm512_max_epu32(even_quarters(x[2], x[3]), odd_quarters(x[2], x[3]));
+
+    return _mm512_max_epu32(even_quarters(a, b), odd_quarters(a, b));
+}
+
+
+/* The same of their sums. */
+INLINE v16i
+v16i_sum_of_quarters(const v16i *x)
+{
+    v16i a =
+        _mm512_add_epi32(even_quarters(x[0], x[1]), odd_quarters(x[0], x[1]));
+    v16i b =
+        _mm512_add_epi32(even_quarters(x[2], x[3]), odd_quarters(x[2], x[3]));
+
+    return _mm512_add_epi32(even_quarters(a, b), odd_quarters(a, b));
+}
+
+
+/* Lane by lane the sum of four signed bytes. */
+INLINE v16i
+v16i_sum_bytes(v16i x)
+{
+    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), x);
+}
+
+
 /* Four words of each of four rows, turned: row i of dst has word i of all. */
 INLINE void
 transpose_4x4(const uint32_t *src, size_t stride, uint32_t *dst,

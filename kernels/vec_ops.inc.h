@@ -75,24 +75,29 @@ vec_softcap_of(v16 x, float cap)
 }
 
 
-/* 32 values times inverse as int8; returns lanes whose sum is theirs.  A block
- * that is all zero or not finite has inverse 0 or NaN and quants 0. */
-INLINE v16i
-quantize_32(const float *x, float inverse, uint32_t *words)
+/* 32 values times inverse as integers.  A block that is all zero or not finite
+ * has inverse 0 or NaN and quants 0. */
+INLINE void
+quantize_32(const float *x, float inverse, v16i q[2])
 {
     v16 y = v16_set1(inverse);
-    v16i q0;
-    v16i q1;
 
     if (!(inverse > 0)) {
-        memset(words, 0, AXK_QK);
-        return v16i_set1(0);
+        q[0] = v16i_set1(0);
+        q[1] = q[0];
+        return;
     }
-    q0 = v16_round(v16_mul(v16_load(x), y), AXK_BELOW_HALF);
-    q1 = v16_round(v16_mul(v16_load(x + 16), y), AXK_BELOW_HALF);
-    v16i_store_i8((int8_t *)words, q0);
-    v16i_store_i8((int8_t *)words + 16, q1);
-    return v16i_add(q0, q1);
+    q[0] = v16_round(v16_mul(v16_load(x), y), AXK_BELOW_HALF);
+    q[1] = v16_round(v16_mul(v16_load(x + 16), y), AXK_BELOW_HALF);
+}
+
+
+/* Lanes whose largest is that of 32 magnitudes. */
+INLINE v16i
+magnitudes_32(const float *x)
+{
+    return v16i_max_u32(v16i_magnitude(v16_load(x)),
+                        v16i_magnitude(v16_load(x + 16)));
 }
 
 
@@ -106,6 +111,31 @@ round_to_f16(v16 x)
 }
 
 
+/* d of 16 blocks of these largest magnitudes, and what to multiply their
+ * values with. */
+INLINE v16
+scales_of(v16i largest, float inverse[16])
+{
+    v16 d = v16_div(v16i_as_f32(largest), v16_set1(127.0f));
+
+    d = v16_add(d, v16_sub(d, d)); /* infinity becomes NaN */
+    v16_store(inverse, v16_select_lt(d, v16_set1(AXK_D_MIN), v16_set1(0),
+                                     v16_div(v16_set1(1.0f), d)));
+    return d;
+}
+
+
+/* The last four words of the records of 16 blocks: d and the sums. */
+INLINE void
+ends_of(v16 d, v16i sum, uint32_t ends[4][16])
+{
+    v16_store((float *)ends[0], round_to_f16(d));
+    v16i_store(ends[1], v16i_mul_i32(sum, v16i_set1(-8)));
+    v16i_store(ends[2], v16i_mul_i32(sum, v16i_set1(-128)));
+    v16_store((float *)ends[3], round_to_f16(v16_mul(d, v16i_to_f32(sum))));
+}
+
+
 /* Up to 16 blocks of 32 of one token into records, all of them step by step:
  * maxima, scales, quants and sums are vectors over the blocks. */
 static void
@@ -113,31 +143,24 @@ vec_quantize_blocks(const float *x, uint32_t n_blocks, uint32_t *record)
 {
     v16i lanes[16];
     float inverse[16];
-    uint32_t ends[4][16]; /* the last four words of each record */
+    uint32_t ends[4][16];
 
     for (uint32_t b = 0; b < 16; b++) {
-        lanes[b] = v16i_set1(0);
-        if (b < n_blocks) {
-            const float *y = x + (size_t)b * AXK_QK;
-            lanes[b] = v16i_max_u32(v16i_magnitude(v16_load(y)),
-                                    v16i_magnitude(v16_load(y + 16)));
-        }
+        lanes[b] =
+            b < n_blocks ? magnitudes_32(x + (size_t)b * AXK_QK) : v16i_set1(0);
     }
-    v16 d = v16_div(v16i_as_f32(v16i_fold_max_u32(lanes)), v16_set1(127.0f));
+    v16 d = scales_of(v16i_fold_max_u32(lanes), inverse);
 
-    d = v16_add(d, v16_sub(d, d)); /* infinity becomes NaN */
-    v16_store(inverse, v16_select_lt(d, v16_set1(AXK_D_MIN), v16_set1(0),
-                                     v16_div(v16_set1(1.0f), d)));
     for (uint32_t b = 0; b < n_blocks; b++) {
-        lanes[b] = quantize_32(x + (size_t)b * AXK_QK, inverse[b],
-                               record + b * AXK_ACT_WORDS);
-    }
-    v16i sum = v16i_fold_sum(lanes);
+        int8_t *codes = (int8_t *)(record + b * AXK_ACT_WORDS);
+        v16i q[2];
 
-    v16_store((float *)ends[0], round_to_f16(d));
-    v16i_store(ends[1], v16i_mul_i32(sum, v16i_set1(-8)));
-    v16i_store(ends[2], v16i_mul_i32(sum, v16i_set1(-128)));
-    v16_store((float *)ends[3], round_to_f16(v16_mul(d, v16i_to_f32(sum))));
+        quantize_32(x + (size_t)b * AXK_QK, inverse[b], q);
+        v16i_store_i8(codes, q[0]);
+        v16i_store_i8(codes + 16, q[1]);
+        lanes[b] = v16i_add(q[0], q[1]);
+    }
+    ends_of(d, v16i_fold_sum(lanes), ends);
     uint32_t b = 0;
 
     for (; b + 4 <= n_blocks; b += 4) {
@@ -147,6 +170,71 @@ vec_quantize_blocks(const float *x, uint32_t n_blocks, uint32_t *record)
     for (; b < n_blocks; b++) {
         for (uint32_t i = 0; i < 4; i++) {
             record[b * AXK_ACT_WORDS + AXK_ACT_D + i] = ends[i][b];
+        }
+    }
+}
+
+
+/* The codes of a block of four tokens as [8][4] words; returns lanes whose
+ * sums, those of each 128 bits, are the tokens'. */
+INLINE v16i
+store_codes_of_four(v16i q[AXK_TILE][2], uint32_t *dst)
+{
+    /* In each 128 bits a word of the first half of the block and one of the
+     * second, of two tokens. */
+    v16i ab = v16i_pack_i16(v16i_pack_i32(q[0][0], q[0][1]),
+                            v16i_pack_i32(q[1][0], q[1][1]));
+    v16i cd = v16i_pack_i16(v16i_pack_i32(q[2][0], q[2][1]),
+                            v16i_pack_i32(q[3][0], q[3][1]));
+    v16i first = v16i_even_of_four(ab, cd);
+    v16i second = v16i_odd_of_four(ab, cd);
+
+    v16i_store(dst, first);
+    v16i_store(dst + 16, second);
+    return v16i_add(v16i_sum_bytes(first), v16i_sum_bytes(second));
+}
+
+
+/*
+ * Up to four blocks of 32 of the four tokens of a tile, at dst in its layout:
+ * the sixteen step by step, tokens beside each other.
+ */
+static void
+quantize_four_tokens(const float *x, size_t x_stride, uint32_t n_blocks,
+                     uint32_t *dst)
+{
+    const size_t words = AXK_TILE * AXK_ACT_WORDS;
+    v16i blocks[4];
+    float inverse[16];
+    uint32_t ends[4][16];
+
+    for (uint32_t b = 0; b < 4; b++) {
+        const float *y = x + (size_t)(b < n_blocks ? b : 0) * AXK_QK;
+        v16i tokens[AXK_TILE];
+
+        for (uint32_t t = 0; t < AXK_TILE; t++) {
+            tokens[t] = magnitudes_32(y + t * x_stride);
+        }
+        blocks[b] = v16i_max_in_four(tokens);
+    }
+    v16 d = scales_of(v16i_max_of_quarters(blocks), inverse);
+
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        v16i q[AXK_TILE][2];
+
+        for (uint32_t t = 0; t < AXK_TILE; t++) {
+            quantize_32(x + t * x_stride + (size_t)b * AXK_QK,
+                        inverse[b * AXK_TILE + t], q[t]);
+        }
+        blocks[b] = store_codes_of_four(q, dst + b * words);
+    }
+    ends_of(d, v16i_sum_of_quarters(blocks), ends);
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        uint32_t *end = dst + b * words + AXK_TILE * AXK_ACT_D;
+
+        for (uint32_t i = 0; i < 4; i++) {
+            memcpy(end + i * AXK_TILE, &ends[i][b * AXK_TILE],
+                   AXK_TILE * sizeof(*end));
         }
     }
 }
@@ -246,6 +334,20 @@ quantize_tile(enum axk_act kind, const float *x, size_t x_stride, uint32_t n,
 }
 
 
+/* A full tile of four tokens as Q8. */
+static void
+quantize_full_tile(const float *x, size_t x_stride, uint32_t k, uint32_t *dst)
+{
+    uint32_t n_blocks = k / AXK_QK;
+
+    for (uint32_t b = 0; b < n_blocks; b += 4) {
+        quantize_four_tokens(x + (size_t)b * AXK_QK, x_stride,
+                             n_blocks - b < 4 ? n_blocks - b : 4,
+                             dst + (size_t)b * AXK_TILE * AXK_ACT_WORDS);
+    }
+}
+
+
 static void
 vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
              uint32_t n_tokens, uint32_t k, uint32_t tile0, uint32_t tile1,
@@ -256,6 +358,10 @@ vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
         const float *rows = x + (size_t)tile * AXK_TILE * x_stride;
         uint32_t *dst = (uint32_t *)act + tile * act_tile_words(kind, k);
 
+        if (kind == AXK_ACT_Q8 && n == AXK_TILE) {
+            quantize_full_tile(rows, x_stride, k, dst);
+            continue;
+        }
         if (kind != AXK_ACT_F32) {
             quantize_tile(kind, rows, x_stride, n, k, dst);
             continue;
