@@ -23,9 +23,11 @@
  * [16][T] i32 - sum of 16 | [8][T], [4][T] the sums of 16 and of 32 as pairs
  * of i16 | [T] f32 d.  Kind F32: [k][T] f32.
  *
- * KV block of one layer, f16 or bf16: per KV head K as [head_dim][32 keys]
- * (lanes are keys), then V as [32 keys][head_dim padded to 16] (lanes are
- * elements).  kv_q8.h has the layout of q8_0.
+ * KV block of one layer, f16 or bf16: per KV head K as two runs of
+ * [head_dim][16 keys] (lanes are keys), then V as [32 keys][head_dim padded to
+ * 16] (lanes are elements).  A token's key is spread over as many cache lines
+ * as runs of an element fill: in one run of 32 it was twice as many, all of
+ * which its write must fetch.  kv_q8.h has the layout of q8_0.
  */
 
 #ifndef AXK_INTERNAL_H
@@ -247,6 +249,10 @@ kv_groups(uint32_t head_dim)
 }
 
 
+/* Keys of halves that lie side by side: a vector. */
+#define KV_RUN 16u
+
+
 /* Bytes of one KV head in a block: K then V. */
 static inline size_t
 kv_head_bytes(enum axk_kv_type type, uint32_t head_dim)
@@ -255,6 +261,15 @@ kv_head_bytes(enum axk_kv_type type, uint32_t head_dim)
         return (size_t)2 * kv_groups(head_dim) * AXK_KV_Q8_GROUP_BYTES;
     }
     return (size_t)AXK_KV_TOKENS * 2 * (head_dim + round_up_16(head_dim));
+}
+
+
+/* Where a token's key begins in a head of halves: its elements follow each
+ * other KV_RUN halves apart. */
+static inline size_t
+kv_key_halves(uint32_t slot, uint32_t head_dim)
+{
+    return (size_t)(slot / KV_RUN) * KV_RUN * head_dim + slot % KV_RUN;
 }
 
 

@@ -287,7 +287,7 @@ write_halves(enum axk_kv_type type, uint16_t *head, uint32_t slot, uint32_t lo,
         head + (size_t)head_dim * AXK_KV_TOKENS + (size_t)slot * padded;
 
     for (uint32_t i = lo; i < hi && k != NULL; i++) {
-        head[(size_t)i * AXK_KV_TOKENS + slot] = narrow(k[i - lo]);
+        head[kv_key_halves(slot, head_dim) + i * KV_RUN] = narrow(k[i - lo]);
     }
     for (uint32_t i = lo; i < hi && v != NULL; i++) {
         values[i] = narrow(v[i - lo]);

@@ -80,13 +80,13 @@ static float
 dot_halves(const struct axk_attention *a, const float *q, uint32_t kv_head,
            uint32_t pos)
 {
-    const uint16_t *keys = kv_head_of(a, pos / AXK_KV_TOKENS, kv_head);
+    const uint16_t *key =
+        (const uint16_t *)kv_head_of(a, pos / AXK_KV_TOKENS, kv_head) +
+        kv_key_halves(pos % AXK_KV_TOKENS, a->head_dim);
     float dot = 0;
 
     for (uint32_t i = 0; i < a->head_dim; i++) {
-        float k =
-            widen(a, keys[(size_t)i * AXK_KV_TOKENS + pos % AXK_KV_TOKENS]);
-        dot = fma_exact(q[i], k, dot);
+        dot = fma_exact(q[i], widen(a, key[i * KV_RUN]), dot);
     }
     return dot;
 }

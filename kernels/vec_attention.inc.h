@@ -70,15 +70,23 @@ load_halves(const enum axk_kv_type type, const uint16_t *p)
 }
 
 
-/* acc[r][v] += a[r][k] * b[v][k * b_stride] for k < n; ahead: by how many bytes
- * to fetch ahead of each pair of b. */
+/* Where a product fetches ahead while it goes: for each pair of vectors of b
+ * from some place on, so many bytes further at every k. */
+struct fetch {
+    const char *from[2];
+    size_t step;
+};
+
+
+/* acc[r][v] += a[r][k] * b[v][k * b_stride] for k < n. */
 INLINE void
 multiply(const enum axk_kv_type type, const uint32_t rows,
          const uint32_t n_vectors, const float *a, const size_t a_stride,
          const uint16_t *const *b, size_t b_stride, uint32_t n,
-         v16 (*acc)[V16_BATCH], const ptrdiff_t *ahead)
+         v16 (*acc)[V16_BATCH], const struct fetch *fetch)
 {
     const uint16_t *p[V16_BATCH];
+    const char *next[2] = {fetch->from[0], fetch->from[1]};
 
     for (uint32_t v = 0; v < n_vectors; v++) {
         p[v] = b[v];
@@ -88,10 +96,11 @@ multiply(const enum axk_kv_type type, const uint32_t rows,
 
         for (uint32_t v = 0; v < n_vectors; v++) {
             column[v] = load_halves(type, p[v]);
-            if (v % 2 == 0) {
-                __builtin_prefetch((const char *)p[v] + ahead[v / 2], 0, 2);
-            }
             p[v] += b_stride;
+            if (v % 2 == 0) {
+                __builtin_prefetch(next[v / 2], 0, 2);
+                next[v / 2] += fetch->step;
+            }
         }
 #pragma GCC unroll 6
         for (uint32_t r = 0; r < rows; r++) {
@@ -101,7 +110,8 @@ multiply(const enum axk_kv_type type, const uint32_t rows,
 }
 
 
-/* Scores of rows of queries, against 16 n_vectors keys. */
+/* Scores of rows of queries against the keys of n_vectors runs, two of which
+ * are what one block has. */
 INLINE void
 score_rows(const enum axk_kv_type type, const uint32_t rows,
            const uint32_t n_vectors, const float *q,
@@ -109,7 +119,12 @@ score_rows(const enum axk_kv_type type, const uint32_t rows,
            const ptrdiff_t *ahead)
 {
     v16 acc[BLOCK_MAX][V16_BATCH];
+    const size_t together = V16_BATCH == 1 ? KV_RUN : AXK_KV_TOKENS;
+    struct fetch fetch = {.step = together * sizeof(uint16_t)};
 
+    for (uint32_t v = 0; v < n_vectors; v += 2) {
+        fetch.from[v / 2] = (const char *)keys[v] + ahead[v / 2];
+    }
 #pragma GCC unroll 6
     for (uint32_t r = 0; r < rows; r++) {
 #pragma GCC unroll 4
@@ -117,8 +132,8 @@ score_rows(const enum axk_kv_type type, const uint32_t rows,
             acc[r][v] = v16_set1(0);
         }
     }
-    multiply(type, rows, n_vectors, q, ROW_FLOATS, keys, AXK_KV_TOKENS, n, acc,
-             ahead);
+    multiply(type, rows, n_vectors, q, ROW_FLOATS, keys, KV_RUN, n, acc,
+             &fetch);
 #pragma GCC unroll 6
     for (uint32_t r = 0; r < rows; r++) {
 #pragma GCC unroll 4
@@ -176,7 +191,7 @@ weigh_half(const enum axk_kv_type type, const uint32_t rows,
            const uint32_t n_vectors, const float *p, const struct values *s,
            const uint32_t half, uint32_t column, v16 (*acc)[V16_BATCH])
 {
-    const ptrdiff_t ahead[2] = {s->ahead[half], s->ahead[half]};
+    struct fetch fetch = {.step = s->padded * sizeof(uint16_t)};
     const uint32_t begin = AXK_KV_TOKENS * half;
     const uint32_t end = begin + AXK_KV_TOKENS;
     uint32_t lo = s->lo > begin ? s->lo : begin;
@@ -186,9 +201,12 @@ weigh_half(const enum axk_kv_type type, const uint32_t rows,
     for (uint32_t v = 0; v < n_vectors; v++) {
         b[v] =
             s->block[half] + (size_t)(lo - begin) * s->padded + column + 16 * v;
+        if (v % 2 == 0) {
+            fetch.from[v / 2] = (const char *)b[v] + s->ahead[half];
+        }
     }
     multiply(type, rows, n_vectors, p + lo, AXK_ATTN_KEYS, b, s->padded,
-             lo < hi ? hi - lo : 0, acc, ahead);
+             lo < hi ? hi - lo : 0, acc, &fetch);
 }
 
 
@@ -406,7 +424,7 @@ score_columns(const enum axk_kv_type type, const struct chunk *c, uint32_t r0,
     for (int v = 0; v < 4; v++) {
         const uint16_t *keys = kv_head_of(c->a, t->blocks[v / 2], c->kv_head);
 
-        b[v] = keys + v % 2 * 16;
+        b[v] = keys + kv_key_halves(v % 2 * KV_RUN, c->a->head_dim);
     }
 #if V16_BATCH == 4
     if (first >= AXK_KV_TOKENS || end <= AXK_KV_TOKENS) {

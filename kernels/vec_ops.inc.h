@@ -579,7 +579,7 @@ vec_write_halves(enum axk_kv_type type, uint16_t *head, uint32_t slot,
         store_halves(type, keys + i, load_some(k + i - lo, lanes_left(hi, i)));
     }
     for (uint32_t i = lo; i < hi && k != NULL; i++) {
-        head[(size_t)i * AXK_KV_TOKENS + slot] = keys[i];
+        head[kv_key_halves(slot, head_dim) + i * KV_RUN] = keys[i];
     }
 }
 
