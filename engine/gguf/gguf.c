@@ -557,3 +557,17 @@ ax_gguf_read(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
     }
     return AXION_OK;
 }
+
+
+void
+ax_gguf_read_ahead(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
+                   uint64_t offset, size_t n)
+{
+    uint64_t left = offset < t->bytes ? t->bytes - offset : 0;
+
+    n = n < left ? n : (size_t)left;
+    if (n > 0) { /* 0 would mean: to the end of the file */
+        (void)posix_fadvise(g->fd, (off_t)(t->offset + offset), (off_t)n,
+                            POSIX_FADV_WILLNEED);
+    }
+}

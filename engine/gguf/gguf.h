@@ -173,4 +173,12 @@ int ax_gguf_strings(const struct ax_gguf *g, const char *name,
 int ax_gguf_read(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
                  uint64_t offset, void *dst, size_t n, struct ax_error *err);
 
+/*
+ * Has the kernel bring in, while the caller goes on, what will be read: a file
+ * that is not in the page cache then comes at the device's rate.  A favour: it
+ * cannot fail, and bytes past the tensor's end are left out.
+ */
+void ax_gguf_read_ahead(const struct ax_gguf *g, const struct ax_gguf_tensor *t,
+                        uint64_t offset, size_t n);
+
 #endif /* AX_GGUF_H */

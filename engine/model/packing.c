@@ -16,8 +16,11 @@
 
 
 #define PIECE_BYTES ((uint64_t)1 << 20)
-#define WAIT_MS     5 /* between two calls of `meanwhile` */
-#define HELD_MS     1 /* between two of `may` */
+/* Pieces that the kernel is asked for ahead of the one that is read: a device
+ * works while threads pack. */
+#define AHEAD   32u
+#define WAIT_MS 5 /* between two calls of `meanwhile` */
+#define HELD_MS 1 /* between two of `may` */
 
 
 struct piece {
@@ -189,6 +192,31 @@ cut_pieces(struct ax_packing *p, struct ax_error *err)
 
 /* ---- a piece ---- */
 
+static void
+read_ahead(const struct ax_packing *p, const struct piece *piece)
+{
+    const struct ax_plan_matrix *m = matrix_of(p, piece->place);
+    size_t bytes = row_bytes(m);
+
+    ax_gguf_read_ahead(p->gguf, m->tensor, piece->row0 * (uint64_t)bytes,
+                       (piece->row1 - piece->row0) * bytes);
+}
+
+
+/* Who has a piece asks for the one that is AHEAD; who has the first, for all
+ * until there.  So each is asked for once, but the first, which is read. */
+static void
+read_ahead_of(const struct ax_packing *p, const struct piece *piece)
+{
+    uint32_t i = (uint32_t)(piece - p->pieces);
+    uint32_t from = i == 0 ? 1 : i + AHEAD;
+
+    for (; from <= i + AHEAD && from < p->n_pieces; from++) {
+        read_ahead(p, &p->pieces[from]);
+    }
+}
+
+
 static int
 pack_piece(const struct ax_packing *p, const struct piece *piece, char *buffer,
            struct ax_error *err)
@@ -196,6 +224,8 @@ pack_piece(const struct ax_packing *p, const struct piece *piece, char *buffer,
     const struct ax_plan_matrix *m = matrix_of(p, piece->place);
     size_t bytes = row_bytes(m);
     uint32_t bad_row = piece->row0;
+
+    read_ahead_of(p, piece);
     int rc = ax_gguf_read(p->gguf, m->tensor, piece->row0 * (uint64_t)bytes,
                           buffer, (piece->row1 - piece->row0) * bytes, err);
 

@@ -17,6 +17,9 @@ $(BUILD)/tests/engine/test_load_faults: LDLIBS += $(addprefix $(ENGINE_WRAP),\
     malloc calloc realloc aligned_alloc strdup strndup mmap pread \
     pthread_create)
 
+$(BUILD)/tests/engine/test_packing: LDLIBS += \
+    $(ENGINE_WRAP)pread $(ENGINE_WRAP)posix_fadvise
+
 # A thread can be stopped where it asks whether it still holds its piece, and
 # steps can have another number of threads than they would.
 $(BUILD)/tests/engine/test_exec_threads: LDLIBS += $(ENGINE_WRAP)ax_pool_holds \

@@ -2,7 +2,9 @@
  * Steps behind the packing: a step runs while later layers are not packed, in
  * the order of the layers, with the bits of a whole model; a weight that is NaN
  * in the last layer ends it with the error that names it and nothing computed;
- * who waits can be called off; a model closes in the middle of packing.
+ * who waits can be called off; a model closes in the middle of packing.  The
+ * file is asked for ahead of being read, and nothing of it stays: the weights
+ * are the process's own memory, on huge pages where the kernel has them.
  *
  * Packing is held back by a gate that the tests open, so nothing here depends
  * on how fast anything is.
@@ -21,6 +23,7 @@
 
 #include "engine/exec/exec.h"
 #include "engine/model/packing.h"
+#include "engine/model/plan.h"
 #include "tests/engine/bytes.h"
 #include "tests/tiny/tiny_model.h"
 
@@ -371,6 +374,164 @@ a_file_cut_short_behind_the_header_is_an_error(void **state)
 }
 
 
+/* ---- the file and its pages ---- */
+
+#define CALLS_MAX 4096u
+
+/* In the order in which they were made, on whatever thread. */
+static struct call {
+    uint64_t from, to;
+    bool ahead;
+} calls[CALLS_MAX];
+static atomic_uint n_calls;
+
+
+static void
+note_call(off_t from, uint64_t n, bool ahead)
+{
+    uint32_t i = atomic_fetch_add(&n_calls, 1);
+
+    if (i < CALLS_MAX) {
+        calls[i] = (struct call){(uint64_t)from, (uint64_t)from + n, ahead};
+    }
+}
+
+
+ssize_t __real_pread(int fd, void *p, size_t n, off_t off);
+ssize_t __wrap_pread(int fd, void *p, size_t n, off_t off);
+int __real_posix_fadvise(int fd, off_t off, off_t n, int advice);
+int __wrap_posix_fadvise(int fd, off_t off, off_t n, int advice);
+
+
+ssize_t
+__wrap_pread(int fd, void *p, size_t n, off_t off)
+{
+    note_call(off, n, false);
+    return __real_pread(fd, p, n, off);
+}
+
+
+int
+__wrap_posix_fadvise(int fd, off_t off, off_t n, int advice)
+{
+    note_call(off, (uint64_t)n, true);
+    return __real_posix_fadvise(fd, off, n, advice);
+}
+
+
+/* Place of the first call for all of the tensor, n if there is none. */
+static uint32_t
+first_call(const struct ax_gguf_tensor *t, bool ahead, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (calls[i].ahead == ahead && calls[i].from == t->offset &&
+            calls[i].to == t->offset + t->bytes) {
+            return i;
+        }
+    }
+    return n;
+}
+
+
+/* A matrix of these is one piece: all but the first are asked for once, before
+ * anybody reads them. */
+static void
+pieces_are_asked_for_ahead(void **state)
+{
+    static struct rig r;
+    uint32_t asked = 0;
+
+    (void)state;
+    memset(&r, 0, sizeof(r));
+    write_model(&r, &dense);
+    atomic_store(&n_calls, 0);
+    open_rig(&r, false, 1, LAYERS);
+    const uint32_t n = atomic_load(&n_calls);
+    const struct ax_plan *plan = ax_model_plan(r.model);
+    assert_true(n > plan->n_matrices && n < CALLS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        asked += calls[i].ahead;
+    }
+    assert_int_equal(asked, plan->n_matrices - 1);
+    for (uint32_t i = 0; i < plan->n_matrices; i++) {
+        const struct ax_gguf_tensor *t = plan->matrices[i].tensor;
+        uint32_t read = first_call(t, false, n);
+        assert_true(read < n);
+        assert_true(first_call(t, true, n) < read ||
+                    strcmp(t->name, "token_embd.weight") == 0);
+    }
+    close_rig(&r);
+}
+
+
+/* Of the mapping that has this address: whether a line of it has the words. */
+static bool
+mapping_has(const void *address, const char *key, const char *words)
+{
+    char line[512];
+    bool inside = false, found = false;
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+
+    assert_non_null(smaps);
+    while (fgets(line, sizeof(line), smaps) != NULL) {
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+            inside = (uintptr_t)address >= from && (uintptr_t)address < to;
+        } else if (inside && strncmp(line, key, strlen(key)) == 0) {
+            found |= strstr(line, words) != NULL;
+        }
+    }
+    fclose(smaps);
+    return found;
+}
+
+
+static void
+expect_nothing_of(const char *path)
+{
+    char line[512], name[64];
+    FILE *maps = fopen("/proc/self/maps", "r");
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        assert_null(strstr(line, path));
+    }
+    fclose(maps);
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(name, line, sizeof(line) - 1);
+        line[n > 0 ? n : 0] = '\0';
+        assert_null(strstr(line, path));
+    }
+}
+
+
+static void
+nothing_of_the_file_stays(void **state)
+{
+    static struct rig r;
+
+    (void)state;
+    for (int behind = 0; behind < 2; behind++) {
+        memset(&r, 0, sizeof(r));
+        write_model(&r, &dense);
+        open_rig(&r, behind, 2, LAYERS + 1);
+        assert_int_equal(ax_model_wait(r.model, NULL), AXION_OK);
+        expect_nothing_of(r.path);
+        const void *weights = ax_model_plan(r.model)->matrices[0].packed;
+        assert_int_equal((uintptr_t)weights % (2u << 20), 0);
+        assert_true(mapping_has(weights, "VmFlags:", " wr "));
+        /* A kernel without huge pages knows no such flag. */
+        if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) == 0) {
+            assert_true(mapping_has(weights, "VmFlags:", " hg"));
+        } else {
+            printf("no transparent huge pages here: not looked for\n");
+        }
+        close_rig(&r);
+    }
+}
+
+
 int
 main(void)
 {
@@ -381,6 +542,8 @@ main(void)
         cmocka_unit_test(who_waits_can_be_called_off),
         cmocka_unit_test(a_model_closes_while_it_is_packed),
         cmocka_unit_test(a_file_cut_short_behind_the_header_is_an_error),
+        cmocka_unit_test(pieces_are_asked_for_ahead),
+        cmocka_unit_test(nothing_of_the_file_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
