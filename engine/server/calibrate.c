@@ -9,7 +9,9 @@
  * model is ready as soon as its numbers are good.
  *
  * The steps write KV of a sequence that is given back at the end; what the
- * tokens are does not matter to their cost.
+ * tokens are does not matter to their cost.  Who has better to do puts them off
+ * between two layers: what is timed by then stays, and the next try begins
+ * again.
  */
 #include <stdlib.h>
 #include "engine/pool/pool.h"
@@ -28,6 +30,7 @@ struct bench {
     struct ax_kv_sequence sequence;
     struct ax_kv_sequence *sequences[1];
     struct ax_step_token *tokens; /* [batch_tokens] */
+    const struct ax_calibrate_options *options;
     float spent_us, budget_us;
     uint64_t deadline_ns; /* by the clock on the wall */
 };
@@ -60,6 +63,8 @@ run(struct bench *b, uint32_t position, uint32_t n, float *us)
         .sequences = b->sequences,
         .logits = e->logits,
         .n_logits = rows,
+        .at_layer = b->options->at_layer,
+        .context = b->options->context,
     };
     uint64_t start = ax_exec_cpu_ns(e->exec);
     int rc = ax_exec_step(e->exec, &step);
@@ -210,16 +215,18 @@ open_bench(struct bench *b)
 
 
 int
-ax_engine_calibrate(struct ax_engine *e, uint64_t budget_us,
+ax_engine_calibrate(struct ax_engine *e,
+                    const struct ax_calibrate_options *options,
                     struct ax_error *err)
 {
     struct bench b = {
         .engine = e,
+        .options = options,
     };
-    if (budget_us == 0) {
+    if (options->budget_us == 0) {
         return AXION_OK;
     }
-    set_budget(&b, (float)budget_us);
+    set_budget(&b, (float)options->budget_us);
     axk_thread_init();
     int rc = open_bench(&b);
     if (rc == AXION_OK) {
@@ -232,6 +239,7 @@ ax_engine_calibrate(struct ax_engine *e, uint64_t budget_us,
     ax_kv_release(e->kv, &b.sequence);
     free(b.sequence.blocks);
     free(b.tokens);
-    return rc == AXION_OK ? rc
-                          : ax_error_set(err, rc, "the first steps failed");
+    return rc == AXION_OK || rc == AXION_AGAIN
+               ? rc
+               : ax_error_set(err, rc, "the first steps failed");
 }

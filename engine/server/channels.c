@@ -208,6 +208,22 @@ ax_server_on_listen(struct ax_server *s, struct source *source)
 }
 
 
+/* Whoever is accepted before its HELLO is there would wait for the loop. */
+void
+ax_server_let_in(struct ax_server *s)
+{
+    if (s->listen_fd >= 0) {
+        ax_server_on_listen(s, &s->listen_source);
+    }
+    for (struct conn *c = s->n_greeting > 0 ? s->conns : NULL; c != NULL;
+         c = c->next) {
+        if (!c->greeted) {
+            on_channel(s, &c->source);
+        }
+    }
+}
+
+
 void
 ax_server_tend_conns(struct ax_server *s)
 {

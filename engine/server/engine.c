@@ -203,6 +203,7 @@ ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
         .progress = options->progress,
         .context = options->context,
     };
+    struct ax_calibrate_options times = {.budget_us = options->calibrate_us};
     int rc = ax_model_open(&e->model, &model, err);
     if (rc != AXION_OK) {
         goto failed;
@@ -213,7 +214,7 @@ ax_engine_open(struct ax_engine **out, const struct ax_engine_options *options,
         (options->shared_prefix != NULL &&
          (rc = ax_shared_prefix_open(&e->shared_prefix, options->shared_prefix,
                                      &e->prompts, e->ctx, err)) != AXION_OK) ||
-        (rc = ax_engine_calibrate(e, options->calibrate_us, err)) != AXION_OK) {
+        (rc = ax_engine_calibrate(e, &times, err)) != AXION_OK) {
         goto failed;
     }
     *out = e;

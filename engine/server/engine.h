@@ -92,9 +92,17 @@ void ax_engine_names(const char *path, const char *alias,
                      char file_id[AX_ENGINE_ID_BYTES],
                      char id[AX_ENGINE_ID_BYTES]);
 
+struct ax_calibrate_options {
+    uint64_t budget_us; /* 0: none are timed */
+    /* As a step's (engine/exec/exec.h), AXION_AGAIN to put it off; or NULL. */
+    int (*at_layer)(void *context, uint32_t layer);
+    void *context;
+};
+
 /* Times steps of an engine that is open but for this, into engine->cost.
- * NO_MEMORY, or what a step failed with. */
-int ax_engine_calibrate(struct ax_engine *engine, uint64_t budget_us,
+ * AXION_AGAIN: put off.  NO_MEMORY, or what a step failed with. */
+int ax_engine_calibrate(struct ax_engine *engine,
+                        const struct ax_calibrate_options *options,
                         struct ax_error *err);
 
 #endif

@@ -4,9 +4,10 @@
  *   LOAD_FILE     the loader thread opens the engine; requests are refused
  *   LOAD_PACKING  READY: the model's own threads pack its weights, steps follow
  *                 layer by layer (engine/model/packing.h)
- *   LOAD_TIMING   all is packed; steps are timed when nothing is to be done, or
+ *   LOAD_TIMING   all is packed; steps are timed when there is no request, or
  *                 the first token is out: until then nothing is drafted and
- *                 no prompt cut by time
+ *                 no prompt cut by time.  A first request that comes while
+ *                 they are puts it off
  *   LOAD_DONE     the log tells what there is
  *
  * The service manager hears READY when all is packed.  With a draft model,
@@ -318,9 +319,7 @@ bool
 ax_server_waits_in_vain(struct ax_server *s)
 {
     ax_server_take_signals(s);
-    if (s->listen_fd >= 0) {
-        ax_server_on_listen(s, &s->listen_source);
-    }
+    ax_server_let_in(s);
     return s->state == AXION_ENGINE_DRAINING &&
            ax_server_now_us() >= s->drain_deadline_us;
 }
@@ -337,16 +336,42 @@ ax_server_on_packed(struct ax_server *s, struct source *source)
 }
 
 
+static bool
+first_token_is_waited_for(const struct ax_server *s)
+{
+    return s->n_live > 0 && s->board.completion_tokens_total == 0;
+}
+
+
+/* Between the layers of timed steps, as between those of others. */
+static int
+while_timing(void *context, uint32_t layer)
+{
+    struct ax_server *s = context;
+    ax_server_between_layers(s);
+    if (layer == 0) { /* system calls: not in every layer's time */
+        (void)ax_server_waits_in_vain(s);
+    }
+    return s->ended || s->state != AXION_ENGINE_READY ||
+                   first_token_is_waited_for(s)
+               ? AXION_AGAIN
+               : 0;
+}
+
+
 bool
 ax_server_time_steps(struct ax_server *s, bool runnable)
 {
-    bool out = s->board.completion_tokens_total > 0;
-    if (s->state != AXION_ENGINE_READY ||
-        (runnable && (!out || s->time_when_idle))) {
+    if (s->state != AXION_ENGINE_READY || first_token_is_waited_for(s) ||
+        (runnable && s->time_when_idle)) {
         return false;
     }
     struct ax_error err;
-    int rc = ax_engine_calibrate(s->engine, CALIBRATE_US, &err);
+    const struct ax_calibrate_options options = {CALIBRATE_US, while_timing, s};
+    int rc = ax_engine_calibrate(s->engine, &options, &err);
+    if (rc == AXION_AGAIN) {
+        return false;
+    }
     if (rc == AXION_ERR_KV_EXHAUSTED && s->n_live > 0) {
         s->time_when_idle = true; /* theirs leaves none for the timing */
         return false;

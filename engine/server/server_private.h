@@ -240,8 +240,8 @@ void ax_server_give_up(struct ax_server *s, const char *why);
 int ax_server_start_loading(struct ax_server *s, struct ax_error *err);
 void ax_server_on_loaded(struct ax_server *s, struct source *source);
 void ax_server_on_packed(struct ax_server *s, struct source *source);
-/* In a step behind the packing, which may wait for long: signals and new
- * connections; true: it is too late for the step. */
+/* In a step behind the packing, which may wait for long, and in timed ones:
+ * signals and new connections; true: it is too late for the step. */
 bool ax_server_waits_in_vain(struct ax_server *s);
 /* Whether weights could not be packed: then the engine has given up. */
 bool ax_server_packing_failed(struct ax_server *s);
@@ -250,6 +250,8 @@ bool ax_server_time_steps(struct ax_server *s, bool runnable);
 
 /* channels.c */
 void ax_server_on_listen(struct ax_server *s, struct source *source);
+/* New connections and their HELLO, where the loop does not come round. */
+void ax_server_let_in(struct ax_server *s);
 void ax_server_take_commands(struct ax_server *s);
 /* What is due: tries again what failed for want of descriptors, and closes
  * what has not said HELLO in time. */
@@ -342,6 +344,8 @@ bool ax_server_constrained(struct ax_server *s, struct request *r);
 /* step.c */
 /* One step; false: there was nothing to compute. */
 bool ax_server_step(struct ax_server *s);
+/* What is taken and sent between two layers of any step. */
+void ax_server_between_layers(struct ax_server *s);
 
 /* board.c */
 void ax_server_board_open(struct ax_server *s);

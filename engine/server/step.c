@@ -15,17 +15,24 @@
 #define HEARTBEAT_US 100000u /* in a long step the board still moves */
 
 
-static int
-at_layer(void *context, uint32_t layer)
+void
+ax_server_between_layers(struct ax_server *s)
 {
-    struct ax_server *s = context;
-    (void)layer;
     ax_server_take_commands(s);
     ax_server_take_text(s);
     ax_server_flush(s);
     if (ax_server_now_us() - s->published_us > HEARTBEAT_US) {
         ax_server_publish(s);
     }
+}
+
+
+static int
+at_layer(void *context, uint32_t layer)
+{
+    struct ax_server *s = context;
+    (void)layer;
+    ax_server_between_layers(s);
     if (s->load == LOAD_PACKING && ax_server_waits_in_vain(s)) {
         return AXION_AGAIN;
     }

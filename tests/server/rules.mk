@@ -27,6 +27,8 @@ $(SERVER_INSIDE_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
     $(BUILD)/libaxion_shm.a | $(BUILD)/axiond
 $(SERVER_INSIDE_TESTS): LDLIBS = $(SERVER_LDLIBS) -lcmocka
 $(BUILD)/tests/server/test_token_path: LDLIBS += -Wl,--wrap=pthread_mutex_lock
+$(BUILD)/tests/server/test_first_token: LDLIBS += \
+    -Wl,--wrap=ax_engine_calibrate
 
 $(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a

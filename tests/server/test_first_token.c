@@ -3,12 +3,14 @@
  * weights are still being packed; tokens come when their layers are there, and
  * are those of a loaded engine.  Waiting requests can be cancelled, signals are
  * heard, and a weight that is NaN ends the engine as it would have before READY:
- * by name, with status 1, and no token out.
+ * by name, with status 1, and no token out.  Steps that are timed make room for
+ * who comes first.
  *
  * Packing is held back through the server's own hook for it, in a child with
  * the server inside, by a number of layers that the test raises.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -27,6 +29,8 @@
 struct shared {
     _Atomic uint32_t allowed; /* layers that may be packed */
     _Atomic uint32_t refused; /* times that a layer was not */
+    atomic_bool timing;       /* to be held on to, once */
+    atomic_bool times;        /* it is */
 };
 
 static struct shared *shared;
@@ -261,6 +265,72 @@ steps_are_timed_when_there_is_room(void **state)
 }
 
 
+/* What is timed meanwhile goes on until something else is to be done. */
+int __real_ax_engine_calibrate(struct ax_engine *e,
+                               const struct ax_calibrate_options *options,
+                               struct ax_error *err);
+int __wrap_ax_engine_calibrate(struct ax_engine *e,
+                               const struct ax_calibrate_options *options,
+                               struct ax_error *err);
+
+int
+__wrap_ax_engine_calibrate(struct ax_engine *e,
+                           const struct ax_calibrate_options *options,
+                           struct ax_error *err)
+{
+    int rc = AXION_OK;
+    if (options->at_layer == NULL || !atomic_exchange(&shared->timing, false)) {
+        return __real_ax_engine_calibrate(e, options, err);
+    }
+    atomic_store(&shared->times, true);
+    for (uint32_t layer = 0; rc == AXION_OK; layer = (layer + 1) % LAYERS) {
+        rc = options->at_layer(options->context, layer);
+    }
+    return rc;
+}
+
+
+/* An idle engine times steps; who comes then is not kept waiting for that, be
+ * it a client that was there, or one that connects. */
+static void
+a_first_request_puts_timing_off(void **state)
+{
+    static struct stream s;
+    (void)state;
+    for (int connected = 0; connected < 2; connected++) {
+        struct axion_client *c = NULL;
+        atomic_store(&shared->times, false);
+        atomic_store(&shared->timing, true);
+        start(connected, NULL); /* layers that may be packed */
+        if (connected) {
+            c = client_open(&engine, "test");
+        }
+        allow_all();
+        while (!atomic_load(&shared->times)) {
+            sched_yield();
+        }
+        if (!connected) {
+            c = client_open(&engine, "test");
+        }
+        ask(c, &s);
+        wait_ended(c, &s);
+        assert_int_equal(s.error, AXION_OK);
+        assert_int_equal(s.n_tokens, 12);
+        engine_wait_log(&engine, " MB of weights packed in "); /* and timed */
+        axion_client_close(c);
+        engine_stop(&engine);
+    }
+
+    atomic_store(&shared->times, false); /* signals end it, too */
+    atomic_store(&shared->timing, true);
+    start(UINT32_MAX, NULL);
+    while (!atomic_load(&shared->times)) {
+        sched_yield();
+    }
+    engine_stop(&engine);
+}
+
+
 static void
 who_waits_can_be_cancelled(void **state)
 {
@@ -417,6 +487,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_come_when_their_layers_are_there),
         cmocka_unit_test(steps_are_timed_when_there_is_room),
+        cmocka_unit_test(a_first_request_puts_timing_off),
         cmocka_unit_test(who_waits_can_be_cancelled),
         cmocka_unit_test(signals_are_heard),
         cmocka_unit_test(a_kill_in_the_middle_leaves_nothing),
