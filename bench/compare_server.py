@@ -145,9 +145,9 @@ class Axion:
 class Llama:
     keys = (None, None)
 
-    def __init__(self, slots, context):
+    def __init__(self, slots, context, model=MODEL):
         self.port = stack.free_port()
-        self.argv = [PEER, "-m", MODEL, "--port", str(self.port), "-t",
+        self.argv = [PEER, "-m", model, "--port", str(self.port), "-t",
                      str(THREADS), "-tb", str(THREADS), "-np", str(slots),
                      "-cb", "-c", str(context), "--no-webui",
                      *shlex.split(os.environ.get("PEER_ARGS", ""))]
@@ -156,7 +156,7 @@ class Llama:
         self.log = tempfile.NamedTemporaryFile(prefix="llama-server-")
         self.child = stack.Child(self.argv, self.log.name)
         while True:
-            if self.child.died_within(0.05):
+            if self.child.died_within(stack.POLL_S):
                 raise stack.StackError(self.child.tail())
             try:
                 with urllib.request.urlopen(
