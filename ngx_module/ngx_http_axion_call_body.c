@@ -487,65 +487,79 @@ ngx_http_axion_call_usage(ngx_http_axion_call_t *call)
 }
 
 
-/* Usage that cannot be, or that a bound should have prevented, is no secret:
- * counted each time, told by each worker once. */
+/* Counted each time, told by each worker once. */
+static ngx_uint_t
+ngx_http_axion_call_first(ngx_http_axion_remote_t *remote,
+    ngx_atomic_t *counter, ngx_uint_t what)
+{
+    (void) ngx_atomic_fetch_add(counter, 1);
+
+    if (remote->told & what) {
+        return 0;
+    }
+
+    remote->told |= what;
+
+    return 1;
+}
+
+
+static void
+ngx_http_axion_call_corrected(ngx_http_axion_call_t *call, const char *how)
+{
+    struct axion_remote_answer  *answer;
+
+    answer = &call->answer;
+
+    ngx_log_error(NGX_LOG_ERR, call->ctx->request->connection->log, 0,
+                  "axion: remote \"%V\" told %uD+%uD tokens, %s have used: "
+                  "%uD+%uD are charged", &call->remote->label,
+                  answer->told[0], answer->told[1], how,
+                  answer->prompt_tokens, answer->completion_tokens);
+}
+
+
+/* Usage that cannot be, or that a bound should have prevented, is no secret. */
 static void
 ngx_http_axion_call_judge(ngx_http_axion_call_t *call)
 {
-    ngx_log_t                   *log;
-    ngx_http_axion_ctx_t        *ctx;
-    ngx_http_axion_remote_t     *remote;
-    struct axion_remote_answer  *answer;
+    ngx_http_axion_ctx_t           *ctx;
+    ngx_http_axion_remote_t        *remote;
+    struct axion_remote_answer     *answer;
+    ngx_http_axion_remote_stats_t  *stats;
 
     ctx = call->ctx;
     remote = call->remote;
+    stats = remote->stats;
     answer = &call->answer;
-    log = ctx->request->connection->log;
 
-    if (answer->bounded) {
-        (void) ngx_atomic_fetch_add(&remote->stats->bounded, 1);
-
-        if (!remote->told) {
-            remote->told = 1;
-            ngx_log_error(NGX_LOG_ERR, log, 0,
-                          "axion: remote \"%V\" told %uD+%uD tokens, more "
-                          "than the request can have used: %uD+%uD are "
-                          "charged", &remote->label, answer->told[0],
-                          answer->told[1], answer->prompt_tokens,
-                          answer->completion_tokens);
-        }
+    if (answer->bounded
+        && ngx_http_axion_call_first(remote, &stats->bounded,
+                                     NGX_HTTP_AXION_TOLD_BOUNDED))
+    {
+        ngx_http_axion_call_corrected(call, "more than the request can");
     }
 
-    if (answer->raised) {
-        (void) ngx_atomic_fetch_add(&remote->stats->raised, 1);
-
-        if (!remote->raised) {
-            remote->raised = 1;
-            ngx_log_error(NGX_LOG_ERR, log, 0,
-                          "axion: remote \"%V\" told %uD+%uD tokens, less "
-                          "than the request must have used: %uD+%uD are "
-                          "charged", &remote->label, answer->told[0],
-                          answer->told[1], answer->prompt_tokens,
-                          answer->completion_tokens);
-        }
+    if (answer->raised
+        && ngx_http_axion_call_first(remote, &stats->raised,
+                                     NGX_HTTP_AXION_TOLD_RAISED))
+    {
+        ngx_http_axion_call_corrected(call, "less than the request must");
     }
 
     if (ctx->who.max_context != 0
         && (uint64_t) answer->prompt_tokens
            + answer->completion_tokens / ctx->parsed.n_answers
-           > ctx->who.max_context)
+           > ctx->who.max_context
+        && ngx_http_axion_call_first(remote, &stats->passed,
+                                     NGX_HTTP_AXION_TOLD_PASSED))
     {
-        (void) ngx_atomic_fetch_add(&remote->stats->passed, 1);
-
-        if (!remote->warned) {
-            remote->warned = 1;
-            ngx_log_error(NGX_LOG_WARN, log, 0,
-                          "axion: %uD+%uD tokens at remote \"%V\" are beyond "
-                          "max_context %uD: the estimate of the prompt was "
-                          "too low", answer->prompt_tokens,
-                          answer->completion_tokens, &remote->label,
-                          ctx->who.max_context);
-        }
+        ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
+                      "axion: %uD+%uD tokens at remote \"%V\" are beyond "
+                      "max_context %uD: the estimate of the prompt was "
+                      "too low", answer->prompt_tokens,
+                      answer->completion_tokens, &remote->label,
+                      ctx->who.max_context);
     }
 }
 

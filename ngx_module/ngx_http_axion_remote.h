@@ -29,6 +29,12 @@
 #define NGX_HTTP_AXION_EVENT_MAX   (1024 * 1024)
 #define NGX_HTTP_AXION_FAULT_MAX   (64 * 1024)
 
+/* What the log has said of a remote's usage: more than can be, less than must
+ * be, a context passed. */
+#define NGX_HTTP_AXION_TOLD_BOUNDED  0x01
+#define NGX_HTTP_AXION_TOLD_RAISED   0x02
+#define NGX_HTTP_AXION_TOLD_PASSED   0x04
+
 
 typedef enum {
     NGX_HTTP_AXION_TYPE_OTHER = 0,
@@ -62,11 +68,9 @@ struct ngx_http_axion_remote_s {
     ngx_http_axion_remote_stats_t    *stats;
     struct axion_board                board;    /* names that it lists */
     ngx_uint_t                        in_flight; /* the worker's own */
+    ngx_uint_t                        told;      /* by this worker */
     unsigned                          backup:1;
     unsigned                          tls:1;
-    unsigned                          told:1;   /* of usage that cannot be */
-    unsigned                          warned:1; /* of a context passed */
-    unsigned                          raised:1; /* told of too little usage */
     unsigned                          believed:1; /* usage_floor=off */
 };
 

@@ -32,26 +32,6 @@ offer(struct ax_encoder *e, uint32_t left, uint32_t right)
 }
 
 
-static void
-emit_piece(struct ax_encoder *e, const struct ax_piece *piece, const char *word)
-{
-    const struct ax_tokenizer *t = e->t;
-
-    if (piece->sym < t->vocab.n_tokens &&
-        t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL) {
-        ax_encoder_emit(e, (int32_t)piece->sym);
-        return;
-    }
-    for (uint32_t i = 0; i < piece->n; i++) {
-        int32_t id = t->byte_tokens[(uint8_t)word[piece->at + i]];
-
-        if (id != AX_TOKEN_NONE) {
-            ax_encoder_emit(e, id);
-        }
-    }
-}
-
-
 /* Cuts the word into bytes or characters; returns the number of pieces. */
 static uint32_t
 cut(struct ax_encoder *e, const char *p, size_t n)
@@ -180,7 +160,7 @@ ax_bpe_word(void *arg, const char *p, size_t n)
     rc = merge_all(e, count);
     for (uint32_t i = 0; rc == 0 && i != AX_SYMBOL_NONE;
          i = e->pieces[i].next) {
-        emit_piece(e, &e->pieces[i], p);
+        ax_encoder_emit_piece(e, &e->pieces[i], p, AX_TOKEN_NONE);
     }
     return rc;
 }

@@ -22,6 +22,28 @@ ax_encoder_emit(struct ax_encoder *e, int32_t id)
 }
 
 
+void
+ax_encoder_emit_piece(struct ax_encoder *e, const struct ax_piece *piece,
+                      const char *text, int32_t none)
+{
+    const struct ax_tokenizer *t = e->t;
+
+    if (piece->sym < t->vocab.n_tokens &&
+        t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL) {
+        ax_encoder_emit(e, (int32_t)piece->sym);
+        return;
+    }
+    for (uint32_t i = 0; i < piece->n; i++) {
+        int32_t id = t->byte_tokens[(uint8_t)text[piece->at + i]];
+
+        id = id != AX_TOKEN_NONE ? id : none;
+        if (id != AX_TOKEN_NONE) {
+            ax_encoder_emit(e, id);
+        }
+    }
+}
+
+
 int
 ax_encoder_check_room(const struct ax_encoder *e, const char *p, size_t n)
 {

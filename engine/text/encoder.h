@@ -95,6 +95,11 @@ struct ax_encoder {
 
 void ax_encoder_emit(struct ax_encoder *e, int32_t id);
 
+/* A piece of `text` as its token, or byte by byte where there is none; `none`
+ * stands for a byte without a token, AX_TOKEN_NONE leaves it out. */
+void ax_encoder_emit_piece(struct ax_encoder *e, const struct ax_piece *piece,
+                           const char *text, int32_t none);
+
 /* AX_ENCODER_FULL if what is there and this text together exceed cap. */
 int ax_encoder_check_room(const struct ax_encoder *e, const char *p, size_t n);
 

@@ -74,29 +74,6 @@ cut(struct ax_encoder *e, const char *p, size_t n)
 }
 
 
-static void
-emit_piece(struct ax_encoder *e, const struct ax_piece *piece, const char *text)
-{
-    const struct ax_tokenizer *t = e->t;
-
-    if (piece->sym < t->vocab.n_tokens &&
-        t->vocab.types[piece->sym] != AX_TOKEN_TYPE_CONTROL) {
-        ax_encoder_emit(e, (int32_t)piece->sym);
-        return;
-    }
-    for (uint32_t i = 0; i < piece->n; i++) {
-        int32_t id = t->byte_tokens[(uint8_t)text[piece->at + i]];
-
-        if (id == AX_TOKEN_NONE) {
-            id = t->unk_id;
-        }
-        if (id != AX_TOKEN_NONE) {
-            ax_encoder_emit(e, id);
-        }
-    }
-}
-
-
 int
 ax_spm_run(struct ax_encoder *e, const char *p, size_t n)
 {
@@ -132,7 +109,7 @@ ax_spm_run(struct ax_encoder *e, const char *p, size_t n)
     }
     for (uint32_t i = 0; rc == 0 && i != AX_SYMBOL_NONE;
          i = e->pieces[i].next) {
-        emit_piece(e, &e->pieces[i], p);
+        ax_encoder_emit_piece(e, &e->pieces[i], p, e->t->unk_id);
     }
     return rc;
 }
