@@ -1,9 +1,9 @@
 /*
  * Asking for the cache lines of a KV block ahead of the write into it.
  *
- * A token's key lies across its block, an element in each line ([dim][32
- * keys] of halves), so that a step of many sequences writes two bytes into
- * each of thousands of lines, and all of them come from memory.  Stores wait
+ * A token's key lies across its block, two elements in each line (runs of
+ * [dim][16 keys] of halves), so that a step of many sequences writes four bytes
+ * into each of thousands of lines, and all of them come from memory.  Stores wait
  * for their lines one after the other; a request does not, and who computes
  * the keys knows the places before he begins.
  */
@@ -28,14 +28,17 @@ static void
 fetch_halves(const char *head, const struct axk_kv_part *part, uint32_t lo,
              uint32_t hi, uint32_t head_dim)
 {
-    const size_t key = 2 * AXK_KV_TOKENS; /* of all tokens, one element */
+    const size_t row = 2 * KV_RUN; /* of a run's tokens, one element */
     const size_t value = 2 * (size_t)round_up_16(head_dim);
 
     if (!part->values) {
-        fetch(head + lo * key, (hi - lo) * key);
+        uint32_t end = (part->slot1 + KV_RUN - 1) / KV_RUN;
+        for (uint32_t run = part->slot0 / KV_RUN; run < end; run++) {
+            fetch(head + (run * head_dim + lo) * row, (hi - lo) * row);
+        }
         return;
     }
-    head += head_dim * key;
+    head += 2 * (size_t)head_dim * AXK_KV_TOKENS;
     for (uint32_t slot = part->slot0; slot < part->slot1; slot++) {
         fetch(head + slot * value + 2 * lo, 2 * (size_t)(hi - lo));
     }
