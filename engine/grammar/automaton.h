@@ -29,7 +29,7 @@
 
 #define AX_GRAMMAR_STATES_MAX  4096u
 #define AX_GRAMMAR_FRAMES_MAX  32768u
-#define AX_GRAMMAR_THREADS_MAX 1024u /* of one state */
+#define AX_GRAMMAR_THREADS_MAX 4096u /* of one state */
 #define AX_GRAMMAR_CALLS_MAX   2000u /* deep: deeper alternatives are none */
 
 /* Nothing can follow, not even the end. */

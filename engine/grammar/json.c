@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "engine/text/utf8.h"
 #include "shm/request.h"
 
 #define TABLE_MIN  64u
@@ -116,27 +117,7 @@ hex4(const char *at, const char *end, uint32_t *c)
 static void
 put_char(struct ax_json *json, uint32_t c)
 {
-    char *p = json->text + json->text_bytes;
-
-    if (c < 0x80) {
-        p[0] = (char)c;
-        json->text_bytes += 1;
-    } else if (c < 0x800) {
-        p[0] = (char)(0xc0 | c >> 6);
-        p[1] = (char)(0x80 | (c & 63));
-        json->text_bytes += 2;
-    } else if (c < 0x10000) {
-        p[0] = (char)(0xe0 | c >> 12);
-        p[1] = (char)(0x80 | (c >> 6 & 63));
-        p[2] = (char)(0x80 | (c & 63));
-        json->text_bytes += 3;
-    } else {
-        p[0] = (char)(0xf0 | c >> 18);
-        p[1] = (char)(0x80 | (c >> 12 & 63));
-        p[2] = (char)(0x80 | (c >> 6 & 63));
-        p[3] = (char)(0x80 | (c & 63));
-        json->text_bytes += 4;
-    }
+    json->text_bytes += ax_utf8_encode(c, json->text + json->text_bytes);
 }
 
 

@@ -9,6 +9,7 @@
 
 #include <string.h>
 #include "engine/grammar/json.h"
+#include "engine/text/utf8.h"
 
 #define NONE UINT32_MAX
 
@@ -29,22 +30,6 @@ is_single(const struct ax_regex *re, const struct ax_regex_node *node)
 }
 
 
-static size_t
-utf8_of(uint32_t c, char text[4])
-{
-    if (c < 0x80) {
-        text[0] = (char)c;
-        return 1;
-    }
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n - 1; i > 0; i--, c >>= 6) {
-        text[i] = (char)(0x80 | (c & 63));
-    }
-    text[0] = (char)(c | (n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0));
-    return n;
-}
-
-
 /* Single characters that follow each other: one literal.  Returns the first
  * node behind them. */
 static uint32_t
@@ -56,7 +41,7 @@ write_literal(const struct writer *w, uint32_t i)
     ax_gbnf_put(w->out, "\"", 1);
     for (; i != NONE && is_single(re, &re->nodes[i]);
          i = re->nodes[i].sibling) {
-        size_t n = utf8_of(re->ranges[re->nodes[i].first].first, text);
+        size_t n = ax_utf8_encode(re->ranges[re->nodes[i].first].first, text);
         if (w->json) {
             ax_gbnf_json_chars(w->out, text, n);
         } else {

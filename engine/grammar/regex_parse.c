@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "engine/grammar/regex.h"
+#include "engine/text/utf8.h"
 #include "shm/request.h"
 
 #define NONE      UINT32_MAX
@@ -276,16 +277,9 @@ add_named(struct parser *p, char name, bool negated, bool *known)
 static uint32_t
 take_char(struct parser *p)
 {
-    unsigned char lead = (unsigned char)*p->at++;
-    uint32_t c = lead;
-    int more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
+    uint32_t c;
 
-    if (more > 0) {
-        c = lead & (0x3fu >> more);
-    }
-    while (more-- > 0) {
-        c = c << 6 | ((unsigned char)*p->at++ & 63);
-    }
+    p->at += ax_utf8_next(p->at, (size_t)(p->end - p->at), &c);
     return c;
 }
 

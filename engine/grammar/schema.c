@@ -21,7 +21,8 @@ static const char common[] =
     "ws ::= (\" \" | \"\\n\" [ \\t]{0,20})?\n"
     "sp ::= \" \"?\n"
     "char ::= [^\"\\\\\\x00-\\x1f] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" "
-    "([0-9a-cA-Ce-fE-F] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}))\n"
+    "([0-9a-cA-Ce-fE-F] [0-9a-fA-F]{3} | [dD] ([0-7] [0-9a-fA-F]{2} | "
+    "[89abAB] [0-9a-fA-F]{2} \"\\\\u\" [dD] [c-fC-F] [0-9a-fA-F]{2})))\n"
     "string ::= \"\\\"\" char* \"\\\"\"\n"
     "integer ::= \"-\"? (\"0\" | [1-9] [0-9]{0,15})\n"
     "number ::= integer (\".\" [0-9]{1,16})? ([eE] [+-]? [0-9]{1,2})?\n"
@@ -238,8 +239,34 @@ view_closed(const struct compiler *c, const struct view *view)
 }
 
 
+/* Which node of a view named which: $ref and allOf lead from one to the next,
+ * in circles as well. */
+struct lineage {
+    uint32_t parent[VIEW_NODES_MAX]; /* index in the view, or NONE */
+};
+
+
+/* A node that is there already holds already, unless it is reached through
+ * itself, or is open to one of its own branches. */
 static int
-view_append(struct compiler *c, struct view *view, uint32_t node)
+meet_again(struct compiler *c, const struct view *view,
+           const struct lineage *lineage, uint32_t index, uint32_t from)
+{
+    while (from != NONE && from != index) {
+        from = lineage->parent[from];
+    }
+    if (from == NONE && !(view->chosen >> index & 1)) {
+        return AXION_OK;
+    }
+    return refuse(c, view->nodes[index],
+                  "$ref or allOf comes back to the same schema");
+}
+
+
+/* Adds what node nodes[from] names; NONE: what the caller does. */
+static int
+view_append(struct compiler *c, struct view *view, struct lineage *lineage,
+            uint32_t node, uint32_t from)
 {
     int rc;
 
@@ -254,19 +281,19 @@ view_append(struct compiler *c, struct view *view, uint32_t node)
     default:
         return refuse(c, node, "a schema must be an object, true or false");
     }
-    if (view->n == VIEW_NODES_MAX) {
-        return refuse(c, node, "too many schemas hold at once");
-    }
     for (uint32_t i = 0; i < view->n; i++) {
         if (view->nodes[i] == node) {
-            return refuse(c, node,
-                          "$ref or allOf comes back to the same schema");
+            return meet_again(c, view, lineage, i, from);
         }
+    }
+    if (view->n == VIEW_NODES_MAX) {
+        return refuse(c, node, "too many schemas hold at once");
     }
     if ((rc = check_node(c, node)) != AXION_OK ||
         (rc = check_closing(c, view, node)) != AXION_OK) {
         return rc;
     }
+    lineage->parent[view->n] = from;
     view->nodes[view->n++] = node;
     return AXION_OK;
 }
@@ -275,21 +302,27 @@ view_append(struct compiler *c, struct view *view, uint32_t node)
 int
 view_add(struct compiler *c, struct view *view, uint32_t node)
 {
+    struct lineage lineage;
     uint32_t at = view->n;
-    int rc = view_append(c, view, node);
+    int rc;
+
+    for (uint32_t i = 0; i < VIEW_NODES_MAX; i++) {
+        lineage.parent[i] = NONE;
+    }
+    rc = view_append(c, view, &lineage, node, NONE);
 
     for (; rc == AXION_OK && at < view->n; at++) {
         uint32_t ref = view_get(c, view, at, "$ref"), target;
         if (ref != NONE) {
             rc = follow(c, ref, &target);
             if (rc == AXION_OK) {
-                rc = view_append(c, view, target);
+                rc = view_append(c, view, &lineage, target, at);
             }
         }
         uint32_t all = view_get(c, view, at, "allOf");
         for (uint32_t i = all != NONE ? c->json.nodes[all].child : NONE;
              rc == AXION_OK && i != NONE; i = c->json.nodes[i].next) {
-            rc = view_append(c, view, i);
+            rc = view_append(c, view, &lineage, i, at);
         }
     }
     return rc;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include "engine/grammar/regex.h"
 #include "engine/grammar/schema_private.h"
+#include "engine/text/utf8.h"
 
 #define MEMBERS_MAX 4096u
 
@@ -123,30 +124,34 @@ add_member(struct compiler *c, const struct view *view, struct object *o,
 }
 
 
+/* Names that are the keyword's keys, or its elements. */
 static int
-collect(struct compiler *c, const struct view *view, struct object *o)
+collect_from(struct compiler *c, const struct view *view, struct object *o,
+             const char *keyword)
 {
     int rc = AXION_OK;
 
     for (uint32_t i = 0; i < view->n; i++) {
-        uint32_t properties = view_get(c, view, i, "properties");
-        for (uint32_t k = properties != NONE ? c->json.nodes[properties].child
-                                             : NONE;
-             rc == AXION_OK && k != NONE; k = c->json.nodes[k].next) {
-            rc = add_member(c, view, o, c->json.text + c->json.nodes[k].key,
-                            c->json.nodes[k].key_bytes, k);
-        }
-    }
-    for (uint32_t i = 0; i < view->n; i++) {
-        uint32_t required = view_get(c, view, i, "required");
-        for (uint32_t k = required != NONE ? c->json.nodes[required].child
-                                           : NONE;
-             rc == AXION_OK && k != NONE; k = c->json.nodes[k].next) {
-            rc = add_member(c, view, o, c->json.text + c->json.nodes[k].text,
-                            c->json.nodes[k].bytes, k);
+        uint32_t list = view_get(c, view, i, keyword);
+        uint32_t k = list != NONE ? c->json.nodes[list].child : NONE;
+        for (; rc == AXION_OK && k != NONE; k = c->json.nodes[k].next) {
+            const struct ax_json_node *name = &c->json.nodes[k];
+            bool keys = c->json.nodes[list].kind == AX_JSON_OBJECT;
+            rc = add_member(c, view, o,
+                            c->json.text + (keys ? name->key : name->text),
+                            keys ? name->key_bytes : name->bytes, k);
         }
     }
     return rc;
+}
+
+
+static int
+collect(struct compiler *c, const struct view *view, struct object *o)
+{
+    int rc = collect_from(c, view, o, "properties");
+
+    return rc == AXION_OK ? collect_from(c, view, o, "required") : rc;
 }
 
 
@@ -217,20 +222,6 @@ struct letters {
 };
 
 
-static uint32_t
-next_char(const char **at)
-{
-    unsigned char lead = (unsigned char)*(*at)++;
-    int more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
-    uint32_t c = more > 0 ? lead & (0x3fu >> more) : lead;
-
-    while (more-- > 0) {
-        c = c << 6 | ((unsigned char)*(*at)++ & 63);
-    }
-    return c;
-}
-
-
 static int
 add_name(struct compiler *c, struct letters *tree, const char *name,
          uint32_t bytes)
@@ -239,7 +230,8 @@ add_name(struct compiler *c, struct letters *tree, const char *name,
     uint32_t at = 0;
 
     while (name < end) {
-        uint32_t letter = next_char(&name);
+        uint32_t letter;
+        name += ax_utf8_next(name, (size_t)(end - name), &letter);
         uint32_t child = tree->all[at].child;
         uint32_t steps = 1;
         for (; child != 0 && tree->all[child].c != letter; steps++) {

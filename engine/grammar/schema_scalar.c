@@ -116,10 +116,10 @@ spend_comparing(struct compiler *c, uint32_t value, uint32_t list)
 }
 
 
-/* Is a value of one enum or const in all the others? */
+/* Is a value of `own`, an enum or const, in all the others? */
 static int
-held_by_all(struct compiler *c, const struct view *view, uint32_t value,
-            bool *held)
+held_by_all(struct compiler *c, const struct view *view, uint32_t own,
+            uint32_t value, bool *held)
 {
     int rc = spend_view(c, view);
 
@@ -130,7 +130,7 @@ held_by_all(struct compiler *c, const struct view *view, uint32_t value,
     for (uint32_t i = 0; *held && i < view->n; i++) {
         for (int which = 0; *held && which < 2; which++) {
             uint32_t list = literal_list(c, view, i, which);
-            if (list == NONE) {
+            if (list == NONE || list == own) {
                 continue;
             }
             if ((rc = spend_comparing(c, value, list)) != AXION_OK) {
@@ -223,7 +223,7 @@ write_literals(struct compiler *c, const struct view *view, bool *some)
     int rc = check_alone(c, view);
     for (uint32_t i = next_literal(c, list, NONE); rc == AXION_OK && i != NONE;
          i = next_literal(c, list, i)) {
-        rc = held_by_all(c, view, i, &held);
+        rc = held_by_all(c, view, list, i, &held);
         if (rc == AXION_OK && held) {
             ax_gbnf_put(c->out, " | ", first ? 0 : 3);
             first = false;

@@ -36,6 +36,13 @@ $(GEMMA_TEST): $(GEMMA_TEST).o $(BUILD)/libaxion_golden.a \
                $(BUILD)/libaxion_tiny.a $(TEXT_LIBS) $(MODEL_LIBS)
 $(GEMMA_TEST): LDLIBS = $(TEXT_LDLIBS) -ljansson -lsodium -lcmocka -lm
 
+GRAMMAR_GOLDENS := $(BUILD)/tests/golden/test_grammar_goldens
+UNIT_TESTS      += $(GRAMMAR_GOLDENS)
+
+$(GRAMMAR_GOLDENS): $(GRAMMAR_GOLDENS).o $(BUILD)/libaxion_grammar.a \
+                    $(BUILD)/libaxion_tiny.a $(TEXT_LIBS) $(MODEL_LIBS)
+$(GRAMMAR_GOLDENS): LDLIBS = $(TEXT_LDLIBS) -ljansson -lsodium -lcmocka -lm
+
 # The real models' weights as F32, where the models are (540 MB, 1.1 GB).
 SMOLLM2     := models/SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM2_F32 := $(BUILD)/smollm2-f32.gguf

@@ -39,6 +39,7 @@ OPTIONAL = {"type": "object", "properties": {
     "a": {"type": "boolean"}, "b": {"type": "null"},
     "c": {"type": "integer"}, "d": {"type": "string", "maxLength": 2},
     "e": {"enum": [1, 2]}}}
+THREE = {"n": {"type": "integer", "minimum": 3}}
 KINDS = [{"properties": {"k": {"const": k}}, "required": ["k"]} for k in "ab"]
 
 # (schema, texts that must be accepted, texts that must not)
@@ -46,7 +47,10 @@ SCHEMAS = [
     ({}, ['{"a": [1, "x", null, -0.5e3]}', "true", '""'], ["", "{,}", "01"]),
     (True, ["1"], []),
     ({"type": "string"}, ['"\\u00e4\\n"', '"\u00e4\U0001f600"'],
-     ['"\n"', '"\\x"', '"\\ud800"', "'a'"]),
+     ['"\n"', '"\\x"', '"\\ud800"', '"\\ud83d\\u0041"', '"\\ude00"', "'a'"]),
+    ({"type": "string", "minLength": 2, "maxLength": 2},
+     ['"\\ud83d\\ude00\\u0041"', '"\\uDBFF\\uDFFFx"'],
+     ['"\\ud83d\\ude00"', '"\\ud83dx"']),
     ({"type": "string", "minLength": 2, "maxLength": 4},
      ['"ab"', '"\u00e4\u00f6\U0001f600x"', '"\\n\\""'],
      ['"a"', '"abcde"', '""']),
@@ -102,6 +106,20 @@ SCHEMAS = [
     ({"enum": ["a\"b", 1.10, None, {"x": [1, 2]}, "\u00e4\n"]},
      ['"a\\"b"', "null", '{"x":[1,2]}', '{"x": [1, 2]}'], ['"a"', "2"]),
     ({"const": "x"}, ['"x"'], ['"y"']),
+    ({"enum": [f"w{i}" for i in range(3000)]}, ['"w0"', '"w2999"'],
+     ['"w3000"', '"w"']),
+    # the same schema by two ways
+    ({"$defs": THREE, "allOf": [{"$ref": "#/$defs/n"}, {"$ref": "#/$defs/n"},
+                                {"maximum": 9}]},
+     ["3", "9"], ["2", "10"]),
+    ({"$defs": THREE, "type": "object", "required": ["a"],
+      "properties": {"a": {"$ref": "#/$defs/n"}},
+      "allOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}}]},
+     ['{"a":3}'], ['{"a":2}', "{}"]),
+    ({"$defs": {"b": {"anyOf": [{"type": "null"}, {"type": "integer"}]},
+                "c": {"$ref": "#/$defs/b"}},
+      "allOf": [{"$ref": "#/$defs/b"}, {"$ref": "#/$defs/c"}]},
+     ["null", "1"], ['"x"', "1.5"]),
     ({"type": "string", "enum": ["a", "b", 3], "const": "b"}, ['"b"'],
      ['"a"', "3"]),
     ({"type": "array", "items": {"type": "integer"}}, ["[]", "[1, 2]"],
@@ -273,7 +291,8 @@ REFUSED = [
     ({"properties": {"a": {"$id": "x"}}}, ['"$id"']),
     ({"nullable": True}, ['"nullable" needs a type']),
     ("[" * 70 + "]" * 70, ["GRAMMAR_LIMIT", "nested deeper"]),
-    ({"enum": list(range(14000))}, ["GRAMMAR_LIMIT"]),
+    ({"enum": list(range(5000)), "allOf": [{"enum": list(range(5000))}]},
+     ["GRAMMAR_LIMIT"]),
     ({"type": "string", "pattern": "(" * 70 + "a" + ")" * 70}, ["nested"]),
 ]
 
