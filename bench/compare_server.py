@@ -14,6 +14,8 @@ WHAT (default all):
             same prompt again, and with 8 other tokens at its end
   tenants   TTFT of a tenant that asks for 100 tokens every 0.25 s, alone and
             beside another that floods
+  grammar   ITL of 16 streams alone, beside 16 more, and beside 16 that are held
+            to a JSON schema each, every other one to a schema never seen before
   ones      one-token requests per second and their latency, their prompt of
             200 tokens cached in every slot
 A number behind it is one row of it: streams32, prefix4000.
@@ -36,6 +38,7 @@ Seconds of a round on two cores, start and end of the servers included:
     prefix2000         8           20
     prefix4000        15           40
     tenants           25           60
+    grammar           15           60
     ones               8           25
 
 Prompts are slices of this repository's documentation as token ids, so both
@@ -252,6 +255,58 @@ async def run_prefix(server, prompts, n):
             "cached tokens": statistics.median(r.cached for r in others)}
 
 
+def schema(number):
+    """Another one for every number: a list of records."""
+    return {"type": "array", "minItems": 4, "items": {
+        "type": "object", "additionalProperties": False,
+        "properties": {f"name{number}": {"type": "string", "maxLength": 40},
+                       "age": {"type": "integer", "minimum": 0,
+                               "maximum": 130},
+                       "kind": {"enum": ["red", "green", "blue", None]},
+                       "tags": {"type": "array", "maxItems": 3,
+                                "items": {"type": "string"}}},
+        "required": [f"name{number}", "age", "kind", "tags"]}}
+
+
+async def records_for_ever(server, prompts, number, fresh):
+    connection = load.Connection(server.port)
+    while True:
+        request = body(prompts.take(16), ANSWER)
+        del request["ignore_eos"]
+        await connection.ask(dict(request, json_schema=schema(number)))
+        number += 1000 if fresh else 0
+
+
+async def plain_for_ever(server, prompts):
+    connection = load.Connection(server.port)
+    while True:
+        await connection.ask(body(prompts.take(16), ANSWER))
+
+
+async def run_grammar(server, prompts):
+    await warm(server, prompts)
+    others = {
+        "alone": [],
+        "beside 16": [lambda: plain_for_ever(server, prompts)] * 16,
+        "beside schemas": [
+            lambda i=i: records_for_ever(server, prompts, i, i % 2 == 0)
+            for i in range(16)]}
+    figures = {}
+    for name, makers in others.items():
+        beside = [asyncio.ensure_future(make()) for make in makers]
+        await asyncio.sleep(1 if beside else 0)
+        found = summary(await load.together(
+            server.port, [body(prompts.take(16), ANSWER) for _ in range(16)]))
+        for stream in beside:
+            if stream.done():  # it has failed
+                stream.result()
+            stream.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        for figure in ("ITL p50 ms", "ITL p99 ms"):
+            figures[f"{name}: {figure}"] = found[figure]
+    return figures
+
+
 async def light_ttft(server, prompts, n):
     """Of n requests, or as many as come in LIGHT_S; one that has not begun
     within that counts as that."""
@@ -321,6 +376,8 @@ WHAT = {
                for n in (1000, 2000, 4000)],
     "tenants": [("64 floods of 400 tokens", 32, 32 * 512, True,
                  run_tenants)],
+    "grammar": [("16 streams beside schemas", 32, 32 * 512, False,
+                 run_grammar)],
     "ones": [(f"200 cached tokens, {ONES} connections", ONES, ONES * 512,
               False, run_ones)],
 }
