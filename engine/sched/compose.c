@@ -21,6 +21,9 @@
 
 #include <assert.h>
 
+/* Of the room, that a chunk may leave to end with a block. */
+#define BLOCK_PART 4u
+
 
 /* ---- decodes ---- */
 
@@ -86,7 +89,8 @@ catch_up(struct ax_sched *s, uint32_t slot)
 
 
 /* A chunk ends with a block when it can, so that others find the block; not
- * where decodes sit out for it. */
+ * where decodes sit out for it, nor where that left much of the room: small
+ * chunks would end every block with a step that is nearly empty. */
 static uint32_t
 chunk_of(const struct ax_sched *s, const struct sequence *q, uint32_t room)
 {
@@ -95,7 +99,7 @@ chunk_of(const struct ax_sched *s, const struct sequence *q, uint32_t room)
         return pending < room ? pending : room;
     }
     uint32_t over = (q->n_computed + room) % s->options.kv_block_tokens;
-    return room > over ? room - over : room;
+    return over <= room / BLOCK_PART ? room - over : room;
 }
 
 

@@ -28,11 +28,12 @@
 #define CHUNK_MIN 4u
 
 /* tpot_us of 0: a step with prompts takes at most so many times as long as
- * the decodes alone, and need not be shorter than the floor.  With every few
- * prompts that wait it may take so much longer, up to the ceiling: by then
- * waiting is what hurts.  Not while somebody asks beside a backlog: he waits
- * for whatever step runs. */
-#define TPOT_STRETCH    2.0
+ * the decodes alone, and need not be shorter than the floor.  It is twice at
+ * the 99th percentile: steps scatter, and answers get longer meanwhile.  With
+ * every few prompts that wait it may take so much longer, up to the ceiling: by
+ * then waiting is what hurts.  Not while somebody asks beside a backlog: he
+ * waits for whatever step runs. */
+#define TPOT_STRETCH    1.7
 #define TPOT_FLOOR_US   20000.0
 #define TPOT_CROWD_US   30000.0
 #define TPOT_CEILING_US 80000.0

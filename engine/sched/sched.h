@@ -145,7 +145,7 @@ struct ax_sched_options {
     /* How far a tenant with a known prefix may be ahead; 0: 2048. */
     uint32_t prefix_quantum_tokens;
     uint64_t ageing_us; /* 0: 10 s */
-    uint64_t tpot_us;   /* 0: twice a step of the decodes alone */
+    uint64_t tpot_us;   /* 0: 1.7 times a step of the decodes alone */
     struct ax_sched_kv kv;
 };
 

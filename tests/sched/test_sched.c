@@ -180,6 +180,25 @@ test_long_prompt_goes_in_chunks_beside_decodes(void **state)
 }
 
 
+/* Where the rest of a block is much of the room, no step is wasted on it. */
+static void
+test_small_chunks_are_whole(void **state)
+{
+    (void)state;
+    open_sched(100, 4, 7);
+    arrive_ok(0, 5, 10);
+    assert_int_equal(run_step(), 1);
+    arrive_ok(1, 40, 10);
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct ax_sched_step *step = ax_sched_next(sched, now);
+        assert_int_equal(entry_of(step, 1)->position, 6 * i);
+        assert_int_equal(entry_of(step, 1)->n_tokens, 6);
+        ax_sched_stepped(sched, 1000, true);
+        assert_int_equal(ax_sched_sampled(sched, 0), 0);
+    }
+}
+
+
 static void
 test_ends_at_max_tokens_and_gives_kv_back(void **state)
 {
@@ -535,6 +554,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_contradicting_options_are_refused),
         TEST(test_long_prompt_goes_in_chunks_beside_decodes),
+        TEST(test_small_chunks_are_whole),
         TEST(test_ends_at_max_tokens_and_gives_kv_back),
         TEST(test_refusals),
         TEST(test_queue_is_bounded_in_requests_and_tokens),

@@ -21,6 +21,7 @@ static struct fake_kv kv;
 static struct ax_sched *sched;
 static uint64_t now = 1000;
 static uint64_t base_us = 100, token_us; /* what steps take */
+static uint64_t target_us;               /* of the next one that is opened */
 
 
 static void
@@ -34,6 +35,7 @@ open_sched(uint32_t blocks, uint32_t batch)
                                        .kv_block_tokens = 4,
                                        .queue_max = 8,
                                        .queue_tokens_max = 1000,
+                                       .tpot_us = target_us,
                                        .kv = fake_kv_of(&kv)};
     assert_int_equal(ax_sched_open(&sched, &o), AXION_OK);
 }
@@ -46,7 +48,7 @@ close_sched(void **state)
     ax_sched_close(sched);
     sched = NULL;
     base_us = 100;
-    token_us = 0;
+    token_us = target_us = 0;
     return 0;
 }
 
@@ -206,12 +208,12 @@ test_drafts_preempt_nobody(void **state)
 
 /* ---- beside prompts ---- */
 
-/* Three that decode alone take 10.6 ms, so a step with prompts may take 21.2:
- * there is room for 53 tokens. */
-#define TOKEN_US 200u
-#define STEP_US  10000u
-#define LONG     1000u /* tokens of the prompt that comes */
-#define LONG_AT  3u
+/* Three that decode alone take 10.6 ms: there is room for 53 tokens. */
+#define TARGET_US 21200u
+#define TOKEN_US  200u
+#define STEP_US   10000u
+#define LONG      1000u /* tokens of the prompt that comes */
+#define LONG_AT   3u
 
 
 static void
@@ -251,10 +253,31 @@ want(double us)
 }
 
 
+/* What decodes wait for at most, where nobody says. */
+static void
+test_a_step_with_a_prompt_is_less_than_twice_as_long(void **state)
+{
+    (void)state;
+    open_with_costs(0);
+    for (uint32_t i = 0; i < 3; i++) {
+        start(i, 100, AXION_LEASE_UNLIMITED);
+    }
+    uint64_t alone_us = STEP_US + 3 * TOKEN_US;
+    arrive(LONG_AT, LONG);
+    want(1e6);
+    const struct ax_sched_step *step = ax_sched_next(sched, now);
+    (void)ax_sched_extend(sched, 0, 64);
+    assert_true(us_of(step) <= 2 * alone_us);
+    assert_true(us_of(step) > alone_us * 3 / 2);
+    ax_sched_stepped(sched, us_of(step), true);
+}
+
+
 static void
 test_drafts_take_what_a_prompt_leaves(void **state)
 {
     (void)state;
+    target_us = TARGET_US;
     open_with_costs(0);
     for (uint32_t i = 0; i < 3; i++) {
         start(i, 100, AXION_LEASE_UNLIMITED);
@@ -299,6 +322,7 @@ static struct took
 wait_of_prompt(uint32_t streams, uint32_t drafts, double key_query_us)
 {
     struct took took = {0};
+    target_us = TARGET_US;
     open_with_costs(key_query_us);
     for (uint32_t i = 0; i < streams; i++) {
         start(i, 200, AXION_LEASE_UNLIMITED);
@@ -320,7 +344,7 @@ wait_of_prompt(uint32_t streams, uint32_t drafts, double key_query_us)
             us += TOKEN_US * e->n_tokens +
                   key_query_us * e->position * (e->n_tokens - 1);
         }
-        assert_true(us <= 2 * (STEP_US + streams * (double)TOKEN_US) + 1);
+        assert_true(us <= TARGET_US + 1);
         over = ax_sched_tokens(sched, LONG_AT) > LONG;
         uint32_t slots[4], samples = 0;
         for (uint32_t i = 0; i < n; i++) {
@@ -370,6 +394,7 @@ static void
 test_one_stream_keeps_its_drafts_beside_prompts(void **state)
 {
     (void)state;
+    target_us = TARGET_US;
     open_with_costs(0);
     start(0, 200, AXION_LEASE_UNLIMITED);
     want(4 * TOKEN_US);
@@ -379,7 +404,7 @@ test_one_stream_keeps_its_drafts_beside_prompts(void **state)
         assert_int_equal(step->n_entries, 2);
         assert_int_equal(ax_sched_extend(sched, 0, 4), 4);
         ax_sched_want_drafts(sched, 4 * TOKEN_US);
-        assert_true(us_of(step) <= 2 * (STEP_US + TOKEN_US));
+        assert_true(us_of(step) <= TARGET_US);
         assert_true(step->n_tokens >= 1 + 4 + 44);
         ax_sched_stepped(sched, us_of(step), true);
         assert_int_equal(ax_sched_sampled(sched, 0), 0);
@@ -399,6 +424,8 @@ main(void)
                                   close_sched),
         cmocka_unit_test_teardown(test_bounds, close_sched),
         cmocka_unit_test_teardown(test_drafts_preempt_nobody, close_sched),
+        cmocka_unit_test_teardown(
+            test_a_step_with_a_prompt_is_less_than_twice_as_long, close_sched),
         cmocka_unit_test_teardown(test_drafts_take_what_a_prompt_leaves,
                                   close_sched),
         cmocka_unit_test_teardown(test_a_prompt_waits_a_third_longer_at_most,
