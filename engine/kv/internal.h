@@ -104,6 +104,7 @@ struct ax_kv {
     uint64_t taken;                /* blocks given out, a clock for owners */
     struct ax_kv_cache_counts counts;
     struct ax_arena memory;
+    size_t populated; /* bytes of it, from its start */
 };
 
 

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A huge page: some 0.2 ms. */
+#define POPULATE_BYTES ((size_t)2 << 20)
+
 
 int
 ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape, uint64_t bytes,
@@ -82,6 +85,23 @@ ax_kv_close(struct ax_kv *kv)
     free(kv->blocks);
     free(kv->free);
     free(kv);
+}
+
+
+bool
+ax_kv_populate(struct ax_kv *kv, uint64_t bytes_max)
+{
+    size_t end =
+        bytes_max < kv->memory.bytes ? (size_t)bytes_max : kv->memory.bytes;
+    if (kv->populated >= end) {
+        return false;
+    }
+    if (!ax_arena_populate(&kv->memory, kv->populated, POPULATE_BYTES)) {
+        kv->populated = SIZE_MAX; /* pages come with their first use */
+        return false;
+    }
+    kv->populated += POPULATE_BYTES;
+    return kv->populated < end;
 }
 
 

@@ -34,6 +34,7 @@
 #define AX_KV_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/error.h"
@@ -92,6 +93,13 @@ struct ax_kv;
 int ax_kv_open(struct ax_kv **out, const struct ax_kv_shape *shape,
                uint64_t bytes, struct ax_error *err);
 void ax_kv_close(struct ax_kv *kv); /* NULL is fine */
+
+/*
+ * Brings in 2 MiB more of the blocks that are given out first, up to bytes_max
+ * of them, so that steps need not wait for zeroed pages.  Any time; false:
+ * nothing is left to do.
+ */
+bool ax_kv_populate(struct ax_kv *kv, uint64_t bytes_max);
 
 uint32_t ax_kv_blocks_total(const struct ax_kv *kv);
 /* Held by sequences or promised to them; all others are free, the cached ones

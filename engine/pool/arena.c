@@ -122,6 +122,18 @@ ax_arena_map(struct ax_arena *arena, int fd, uint64_t offset, uint64_t bytes)
 }
 
 
+bool
+ax_arena_populate(const struct ax_arena *arena, size_t offset, size_t bytes)
+{
+    if (offset >= arena->bytes) {
+        return true;
+    }
+    size_t left = arena->bytes - offset;
+    return madvise((char *)arena->base + offset, bytes < left ? bytes : left,
+                   MADV_POPULATE_WRITE) == 0;
+}
+
+
 void
 ax_arena_close(struct ax_arena *arena)
 {

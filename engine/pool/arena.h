@@ -42,6 +42,15 @@ void ax_arena_close(struct ax_arena *arena);
 int ax_arena_map(struct ax_arena *arena, int fd, uint64_t offset,
                  uint64_t bytes);
 
+/*
+ * Brings in the pages of [offset, offset + bytes), as much of it as there is,
+ * so that the first write there need not wait for one to be zeroed.  What is
+ * written there already stays: any time, beside any thread.  False: the
+ * kernel cannot (Linux before 5.14) or has no memory for it.
+ */
+bool ax_arena_populate(const struct ax_arena *arena, size_t offset,
+                       size_t bytes);
+
 /* What the kernel counts as this process's in memory, shared pages included;
  * 0: it does not say. */
 uint64_t ax_resident_bytes(void);

@@ -223,6 +223,31 @@ idle_us(const struct ax_server *s)
 }
 
 
+static uint64_t
+prefault_bytes(const struct ax_server *s)
+{
+    const struct ax_kv *kv = s->engine->kv;
+    const char *part = s->options.kv_prefault;
+    uint64_t all = (uint64_t)ax_kv_blocks_total(kv) * ax_kv_block_bytes(kv);
+    return strcmp(part, "off") == 0   ? 0
+           : strcmp(part, "all") == 0 ? all
+                                      : all / 8;
+}
+
+
+/*
+ * While nobody wants anything KV gets its pages, some at a time, so that the
+ * steps of requests to come need not wait for zeroed ones.  What is not brought
+ * in comes with its use.  True: there is more of it.
+ */
+static bool
+prefault(struct ax_server *s)
+{
+    return s->state == AXION_ENGINE_READY && s->load == LOAD_DONE &&
+           s->n_live == 0 && ax_kv_populate(s->engine->kv, prefault_bytes(s));
+}
+
+
 static void
 turn(struct ax_server *s)
 {
@@ -240,7 +265,7 @@ turn(struct ax_server *s)
     if (s->ended) {
         return;
     }
-    if (!worked && ax_server_arm(s)) {
+    if (!worked && !prefault(s) && ax_server_arm(s)) {
         timeout_us = idle_us(s);
     }
     int64_t due_us = ax_server_conns_due_us(s);

@@ -38,7 +38,8 @@ struct ax_server_options {
     const char *alias;
     const char *isa;
     const char *kv_type;
-    const char *profile; /* FILE.csv at the end; NULL: none */
+    const char *kv_prefault; /* off, eighth, all */
+    const char *profile;     /* FILE.csv at the end; NULL: none */
     const char *event_loop;
     const char *log_level;
     const char *speculate; /* NULL: draft with a model for it, else suffix */

@@ -11,14 +11,19 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/kv/kv.h"
 
 
-#define BLOCKS  16u
+#define BLOCKS 16u
 
 static const struct ax_kv_shape shape = {
-    .n_layer = 2, .n_head_kv = 3, .head_dim = 32, .type = AXK_KV_F16,
+    .n_layer = 2,
+    .n_head_kv = 3,
+    .head_dim = 32,
+    .type = AXK_KV_F16,
 };
 
 
@@ -36,8 +41,8 @@ open_pool(uint32_t blocks)
 
 
 struct sequence {
-    struct ax_kv_sequence  s;
-    uint32_t               blocks[BLOCKS];
+    struct ax_kv_sequence s;
+    uint32_t blocks[BLOCKS];
 };
 
 
@@ -57,7 +62,7 @@ blocks_are_never_given_twice(void **state)
     struct sequence a, b;
     uint32_t seen = 0;
 
-    (void) state;
+    (void)state;
     begin(&a);
     begin(&b);
     for (uint32_t n = 1; n <= 8 * AX_KV_BLOCK_TOKENS; n++) {
@@ -85,11 +90,10 @@ an_exhausted_pool_takes_nothing(void **state)
     struct ax_kv *kv = open_pool(4);
     struct sequence a, b;
 
-    (void) state;
+    (void)state;
     begin(&a);
     begin(&b);
-    assert_int_equal(ax_kv_reserve(kv, &a.s, 3 * AX_KV_BLOCK_TOKENS),
-                     AXION_OK);
+    assert_int_equal(ax_kv_reserve(kv, &a.s, 3 * AX_KV_BLOCK_TOKENS), AXION_OK);
     assert_int_equal(ax_kv_reserve(kv, &b.s, AX_KV_BLOCK_TOKENS + 1),
                      AXION_ERR_KV_EXHAUSTED);
     assert_int_equal(b.s.n_tokens, 0);
@@ -113,7 +117,7 @@ truncation_gives_whole_blocks_back(void **state)
     struct ax_kv *kv = open_pool(BLOCKS);
     struct sequence a;
 
-    (void) state;
+    (void)state;
     begin(&a);
     assert_int_equal(ax_kv_reserve(kv, &a.s, 100), AXION_OK);
     ax_kv_truncate(kv, &a.s, 200);
@@ -149,7 +153,7 @@ shared_blocks_live_until_the_last_holder(void **state)
     struct ax_kv *kv = open_pool(BLOCKS);
     struct sequence a, b;
 
-    (void) state;
+    (void)state;
     begin(&a);
     begin(&b);
     assert_int_equal(ax_kv_reserve(kv, &a.s, 64), AXION_OK);
@@ -172,7 +176,7 @@ growing_inside_a_shared_block_copies_it(void **state)
     struct sequence a, b;
     size_t stride = ax_kv_block_bytes(kv);
 
-    (void) state;
+    (void)state;
     begin(&a);
     begin(&b);
     assert_int_equal(ax_kv_reserve(kv, &a.s, 40), AXION_OK);
@@ -202,7 +206,7 @@ a_copy_without_room_takes_nothing(void **state)
     struct ax_kv *kv = open_pool(2);
     struct sequence a, b;
 
-    (void) state;
+    (void)state;
     begin(&a);
     begin(&b);
     assert_int_equal(ax_kv_reserve(kv, &a.s, 40), AXION_OK);
@@ -220,18 +224,62 @@ static void
 sizes_out_of_range_are_refused(void **state)
 {
     struct ax_kv *kv;
-    struct ax_error err = { 0 };
-    struct ax_kv_shape bad = { .n_head_kv = 1, .head_dim = 64 };
+    struct ax_error err = {0};
+    struct ax_kv_shape bad = {.n_head_kv = 1, .head_dim = 64};
 
-    (void) state;
-    assert_int_equal(ax_kv_open(&kv, &shape, 100, &err),
-                     AXION_ERR_BAD_OPTION);
+    (void)state;
+    assert_int_equal(ax_kv_open(&kv, &shape, 100, &err), AXION_ERR_BAD_OPTION);
     assert_int_equal(ax_kv_open(&kv, &shape, UINT64_MAX, &err),
                      AXION_ERR_BAD_OPTION);
     assert_int_equal(ax_kv_open(&kv, &bad, 1 << 20, &err),
                      AXION_ERR_BAD_OPTION);
     assert_null(kv);
     ax_kv_close(NULL);
+}
+
+
+/* Bytes of the pool's first `bytes` that are in memory. */
+static size_t
+bytes_in_memory(const struct ax_kv *kv, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 0;
+    unsigned char *there = calloc(bytes / page, 1);
+
+    assert_non_null(there);
+    assert_int_equal(mincore(ax_kv_layer(kv, 0), bytes, there), 0);
+    for (size_t i = 0; i < bytes / page; i++) {
+        n += (there[i] & 1) * page;
+    }
+    free(there);
+    return n;
+}
+
+
+static void
+pages_come_ahead_and_contents_stay(void **state)
+{
+    enum { MIB = 1 << 20 };
+    size_t block = axk_kv_block_bytes(AXK_KV_F16, 3, 32) * 2;
+    struct ax_kv *kv = open_pool(16 * MIB / block);
+    uint32_t rounds = 0;
+
+    (void)state;
+    char *bytes = ax_kv_layer(kv, 0);
+    bytes[3 * MIB] = 42;
+    while (ax_kv_populate(kv, 6 * MIB)) {
+        rounds++;
+    }
+    assert_int_equal(bytes[3 * MIB], 42);
+    if (rounds > 0) { /* Linux 5.14 and later */
+        assert_int_equal(rounds, 2);
+        assert_int_equal(bytes_in_memory(kv, 6 * MIB), 6 * MIB);
+    }
+    assert_false(ax_kv_populate(kv, 6 * MIB));
+    while (ax_kv_populate(kv, UINT64_MAX)) {
+        rounds++; /* ends at the pool's end */
+    }
+    assert_false(ax_kv_populate(kv, UINT64_MAX));
+    ax_kv_close(kv);
 }
 
 
@@ -243,7 +291,7 @@ random_histories_lose_no_block(void **state)
     struct sequence q[8];
     uint32_t seed = 12345;
 
-    (void) state;
+    (void)state;
     for (uint32_t i = 0; i < 8; i++) {
         begin(&q[i]);
     }
@@ -252,7 +300,7 @@ random_histories_lose_no_block(void **state)
         struct sequence *s = &q[seed >> 29];
         uint32_t n = (seed >> 8) % (BLOCKS * AX_KV_BLOCK_TOKENS);
         if (n > s->s.n_tokens) {
-            (void) ax_kv_reserve(kv, &s->s, n);
+            (void)ax_kv_reserve(kv, &s->s, n);
         } else {
             ax_kv_truncate(kv, &s->s, n);
         }
@@ -284,6 +332,7 @@ main(void)
         cmocka_unit_test(growing_inside_a_shared_block_copies_it),
         cmocka_unit_test(a_copy_without_room_takes_nothing),
         cmocka_unit_test(sizes_out_of_range_are_refused),
+        cmocka_unit_test(pages_come_ahead_and_contents_stay),
         cmocka_unit_test(random_histories_lose_no_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -400,7 +400,9 @@ test_idle_uses_no_cpu(void **state)
     unsigned long user = 0, system = 0, user2, system2;
     (void)state;
     struct engine idle;
-    engine_start(&idle, "q4_0", none);
+    /* Its pages are there soon (ax_kv_populate()). */
+    static const char *const small[] = {"--kv-memory", "8m", NULL};
+    engine_start(&idle, "q4_0", small);
     struct axion_client *c = client_open(&idle, "idle");
     request_init(&o, "work once", 3);
     run_alone(c, &o, &s);

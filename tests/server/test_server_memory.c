@@ -1,11 +1,14 @@
 /*
  * Shows that --kv-memory is all that keys and values take, the draft model's
  * included, that the board names every kind of memory, that a sliding window
- * makes the same memory reach further, and that an engine which finds no huge
- * pages set aside says so and answers as ever.
+ * makes the same memory reach further, that an engine which finds no huge
+ * pages set aside says so and answers as ever, and that an idle one brings in
+ * the part of KV that --kv-prefault says.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "tests/server/harness.h"
 #include "tests/tiny/tiny_model.h"
@@ -70,8 +73,8 @@ all_kv_is_inside_the_reservation(void **state)
     assert_int_equal(board.kv_bytes, board.draft_kv_bytes);
     assert_int_equal(board.draft_weight_bytes, board.weight_bytes);
     assert_true(board.activation_bytes > activations);
-    assert_true(board.logits_bytes >= board.batch_max * 4ull *
-                                          board.models[0].vocabulary);
+    assert_true(board.logits_bytes >=
+                board.batch_max * 4ull * board.models[0].vocabulary);
     stop();
     unlink(draft);
 }
@@ -114,6 +117,89 @@ windows_make_memory_reach_further(void **state)
     read_board(client, &board);
     assert_int_equal(board.kv_blocks_used, 0);
     stop();
+}
+
+
+/* ---- pages ahead of their use ---- */
+
+#define PREFAULT_KV  (64u << 20)
+#define TURNS_MAX    200000u
+#define RESIDENT_PAD (4u << 20)
+
+/* Linux 5.14 and later. */
+static bool
+can_populate(void)
+{
+    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(at != MAP_FAILED);
+    bool can = madvise(at, bytes, MADV_POPULATE_WRITE) == 0;
+    munmap(at, bytes);
+    return can;
+}
+
+
+static uint64_t
+resident_bytes(void)
+{
+    char path[64];
+    unsigned long pages;
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)engine.pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%*u %lu", &pages), 1);
+    fclose(f);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+
+/* A request, and the engine is idle for a while. */
+static void
+ask_once(void)
+{
+    static struct stream s;
+    struct request_options o;
+    request_init(&o, "one two", 1);
+    run_alone(client, &o, &s);
+}
+
+
+static void
+grows_by(const char *part, uint64_t off_bytes, uint64_t by)
+{
+    uint32_t turns = 0;
+    start("q4_0",
+          (const char *[]){"--kv-memory", "64m", "--kv-prefault", part, NULL});
+    while (resident_bytes() < off_bytes + by - RESIDENT_PAD) {
+        assert_true(turns++ < TURNS_MAX);
+        ask_once();
+    }
+    for (uint32_t i = 0; i < 50; i++) {
+        ask_once();
+    }
+    assert_true(resident_bytes() < off_bytes + by + 2 * RESIDENT_PAD);
+    stop();
+}
+
+
+static void
+an_idle_engine_brings_pages_in(void **state)
+{
+    (void)state;
+    if (!can_populate()) {
+        print_message("Linux before 5.14: pages come with their use\n");
+        skip();
+    }
+    start("q4_0",
+          (const char *[]){"--kv-memory", "64m", "--kv-prefault", "off", NULL});
+    for (uint32_t i = 0; i < 50; i++) {
+        ask_once();
+    }
+    uint64_t off_bytes = resident_bytes();
+    stop();
+    grows_by("eighth", off_bytes, PREFAULT_KV / 8);
+    grows_by("all", off_bytes, PREFAULT_KV);
 }
 
 
@@ -171,6 +257,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_kv_is_inside_the_reservation),
         cmocka_unit_test(windows_make_memory_reach_further),
+        cmocka_unit_test(an_idle_engine_brings_pages_in),
         cmocka_unit_test(what_the_cache_gives_up_is_counted),
         cmocka_unit_test(huge_pages_are_taken_or_missed_aloud),
     };
