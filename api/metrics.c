@@ -258,6 +258,8 @@ static const struct board_field board_fields[] = {
      AXION_GAUGE, FIELD_U64},
     {"axion_engine_steps_total", "Steps of the engine.", AT(steps),
      AXION_COUNTER, FIELD_U64},
+    {"axion_engine_step_threads_total", "Threads that steps ran with, summed.",
+     AT(step_threads_total), AXION_COUNTER, FIELD_U64},
     {"axion_engine_step_seconds_total", "Time spent in steps.",
      AT(step_us_total), AXION_COUNTER, FIELD_U64_US},
     {"axion_engine_matmul_seconds_total",

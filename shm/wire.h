@@ -378,12 +378,13 @@ struct axion_board {
     /* Memory by kind, reserved when the model was loaded. */
     uint64_t draft_kv_bytes; /* of --kv-memory, beside kv_bytes */
     uint64_t draft_weight_bytes;
-    uint64_t activation_bytes;  /* what steps compute with */
-    uint64_t logits_bytes;      /* of one step */
-    uint64_t speculation_bytes; /* what proposers remember */
-    uint64_t request_bytes;     /* prompts and answers; used as they grow */
-    uint64_t kv_evicted_total;  /* cached blocks that gave way */
-    uint64_t reserved[3];
+    uint64_t activation_bytes;   /* what steps compute with */
+    uint64_t logits_bytes;       /* of one step */
+    uint64_t speculation_bytes;  /* what proposers remember */
+    uint64_t request_bytes;      /* prompts and answers; used as they grow */
+    uint64_t kv_evicted_total;   /* cached blocks that gave way */
+    uint64_t step_threads_total; /* threads of each step, summed */
+    uint64_t reserved[2];
     struct axion_board_model models[AXION_MODELS_MAX];
     /* What came later: 0 from an engine whose board ends before it. */
     uint64_t grammars_kept;

@@ -43,6 +43,9 @@ ax_pool_place(struct ax_pool *pool, const struct ax_placement *placement,
         return ax_error_set(err, AXION_ERR_BAD_OPTION,
                             "--pin: %u threads and %d CPUs for them", n, cpus);
     }
+    if (placement->pin) {
+        ax_pool_fix(pool);
+    }
     for (uint32_t t = 0; t < n; t++) {
         pthread_t thread = t == 0 ? pthread_self() : ax_pool_thread(pool, t);
         int rc = placement->pin ? pin(thread, &placement->allowed, t) : 0;

@@ -41,6 +41,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/pool/apart.h"
 #include "engine/pool/range.h"
 #include "kernels/axk.h"
 
@@ -62,10 +63,12 @@ void AnnotateIgnoreReadsEnd(const char *file, int line);
 #define TSAN_IGNORE_END()   ((void)0)
 #endif
 
-/* Rounds of waiting: pauses first, then yields, then sleep. */
+/* Rounds of waiting: pauses first, then yields (pauses where they give the CPU
+ * to none of ours), then sleep. */
 #define SPIN_ROUNDS       512u
 #define YIELD_ROUNDS_WORK 256u
 #define YIELD_ROUNDS_IDLE 1024u
+#define YIELD_PAUSES      16u
 
 /*
  * Between looks for something to steal while spinning, and before the first:
@@ -74,6 +77,9 @@ void AnnotateIgnoreReadsEnd(const char *file, int line);
  */
 #define STEAL_EVERY 32u
 #define STEAL_FIRST 8u
+
+/* Yields between looks at whose CPU this is. */
+#define APART_EVERY 8u
 
 /* A piece is not computed again before it was held for this long. */
 #define PATIENCE_NS 5000u
@@ -92,6 +98,8 @@ typedef void (*ax_pool_commit)(void *, const struct ax_pool_piece *);
 struct worker {
     _Alignas(64) _Atomic uint64_t range;
     _Alignas(64) _Atomic uint64_t finished; /* units, over all jobs */
+    _Atomic int32_t cpu;                    /* where it was last seen, or -1 */
+    struct ax_apart apart;
     struct ax_pool *pool;
     pthread_t thread;
     uint32_t index;
@@ -114,6 +122,8 @@ struct ax_pool {
     _Atomic uint32_t crew; /* a table, and the futex word of who is beyond */
     uint32_t job_number;
     uint32_t next_epoch;
+    _Atomic bool fixed;      /* no thread moves any more */
+    _Atomic uint32_t movers; /* threads that do, now */
 
     _Alignas(64) _Atomic uint64_t published;
     _Atomic uint32_t wake;     /* futex word */
@@ -294,9 +304,45 @@ phase_over(const struct ax_pool *pool, const struct phase *p)
 }
 
 
-/* One round of waiting; the phase (or the idle time, target never) may end. */
+/* The line is one that others poll: written when it changes. */
+static int
+note_cpu(struct ax_pool *pool, uint32_t t)
+{
+    _Atomic int32_t *noted = &pool->workers[t].cpu;
+    int cpu = ax_apart_cpu();
+
+    if (atomic_load_explicit(noted, memory_order_relaxed) != cpu) {
+        atomic_store_explicit(noted, cpu, memory_order_relaxed);
+    }
+    return cpu;
+}
+
+
+/* Whether one of the job's threads was last seen on this CPU. */
+static bool
+shares_cpu(struct ax_pool *pool, uint32_t t)
+{
+    uint32_t crew = atomic_load_explicit(&pool->crew, memory_order_relaxed);
+    int cpu = note_cpu(pool, t);
+
+    for (uint32_t i = 0; i < crew; i++) {
+        if (i != t && atomic_load_explicit(&pool->workers[i].cpu,
+                                           memory_order_relaxed) == cpu) {
+            return true;
+        }
+    }
+    return false;
+}
+
+
+/*
+ * One round of waiting; the phase (or the idle time, target never) may end.
+ * Yielding is for a thread of ours on the same CPU: beside anybody else's busy
+ * one Linux 6.18 takes a turn of some ms for it, and who waits for 20 us now
+ * and then is left with 2 % of the CPU.
+ */
 static void
-wait_round(struct ax_pool *pool, uint32_t round, uint32_t yields,
+wait_round(struct ax_pool *pool, uint32_t t, uint32_t round, uint32_t yields,
            const struct phase *p, const struct timespec *nap)
 {
     if (round < SPIN_ROUNDS) {
@@ -304,7 +350,13 @@ wait_round(struct ax_pool *pool, uint32_t round, uint32_t yields,
         return;
     }
     if (round < SPIN_ROUNDS + yields) {
-        sched_yield();
+        if (shares_cpu(pool, t)) {
+            sched_yield();
+        } else {
+            for (uint32_t i = 0; i < YIELD_PAUSES; i++) {
+                pause_cpu();
+            }
+        }
         return;
     }
     atomic_store(&pool->sleepers, 1);
@@ -496,6 +548,48 @@ find_work(struct ax_pool *pool, uint32_t t, const struct phase *p,
 }
 
 
+/* A waiting thread that has been on the CPU of one before it for a while
+ * leaves it (apart.h). */
+static void
+go_apart(struct ax_pool *pool, uint32_t t, const struct phase *p)
+{
+    struct ax_apart *apart = &pool->workers[t].apart;
+    int cpu = note_cpu(pool, t);
+    bool shared = false;
+    cpu_set_t taken;
+
+    CPU_ZERO(&taken);
+    for (uint32_t i = 0; i < p->crew; i++) {
+        int other =
+            atomic_load_explicit(&pool->workers[i].cpu, memory_order_relaxed);
+        if (i != t && other >= 0 && other < CPU_SETSIZE) {
+            CPU_SET(other, &taken);
+            shared |= i < t && other == cpu;
+        }
+    }
+    if (!shared) {
+        apart->since_ns = 0;
+    } else if (ax_apart_ready(apart, ax_pool_clock_ns())) {
+        /* Pairs with ax_pool_fix(): it sees us, or we see it. */
+        atomic_fetch_add(&pool->movers, 1);
+        if (!atomic_load(&pool->fixed) && ax_apart_leave(&taken)) {
+            (void)note_cpu(pool, t);
+        }
+        atomic_fetch_sub(&pool->movers, 1);
+    }
+}
+
+
+void
+ax_pool_fix(struct ax_pool *pool)
+{
+    atomic_store(&pool->fixed, true);
+    while (atomic_load(&pool->movers) != 0) {
+        sched_yield();
+    }
+}
+
+
 /* Works until the phase is over or, for a late thread, the job is. */
 static void
 run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
@@ -503,6 +597,7 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
     static const struct timespec nap = {0, NAP_NS};
     struct watch watch = {.victim = UINT32_MAX};
 
+    (void)note_cpu(pool, t);
     if (p->units != AX_POOL_GATE) {
         p->start_ns = p->piece_max != 0 ? ax_pool_clock_ns() : 0;
         if (t == 0 && p->crew == 1 && p->piece_max == 0) {
@@ -517,9 +612,12 @@ run_phase(struct ax_pool *pool, uint32_t t, struct phase *p)
             round = 0;
             continue;
         }
+        if (t > 0 && round >= SPIN_ROUNDS && round % APART_EVERY == 0) {
+            go_apart(pool, t, p);
+        }
         /* Thread 0 wakes who waits at a gate, at the next job if it has
          * ended this one. */
-        wait_round(pool, round, YIELD_ROUNDS_WORK, p,
+        wait_round(pool, t, round, YIELD_ROUNDS_WORK, p,
                    p->units == AX_POOL_GATE ? NULL : &nap);
     }
     /* Pairs with the one of a sleeper: it sees our count, or we see it.  Not
@@ -591,7 +689,7 @@ worker_main(void *arg)
         uint64_t job;
         uint32_t round = 0;
         while ((job = atomic_load(&pool->published)) == last) {
-            wait_round(pool, round, YIELD_ROUNDS_IDLE, &idle, NULL);
+            wait_round(pool, w->index, round, YIELD_ROUNDS_IDLE, &idle, NULL);
             round++;
         }
         if (job == STOPPED) {
@@ -750,6 +848,7 @@ ax_pool_start(struct ax_pool **out, uint32_t n_threads, uint32_t phases_max,
     for (uint32_t t = 0; t < n_threads; t++) {
         pool->workers[t].pool = pool;
         pool->workers[t].index = t;
+        atomic_store(&pool->workers[t].cpu, -1);
     }
     int rc = start_threads(pool, err);
     if (rc != AXION_OK) {

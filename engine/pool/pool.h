@@ -21,10 +21,10 @@
  *    bounds memory as it was before a successful ax_pool_holds();
  *  - write only memory of its thread.
  *
- * Waiting: a bounded spin, then sched_yield, then a futex, within a job and
- * between jobs.  Thread 0 is the caller of ax_pool_run(); it alone passes
- * gates.  A job may do with fewer threads; the others sleep until one wants
- * them again.  Nothing is allocated after open.
+ * Waiting: a bounded spin, yielding to own threads alone, then a futex, within
+ * a job and between jobs.  Thread 0 is the caller of ax_pool_run(); it alone
+ * passes gates.  A job may do with fewer threads; the others sleep until one
+ * wants them again.  Nothing is allocated after open.
  */
 #ifndef AX_POOL_H
 #define AX_POOL_H
@@ -103,6 +103,10 @@ uint64_t ax_pool_units(const struct ax_pool *pool, uint32_t t);
 
 /* Runs a job to its end; 0, or what the gate that ended it returned. */
 int ax_pool_run(struct ax_pool *pool, const struct ax_pool_job *job);
+
+/* From now on no thread moves itself away from another's CPU (apart.h), nor is
+ * it about to: its affinity is the caller's to set. */
+void ax_pool_fix(struct ax_pool *pool);
 
 /* CPUs that this process may run on, at least 1. */
 uint32_t ax_pool_cpus(void);

@@ -182,6 +182,7 @@ draw_together(struct ax_drawer *d, uint32_t n)
 {
     static const uint32_t one = 1;
     struct ax_pool_job job = {
+        .n_threads = ax_pool_crew(d->pool), /* those of the step */
         .n_phases = 1,
         .units = &n,
         .piece_max = &one,
@@ -189,7 +190,7 @@ draw_together(struct ax_drawer *d, uint32_t n)
         .compute = compute,
         .commit = commit,
     };
-    if (n >= AX_DRAW_SPREAD_MIN) {
+    if (n >= AX_DRAW_SPREAD_MIN && job.n_threads > 1) {
         (void)ax_pool_run(d->pool, &job); /* fails at gates alone */
         return;
     }

@@ -307,6 +307,7 @@ ax_server_step(struct ax_server *s)
     uint64_t us = end_us - start_us;
     s->board.steps++;
     s->board.step_us_total += us;
+    s->board.step_threads_total += ax_exec_threads(s->engine->exec);
     struct ax_exec_times times = ax_exec_times(s->engine->exec);
     s->board.matmul_us_total = times.matmul_ns / 1000;
     s->board.attention_us_total = times.attention_ns / 1000;

@@ -188,6 +188,7 @@ make_board(struct axion_board *board, const char *first, const char *second)
     board->running = 3;
     board->tokens_per_second_milli = 12345;
     board->step_us_total = 1500000;
+    board->step_threads_total = 17;
 }
 
 
@@ -359,6 +360,8 @@ test_engine_metrics(void **state)
                                  "12.345\n"));
     assert_non_null(strstr(room, "axion_engine_step_seconds_total{upstream="
                                  "\"llm\",engine=\"unix:/a\"} 1.500000\n"));
+    assert_non_null(strstr(room, "axion_engine_step_threads_total{upstream="
+                                 "\"llm\",engine=\"unix:/a\"} 17\n"));
     assert_non_null(strstr(room, "{upstream=\"llm\",engine=\"unix:/a\","
                                  "model=\"a\"} 8192\n"));
     assert_null(strstr(room, "running{upstream=\"llm\",engine=\"unix:/b\""));

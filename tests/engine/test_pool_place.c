@@ -1,7 +1,8 @@
 /*
  * Shows that a pinned thread has exactly one of the CPUs that were allowed, a
  * different one for each, that the caller gets its own back, and that what
- * cannot be had is refused by the option's name.
+ * cannot be had is refused by the option's name; that a thread leaves a CPU
+ * that it shares for one that it may use, and keeps what it may use.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include "engine/pool/apart.h"
 #include "engine/pool/place.h"
 
 static struct ax_error err;
@@ -83,12 +85,113 @@ test_realtime(void **state)
 }
 
 
+static void
+test_a_thread_leaves_a_cpu(void **state)
+{
+    cpu_set_t allowed, taken, now;
+    int cpu, tries = 0;
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    if (CPU_COUNT(&allowed) < 2 || ax_apart_cpu() < 0) {
+        skip();
+    }
+    do {
+        cpu = ax_apart_cpu();
+        CPU_ZERO(&taken);
+        CPU_SET(cpu, &taken);
+        assert_true(ax_apart_leave(&taken));
+        assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+        assert_true(CPU_EQUAL(&now, &allowed));
+        /* The kernel may bring it back at once, but not each time. */
+    } while (ax_apart_cpu() == cpu && ++tries < 1000);
+    assert_true(tries < 1000);
+}
+
+
+static void
+test_who_has_nowhere_to_go_stays(void **state)
+{
+    cpu_set_t allowed, one, now;
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    assert_false(ax_apart_leave(&allowed));
+    CPU_ZERO(&one);
+    for (int cpu = 0; CPU_COUNT(&one) == 0; cpu++) {
+        if (CPU_ISSET(cpu, &allowed)) {
+            CPU_SET(cpu, &one);
+        }
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    assert_false(ax_apart_leave(&one));
+    assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+    assert_true(CPU_EQUAL(&now, &one));
+    assert_int_equal(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
+}
+
+
+/* Some ms of sharing, and moves at most so often. */
+static void
+test_moves_are_rare(void **state)
+{
+    struct ax_apart apart = {0};
+    uint32_t moves = 0;
+    (void)state;
+    assert_false(ax_apart_ready(&apart, 1000));
+    apart.since_ns = 0;
+    for (uint64_t us = 5000; us < 1005000; us += 10) {
+        moves += ax_apart_ready(&apart, us * 1000);
+    }
+    assert_in_range(moves, 30, 50);
+}
+
+
+static void
+nothing(void *context, const struct ax_pool_piece *piece)
+{
+    (void)context;
+    (void)piece;
+}
+
+
+/* Two threads that are pinned to one CPU share it as long as they are. */
+static void
+test_pinned_to_one_cpu(void **state)
+{
+    static const uint32_t units = 8;
+    struct ax_pool_job job = {.n_phases = 1, .units = &units, .work = nothing};
+    struct ax_pool *pool;
+    cpu_set_t allowed, one, now;
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    CPU_ZERO(&one);
+    for (int cpu = 0; CPU_COUNT(&one) == 0; cpu++) {
+        if (CPU_ISSET(cpu, &allowed)) {
+            CPU_SET(cpu, &one);
+        }
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    assert_int_equal(ax_pool_start(&pool, 2, 1, &err), AXION_OK);
+    for (uint32_t i = 0; i < 2000; i++) {
+        assert_int_equal(ax_pool_run(pool, &job), 0);
+    }
+    assert_int_equal(
+        pthread_getaffinity_np(ax_pool_thread(pool, 1), sizeof(now), &now), 0);
+    assert_true(CPU_EQUAL(&now, &one));
+    ax_pool_stop(pool);
+    assert_int_equal(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pinned_threads),
         cmocka_unit_test(test_more_threads_than_cpus),
+        cmocka_unit_test(test_a_thread_leaves_a_cpu),
+        cmocka_unit_test(test_who_has_nowhere_to_go_stays),
+        cmocka_unit_test(test_moves_are_rare),
+        cmocka_unit_test(test_pinned_to_one_cpu),
         cmocka_unit_test(test_realtime),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

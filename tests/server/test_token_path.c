@@ -280,6 +280,7 @@ steps_now(void)
 {
     struct axion_board board;
     read_board(client, &board);
+    assert_true(board.step_threads_total >= board.steps);
     return board.steps;
 }
 
