@@ -3,9 +3,9 @@
  *
  * A token's key lies across its block, two elements in each line (runs of
  * [dim][16 keys] of halves), so that a step of many sequences writes four bytes
- * into each of thousands of lines, and all of them come from memory.  Stores wait
- * for their lines one after the other; a request does not, and who computes
- * the keys knows the places before he begins.
+ * into each of thousands of lines, and all of them come from memory.  Stores
+ * wait for their lines one after the other; a request does not, and who
+ * computes the keys knows the places before he begins.
  */
 
 #include "kernels/internal.h"
