@@ -77,7 +77,7 @@ ax_finish_fetch(const struct ax_exec *e, const struct ax_stage *stage,
 {
     const struct ax_program *p = &e->program;
     size_t block_bytes = ax_kv_block_bytes(e->kv);
-    uint32_t blocks_max = FETCH_LINES / (row1 - row0);
+    uint32_t blocks_max = 2 * FETCH_LINES / (row1 - row0); /* keys: 2 a line */
 
     for (uint32_t i = 0; i < stage->n_finish; i++) {
         const struct ax_finish_op *finish = &p->finish_ops[stage->finish + i];
