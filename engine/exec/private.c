@@ -18,12 +18,17 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 
 /* Results of a piece of a matmul: half of a small L2.  A unit of large heads
  * may be more, for up to this many tokens. */
 #define MATMUL_FLOATS 32768u
 #define UNIT_TOKENS   512u
+
+#define CACHE_LINE 64u
 
 
 static size_t
@@ -234,20 +239,55 @@ compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
 }
 
 
+/* A copy that goes to memory, past the caches, where whole lines are written;
+ * ordered by copied_past_caches(). */
+static void
+copy_past_caches(float *y, const float *from, uint32_t n)
+{
+#if defined(__SSE2__)
+    if (((uintptr_t)y | n * sizeof(float)) % CACHE_LINE == 0) {
+        for (uint32_t i = 0; i < n; i += 4) {
+            _mm_stream_ps(y + i, _mm_loadu_ps(from + i));
+        }
+        return;
+    }
+#endif
+    memcpy(y, from, n * sizeof(float));
+}
+
+
+static void
+copied_past_caches(void)
+{
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+
 /* Columns [row0, row1) of a value, [rows][row1 - row0] in from. */
 static void
 commit_columns(const struct ax_exec *e, ax_value v, bool add, uint32_t rows,
                uint32_t row0, uint32_t row1, const float *from)
 {
     uint32_t n = row1 - row0;
+    /* Logits of many sequences are megabytes that nobody reads in this step:
+     * through the caches each line is read before it is written, and takes the
+     * place of one that is needed. */
+    bool past = v == e->plan->logits && rows > AXK_TILE && !add;
 
     for (uint32_t r = 0; r < rows; r++, from += n) {
         float *y = e->program.buffers[v] + r * e->program.strides[v] + row0;
         if (add) {
             e->ops->add(y, y, from, n);
+        } else if (past) {
+            copy_past_caches(y, from, n);
         } else {
             memcpy(y, from, n * sizeof(float));
         }
+    }
+    if (past) {
+        copied_past_caches();
     }
 }
 

@@ -163,11 +163,14 @@ open_compute(struct ax_engine *e, const struct ax_engine_options *options,
     e->logits_bytes =
         ((uint64_t)e->logits_rows * e->info->n_vocab * sizeof(float) + 63) /
         64 * 64;
-    e->logits = aligned_alloc(64, e->logits_bytes);
-    if (rc != AXION_OK || e->logits == NULL) {
+    if (rc == AXION_OK) {
+        rc = ax_arena_open(&e->logits_arena, e->logits_bytes);
+    }
+    if (rc != AXION_OK) {
         return ax_error_set(err, AXION_ERR_NO_MEMORY,
                             "no memory for %u rows of logits", e->logits_rows);
     }
+    e->logits = ax_arena_take(&e->logits_arena, e->logits_bytes);
     return AXION_OK;
 }
 
@@ -235,7 +238,7 @@ ax_engine_close(struct ax_engine *e)
     ax_shared_prefix_close(e->shared_prefix);
     ax_exec_close(e->exec); /* its threads first, they read the next two */
     ax_drawer_close(e->drawer);
-    free(e->logits);
+    ax_arena_close(&e->logits_arena);
     ax_kv_close(e->kv);
     ax_template_close(e->chat_template);
     ax_tokenizer_close(e->tokenizer);

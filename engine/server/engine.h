@@ -19,6 +19,7 @@
 #include "engine/exec/exec.h"
 #include "engine/kv/kv.h"
 #include "engine/model/model.h"
+#include "engine/pool/arena.h"
 #include "engine/server/draw.h"
 #include "engine/server/prompt.h"
 #include "engine/server/shared_prefix.h"
@@ -65,6 +66,7 @@ struct ax_engine {
     uint64_t draft_kv_bytes; /* of the reservation, left for the draft model */
     float *logits;           /* [logits_rows][n_vocab] */
     uint64_t logits_bytes;
+    struct ax_arena logits_arena;
     uint32_t logits_rows;
     struct ax_cost cost; /* of steps; without points if not calibrated */
     struct ax_prompt_maker prompts;

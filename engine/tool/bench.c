@@ -74,6 +74,7 @@ struct bench {
     struct ax_kv_sequence **table;
     struct ax_step_token *tokens;
     float *logits;
+    struct ax_arena logits_arena;
     uint64_t random;
     bool timed; /* steps count */
     uint32_t n_steps;
@@ -452,7 +453,7 @@ close_run(struct bench *b)
     free(b->sequences);
     free(b->table);
     free(b->tokens);
-    free(b->logits);
+    ax_arena_close(&b->logits_arena);
     b->exec = NULL;
     b->kv = NULL;
     b->sequences = NULL;
@@ -489,7 +490,10 @@ open_run(struct bench *b, const struct ax_bench_result *r)
     b->sequences = calloc(n, sizeof(*b->sequences));
     b->table = calloc(n, sizeof(*b->table));
     b->tokens = calloc(eo.batch_tokens_max, sizeof(*b->tokens));
-    b->logits = calloc((size_t)n * info->n_vocab, sizeof(*b->logits));
+    size_t logits = (size_t)n * info->n_vocab * sizeof(*b->logits);
+    if (ax_arena_open(&b->logits_arena, logits) == AXION_OK) {
+        b->logits = ax_arena_take(&b->logits_arena, logits);
+    }
     shape.step_tokens_max = b->n_batch;
     int rc =
         ax_kv_open(&b->kv, &shape,

@@ -56,8 +56,11 @@ runner_open(struct runner *r, const char *path, const char *isa,
         fail_msg("%s: %s", path, err.text);
     }
     assert_true(ax_kv_groups(r->kv) <= RUNNER_GROUPS_MAX);
-    r->logits = calloc((size_t)logits_max * r->n_vocab, sizeof(float));
+    /* At a cache line, as the engine's are. */
+    bytes = ((uint64_t)logits_max * r->n_vocab * sizeof(float) + 63) / 64 * 64;
+    r->logits = aligned_alloc(64, bytes);
     assert_non_null(r->logits);
+    memset(r->logits, 0, bytes);
     runner_reset(r);
 }
 
