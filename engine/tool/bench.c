@@ -501,6 +501,9 @@ open_run(struct bench *b, const struct ax_bench_result *r)
     if (rc != AXION_OK) {
         return rc;
     }
+    /* Not the kernel's zeroing of pages is to be measured. */
+    while (ax_kv_populate(b->kv, UINT64_MAX)) {
+    }
     size_t table = (size_t)blocks * ax_kv_groups(b->kv);
     uint32_t *tables = calloc(n * table, sizeof(*tables));
     if (b->sequences == NULL || b->table == NULL || b->tokens == NULL ||
