@@ -9,8 +9,8 @@
 
 
 /* What a full tile fetches of the panel that follows: all of them together
- * the whole of it, in order.  Up to three tokens (four of Q8_0) fetch nothing:
- * they are bound by memory alone, and what the core does by itself is best. */
+ * the whole of it, in order.  Up to three tokens, and four of Q8_0, do not:
+ * they are bound by memory alone. */
 INLINE struct fetch
 fetch_of(const uint32_t format, const struct axk_matmul *a,
          const uint8_t *panel, uint32_t tile)
@@ -20,7 +20,10 @@ fetch_of(const uint32_t format, const struct axk_matmul *a,
     const uint32_t full = a->n_tokens / AXK_TILE;
     const size_t n_blocks = a->k / block_elems(format);
     const size_t bytes = n_blocks * panel_block_bytes(format);
-    struct fetch f = {(const char *)panel + bytes, 0};
+    struct fetch f = {
+        .at = (const char *)panel + bytes,
+        .sparse = a->n_tokens <= SPARSE_TOKENS,
+    };
 
     if (tile < full && (format != AXK_Q8_0 || a->n_tokens > AXK_TILE)) {
         uint32_t share = (lines + full * steps - 1) / (full * steps);

@@ -11,8 +11,9 @@
  * to come from memory, and tiles after the first do not read memory at all,
  * which also ends what the core had begun to fetch by itself: so full tiles
  * fetch the next panel into L2, a whole panel ahead (a distance within the
- * panel made K-quants slower).  The zero point of the stored codes costs next
- * to nothing, since the integer sums start at minus its share.
+ * panel made K-quants slower); one or two tokens one line in four, a page
+ * ahead.  The zero point of the stored codes costs next to nothing, since the
+ * integer sums start at minus its share.
  */
 
 #ifndef AXK_TILES_AVX512_H
@@ -272,10 +273,12 @@ add_weighted(__m512 w0, __m512 w1, const uint32_t *act, const int n,
 
 
 /* Lines of the panel that comes next, brought into L2 while a tile is computed:
- * so many with each block of 32, or line of a block of 256. */
+ * so many with each block of 32, or line of a block of 256.  One or two
+ * tokens have no time for so much: fetch_sparsely(). */
 struct fetch {
     const char *at;
     uint32_t lines;
+    bool sparse;
 };
 
 
@@ -285,6 +288,27 @@ fetch_lines(struct fetch *f)
     for (uint32_t i = 0; i < f->lines; i++) {
         _mm_prefetch(f->at, _MM_HINT_T1);
         f->at += 64;
+    }
+}
+
+
+/* One token and two are bound by memory.  A core that reads one stream falls
+ * behind at every page's end unless a line now and then is asked for ahead;
+ * more of them are slower than none. */
+#define SPARSE_TOKENS 2
+#define SPARSE_BYTES  256
+#define SPARSE_AHEAD  4096
+
+
+INLINE void
+fetch_sparsely(const uint32_t format, const struct fetch *f, const uint8_t *w,
+               const int n)
+{
+    if (n > SPARSE_TOKENS || !f->sparse) {
+        return;
+    }
+    for (uint32_t i = 0; i < panel_block_bytes(format); i += SPARSE_BYTES) {
+        _mm_prefetch((const char *)w + SPARSE_AHEAD + i, _MM_HINT_T1);
     }
 }
 
@@ -299,6 +323,7 @@ tile_blocks_32(const uint32_t format, const uint8_t *w, const uint32_t *act,
         sums sum;
 
         fetch_lines(&fetch);
+        fetch_sparsely(format, &fetch, w, n);
         __m512 d0 = load_16_halves(format, w);
         __m512 d1 = load_16_halves(format, w + 32);
         __m512 m0 = _mm512_setzero_ps();
@@ -466,6 +491,7 @@ tile_blocks_256(const uint32_t format, const uint8_t *w, const uint32_t *act,
         const uint32_t *minus = act + AXK_ACT_K_SUMS * n;
         sums total;
 
+        fetch_sparsely(format, &fetch, w, n);
         expand_scales(format, w, scales);
         w += scales_bytes(format);
         for (int t = 0; t < n; t++) {
