@@ -628,14 +628,82 @@ take_zero_points(const uint32_t format, const struct shape s,
 }
 
 
-/* Both parts of a line; scales: the line's; pairs: the sums of activations. */
+/* One token, all rows in one pass: add_part_once() is for that. */
+INLINE bool
+is_once(const uint32_t format, const struct shape s)
+{
+    return is_two_bit(format) && s.n == 1 && s.rows == ROWS_MAX;
+}
+
+
+/*
+ * One part of two bits for one token, where taking the weights apart is what
+ * takes the time: shifts are literal, an activation is read for two row vectors
+ * at once, which is what fits the registers, and Q3_K's zero point is where
+ * the sums start.  minus: - the sum of activations; 4 times that is 8128 at
+ * most, and with the products (4 * 2 * 7 * 127) fits the first of each row's
+ * two 16-bit sums.  scales: the part's.
+ */
+INLINE void
+add_part_once(const uint32_t format, const uint8_t *w, const uint8_t *high,
+              uint32_t part, const uint8_t *scales, const uint32_t *a,
+              const uint32_t *minus, sums total)
+{
+    const __m256i start = _mm256_and_si256(_mm256_slli_epi32(word(minus), 2),
+                                           _mm256_set1_epi32(0xffff));
+
+    for (uint32_t r0 = 0; r0 < ROWS_MAX; r0 += 2) {
+        __m256i q[2];
+        __m256i h[2];
+        __m256i pairs[2];
+
+        for (uint32_t r = 0; r < 2; r++) {
+            q[r] = load_32_bytes(w + 32 * (r0 + r));
+            h[r] = q[r];
+            pairs[r] = _mm256_setzero_si256();
+            if (format == AXK_Q3_K) {
+                h[r] = load_32_bytes(high + 32 * (r0 + r));
+                h[r] = part == 0 ? _mm256_slli_epi16(h[r], 2)
+                                 : _mm256_srli_epi16(h[r], 2);
+                pairs[r] = start;
+            }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            __m256i x = word(a + i);
+
+            for (uint32_t r = 0; r < 2; r++) {
+                __m256i codes = _mm256_and_si256(_mm256_srli_epi16(q[r], 2 * i),
+                                                 _mm256_set1_epi8(3));
+
+                if (format == AXK_Q3_K) {
+                    codes = _mm256_or_si256(
+                        codes, _mm256_and_si256(_mm256_srli_epi16(h[r], i),
+                                                _mm256_set1_epi8(4)));
+                }
+                pairs[r] =
+                    _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(codes, x));
+            }
+        }
+        for (uint32_t r = 0; r < 2; r++) {
+            total[r0 + r][0] = _mm256_add_epi32(
+                total[r0 + r][0],
+                _mm256_madd_epi16(pairs[r],
+                                  scale_pairs(scales + 8 * (r0 + r))));
+        }
+    }
+}
+
+
+/* Both parts of a line; scales: the line's; pairs, minus: the sums of
+ * activations. */
 INLINE void
 add_line_16(const uint32_t format, const struct shape s, const uint8_t *line,
             const uint8_t *scales, const uint32_t *a, const uint32_t *pairs,
-            sums total)
+            const uint32_t *minus, sums total)
 {
     scales += 8 * s.first;
-    if (format != AXK_Q2_K) {
+    if (format != AXK_Q2_K && !is_once(format, s)) {
         take_zero_points(format, s, scales, pairs, total);
     }
     for (uint32_t part = 0; part < 2; part++) {
@@ -648,6 +716,9 @@ add_line_16(const uint32_t format, const struct shape s, const uint8_t *line,
                 p = s.codes + part * 128;
             }
             add_part_q6_k(s, p, scales + 32 * part, a, total);
+        } else if (is_once(format, s)) {
+            add_part_once(format, p, line, part, scales + 32 * part, a,
+                          minus + part, total);
         } else {
             dot_two_bits(format, s, p, line + 32 * s.first, part, a, sum);
             for (uint32_t r = 0; r < s.rows; r++) {
@@ -717,6 +788,7 @@ add_lines_16(const uint32_t format, struct shape s, const uint8_t *w,
     const uint32_t share =
         (uint32_t)panel_block_bytes(format) / n_lines(format);
     const uint32_t *pairs = act + AXK_ACT_K_PAIRS16 * s.n;
+    const uint32_t *minus = act + AXK_ACT_K_SUMS * s.n;
 
 #pragma GCC unroll 1
     for (uint32_t i = 0; i < n_lines(format); i++) {
@@ -724,10 +796,11 @@ add_lines_16(const uint32_t format, struct shape s, const uint8_t *w,
 
         fetch_share(s, ahead + i * share, share);
         add_line_16(format, s, line, line_scales(format, e->scales, i, line),
-                    act, pairs, total);
+                    act, pairs, minus, total);
         s.codes += s.is_decoded ? 2 * 128 : 0;
         act += 8 * s.n;
         pairs += s.n;
+        minus += 2 * s.n;
     }
 }
 
