@@ -250,6 +250,7 @@ panel_block_bytes(uint32_t format)
 /* 64 bytes as the compiler's widest vectors; shifted in words of 64 bits. */
 typedef uint64_t bytes_64
     __attribute__((vector_size(64), aligned(1), may_alias));
+typedef uint8_t each_byte_64 __attribute__((vector_size(64)));
 
 
 /* Those of all lines at packed, to 64 bytes a line. */
@@ -271,9 +272,7 @@ expand_packed(const uint32_t format, const bool is_signed,
             x |= up & 0x3030303030303030;
         }
         if (is_signed) {
-            bytes_64 sign = x & 0x2020202020202020;
-
-            x |= sign << 1 | sign << 2;
+            x = (bytes_64)((each_byte_64)(x ^ 0x2020202020202020) - 0x20);
         }
         ((bytes_64 *)out)[line] = x;
     }
