@@ -1,10 +1,10 @@
 /*
  * Many tokens without VNNI: the codes of a panel are decoded to bytes once,
  * into a buffer that stays in L1, and every tile of tokens reads those.  For
- * the formats with high bits, whose codes cost as much to put together as the
- * dots of four tokens.  With VNNI nothing was gained, nor by bytes of Q8_0 as
- * two nibbles, which need two multiplications where the sign trick needs three:
- * 4 % more at 512 tokens, less than nothing at 32.
+ * the formats with high bits or of two bits, whose codes cost as much to put
+ * together as the dots of four tokens.  With VNNI nothing was gained, nor by
+ * bytes of Q8_0 as two nibbles, which need two multiplications where the sign
+ * trick needs three: 4 % more at 512 tokens, less than nothing at 32.
  *
  * Included by matmul_ymm.inc.h.  The sums are the exact integers of
  * tiles_ymm.h and the f32 steps are its functions: the bits are the same.
@@ -26,10 +26,10 @@
 INLINE bool
 is_decoded_from(const uint32_t format, uint32_t n_tiles)
 {
-    if (AXK_YMM_VNNI || is_two_bit(format)) {
+    if (AXK_YMM_VNNI || !(high_bits(format) || is_two_bit(format))) {
         return false;
     }
-    return high_bits(format) && n_tiles >= (high_bits(format) == 2 ? 2 : 3);
+    return n_tiles >= (high_bits(format) == 2 ? 2 : 3);
 }
 
 
@@ -56,6 +56,34 @@ decode_steps(const uint32_t format, const uint8_t *w, const uint8_t *high,
 }
 
 
+/* A line of two bits, with Q3_K's third: 256 bytes, at the same places. */
+INLINE uint8_t *
+decode_line(const uint32_t format, const uint8_t *line, uint8_t *out,
+            size_t stride)
+{
+    for (uint32_t r = 0; r < ROWS_MAX; r++) {
+        const uint8_t *w = line + line_head(format) + 32 * r;
+
+        for (int i = 0; i < 8; i++) {
+            __m256i codes = load_32_bytes(w + i / 4 * 128);
+
+            codes = _mm256_and_si256(_mm256_srli_epi16(codes, i % 4 * 2),
+                                     _mm256_set1_epi8(3));
+            if (format == AXK_Q3_K) {
+                __m256i h = load_32_bytes(line + 32 * r);
+
+                h = i < 2 ? _mm256_slli_epi16(h, 2 - i)
+                          : _mm256_srli_epi16(h, i - 2);
+                codes = _mm256_or_si256(
+                    codes, _mm256_and_si256(h, _mm256_set1_epi8(4)));
+            }
+            _mm256_store_si256((__m256i *)(out + stride * r + 32 * i), codes);
+        }
+    }
+    return out + 256;
+}
+
+
 INLINE uint8_t *
 decode_block(const uint32_t format, const uint8_t *w, uint8_t *out,
              size_t stride)
@@ -64,6 +92,13 @@ decode_block(const uint32_t format, const uint8_t *w, uint8_t *out,
 
     if (!is_k_format(format)) {
         return decode_steps(format, steps, steps - 128, 4, out, stride);
+    }
+    for (uint32_t i = 0; is_two_bit(format) && i < n_lines(format); i++) {
+        out = decode_line(format, lines_of(format, w) + i * line_bytes(format),
+                          out, stride);
+    }
+    if (is_two_bit(format)) {
+        return out;
     }
     for (uint32_t part = 0; part < AXK_QK_K / part_elems(format); part++) {
         const uint8_t *p = part_at(format, w, part);

@@ -206,7 +206,8 @@ test_matmul_of_two_tiles(void **state)
 static void
 test_matmul_of_many_tokens(void **state)
 {
-    static const uint32_t formats[] = { AXK_Q5_0, AXK_Q8_0, AXK_Q6_K };
+    static const uint32_t formats[] = { AXK_Q5_0, AXK_Q8_0, AXK_Q3_K,
+                                        AXK_Q6_K };
     static const uint32_t tokens[] = { 66, 69, 64, 262, 519 };
     size_t n_tokens = check_tiny ? 3 : N_ELEMS(tokens);
 
