@@ -143,7 +143,8 @@ hand_out(const struct ax_cost *cost, const struct ax_spec_step *step,
         if (us > room_us) {
             break;
         }
-        float rate = tokens / (bare_us + us + draws_us(cost, step, given));
+        float rate = tokens / (bare_us + AX_SPEC_DOUBT * us +
+                               draws_us(cost, step, given));
         if (rate > best) {
             best = rate;
             best_n = given;

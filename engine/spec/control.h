@@ -22,6 +22,12 @@
  * SmartSpec / TurboSpec's goodput, arXiv 2406.14066.)  At large batch T grows
  * with every token, the quotient falls, and nobody drafts.
  *
+ * Doubt.  What drafts add is known less well than what the step costs anyway:
+ * it lies between points of T, or beyond them, and was measured on one
+ * sequence.  So it counts AX_SPEC_DOUBT times.  Where a token costs nearly its
+ * share of the step, dozens of drafts that all hold would else be computed for
+ * a gain of some per cent that is not there.
+ *
  * Beside prompts.  `entries` are the decodes alone, and so are the cost and
  * the keys without drafts: a prompt pays for its own tokens.  A draft still
  * costs what one more token does behind all of them, which is much more than
@@ -39,6 +45,7 @@
 #define AX_SPEC_DRAFT_MAX 32u
 #define AX_SPEC_CLASSES   8u
 #define AX_SPEC_GAIN_MIN  1.03f
+#define AX_SPEC_DOUBT     1.1f
 
 /* Share of right tokens by class of match length. */
 struct ax_spec_rates {
