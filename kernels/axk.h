@@ -251,6 +251,11 @@ struct axk_ops {
                      uint32_t n_tokens, uint32_t k, uint32_t tile0,
                      uint32_t tile1, void *act);
 
+    /* Elements [k0, k1) of all rows as Q8, multiples of 32, each into its
+     * place; x[0] is element k0.  k as for quantize. */
+    void (*quantize_part)(const float *x, size_t x_stride, uint32_t n_tokens,
+                          uint32_t k, uint32_t k0, uint32_t k1, void *act);
+
     /* row0, row1: multiples of AXK_PANEL_ROWS, or n_rows for row1. */
     void (*matmul)(const struct axk_matmul *a, uint32_t row0, uint32_t row1);
 

@@ -146,6 +146,24 @@ axk_quantize_scalar(enum axk_act kind, const float *x, size_t x_stride,
 
 
 static void
+axk_quantize_part_scalar(const float *x, size_t x_stride, uint32_t n_tokens,
+                         uint32_t k, uint32_t k0, uint32_t k1, void *act)
+{
+    for (uint32_t t = 0; t < n_tokens; t++) {
+        uint32_t n = tile_tokens(n_tokens, t / AXK_TILE);
+        uint32_t *dst = (uint32_t *)act +
+                        t / AXK_TILE * act_tile_words(AXK_ACT_Q8, k) +
+                        t % AXK_TILE;
+
+        for (uint32_t i = k0; i < k1; i += AXK_QK) {
+            quantize_block(x + t * x_stride + (i - k0), n,
+                           dst + (size_t)(i / AXK_QK) * AXK_ACT_WORDS * n);
+        }
+    }
+}
+
+
+static void
 axk_rmsnorm_scalar(float *y, size_t y_stride, const float *x, size_t x_stride,
                    uint32_t n_rows, uint32_t n, const float *weight, float eps)
 {
@@ -356,7 +374,8 @@ axk_exp_sub_scalar(float *y, const float *x, float sub, size_t n)
 
 /* All of a table but .isa and .matmul. */
 #define SCALAR_OPS                                                             \
-    .quantize = axk_quantize_scalar, .rmsnorm = axk_rmsnorm_scalar,            \
+    .quantize = axk_quantize_scalar,                                           \
+    .quantize_part = axk_quantize_part_scalar, .rmsnorm = axk_rmsnorm_scalar,  \
     .rope = axk_rope_scalar, .silu_mul = axk_silu_mul_scalar,                  \
     .gelu_mul = axk_gelu_mul_scalar, .add = axk_add_scalar,                    \
     .scale = axk_scale_scalar, .softcap = axk_softcap_scalar,                  \

@@ -897,9 +897,10 @@ vec_attention_merge(const struct axk_attention *a, uint32_t kv_head, uint32_t q,
 
 /* What a table has from the shared files: all but .isa and .matmul. */
 #define VEC_OPS                                                                \
-    .quantize = vec_quantize, .rmsnorm = vec_rmsnorm, .rope = vec_rope,        \
-    .silu_mul = vec_silu_mul, .gelu_mul = vec_gelu_mul, .add = vec_add,        \
-    .scale = vec_scale, .softcap = vec_softcap, .kv_write = vec_kv_write,      \
+    .quantize = vec_quantize, .quantize_part = vec_quantize_part,              \
+    .rmsnorm = vec_rmsnorm, .rope = vec_rope, .silu_mul = vec_silu_mul,        \
+    .gelu_mul = vec_gelu_mul, .add = vec_add, .scale = vec_scale,              \
+    .softcap = vec_softcap, .kv_write = vec_kv_write,                          \
     .attention = vec_attention, .attention_partial = vec_attention_partial,    \
     .attention_merge = vec_attention_merge, .argmax = vec_argmax,              \
     .logsumexp = vec_logsumexp, .exp_sub = vec_exp_sub

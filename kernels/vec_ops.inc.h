@@ -195,42 +195,46 @@ store_codes_of_four(v16i q[AXK_TILE][2], uint32_t *dst)
 }
 
 
-/*
- * Up to four blocks of 32 of the four tokens of a tile, at dst in its layout:
- * the sixteen step by step, tokens beside each other.
- */
+/* Up to four blocks, each of the four tokens of a tile: where they begin, and
+ * where they go. */
+struct round_of_four {
+    uint32_t n;
+    const float *x[4];
+    uint32_t *dst[4];
+};
+
+
+/* The sixteen of them step by step, tokens beside each other. */
 static void
-quantize_four_tokens(const float *x, size_t x_stride, uint32_t n_blocks,
-                     uint32_t *dst)
+quantize_round(const struct round_of_four *r, size_t x_stride)
 {
-    const size_t words = AXK_TILE * AXK_ACT_WORDS;
     v16i blocks[4];
     float inverse[16];
     uint32_t ends[4][16];
 
     for (uint32_t b = 0; b < 4; b++) {
-        const float *y = x + (size_t)(b < n_blocks ? b : 0) * AXK_QK;
+        const float *x = r->x[b < r->n ? b : 0];
         v16i tokens[AXK_TILE];
 
         for (uint32_t t = 0; t < AXK_TILE; t++) {
-            tokens[t] = magnitudes_32(y + t * x_stride);
+            tokens[t] = magnitudes_32(x + t * x_stride);
         }
         blocks[b] = v16i_max_in_four(tokens);
     }
     v16 d = scales_of(v16i_max_of_quarters(blocks), inverse);
 
-    for (uint32_t b = 0; b < n_blocks; b++) {
+    for (uint32_t b = 0; b < r->n; b++) {
         v16i q[AXK_TILE][2];
 
         for (uint32_t t = 0; t < AXK_TILE; t++) {
-            quantize_32(x + t * x_stride + (size_t)b * AXK_QK,
-                        inverse[b * AXK_TILE + t], q[t]);
+            quantize_32(r->x[b] + t * x_stride, inverse[b * AXK_TILE + t],
+                        q[t]);
         }
-        blocks[b] = store_codes_of_four(q, dst + b * words);
+        blocks[b] = store_codes_of_four(q, r->dst[b]);
     }
     ends_of(d, v16i_sum_of_quarters(blocks), ends);
-    for (uint32_t b = 0; b < n_blocks; b++) {
-        uint32_t *end = dst + b * words + AXK_TILE * AXK_ACT_D;
+    for (uint32_t b = 0; b < r->n; b++) {
+        uint32_t *end = r->dst[b] + AXK_TILE * AXK_ACT_D;
 
         for (uint32_t i = 0; i < 4; i++) {
             memcpy(end + i * AXK_TILE, &ends[i][b * AXK_TILE],
@@ -334,16 +338,45 @@ quantize_tile(enum axk_act kind, const float *x, size_t x_stride, uint32_t n,
 }
 
 
-/* A full tile of four tokens as Q8. */
+/* n_blocks of 32 of n_tiles full tiles; the first row is at x, the first
+ * record at dst, words from tile to tile. */
 static void
-quantize_full_tile(const float *x, size_t x_stride, uint32_t k, uint32_t *dst)
+quantize_full_tiles(const float *x, size_t x_stride, uint32_t n_blocks,
+                    uint32_t n_tiles, uint32_t *dst, size_t words)
 {
-    uint32_t n_blocks = k / AXK_QK;
+    struct round_of_four r = {0};
 
-    for (uint32_t b = 0; b < n_blocks; b += 4) {
-        quantize_four_tokens(x + (size_t)b * AXK_QK, x_stride,
-                             n_blocks - b < 4 ? n_blocks - b : 4,
-                             dst + (size_t)b * AXK_TILE * AXK_ACT_WORDS);
+    for (uint32_t tile = 0; tile < n_tiles; tile++) {
+        for (uint32_t b = 0; b < n_blocks; b++) {
+            r.x[r.n] = x + tile * AXK_TILE * x_stride + (size_t)b * AXK_QK;
+            r.dst[r.n] =
+                dst + tile * words + (size_t)b * AXK_TILE * AXK_ACT_WORDS;
+            if (++r.n == 4) {
+                quantize_round(&r, x_stride);
+                r.n = 0;
+            }
+        }
+    }
+    if (r.n > 0) {
+        quantize_round(&r, x_stride);
+    }
+}
+
+
+static void
+vec_quantize_part(const float *x, size_t x_stride, uint32_t n_tokens,
+                  uint32_t k, uint32_t k0, uint32_t k1, void *act)
+{
+    uint32_t full = n_tokens / AXK_TILE, rest = n_tokens % AXK_TILE;
+    size_t words = act_tile_words(AXK_ACT_Q8, k);
+    size_t first = k0 / AXK_QK * AXK_ACT_WORDS; /* words of a token before */
+    uint32_t *dst = act;
+
+    quantize_full_tiles(x, x_stride, (k1 - k0) / AXK_QK, full,
+                        dst + first * AXK_TILE, words);
+    if (rest > 0) {
+        quantize_tile(AXK_ACT_Q8, x + full * AXK_TILE * x_stride, x_stride,
+                      rest, k1 - k0, dst + full * words + first * rest);
     }
 }
 
@@ -359,7 +392,7 @@ vec_quantize(enum axk_act kind, const float *x, size_t x_stride,
         uint32_t *dst = (uint32_t *)act + tile * act_tile_words(kind, k);
 
         if (kind == AXK_ACT_Q8 && n == AXK_TILE) {
-            quantize_full_tile(rows, x_stride, k, dst);
+            quantize_full_tiles(rows, x_stride, k / AXK_QK, 1, dst, 0);
             continue;
         }
         if (kind != AXK_ACT_F32) {

@@ -25,6 +25,7 @@ new_stage(struct ax_compile *c, enum ax_stage_kind kind, bool selected)
         .layer = c->layer,
         .selected = selected,
         .prologue = AX_NONE,
+        .quantized = AX_NONE,
         .layer_start = p->n_stages == 0 || c->layer > c->layer_begun,
     };
     c->layer_begun = c->layer;
@@ -229,8 +230,11 @@ find_act(struct ax_compile *c, ax_value x, enum axk_act kind)
             return i;
         }
     }
-    uint32_t stage = quantize_stage(c, x, p->plan->values[x].selected);
-    add_row_op(c, stage, AX_ROW_QUANTIZE, NULL, p->n_acts, 0);
+    uint32_t stage = c->current;
+    if (!ax_join_quantize(c, x, kind)) {
+        stage = quantize_stage(c, x, p->plan->values[x].selected);
+        add_row_op(c, stage, AX_ROW_QUANTIZE, NULL, p->n_acts, 0);
+    }
     ax_compile_touch(c, x, stage);
     p->acts[p->n_acts] = (struct ax_act){
         .value = x,
@@ -544,6 +548,9 @@ name_stage(const struct ax_program *p, const struct ax_stage *s, char *out)
     }
     if (s->gated != NULL) {
         append_row_name(out, AX_ROW_GATED);
+    }
+    if (s->quantized != AX_NONE) {
+        append_row_name(out, AX_ROW_QUANTIZE);
     }
     for (uint32_t i = 0; i < s->n && s->kind == AX_STAGE_ROWS; i++) {
         append_row_name(out, p->row_ops[s->first + i].kind);

@@ -45,6 +45,10 @@ bool ax_join_gated(struct ax_compile *c, const struct ax_plan_op *op);
 bool ax_join_heads(struct ax_compile *c, const struct ax_plan_op *op);
 bool ax_join_kv_write(struct ax_compile *c, const struct ax_plan_op *op);
 
+/* True if the product of the last stage's gate and up is x, and is quantized
+ * there: as the activation that is added next. */
+bool ax_join_quantize(struct ax_compile *c, ax_value x, enum axk_act kind);
+
 /* Behind all ops: units of the stages.  AXION_ERR_NO_MEMORY. */
 int ax_join_units(struct ax_compile *c);
 

@@ -218,6 +218,12 @@ void ax_stage_gated(const struct ax_exec *e, const struct ax_plan_op *op,
                     const float *gate, size_t gate_stride, const float *up,
                     size_t up_stride);
 
+/* Columns [row0, row1) of the stage's gated product, at x, into the activation
+ * that it is quantized into, if there is one. */
+void ax_stage_quantize(const struct ax_exec *e, const struct ax_stage *stage,
+                       uint32_t rows, uint32_t row0, uint32_t row1,
+                       const float *x, size_t x_stride);
+
 /* All ops of a ROWS stage. */
 void ax_stage_rows_run(const struct ax_rows *s, const struct ax_stage *stage);
 

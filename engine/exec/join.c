@@ -2,7 +2,8 @@
  * Ops that become the end of the matmuls whose results they read, so that the
  * threads need not meet between the two.
  *
- * Gate, up: activation(gate) * up, where both have the same rows.  Q, K, V:
+ * Gate, up: activation(gate) * up, where both have the same rows, and its
+ * quantization where blocks are no larger than a panel.  Q, K, V:
  * RMS norm of heads, RoPE, the KV write.  Those work on a head, or on a piece
  * of one: then the stage's units are as many panels as hold whole ones.  RoPE
  * of adjacent pairs and the KV write of heads of 32 n elements need no more
@@ -54,6 +55,24 @@ ax_join_gated(struct ax_compile *c, const struct ax_plan_op *op)
     }
     s->gated = op;
     ax_compile_wrote(c, op->out, c->current);
+    return true;
+}
+
+
+bool
+ax_join_quantize(struct ax_compile *c, ax_value x, enum axk_act kind)
+{
+    const struct ax_program *p = c->program;
+    struct ax_stage *s = &p->stages[c->current];
+
+    if (kind != AXK_ACT_Q8 ||
+        !ax_compile_current_is(c, AX_STAGE_MATMUL,
+                               p->plan->values[x].selected) ||
+        s->gated == NULL || s->gated->out != x || s->quantized != AX_NONE) {
+        return false;
+    }
+    s->quantized = p->n_acts;
+    s->kept = reads(p->plan, x, 0) > 1;
     return true;
 }
 

@@ -310,7 +310,10 @@ commit_matmul(struct ax_exec *e, const struct ax_stage *stage,
         }
         struct ax_finish f = {e, rows, row0, row1, from, row1 - row0};
         ax_finish_commit(&f, stage, stage->first + i);
-        if (!mat->dropped) {
+        if (stage->gated != NULL) {
+            ax_stage_quantize(e, stage, rows, row0, row1, from, row1 - row0);
+        }
+        if (!mat->dropped && (stage->quantized == AX_NONE || stage->kept)) {
             ax_value v = stage->gated != NULL ? stage->gated->out : mat->out;
             commit_columns(e, v, mat->op->accumulate, rows, row0, row1, from);
         }

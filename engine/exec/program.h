@@ -120,6 +120,10 @@ struct ax_stage {
     /* MATMUL: its two matrices are gate and up, a piece has the same rows of
      * both, and ends with their product; or NULL. */
     const struct ax_plan_op *gated;
+    /* MATMUL: the activation that the product is quantized into as well, or
+     * AX_NONE; and whether somebody reads the floats. */
+    uint32_t quantized;
+    bool kept;
     /* GROUP: the ROUTE; GATHER, EXPERTS: the EXPERTS op */
     const struct ax_plan_op *experts;
     uint32_t act[2]; /* GATHER: [0]; EXPERTS: of its matrix and its up */

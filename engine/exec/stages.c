@@ -189,6 +189,18 @@ run_quantize(const struct ax_rows *s, uint32_t act)
 }
 
 
+void
+ax_stage_quantize(const struct ax_exec *e, const struct ax_stage *stage,
+                  uint32_t rows, uint32_t row0, uint32_t row1, const float *x,
+                  size_t x_stride)
+{
+    if (stage->quantized != AX_NONE) {
+        const struct ax_act *a = &e->program.acts[stage->quantized];
+        e->ops->quantize_part(x, x_stride, rows, a->k, row0, row1, a->data);
+    }
+}
+
+
 static void
 run_row_op(const struct ax_rows *s, const struct ax_row_op *op)
 {
@@ -332,9 +344,11 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
         const struct ax_plan_op *op = stage->gated;
         float *const *buffers = e->program.buffers;
         const size_t *strides = e->program.strides;
-        ax_stage_gated(e, op, rows, row1 - row0, buffers[op->out] + row0,
-                       strides[op->out], buffers[op->a] + row0, strides[op->a],
+        float *out = buffers[op->out] + row0;
+        ax_stage_gated(e, op, rows, row1 - row0, out, strides[op->out],
+                       buffers[op->a] + row0, strides[op->a],
                        buffers[op->b] + row0, strides[op->b]);
+        ax_stage_quantize(e, stage, rows, row0, row1, out, strides[op->out]);
     }
 }
 

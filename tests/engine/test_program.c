@@ -1,6 +1,6 @@
 /*
  * The compiler makes few stages (Q, K, V and gate, up meet once, a layer
- * costs nine), quantizes before it multiplies, and never lets two values share
+ * costs eight), quantizes before it multiplies, and never lets two values share
  * memory while both are needed.
  */
 #include <stdarg.h>
@@ -40,7 +40,7 @@ open_model(const char *variant, struct ax_program *p)
 
 
 static void
-a_layer_costs_nine_stages(void **state)
+a_layer_costs_eight_stages(void **state)
 {
     struct ax_program p;
     struct ax_model *m = open_model("q4_1", &p);
@@ -48,12 +48,15 @@ a_layer_costs_nine_stages(void **state)
 
     (void) state;
     /* Rows and logits at the end; embedding joins the first layer's norm. */
-    assert_int_equal(p.n_stages, 2 * 9 + 2);
+    assert_int_equal(p.n_stages, 2 * 8 + 2);
     for (uint32_t s = 0; s < p.n_stages; s++) {
-        assert_int_equal(p.stages[s].layer_start, s == 0 || s == 9);
+        assert_int_equal(p.stages[s].layer_start, s == 0 || s == 8);
         if (p.stages[s].kind == AX_STAGE_MATMUL) {
             assert_true(p.stages[s].n <= 3);
             assert_int_equal(p.stages[s].gated != NULL, p.stages[s].n == 2);
+            assert_int_equal(p.stages[s].quantized != AX_NONE,
+                             p.stages[s].n == 2);
+            assert_false(p.stages[s].kept);
             /* RoPE of Q and K, the write of K and V. */
             assert_int_equal(p.stages[s].n_finish,
                              p.stages[s].n == 3 ? 4 : 0);
@@ -67,9 +70,10 @@ a_layer_costs_nine_stages(void **state)
     assert_int_equal(matmuls[3], 2);       /* Q, K, V */
     assert_int_equal(matmuls[2], 2);       /* gate, up */
     assert_int_equal(matmuls[1], 2 * 2 + 1);
-    /* Threads need not meet for four of them in a layer, but where the residual
-     * stream changes as well: behind the embedding and the selected rows. */
-    assert_int_equal(prologues, 2 * 4 + 1 - 2);
+    /* Threads need not meet for three of them in a layer, but where the
+     * residual stream changes as well: behind the embedding and the selected
+     * rows. */
+    assert_int_equal(prologues, 2 * 3 + 1 - 2);
     /* One quantization each for Q/K/V, attention, gate/up, down; logits. */
     assert_int_equal(p.n_acts, 2 * 4 + 1);
     ax_program_free(&p);
@@ -182,6 +186,9 @@ find_lives(const struct ax_program *p, struct life *values, struct life *acts)
             }
             if (stage->gated != NULL) {
                 use(&values[stage->gated->out], s);
+                if (stage->quantized != AX_NONE) {
+                    use(&acts[stage->quantized], s);
+                }
             }
         }
     }
@@ -385,7 +392,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_layer_costs_nine_stages),
+        cmocka_unit_test(a_layer_costs_eight_stages),
         cmocka_unit_test(units_hold_whole_heads),
         cmocka_unit_test(values_that_live_together_lie_apart),
         cmocka_unit_test(memory_does_not_grow_with_layers),

@@ -385,6 +385,19 @@ same_records(const uint32_t *got, const uint32_t *want, uint32_t m, uint32_t k)
 }
 
 
+/* Columns of random widths, the last ones first. */
+static void
+quantize_in_parts(const struct axk_ops *ops, const float *x, size_t stride,
+                  uint32_t m, uint32_t k, void *act)
+{
+    memset(act, 0xee, axk_act_bytes(AXK_ACT_Q8, m, k));
+    for (uint32_t k1 = k, k0; k1 > 0; k1 = k0) {
+        k0 = check_random() % (k1 / 32) * 32;
+        ops->quantize_part(x + k0, stride, m, k, k0, k1, act);
+    }
+}
+
+
 /* Blocks that are zero, tiny, huge or not finite beside ordinary ones, in any
  * place of tiles of any number of tokens, rows with a gap between them. */
 static void
@@ -418,10 +431,14 @@ test_quantize_of_odd_blocks_in_tiles(void **state)
 
         check_reference->quantize(AXK_ACT_Q8, x, STRIDE, m, k, 0,
                                   axk_act_tiles(m), want);
+        quantize_in_parts(check_reference, x, STRIDE, m, k, got);
+        same_records(got, want, m, k);
         for (int isa = 0; check_isas[isa] != NULL; isa++) {
             memset(got, 0xee, bytes);
             check_isas[isa]->quantize(AXK_ACT_Q8, x, STRIDE, m, k, 0,
                                       axk_act_tiles(m), got);
+            same_records(got, want, m, k);
+            quantize_in_parts(check_isas[isa], x, STRIDE, m, k, got);
             same_records(got, want, m, k);
         }
     }
