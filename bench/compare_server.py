@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """nginx and axiond beside llama-server under load: SmolLM2, the same prompts,
-threads and machine, one after the other in every round.
+threads and machine, one after the other in every round, every second round the
+other way about.
 
     bench/compare_server.py [ROUNDS] [WHAT...] [--servers NAME,...] [--keep]
     bench/compare_server.py --write
@@ -71,6 +72,7 @@ MODEL = os.path.join(result.ROOT,
                      "models/SmolLM2-135M-Instruct.Q4_1.gguf")
 PEER = os.path.join(result.ROOT, ".cache/llama/bin/llama-server")
 THREADS = len(os.sched_getaffinity(0))
+MEMORY = 1 << 30    # more than any of the servers touches in a row
 ANSWER = 128
 LIGHT_PAUSE_S = 0.25
 LIGHT_S = 30
@@ -399,6 +401,7 @@ def rows_of(wanted):
 
 
 def measure(make, prompts, way):
+    result.give_memory(MEMORY)
     with make() as server:
         return asyncio.run(way(server, prompts))
 
@@ -406,10 +409,10 @@ def measure(make, prompts, way):
 def run(rounds, wanted, names):
     """Samples as they come: (row, server's name, figures)."""
     prompts = Prompts()
-    for _ in range(rounds):
+    for i in range(rounds):
         for row, slots, context, tenants, way in rows_of(wanted):
             made = servers(slots, context, tenants)
-            for name in [n for n in names if n in made]:
+            for name in [n for n in names[::(-1) ** i] if n in made]:
                 figures = measure(made[name], prompts, way)
                 print(row, name, json.dumps(figures), file=sys.stderr)
                 yield row, name, figures

@@ -97,19 +97,9 @@ def read_through(path):
     return time.monotonic() - started
 
 
-def give_memory(size):
-    """Has this much on huge pages once, and gives it back.  A virtual machine's
-    host takes free pages away and gives them again when they are touched, much
-    slower than the kernel clears them: no start is to pay that for others."""
-    with mmap.mmap(-1, size) as memory_:
-        memory_.madvise(mmap.MADV_HUGEPAGE)
-        for at in range(0, size, mmap.PAGESIZE):
-            memory_[at] = 1
-
-
 def prepare(path, cache):
     """The file in the page cache, or out of it; whether it could be done."""
-    give_memory(3 * os.path.getsize(path))
+    result.give_memory(3 * os.path.getsize(path))
     if cache == "warm":
         read_through(path)
         return True
