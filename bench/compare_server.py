@@ -10,7 +10,8 @@ WHAT (default all):
   streams   128 tokens each of 1, 4, 16, 32, 64 streams behind prompts of 16
             tokens, cold: tokens per second together, TTFT and ITL
   prompts   32 such streams behind prompts of 128 tokens
-  long      a prompt of 4000 tokens arrives among 16 decoding streams
+  long      a prompt of 4000 tokens arrives among 16 decoding streams, which
+            are deeper behind it than before it
   prefix    TTFT behind 1, 2 and 4 thousand tokens that were asked before: the
             same prompt again, and with 8 other tokens at its end
   tenants   TTFT of a tenant that asks for 100 tokens every 0.25 s, alone and
@@ -210,6 +211,13 @@ async def run_streams(server, prompts, n, prompt_tokens=16):
                       for _ in range(n)], server.keys[0]))
 
 
+async def events_behind(when, n, connections):
+    """Until each stream has had n events since then."""
+    while min(sum(t > when for t in c.reply.times[-n:])
+              for c in connections) < n:
+        await asyncio.sleep(0.05)
+
+
 async def run_long(server, prompts):
     await warm(server, prompts)
     connections = [load.Connection(server.port) for _ in range(16)]
@@ -217,26 +225,31 @@ async def run_long(server, prompts):
     # drafted tokens come.
     streams = [asyncio.ensure_future(c.ask(body(prompts.take(64), 4000)))
                for c in connections]
-    while min(len(c.reply.times) for c in connections) < 64:
-        await asyncio.sleep(0.05)
+    await events_behind(0, 64, connections)
     long = (await load.together(server.port,
                                 [body(prompts.take(4000), 1)]))[0]
-    for stream in streams:  # what they say behind it is not looked at
+    await events_behind(long.ended, 64, connections)
+    for stream in streams:
         stream.cancel()
     await asyncio.gather(*streams, return_exceptions=True)
     replies = [c.reply for c in connections]
     for connection in connections:
         connection.close()
-    before, during = [], []
+    before, during, after = [], [], []
     for reply in replies:
         for a, b in zip(reply.times, reply.times[1:]):
             if b < long.sent and a > max(r.times[0] for r in replies):
                 before.append(b - a)
             elif a < long.ended and b > long.sent:
                 during.append(b - a)
+            elif a > long.ended:
+                after.append(b - a)
     return {"ITL p99 before ms": 1e3 * load.quantile(before or [0], .99),
             "ITL p99 during ms": 1e3 * load.quantile(during or [0], .99),
+            "ITL p99 after ms": 1e3 * load.quantile(after or [0], .99),
             "ITL p50 before ms": 1e3 * load.quantile(before or [0], .5),
+            "ITL p50 during ms": 1e3 * load.quantile(during or [0], .5),
+            "ITL p50 after ms": 1e3 * load.quantile(after or [0], .5),
             "long's TTFT ms": 1e3 * long.ttft}
 
 
