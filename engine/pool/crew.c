@@ -170,9 +170,6 @@ count(struct ax_crew_class *c, uint64_t ns, const struct ax_crew_usual *usual)
 {
     struct ax_crew_sum *sum = tries_other(c) ? &c->other_sum : &c->kept_sum;
 
-    if (usual->steps == 0) {
-        return;
-    }
     if (c->steps++ > 0) {
         sum->ns += (double)ns;
         sum->usual_ns += (double)usual->ns;
@@ -230,6 +227,12 @@ ax_crew_learn(struct ax_crew *crew, const struct ax_crew_step *step)
         c->known = 0;
     }
     c->end_ns = step->end_ns;
+    /* A trial cannot judge a size that was never seen, and must not go on for
+     * as long as no other comes. */
+    if (c->other != 0 && usual->steps == 0) {
+        c->other = 0;
+        c->next_ns = c->end_ns + PERIOD_NS;
+    }
     if (step->n_threads == c->kept) {
         observe(c, step, usual);
     }

@@ -14,9 +14,9 @@
  * of the other a verdict if the two are far apart, where far means less from
  * block to block.  At the end one thread less wins what is even, since it
  * leaves a CPU to the neighbours; one more must win by a margin.  Steps of
- * different sizes are compared by what each size usually takes.  Who has lost
- * is tried again later and later, and never before what was lost is a
- * hundredth of the time since.
+ * different sizes are compared by what each size usually takes; one that was
+ * never seen ends a trial.  Who has lost is tried again later and later, and
+ * never before what was lost is a hundredth of the time since.
  *
  * Where no thread is late nothing is ever tried.  Steps are judged in classes
  * by their tokens, each class for itself; larger steps, prompts, always have

@@ -322,6 +322,27 @@ changing_sizes_are_judged_together(void **state)
 }
 
 
+/* One more sequence than ever: as many threads as before until it is known. */
+static void
+a_size_never_seen_ends_a_trial(void **state)
+{
+    struct machine m;
+
+    (void) state;
+    machine_init(&m, 2);
+    two_threads(&m, 3500, 4500, 250);
+    while (m.steps[1] == 0) {
+        (void) step(&m, 1);
+    }
+    for (uint32_t i = 0; i < 100; i++) {
+        assert_int_equal(step(&m, 2), i == 0 ? 1 : 2);
+    }
+    assert_int_equal(m.crew.classes[0].kept, 2);
+    run(&m, 2, 2ull * SECOND);
+    assert_int_equal(m.crew.classes[0].kept, 1);
+}
+
+
 /* A trial that was left alone for long is none. */
 static void
 a_pause_ends_a_trial(void **state)
@@ -357,6 +378,7 @@ main(void)
         cmocka_unit_test(large_steps_have_all_threads),
         cmocka_unit_test(classes_are_apart),
         cmocka_unit_test(changing_sizes_are_judged_together),
+        cmocka_unit_test(a_size_never_seen_ends_a_trial),
         cmocka_unit_test(a_pause_ends_a_trial),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
