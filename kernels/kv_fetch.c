@@ -74,6 +74,10 @@ axk_kv_fetch(enum axk_kv_type type, const void *block,
 {
     uint32_t end = part->first + part->n;
 
+    /* A late thread may have read the slots of two steps. */
+    if (part->slot0 >= part->slot1) {
+        return;
+    }
     for (uint32_t h = part->first / head_dim; h * head_dim < end; h++) {
         struct head_part p = head_part_of(h, head_dim, part->first, part->n);
         const char *head =
