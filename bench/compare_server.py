@@ -283,32 +283,40 @@ def schema(number):
         "required": [f"name{number}", "age", "kind", "tags"]}}
 
 
-async def records_for_ever(server, prompts, number, fresh):
+async def for_ever(server, requests):
+    """Until it is cancelled: what is on its way then ends, too."""
     connection = load.Connection(server.port)
+    try:
+        for request in requests:
+            await connection.ask(request)
+    finally:
+        connection.close()
+
+
+def records(prompts, number, fresh):
     while True:
         request = body(prompts.take(16), ANSWER)
         del request["ignore_eos"]
-        await connection.ask(dict(request, json_schema=schema(number)))
+        yield dict(request, json_schema=schema(number))
         number += 1000 if fresh else 0
 
 
-async def plain_for_ever(server, prompts):
-    connection = load.Connection(server.port)
+def plain(prompts):
     while True:
-        await connection.ask(body(prompts.take(16), ANSWER))
+        yield body(prompts.take(16), ANSWER)
 
 
 async def run_grammar(server, prompts):
     await warm(server, prompts)
     others = {
         "alone": [],
-        "beside 16": [lambda: plain_for_ever(server, prompts)] * 16,
-        "beside schemas": [
-            lambda i=i: records_for_ever(server, prompts, i, i % 2 == 0)
-            for i in range(16)]}
+        "beside 16": [plain(prompts) for _ in range(16)],
+        "beside schemas": [records(prompts, i, i % 2 == 0)
+                           for i in range(16)]}
     figures = {}
-    for name, makers in others.items():
-        beside = [asyncio.ensure_future(make()) for make in makers]
+    for name, streams in others.items():
+        beside = [asyncio.ensure_future(for_ever(server, requests))
+                  for requests in streams]
         await asyncio.sleep(1 if beside else 0)
         found = summary(await load.together(
             server.port, [body(prompts.take(16), ANSWER) for _ in range(16)]))
