@@ -239,27 +239,33 @@ view_closed(const struct compiler *c, const struct view *view)
 }
 
 
-/* Which node of a view named which: $ref and allOf lead from one to the next,
- * in circles as well. */
+/* The nodes of a view that led to each of its nodes, as bits: $ref and allOf
+ * lead from one to the next, in circles as well. */
 struct lineage {
-    uint32_t parent[VIEW_NODES_MAX]; /* index in the view, or NONE */
+    uint32_t above[VIEW_NODES_MAX];
 };
 
 
-/* A node that is there already holds already, unless it is reached through
- * itself, or is open to one of its own branches. */
+/* nodes[from], or the caller, names nodes[index], which is there already: it
+ * holds already, unless that is a circle, or it is open to one of its own
+ * branches. */
 static int
-meet_again(struct compiler *c, const struct view *view,
-           const struct lineage *lineage, uint32_t index, uint32_t from)
+meet_again(struct compiler *c, const struct view *view, struct lineage *lineage,
+           uint32_t index, uint32_t from)
 {
-    while (from != NONE && from != index) {
-        from = lineage->parent[from];
+    uint32_t bit = 1u << index;
+    uint32_t above = from != NONE ? lineage->above[from] | 1u << from : 0;
+
+    if ((above | view->chosen) & bit) {
+        return refuse(c, view->nodes[index],
+                      "$ref or allOf comes back to the same schema");
     }
-    if (from == NONE && !(view->chosen >> index & 1)) {
-        return AXION_OK;
+    for (uint32_t i = 0; i < view->n; i++) {
+        if (i == index || lineage->above[i] & bit) {
+            lineage->above[i] |= above;
+        }
     }
-    return refuse(c, view->nodes[index],
-                  "$ref or allOf comes back to the same schema");
+    return AXION_OK;
 }
 
 
@@ -293,7 +299,8 @@ view_append(struct compiler *c, struct view *view, struct lineage *lineage,
         (rc = check_closing(c, view, node)) != AXION_OK) {
         return rc;
     }
-    lineage->parent[view->n] = from;
+    lineage->above[view->n] =
+        from != NONE ? lineage->above[from] | 1u << from : 0;
     view->nodes[view->n++] = node;
     return AXION_OK;
 }
@@ -302,14 +309,9 @@ view_append(struct compiler *c, struct view *view, struct lineage *lineage,
 int
 view_add(struct compiler *c, struct view *view, uint32_t node)
 {
-    struct lineage lineage;
+    struct lineage lineage = {{0}};
     uint32_t at = view->n;
-    int rc;
-
-    for (uint32_t i = 0; i < VIEW_NODES_MAX; i++) {
-        lineage.parent[i] = NONE;
-    }
-    rc = view_append(c, view, &lineage, node, NONE);
+    int rc = view_append(c, view, &lineage, node, NONE);
 
     for (; rc == AXION_OK && at < view->n; at++) {
         uint32_t ref = view_get(c, view, at, "$ref"), target;

@@ -263,6 +263,10 @@ REFUSED = [
     ({"$ref": "#"}, ["comes back to the same schema"]),
     ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
       "$ref": "#/$defs/a"}, ["comes back to the same schema"]),
+    ({"$defs": {"a": {"$ref": "#/$defs/b"},  # a circle with two ways in
+                "b": {"allOf": [{"$ref": "#/$defs/a"}]}},
+      "allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}]},
+     ["comes back to the same schema"]),
     ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, []),
     ({"anyOf": []}, ['"anyOf" must be an array of schemas']),
     ({"anyOf": [False]}, ['"anyOf" holds for no value']),
