@@ -53,7 +53,9 @@ ax_cost_of(const struct ax_cost *cost, uint32_t tokens)
         float us = p[i].us > level ? p[i].us : level;
         if (tokens <= p[i].tokens || i + 1 == cost->n_points) {
             float slope = (us - level) / (float)(p[i].tokens - p[i - 1].tokens);
-            return level + slope * (float)(tokens - p[i - 1].tokens);
+            float at = level + slope * (float)(tokens - p[i - 1].tokens);
+            /* Rounded up it would be above what comes behind the point. */
+            return tokens <= p[i].tokens && at > us ? us : at;
         }
         level = us;
     }

@@ -57,6 +57,28 @@ test_cost_between_and_beyond_points(void **state)
 }
 
 
+/* Not by the last bit either, where a steep part ends in a level one: who
+ * adds a token never gets time back, and the scheduler asserts it. */
+static void
+test_cost_never_falls(void **state)
+{
+    uint32_t random = 1;
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        struct ax_cost cost;
+        ax_cost_init(&cost);
+        random = random * 1664525u + 1013904223u;
+        float low = 100 + (float)(random >> 8) / 16384;
+        random = random * 1664525u + 1013904223u;
+        float high = low * (2 + (float)(random >> 8) / 4194304);
+        ax_cost_add(&cost, 16, low);
+        ax_cost_add(&cost, 32, high);
+        ax_cost_add(&cost, 64, high);
+        assert_true(ax_cost_of(&cost, 33) >= ax_cost_of(&cost, 32));
+    }
+}
+
+
 /* A neighbour doubles everything: the curve stays, the scale moves. */
 static void
 test_slow_machine_moves_the_scale(void **state)
@@ -450,6 +472,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cost_between_and_beyond_points),
+        cmocka_unit_test(test_cost_never_falls),
         cmocka_unit_test(test_slow_machine_moves_the_scale),
         cmocka_unit_test(test_wrong_point_is_learned),
         cmocka_unit_test(test_keys_count_per_query),
