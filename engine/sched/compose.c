@@ -15,7 +15,7 @@
  *
  * A prompt whose next block is just being computed for another one, which
  * happens when many arrive with one beginning, sits the step out and takes
- * that block over in the next.
+ * that block over as soon as it is whole.
  */
 #include "engine/sched/internal.h"
 
@@ -55,13 +55,12 @@ ready_decodes(struct ax_sched *s)
 
 /* ---- prompts ---- */
 
-/* Whether the block that q goes on with is in this step already. */
+/* Whether the block that it goes on with is in this step already. */
 static bool
 computed_elsewhere(const struct ax_sched *s, uint32_t slot, uint32_t position)
 {
     const struct ax_sched_kv *kv = &s->options.kv;
-    if (s->n_picks == 0 || kv->name == NULL ||
-        position % s->options.kv_block_tokens != 0) {
+    if (s->n_picks == 0 || kv->name == NULL) {
         return false;
     }
     uint64_t name = kv->name(kv->context, slot, position);
@@ -74,16 +73,20 @@ computed_elsewhere(const struct ax_sched *s, uint32_t slot, uint32_t position)
 }
 
 
-/* What the cache has learnt since: the rest need not be computed again. */
+/* What the cache has learnt since: the rest need not be computed again, nor
+ * that of the block that a chunk ended in. */
 static void
 catch_up(struct ax_sched *s, uint32_t slot)
 {
     struct sequence *q = &s->sequences[slot];
     const struct ax_sched_kv *kv = &s->options.kv;
-    if (kv->attach != NULL && q->n_computed % s->options.kv_block_tokens == 0) {
-        uint32_t n =
-            kv->attach(kv->context, slot, q->n_computed, q->n_tokens - 1);
-        sched_note_cached(s, slot, n);
+    if (kv->attach != NULL) {
+        uint32_t begun = q->n_computed % s->options.kv_block_tokens;
+        uint32_t n = kv->attach(kv->context, slot, q->n_computed - begun,
+                                q->n_tokens - 1);
+        if (n > q->n_computed || begun == 0) {
+            sched_note_cached(s, slot, n);
+        }
     }
 }
 
@@ -108,10 +111,8 @@ pick(struct ax_sched *s, uint32_t slot, uint32_t room)
 {
     struct sequence *q = &s->sequences[slot];
     const struct ax_sched_kv *kv = &s->options.kv;
-    uint64_t name = 0;
-    if (kv->name != NULL && q->n_computed % s->options.kv_block_tokens == 0) {
-        name = kv->name(kv->context, slot, q->n_computed);
-    }
+    uint64_t name =
+        kv->name == NULL ? 0 : kv->name(kv->context, slot, q->n_computed);
     q->in_step = chunk_of(s, q, room);
     sched_budget_take(s, q->in_step, q->n_computed);
     sched_charge_prompt(s, slot, q->n_computed + q->in_step);

@@ -92,7 +92,7 @@ struct tenant {
 
 struct pick {
     uint32_t slot;
-    uint64_t name; /* of the first block that it computes; 0: none */
+    uint64_t name; /* of the block that it begins or goes on with; 0: none */
 };
 
 /* Of the step that is composed. */

@@ -199,6 +199,108 @@ test_small_chunks_are_whole(void **state)
 }
 
 
+/* ---- one beginning ---- */
+
+#define BLOCK 16u
+#define ALIKE 4u
+#define TEXT  160u
+
+static uint32_t whole; /* positions in blocks that the cache knows */
+
+
+static uint32_t
+known_whole(void *context, uint32_t slot, uint32_t n_max)
+{
+    (void)context;
+    (void)slot;
+    return whole < n_max / BLOCK * BLOCK ? whole : n_max / BLOCK * BLOCK;
+}
+
+
+static uint32_t
+attach_whole(void *context, uint32_t slot, uint32_t n_computed, uint32_t n_max)
+{
+    uint32_t n = known_whole(context, slot, n_max);
+    assert_int_equal(n_computed % BLOCK, 0);
+    return n > n_computed ? n : n_computed;
+}
+
+
+static uint64_t
+name_of_block(void *context, uint32_t slot, uint32_t position)
+{
+    (void)context;
+    (void)slot;
+    return 1 + position / BLOCK;
+}
+
+
+static uint32_t
+held_alone(void *context, uint32_t slot)
+{
+    (void)context;
+    return kv.held[slot];
+}
+
+
+/* One step of prompts that are alike; how many tokens it computes. */
+static uint32_t
+step_alike(void)
+{
+    const struct ax_sched_step *step = ax_sched_next(sched, now);
+    uint32_t slots[ALIKE], n = 0, samples = 0;
+    for (uint32_t i = 0; i < step->n_entries; i++) {
+        const struct ax_sched_entry *e = &step->entries[i];
+        uint32_t end = (e->position + e->n_tokens) / BLOCK * BLOCK;
+        n += e->n_tokens;
+        whole = end > whole ? end : whole;
+        slots[samples] = e->slot;
+        samples += e->samples;
+    }
+    if (n > 0) {
+        now += 1000;
+        ax_sched_stepped(sched, 1000, true);
+    }
+    for (uint32_t i = 0; i < samples; i++) {
+        assert_int_equal(ax_sched_sampled(sched, slots[i]),
+                         AXION_FINISH_LENGTH);
+        ax_sched_finish(sched, slots[i], now);
+    }
+    return n;
+}
+
+
+/* Chunks that end within a block: who stands there takes over what others
+ * computed since, and nobody computes a block beside another. */
+static void
+test_chunks_within_blocks_find_what_is_known(void **state)
+{
+    (void)state;
+    for (uint32_t batch = 4; batch <= 64; batch++) {
+        uint32_t computed = 0, n;
+        struct ax_sched_options o = options_of(100, ALIKE, batch);
+        o.kv_block_tokens = kv.block_tokens = BLOCK;
+        o.kv.known = known_whole;
+        o.kv.attach = attach_whole;
+        o.kv.name = name_of_block;
+        o.kv.alone = held_alone;
+        whole = 0;
+        assert_int_equal(ax_sched_open(&sched, &o), AXION_OK);
+        for (uint32_t i = 0; i < ALIKE; i++) {
+            arrive_ok(i, TEXT, 1);
+        }
+        while ((n = step_alike()) > 0) {
+            computed += n;
+        }
+        /* The last block is everyone's own, and each may have begun one. */
+        assert_true(computed <= TEXT + 2 * (ALIKE - 1) * BLOCK);
+        assert_int_equal(kv.used, 0);
+        ax_sched_close(sched);
+        sched = NULL;
+    }
+}
+
+
 static void
 test_ends_at_max_tokens_and_gives_kv_back(void **state)
 {
@@ -555,6 +657,7 @@ main(void)
         cmocka_unit_test(test_contradicting_options_are_refused),
         TEST(test_long_prompt_goes_in_chunks_beside_decodes),
         TEST(test_small_chunks_are_whole),
+        TEST(test_chunks_within_blocks_find_what_is_known),
         TEST(test_ends_at_max_tokens_and_gives_kv_back),
         TEST(test_refusals),
         TEST(test_queue_is_bounded_in_requests_and_tokens),
