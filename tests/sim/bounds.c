@@ -80,7 +80,7 @@ sim_bounds_started(struct sim_engine *e, struct sim_slot *s)
 {
     for (uint32_t i = 0; i < SIM_SLOTS; i++) {
         struct sim_slot *q = &e->slots[i];
-        if (waits(q) && q->above && q->arrival < s->arrival) {
+        if (waits(q) && q->above && is_above(e, q) && q->arrival < s->arrival) {
             q->steps_left += steps_of(s);
             q->passed++;
             assert_true(q->disturbed || q->passed <= q->request.n_prompt);
