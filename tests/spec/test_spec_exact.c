@@ -301,9 +301,11 @@ test_draft_model(void **state)
 static void
 test_a_draft_model_keeps_to_the_grammar(void **state)
 {
+    enum { RUNS_MAX = 10 };
     struct axion_board board;
     struct request_options o;
     struct stream *s = &streams[0];
+    uint32_t n = 0;
     char path[64];
     (void)state;
     write_model(path, "q4_0");
@@ -312,16 +314,23 @@ test_a_draft_model_keeps_to_the_grammar(void **state)
     request_init(&o, "Count", 200);
     o.grammar_kind = AXION_GRAMMAR_GBNF;
     o.grammar = "root ::= \"0123456789\"{20}";
-    do { /* no drafts until steps are timed, and before they paid */
+    do { /* no drafts until steps are timed, and few where they do not pay */
         run_alone(client, &o, s);
         assert_int_equal(s->n_tokens, 200);
         assert_memory_equal(s->text, "01234567890", 11);
         assert_int_equal(s->done.accepted_tokens, s->done.drafted_tokens);
-    } while (s->done.drafted_tokens < 20);
-    read_board(client, &board);
-    assert_true(board.steps < board.completion_tokens_total);
+        read_board(client, &board);
+    } while (board.drafted_tokens_total < 20 && ++n < RUNS_MAX);
+    print_message("%lu drafts held, all of %lu\n",
+                  (unsigned long)board.accepted_tokens_total,
+                  (unsigned long)board.drafted_tokens_total);
     stop();
     (void)unlink(path);
+    if (board.drafted_tokens_total == 0) {
+        print_message("skipped: no draft pays by what steps took here\n");
+        skip();
+    }
+    assert_true(board.steps < board.completion_tokens_total);
 }
 
 
