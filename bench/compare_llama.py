@@ -279,7 +279,7 @@ def report():
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n", maxsplit=1)[0])
-    parser.add_argument("rounds", nargs="?", type=int, default=2)
+    parser.add_argument("rounds", nargs="?", type=result.count, default=2)
     parser.add_argument("--rows", help=",".join(ROWS))
     parser.add_argument("--threads", default="2,1")
     parser.add_argument("--fresh", action="store_true")

@@ -3,7 +3,7 @@
 bare and with a key and limits, beside proxy_pass to the same echo engine over HTTP
 on a unix socket and beside nginx answering alone.
 
-    bench/gateway.py [ROUNDS [SECONDS]]
+    bench/gateway.py [ROUNDS [SECONDS [PART,...]]]
 
 latency     one request after the other: p50 and p99 as the client sees them;
             added is a way's less nginx's own in the same round
@@ -16,6 +16,7 @@ memory      the worker's memory per stream, 2,000 of them under leases
 One worker, wrk on loopback, ways in turn so that a machine's mood hits all.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -35,6 +36,7 @@ sys.path.insert(0, os.path.join(result.ROOT, "tools"))
 import stack  # noqa: E402
 
 KEY = "a-key-of-the-benchmark"
+PARTS = ("latency", "capacity", "streams", "memory")
 HTTP = """\
     axion_upstream llm { engine unix:{socket}; }
     axion_upstream two { engine unix:{socket}; engine unix:{socket}.2; }
@@ -235,11 +237,23 @@ def memory(bench):
     return (most - before) / STREAMS
 
 
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=result.count, default=3)
+    parser.add_argument("seconds", nargs="?", type=result.count, default=2)
+    parser.add_argument("parts", nargs="?", default=",".join(PARTS))
+    args = parser.parse_args()
+    parts = args.parts.split(",")
+    for part in parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}, only {', '.join(PARTS)}")
+    return args.rounds, args.seconds, parts
+
+
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    parts = sys.argv[3].split(",") if len(sys.argv) > 3 else (
-        "latency", "capacity", "streams", "memory")
+    rounds, seconds, parts = arguments()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     lines = result.head("What the gateway costs")

@@ -91,9 +91,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("rounds", nargs="?", type=result.count, default=3)
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--tokens", type=result.count, default=256)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--set-aside", type=int, default=0, metavar="PAGES")
     args = parser.parse_args()

@@ -50,9 +50,20 @@ def give_memory(size):
 
 
 def commit():
-    dirty = output("git", "status", "--porcelain", "--untracked-files=no")
+    """Result files are no change: a run of several pieces writes them as it
+    goes, and its samples are of one commit all the same."""
+    dirty = output("git", "status", "--porcelain", "--untracked-files=no",
+                   "--", ".", ":(exclude)bench/results")
     return (output("git", "rev-parse", "--short=12", "HEAD")
             + (" with local changes" if dirty else ""))
+
+
+def count(text):
+    """An argument of a script: how many rounds, seconds, tokens."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(f"{value} is below 1")
+    return value
 
 
 def cell(samples, digits=1):

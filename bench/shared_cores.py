@@ -69,9 +69,9 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("rounds", nargs="?", type=int, default=5)
-    parser.add_argument("-n", "--gen", type=int, default=512)
-    parser.add_argument("-p", "--prompt", type=int, default=512)
+    parser.add_argument("rounds", nargs="?", type=result.count, default=5)
+    parser.add_argument("-n", "--gen", type=result.count, default=512)
+    parser.add_argument("-p", "--prompt", type=result.count, default=512)
     args = parser.parse_args()
     cpus = two_cpus()
     cases = [(1, None), (2, None), (1, cpus[0]), (1, cpus[1]), (2, cpus[0]),

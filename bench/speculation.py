@@ -326,11 +326,11 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rounds", nargs="?", type=int, default=5)
+    parser.add_argument("rounds", nargs="?", type=result.count, default=5)
     parser.add_argument("--kinds", default="off,suffix,bigram")
-    parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--streams", type=int, default=1)
-    parser.add_argument("--fresh", type=int, default=5, metavar="ROUNDS")
+    parser.add_argument("--tokens", type=result.count, default=128)
+    parser.add_argument("--streams", type=result.count, default=1)
+    parser.add_argument("--fresh", type=result.count, default=5, metavar="ROUNDS")
     parser.add_argument("--engine", default="",
                         help="more of axiond's options: '--realtime 1'")
     parser.add_argument("--only", default=",".join(TEXTS))

@@ -10,10 +10,10 @@ machine can do, as --profile has it: bytes over the bandwidth of reading or
 operations over the peak of their unit, measured in the same run.
 """
 
+import argparse
 import csv
 import os
 import subprocess
-import sys
 import tempfile
 
 import result
@@ -93,13 +93,17 @@ def ratios(best):
 
 
 def main():
-    model = sys.argv[1] if len(sys.argv) > 1 else os.path.join(
-        result.ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default=os.path.join(
+        result.ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    parser.add_argument("rounds", nargs="?", type=result.count, default=3)
+    args = parser.parse_args()
     best = {}
-    for _ in range(rounds):
+    for _ in range(args.rounds):
         for name, arguments in TESTS.items():
-            ops = profile(model, arguments)
+            ops = profile(args.model, arguments)
             if name not in best or step_us(ops) < step_us(best[name]):
                 best[name] = ops
     lines = ratios(best)
@@ -107,7 +111,7 @@ def main():
         lines += ["", f"## {name}", ""] + table(ops)
     print("\n".join(lines))
     result.save("steps", result.head("steps.py") +
-                [f"- the fastest of {rounds} rounds", ""] + lines)
+                [f"- the fastest of {args.rounds} rounds", ""] + lines)
 
 
 if __name__ == "__main__":
