@@ -109,7 +109,6 @@ take_identity(struct axion_parser *p)
     p->parsed->max_tokens = head->max_tokens;
     head->tenant = options->tenant;
     head->priority = options->priority;
-    head->deadline_ms = options->deadline_ms;
     if (options->cache_salt != NULL)
         memcpy(head->cache_salt, options->cache_salt, sizeof(head->cache_salt));
 }
@@ -191,4 +190,12 @@ axion_request_parse(struct axion_parsed *parsed, enum axion_request_kind kind,
     parsed->payload = p.writer.data;
     parsed->payload_bytes = p.writer.bytes;
     return AXION_OK;
+}
+
+
+void
+axion_parsed_deadline(struct axion_parsed *parsed, uint32_t deadline_ms)
+{
+    memcpy(parsed->payload + offsetof(struct axion_request_head, deadline_ms),
+           &deadline_ms, sizeof(deadline_ms));
 }

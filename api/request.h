@@ -19,8 +19,8 @@
  *
  * Integers must be written as such or as 5.0; 1.5, "5" and true are wrong.
  * max_completion_tokens wins over max_tokens.  What identity decides
- * (tenant, cache realm, priority, deadline) comes from the options and never
- * from the body.
+ * (tenant, cache realm, priority) comes from the options, a deadline from
+ * axion_parsed_deadline(), and none of it from the body.
  */
 #ifndef AXION_API_REQUEST_H
 #define AXION_API_REQUEST_H
@@ -47,7 +47,6 @@ struct axion_parse_options {
     const uint8_t *cache_salt; /* 16 bytes; NULL: zeros */
     uint32_t priority;         /* 0 low, 1 normal, 2 high */
     uint32_t weight;           /* of the tenant beside others; 0: 1 */
-    uint32_t deadline_ms;      /* 0: none */
     uint32_t max_context;      /* prompt and output, tokens; 0: the model's */
     uint32_t max_output;       /* what max_tokens is cut down to; 0: none */
     const struct axion_tenant *aliases; /* whose they are; NULL: none */
@@ -65,7 +64,7 @@ struct axion_parsed {
     struct axion_text model;  /* asked for; copied, NUL behind it */
     struct axion_text served; /* what stands behind it, for the engine */
     struct axion_text user;   /* copied; data NULL: not given */
-    const uint8_t *payload;   /* for axion_client_submit(); NULL: remote_only */
+    uint8_t *payload;         /* for axion_client_submit(); NULL: remote_only */
     size_t payload_bytes;     /* of the body's text, if there is no payload */
     size_t text_bytes;        /* of messages or the prompt (beside its ids),
                                * or as above */
@@ -85,5 +84,9 @@ int axion_request_parse(struct axion_parsed *parsed,
                         size_t bytes, const struct axion_parse_options *options,
                         const struct axion_memory *memory,
                         struct axion_failure *failure);
+
+/* How long the engine has for the first token, from the submit at hand on; 0:
+ * as long as it takes.  Of a request with a payload. */
+void axion_parsed_deadline(struct axion_parsed *parsed, uint32_t deadline_ms);
 
 #endif

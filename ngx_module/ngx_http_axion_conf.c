@@ -114,6 +114,7 @@ ngx_http_axion_create_loc_conf(ngx_conf_t *cf)
     alcf->accept_timeout = NGX_CONF_UNSET_MSEC;
     alcf->stall_timeout = NGX_CONF_UNSET_MSEC;
     alcf->idle_timeout = NGX_CONF_UNSET_MSEC;
+    alcf->first_timeout = NGX_CONF_UNSET_MSEC;
     alcf->keepalive_ping = NGX_CONF_UNSET_MSEC;
     alcf->buffer = NGX_CONF_UNSET_SIZE;
     alcf->limit_dry_run = NGX_CONF_UNSET;
@@ -149,6 +150,7 @@ ngx_http_axion_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->stall_timeout, prev->stall_timeout,
                               30000);
     ngx_conf_merge_msec_value(conf->idle_timeout, prev->idle_timeout, 60000);
+    ngx_conf_merge_msec_value(conf->first_timeout, prev->first_timeout, 0);
     ngx_conf_merge_msec_value(conf->keepalive_ping, prev->keepalive_ping,
                               15000);
     ngx_conf_merge_size_value(conf->buffer, prev->buffer, 64 * 1024);
@@ -400,6 +402,8 @@ ngx_http_axion_timeout_value(ngx_conf_t *cf, ngx_str_t *arg,
           offsetof(ngx_http_axion_loc_conf_t, stall_timeout) },
         { ngx_string("idle="),
           offsetof(ngx_http_axion_loc_conf_t, idle_timeout) },
+        { ngx_string("first="),
+          offsetof(ngx_http_axion_loc_conf_t, first_timeout) },
     };
 
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -17,6 +17,7 @@
 
 static void ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
+static ngx_int_t ngx_http_axion_set_deadline(ngx_http_axion_ctx_t *ctx);
 static void ngx_http_axion_name_engine(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_lose(ngx_http_axion_ctx_t *ctx, int error);
@@ -116,6 +117,12 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
 {
     int  rc;
 
+    if (ngx_http_axion_set_deadline(ctx) != NGX_OK) {
+        axion_failure_set(&ctx->failure, AXION_ERR_DEADLINE, NULL, NULL);
+        ngx_http_axion_fail(ctx);
+        return;
+    }
+
     ngx_http_axion_starve(ctx, engine);
 
     if (ngx_queue_head(&engine->starving) != &ctx->room) {
@@ -167,6 +174,30 @@ ngx_http_axion_submit(ngx_http_axion_ctx_t *ctx,
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "axion: submitted to \"%V\" as %uL", &engine->name,
                    ctx->stream);
+}
+
+
+/* The engine gets what waiting here has left of `axion_timeout first=`. */
+static ngx_int_t
+ngx_http_axion_set_deadline(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_msec_int_t  left;
+
+    if (ctx->conf->first_timeout == 0) {
+        return NGX_OK;
+    }
+
+    left = (ngx_msec_int_t) (ctx->arrived + ctx->conf->first_timeout
+                             - ngx_current_msec);
+
+    if (left <= 0) {
+        return NGX_DECLINED;
+    }
+
+    axion_parsed_deadline(&ctx->parsed,
+                          (uint32_t) ngx_min(left, NGX_MAX_INT32_VALUE));
+
+    return NGX_OK;
 }
 
 

@@ -282,6 +282,7 @@ typedef struct {
     ngx_msec_t                   accept_timeout;
     ngx_msec_t                   stall_timeout;
     ngx_msec_t                   idle_timeout;
+    ngx_msec_t                   first_timeout;   /* 0: none */
     ngx_msec_t                   keepalive_ping;  /* 0: off */
     size_t                       buffer;
     ngx_flag_t                   limit_dry_run;

@@ -14,7 +14,7 @@
  *
  * So thousands that wait cost nothing while others stream.  All of them are
  * in main->waiting, each holds its own timer until `axion_timeout connect=`
- * is over, and whoever leaves a queue at its head wakes the next.
+ * or its `first=` is over, and whoever leaves a queue at its head wakes the next.
  */
 
 
@@ -26,6 +26,8 @@
 
 
 static void ngx_http_axion_wake_next(ngx_http_axion_engine_t *engine);
+static ngx_uint_t ngx_http_axion_has_deadline(ngx_http_axion_ctx_t *ctx);
+static ngx_msec_t ngx_http_axion_wait_until(ngx_http_axion_ctx_t *ctx);
 static ngx_uint_t ngx_http_axion_may_use(ngx_http_axion_ctx_t *ctx,
     ngx_http_axion_engine_t *engine);
 static void ngx_http_axion_retry_now(ngx_http_axion_ctx_t *ctx);
@@ -112,7 +114,7 @@ ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for,
 
     if (!ctx->waited) {
         ctx->waited = 1;
-        ctx->deadline = ngx_current_msec + ctx->conf->connect_timeout;
+        ctx->deadline = ngx_http_axion_wait_until(ctx);
 
     } else if ((ngx_msec_int_t) (ngx_current_msec - ctx->deadline) >= 0) {
         ngx_http_axion_wait_expired(ctx);
@@ -128,12 +130,43 @@ ngx_http_axion_wait(ngx_http_axion_ctx_t *ctx, int waits_for,
 }
 
 
+static ngx_uint_t
+ngx_http_axion_has_deadline(ngx_http_axion_ctx_t *ctx)
+{
+    return ctx->conf->first_timeout != 0 && ctx->parsed.payload != NULL;
+}
+
+
+/* Nobody waits for an engine that could not answer in time any more. */
+static ngx_msec_t
+ngx_http_axion_wait_until(ngx_http_axion_ctx_t *ctx)
+{
+    ngx_msec_t  first, until;
+
+    first = ctx->arrived + ctx->conf->first_timeout;
+    until = ngx_current_msec + ctx->conf->connect_timeout;
+
+    return (ngx_http_axion_has_deadline(ctx)
+            && (ngx_msec_int_t) (first - until) < 0)
+               ? first : until;
+}
+
+
 void
 ngx_http_axion_wait_expired(ngx_http_axion_ctx_t *ctx)
 {
     int                         error;
     ngx_uint_t                  i;
     ngx_http_axion_engine_t   **engine;
+
+    if (ngx_http_axion_has_deadline(ctx)
+        && (ngx_msec_int_t) (ngx_current_msec - ctx->arrived
+                             - ctx->conf->first_timeout) >= 0)
+    {
+        axion_failure_set(&ctx->failure, AXION_ERR_DEADLINE, NULL, NULL);
+        ngx_http_axion_fail(ctx);
+        return;
+    }
 
     error = ctx->waits_for;
     engine = ctx->conf->upstream->engines.elts;

@@ -56,7 +56,6 @@ test_parse(struct test_memory *m, enum axion_request_kind kind,
         .tenant = 77,
         .cache_salt = salt,
         .priority = 2,
-        .deadline_ms = 1234,
     };
     int error = axion_request_parse(parsed, kind, body,
                                     bytes ? bytes : strlen(body), &options,

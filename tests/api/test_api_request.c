@@ -131,6 +131,9 @@ test_identity_comes_from_the_options(void **state)
                     "\"deadline_ms\":9");
     assert_int_equal(a.view.head.tenant, 77);
     assert_int_equal(a.view.head.priority, 2);
+    assert_int_equal(a.view.head.deadline_ms, 0);
+    axion_parsed_deadline(&a.parsed, 1234);
+    test_decode(&a.parsed, &a.view);
     assert_int_equal(a.view.head.deadline_ms, 1234);
     assert_memory_equal(a.view.head.cache_salt, "0123456789abcde", 16);
     release(&a);

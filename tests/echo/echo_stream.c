@@ -162,9 +162,10 @@ echo_stream_open(const struct echo_sink *sink, void *owner, uint64_t id,
                                  echo.options.context_tokens);
     echo_log_stream(s,
                     "submit prompt_tokens=%u messages=%u lease=%" PRIu64
-                    " tenant=%016" PRIx64 " priority=%u",
+                    " tenant=%016" PRIx64 " priority=%u deadline_ms=%u",
                     s->answer.prompt_tokens, view->n_messages, lease_tokens,
-                    view->head.tenant, view->head.priority);
+                    view->head.tenant, view->head.priority,
+                    view->head.deadline_ms);
     if (error != AXION_OK) {
         echo.board.requests_refused++;
         if (error == AXION_ERR_QUEUE_FULL)
