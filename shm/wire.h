@@ -374,7 +374,8 @@ struct axion_board {
     uint64_t rows_us_total;
     uint64_t load_us;        /* that loading the model took; 0 while it does */
     uint64_t weight_bytes;   /* of the model, in memory */
-    uint64_t resident_bytes; /* of the process, when a request ended */
+    uint64_t resident_bytes; /* of the process, when a request ended, or
+                              * in idle within a second */
     /* Memory by kind, reserved when the model was loaded. */
     uint64_t draft_kv_bytes; /* of --kv-memory, beside kv_bytes */
     uint64_t draft_weight_bytes;

@@ -79,14 +79,17 @@ update_rates(struct ax_server *s, uint64_t now_us)
 }
 
 
-void
+bool
 ax_server_board_resident(struct ax_server *s)
 {
-    uint64_t now_us = ax_server_now_us();
-    if (now_us - s->resident_since_us >= RATE_WINDOW_US) {
-        s->resident_since_us = now_us;
-        s->board.resident_bytes = ax_resident_bytes();
+    uint64_t now_us = s->resident_stale ? ax_server_now_us() : 0;
+    if (!s->resident_stale || now_us - s->resident_since_us < RATE_WINDOW_US) {
+        return false;
     }
+    s->resident_since_us = now_us;
+    s->resident_stale = false;
+    s->board.resident_bytes = ax_resident_bytes();
+    return true;
 }
 
 

@@ -445,3 +445,10 @@ ax_draft_model_scratch_bytes(const struct ax_draft_model *d)
     return ax_exec_bytes(d->exec) +
            (uint64_t)e->sequences * e->info->n_vocab * sizeof(float);
 }
+
+
+bool
+ax_draft_model_populate(struct ax_draft_model *d, uint64_t bytes_max)
+{
+    return ax_kv_populate(d->kv, bytes_max);
+}

@@ -227,6 +227,7 @@ static void
 be_loaded(struct ax_server *s)
 {
     s->load = LOAD_DONE;
+    s->resident_stale = true;
     if (ax_server_give_costs(s) != AXION_OK) {
         ax_log(s->log, AXION_LOG_warn,
                "what steps cost is out of order: chunks of prompts are not "

@@ -282,7 +282,8 @@ ax_server_forget(struct ax_server *s, struct request *r)
     r->next_free = s->free_requests;
     s->free_requests = r;
     s->n_live--;
-    ax_server_board_resident(s);
+    s->resident_stale = true;
+    (void)ax_server_board_resident(s);
 }
 
 

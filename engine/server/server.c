@@ -210,9 +210,10 @@ idle_us(const struct ax_server *s)
     if (s->n_live > 0 && wake - now > LIVE_TICK_US) {
         return LIVE_TICK_US;
     }
-    /* The rates on the board go down to 0 once. */
-    if ((s->board.tokens_per_second_milli |
-         s->board.prefill_per_second_milli) != 0 &&
+    /* The rates on the board go down to 0 once, and memory is told once. */
+    if (((s->board.tokens_per_second_milli |
+          s->board.prefill_per_second_milli) != 0 ||
+         s->resident_stale) &&
         wake - now > RATE_TICK_US) {
         return RATE_TICK_US;
     }
@@ -223,12 +224,11 @@ idle_us(const struct ax_server *s)
 }
 
 
+/* Of all bytes of KV, what --kv-prefault says. */
 static uint64_t
-prefault_bytes(const struct ax_server *s)
+prefault_part(const struct ax_server *s, uint64_t all)
 {
-    const struct ax_kv *kv = s->engine->kv;
     const char *part = s->options.kv_prefault;
-    uint64_t all = (uint64_t)ax_kv_blocks_total(kv) * ax_kv_block_bytes(kv);
     return strcmp(part, "off") == 0   ? 0
            : strcmp(part, "all") == 0 ? all
                                       : all / 8;
@@ -237,14 +237,34 @@ prefault_bytes(const struct ax_server *s)
 
 /*
  * While nobody wants anything KV gets its pages, some at a time, so that the
- * steps of requests to come need not wait for zeroed ones.  What is not brought
- * in comes with its use.  True: there is more of it.
+ * steps of requests to come need not wait for zeroed ones: the model's first,
+ * then the draft model's.  What is not brought in comes with its use.  True:
+ * there is more of it.
  */
 static bool
 prefault(struct ax_server *s)
 {
-    return s->state == AXION_ENGINE_READY && s->load == LOAD_DONE &&
-           s->n_live == 0 && ax_kv_populate(s->engine->kv, prefault_bytes(s));
+    if (s->state != AXION_ENGINE_READY || s->load != LOAD_DONE ||
+        s->n_live > 0) {
+        return false;
+    }
+    const struct axion_board *b = &s->board;
+    bool more = ax_kv_populate(s->engine->kv, prefault_part(s, b->kv_bytes)) ||
+                (s->draft != NULL &&
+                 ax_draft_model_populate(s->draft,
+                                         prefault_part(s, b->draft_kv_bytes)));
+    s->resident_stale |= more;
+    return more;
+}
+
+
+/* Nobody reads it later than a second after the last thing that changed it. */
+static void
+tell_resident(struct ax_server *s)
+{
+    if (s->n_live == 0 && ax_server_board_resident(s)) {
+        ax_server_publish(s);
+    }
 }
 
 
@@ -265,8 +285,9 @@ turn(struct ax_server *s)
     if (s->ended) {
         return;
     }
-    if (!worked && !prefault(s) && ax_server_arm(s)) {
-        timeout_us = idle_us(s);
+    if (!worked && !prefault(s)) {
+        tell_resident(s);
+        timeout_us = ax_server_arm(s) ? idle_us(s) : 0;
     }
     int64_t due_us = ax_server_conns_due_us(s);
     if (due_us >= 0 && (timeout_us < 0 || timeout_us > due_us)) {

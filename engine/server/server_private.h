@@ -220,6 +220,7 @@ struct ax_server {
     uint64_t published_us;
     uint64_t rate_since_us, rate_prompt, rate_answer;
     uint64_t resident_since_us;
+    bool resident_stale; /* something has changed it since */
     uint64_t prefilled_total;
     uint64_t next_seed;
     FILE *profile; /* NULL: none is asked for */
@@ -350,9 +351,10 @@ void ax_server_between_layers(struct ax_server *s);
 /* board.c */
 void ax_server_board_open(struct ax_server *s);
 void ax_server_board_model(struct ax_server *s);
-/* A request has ended: what the process holds is asked for, once a second at
- * most, since it is a system call and steps make none. */
-void ax_server_board_resident(struct ax_server *s);
+/* What the process holds is asked for if it is stale, once a second at most:
+ * at the end of a request and in idle, since it takes system calls and steps
+ * make none.  True: it is on the board. */
+bool ax_server_board_resident(struct ax_server *s);
 void ax_server_publish(struct ax_server *s);
 
 /* profile.c: FILE of --profile, checked at the start, written at the end. */

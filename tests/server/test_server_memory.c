@@ -3,8 +3,10 @@
  * included, that the board names every kind of memory, that a sliding window
  * makes the same memory reach further, that an engine which finds no huge
  * pages set aside says so and answers as ever, and that an idle one brings in
- * the part of KV that --kv-prefault says.
+ * the part of KV that --kv-prefault says, the draft model's too, and tells
+ * what it holds then.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,12 +167,34 @@ ask_once(void)
 }
 
 
+/* --draft FILE, or nothing. */
 static void
-grows_by(const char *part, uint64_t off_bytes, uint64_t by)
+start_with(const char *part, const char *draft)
+{
+    start("q4_0",
+          (const char *[]){"--kv-memory", "64m", "--kv-prefault", part,
+                           draft != NULL ? "--draft" : NULL, draft, NULL});
+}
+
+
+static uint64_t
+bytes_without(const char *draft)
+{
+    start_with("off", draft);
+    for (uint32_t i = 0; i < 50; i++) {
+        ask_once();
+    }
+    uint64_t bytes = resident_bytes();
+    stop();
+    return bytes;
+}
+
+
+static void
+grows_by(const char *part, const char *draft, uint64_t off_bytes, uint64_t by)
 {
     uint32_t turns = 0;
-    start("q4_0",
-          (const char *[]){"--kv-memory", "64m", "--kv-prefault", part, NULL});
+    start_with(part, draft);
     while (resident_bytes() < off_bytes + by - RESIDENT_PAD) {
         assert_true(turns++ < TURNS_MAX);
         ask_once();
@@ -183,6 +207,19 @@ grows_by(const char *part, uint64_t off_bytes, uint64_t by)
 }
 
 
+/* Nobody asks for anything. */
+static void
+grows_by_itself(const char *part, uint64_t to)
+{
+    start_with(part, NULL);
+    do {
+        read_board(client, &board);
+        sched_yield();
+    } while (board.resident_bytes < to);
+    stop();
+}
+
+
 static void
 an_idle_engine_brings_pages_in(void **state)
 {
@@ -191,15 +228,13 @@ an_idle_engine_brings_pages_in(void **state)
         print_message("Linux before 5.14: pages come with their use\n");
         skip();
     }
-    start("q4_0",
-          (const char *[]){"--kv-memory", "64m", "--kv-prefault", "off", NULL});
-    for (uint32_t i = 0; i < 50; i++) {
-        ask_once();
-    }
-    uint64_t off_bytes = resident_bytes();
-    stop();
-    grows_by("eighth", off_bytes, PREFAULT_KV / 8);
-    grows_by("all", off_bytes, PREFAULT_KV);
+    const char *draft = model_file();
+    uint64_t off_bytes = bytes_without(NULL);
+    grows_by("eighth", NULL, off_bytes, PREFAULT_KV / 8);
+    grows_by("all", NULL, off_bytes, PREFAULT_KV);
+    grows_by_itself("all", off_bytes + PREFAULT_KV - RESIDENT_PAD);
+    grows_by("all", draft, bytes_without(draft), PREFAULT_KV);
+    unlink(draft);
 }
 
 
