@@ -400,6 +400,60 @@ put_models(struct axion_out *out, const struct axion_engine_view *engines,
 }
 
 
+/* One figure of struct axion_cost by layer and kind of work. */
+struct cost_field {
+    const char *name;
+    const char *help;
+    size_t offset;
+    int is_ns; /* written as seconds */
+};
+
+static const struct cost_field cost_fields[] = {
+    {"axion_engine_op_seconds_total",
+     "Time spent in a kind of work of a layer, with --profile.",
+     offsetof(struct axion_cost, ns), 1},
+    {"axion_engine_op_bytes_total",
+     "Weights, keys and values that it read, with --profile.",
+     offsetof(struct axion_cost, bytes), 0},
+    {"axion_engine_op_operations_total",
+     "Multiplications and additions of it, with --profile.",
+     offsetof(struct axion_cost, operations), 0},
+};
+
+
+static void
+put_costs(struct axion_out *out, const struct cost_field *field,
+          const struct axion_engine_view *engine)
+{
+    const struct axion_costs *costs = engine->costs;
+    struct axion_label labels[4];
+    char text[16];
+    uint32_t i;
+
+    engine_labels(engine, labels);
+    labels[2].name = "layer";
+    labels[3].name = "op";
+    for (i = 0; i < costs->n; i++) {
+        const struct axion_cost *cost = &costs->costs[i];
+        struct axion_out layer;
+        uint64_t value;
+
+        memcpy(&value, (const char *)cost + field->offset, sizeof(value));
+        axion_out_fixed(&layer, text, sizeof(text));
+        axion_out_u64(&layer, cost->layer);
+        labels[2].value.data = text;
+        labels[2].value.bytes = (uint32_t)layer.bytes;
+        labels[3].value.data = costs->ops[cost->op];
+        labels[3].value.bytes = (uint32_t)strlen(costs->ops[cost->op]);
+        if (field->is_ns)
+            axion_metric_decimal(out, field->name, labels, 4,
+                                 (double)value / 1e9, 6);
+        else
+            axion_metric_u64(out, field->name, labels, 4, value);
+    }
+}
+
+
 void
 axion_metrics_engines(struct axion_out *out,
                       const struct axion_engine_view *engines, size_t n_engines)
@@ -415,6 +469,15 @@ axion_metrics_engines(struct axion_out *out,
         for (i = 0; i < n_engines; i++) {
             if (engines[i].board != NULL)
                 put_board_field(out, field, &engines[i]);
+        }
+    }
+    for (f = 0; f < sizeof(cost_fields) / sizeof(cost_fields[0]); f++) {
+        const struct cost_field *field = &cost_fields[f];
+
+        axion_metric_head(out, field->name, AXION_COUNTER, field->help);
+        for (i = 0; i < n_engines; i++) {
+            if (engines[i].costs != NULL)
+                put_costs(out, field, &engines[i]);
         }
     }
 }

@@ -65,6 +65,7 @@ struct axion_engine_view {
     struct axion_text upstream;      /* axion_upstream's name */
     struct axion_text engine;        /* its address */
     const struct axion_board *board; /* NULL: not connected */
+    const struct axion_costs *costs; /* NULL: none; see axion_client_costs() */
 };
 
 void axion_metrics_engines(struct axion_out *out,

@@ -24,7 +24,10 @@ static void ngx_http_axion_metrics_ttft(struct axion_out *out,
 static void ngx_http_axion_metrics_links(struct axion_out *out,
     ngx_http_axion_main_conf_t *amcf);
 static void ngx_http_axion_metrics_engines(struct axion_out *out,
-    ngx_http_axion_main_conf_t *amcf);
+    ngx_pool_t *pool, ngx_http_axion_main_conf_t *amcf);
+static const struct axion_costs *ngx_http_axion_metrics_costs(
+    ngx_http_axion_engine_t *engine, ngx_pool_t *pool,
+    struct axion_costs **spare);
 static struct axion_text ngx_http_axion_literal(const char *text);
 
 
@@ -57,7 +60,7 @@ ngx_http_axion_metrics_handler(ngx_http_request_t *r)
     ngx_http_axion_metrics_streams(&out, amcf->zone);
     ngx_http_axion_metrics_ttft(&out, &amcf->zone->stats);
     ngx_http_axion_metrics_links(&out, amcf);
-    ngx_http_axion_metrics_engines(&out, amcf);
+    ngx_http_axion_metrics_engines(&out, r->pool, amcf);
     ngx_http_axion_remotes_metrics(&out, amcf);
     ngx_http_axion_limits_metrics(&out, r->pool, amcf);
 
@@ -280,16 +283,18 @@ ngx_http_axion_metrics_links(struct axion_out *out,
 
 
 static void
-ngx_http_axion_metrics_engines(struct axion_out *out,
+ngx_http_axion_metrics_engines(struct axion_out *out, ngx_pool_t *pool,
     ngx_http_axion_main_conf_t *amcf)
 {
     size_t                       n;
     ngx_uint_t                   i, k;
+    struct axion_costs          *spare;
     ngx_http_axion_engine_t    **engine;
     struct axion_engine_view     views[NGX_HTTP_AXION_VIEWS_MAX];
     ngx_http_axion_upstream_t  **upstream;
 
     n = 0;
+    spare = NULL;
     upstream = amcf->upstreams.elts;
 
     for (i = 0; i < amcf->upstreams.nelts; i++) {
@@ -306,9 +311,42 @@ ngx_http_axion_metrics_engines(struct axion_out *out,
             views[n].engine = ngx_http_axion_text(&engine[k]->name);
             views[n].board = (ngx_http_axion_engine_board(engine[k]) == NGX_OK)
                                  ? &engine[k]->board : NULL;
+            views[n].costs = (views[n].board != NULL)
+                                 ? ngx_http_axion_metrics_costs(engine[k],
+                                                                pool, &spare)
+                                 : NULL;
             n++;
         }
     }
 
     axion_metrics_engines(out, views, n);
+}
+
+
+/* NULL unless the engine keeps a profile; 34 KB of the pool for each that
+ * does, and for one more. */
+static const struct axion_costs *
+ngx_http_axion_metrics_costs(ngx_http_axion_engine_t *engine, ngx_pool_t *pool,
+    struct axion_costs **spare)
+{
+    struct axion_costs  *costs;
+
+    if (*spare == NULL) {
+        *spare = ngx_palloc(pool, sizeof(struct axion_costs));
+        if (*spare == NULL) {
+            return NULL;
+        }
+    }
+
+    costs = *spare;
+
+    if (axion_client_costs(engine->client, costs) != AXION_OK
+        || costs->n == 0)
+    {
+        return NULL;
+    }
+
+    *spare = NULL;
+
+    return costs;
 }

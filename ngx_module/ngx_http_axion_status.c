@@ -169,6 +169,7 @@ ngx_http_axion_status_upstream(struct axion_json *json,
         view.engine = ngx_http_axion_text(&engine[i]->name);
         view.board = (ngx_http_axion_engine_board(engine[i]) == NGX_OK)
                          ? &engine[i]->board : NULL;
+        view.costs = NULL;
 
         axion_json_engine(json, NULL, &view);
     }

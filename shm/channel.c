@@ -263,7 +263,7 @@ send_welcome(struct axion_channel *channel)
     struct axion_board_writer *board = channel->options.board;
     struct axion_welcome welcome = {
         .head = {AXION_WIRE_MAGIC, AXION_WIRE_VERSION, AXION_MSG_WELCOME},
-        .board_bytes = board != NULL ? sizeof(struct axion_board) : 0,
+        .board_bytes = board != NULL ? AXION_BOARD_BYTES_FULL : 0,
         .payload_bytes_max = channel->payload_bytes_max,
     };
 

@@ -212,6 +212,9 @@ void axion_board_close(struct axion_board_writer *board);
 /* Publishes the whole state under the seqlock. */
 void axion_board_publish(struct axion_board_writer *board,
                          const struct axion_board *state);
+/* n and n_ops of the state are in bounds. */
+void axion_board_publish_costs(struct axion_board_writer *board,
+                               const struct axion_costs *state);
 int axion_board_fd(const struct axion_board_writer *board);
 
 /* ---- listening socket ---- */

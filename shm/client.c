@@ -434,3 +434,45 @@ axion_client_board(const struct axion_client *client, struct axion_board *copy)
     }
     return AXION_OK;
 }
+
+
+/* Only what can be named: an op's index is a peer's word. */
+static void
+keep_named_costs(struct axion_costs *copy)
+{
+    uint32_t n = 0;
+
+    if (copy->n_ops > AXION_COST_OPS_MAX) {
+        copy->n_ops = AXION_COST_OPS_MAX;
+    }
+    for (uint32_t i = 0; i < copy->n_ops; i++) {
+        copy->ops[i][AXION_COST_OP_BYTES - 1] = 0;
+    }
+    for (uint32_t i = 0; i < copy->n; i++) {
+        if (copy->costs[i].op < copy->n_ops) {
+            copy->costs[n++] = copy->costs[i];
+        }
+    }
+    copy->n = n;
+}
+
+
+int
+axion_client_costs(const struct axion_client *client, struct axion_costs *copy)
+{
+    copy->n = 0;
+    copy->n_ops = 0;
+    if (client->board_bytes < AXION_BOARD_BYTES_FULL) {
+        return AXION_OK;
+    }
+    const struct axion_costs *costs =
+        (const void *)((const char *)client->board + AXION_COSTS_OFFSET);
+    for (int i = 0; i < BOARD_TRIES; i++) {
+        if (axion_costs_read(costs, copy)) {
+            keep_named_costs(copy);
+            return AXION_OK;
+        }
+    }
+    copy->n = 0;
+    return AXION_AGAIN;
+}

@@ -197,4 +197,10 @@ uint32_t axion_client_streams(const struct axion_client *client);
 int axion_client_board(const struct axion_client *client,
                        struct axion_board *copy);
 
+/* What an engine that keeps a profile has spent its time on: AXION_OK with
+ * every index in bounds and every name ended, copy->n 0 where it keeps none;
+ * AXION_AGAIN as above. */
+int axion_client_costs(const struct axion_client *client,
+                       struct axion_costs *copy);
+
 #endif

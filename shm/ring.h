@@ -181,6 +181,8 @@ const char *axion_memfd_fault(int fd, size_t bytes);
 /* One try at a consistent copy of a board that is being written: 0 when the
  * writer was seen at work. */
 int axion_board_read(const struct axion_board *board, struct axion_board *copy);
+/* Likewise, with copy->n in bounds; costs behind the n-th are left alone. */
+int axion_costs_read(const struct axion_costs *costs, struct axion_costs *copy);
 
 /* ---- handshake datagrams ---- */
 

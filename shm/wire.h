@@ -402,4 +402,35 @@ struct axion_board {
 /* A shorter one than ours reads as zeros behind its end: one page is mapped. */
 _Static_assert(sizeof(struct axion_board) <= 4096, "a board is one page");
 
+/* All steps so far in one kind of work of one layer. */
+struct axion_cost {
+    uint32_t layer;
+    uint32_t op; /* index of ops[] */
+    uint64_t ns;
+    uint64_t bytes;      /* of weights, keys and values */
+    uint64_t operations; /* multiplications and additions */
+};
+
+#define AXION_COSTS_MAX     1024u
+#define AXION_COST_OPS_MAX  32u
+#define AXION_COST_OP_BYTES 64u
+
+/*
+ * Behind the board, on pages of its own: what an engine that keeps a profile
+ * has spent its time on.  Under a sequence like the board's.  An engine whose
+ * memfd ends before it says nothing; so does one without a profile, and the
+ * pages are then never touched.
+ */
+struct axion_costs {
+    uint32_t sequence;
+    uint32_t n; /* of costs[] */
+    uint32_t n_ops;
+    uint32_t reserved;
+    char ops[AXION_COST_OPS_MAX][AXION_COST_OP_BYTES];
+    struct axion_cost costs[AXION_COSTS_MAX];
+};
+
+#define AXION_COSTS_OFFSET     4096u
+#define AXION_BOARD_BYTES_FULL (AXION_COSTS_OFFSET + sizeof(struct axion_costs))
+
 #endif

@@ -285,6 +285,9 @@ ax_server_on_loaded(struct ax_server *s, struct source *source)
         rc = place_threads(s);
     }
     if (rc == AXION_OK) {
+        rc = ax_server_profile_begin(s, &s->load_error);
+    }
+    if (rc == AXION_OK) {
         be_ready(s);
         return;
     }

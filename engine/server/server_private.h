@@ -223,7 +223,9 @@ struct ax_server {
     bool resident_stale; /* something has changed it since */
     uint64_t prefilled_total;
     uint64_t next_seed;
-    FILE *profile; /* NULL: none is asked for */
+    FILE *profile;             /* NULL: none is asked for */
+    struct axion_costs *costs; /* what it says so far, for the board */
+    uint16_t *cost_of;         /* [counters of the executor] */
 };
 
 uint64_t ax_server_now_us(void);
@@ -359,6 +361,10 @@ void ax_server_publish(struct ax_server *s);
 
 /* profile.c: FILE of --profile, checked at the start, written at the end. */
 int ax_server_profile_open(struct ax_server *s, struct ax_error *err);
+/* The engine is there: its layers and kinds of work are known. */
+int ax_server_profile_begin(struct ax_server *s, struct ax_error *err);
+/* Behind a step: what all of them have cost, beside the board. */
+void ax_server_profile_publish(struct ax_server *s);
 void ax_server_profile_close(struct ax_server *s);
 
 #endif

@@ -312,6 +312,7 @@ ax_server_step(struct ax_server *s)
     s->board.matmul_us_total = times.matmul_ns / 1000;
     s->board.attention_us_total = times.attention_ns / 1000;
     s->board.rows_us_total = times.rows_ns / 1000;
+    ax_server_profile_publish(s);
     if (rc == AXION_OK) {
         /* Without the draft model's rounds, which the law counts apart. */
         ax_server_learn_cost(s, plan, end_us - exec_us);

@@ -340,8 +340,8 @@ test_engine_metrics(void **state)
 {
     struct axion_board board;
     struct axion_engine_view views[] = {
-        {{"llm", 3}, {"unix:/a", 7}, &board},
-        {{"llm", 3}, {"unix:/b", 7}, NULL},
+        {{"llm", 3}, {"unix:/a", 7}, &board, NULL},
+        {{"llm", 3}, {"unix:/b", 7}, NULL, NULL},
     };
     struct axion_out out;
 
@@ -365,6 +365,41 @@ test_engine_metrics(void **state)
     assert_non_null(strstr(room, "{upstream=\"llm\",engine=\"unix:/a\","
                                  "model=\"a\"} 8192\n"));
     assert_null(strstr(room, "running{upstream=\"llm\",engine=\"unix:/b\""));
+}
+
+
+/* Of the engine that keeps a profile alone, under one head each. */
+static void
+test_engine_costs(void **state)
+{
+    static struct axion_costs costs = {
+        .n = 2,
+        .n_ops = 2,
+        .ops = {"attention", "ffn \"down\""},
+        .costs = {{.layer = 0, .op = 0, .ns = 1500000000, .bytes = 7},
+                  {.layer = 1023, .op = 1, .operations = UINT64_MAX}}};
+    struct axion_board board;
+    struct axion_engine_view views[] = {
+        {{"llm", 3}, {"unix:/a", 7}, &board, &costs},
+        {{"llm", 3}, {"unix:/b", 7}, &board, NULL},
+    };
+    struct axion_out out;
+
+    (void) state;
+    make_board(&board, "a", NULL);
+    start(&out);
+    axion_metrics_engines(&out, views, 2);
+    room[out.bytes] = '\0';
+    assert_non_null(strstr(
+        room, "# TYPE axion_engine_op_seconds_total counter\n"
+              "axion_engine_op_seconds_total{upstream=\"llm\","
+              "engine=\"unix:/a\",layer=\"0\",op=\"attention\"} 1.500000\n"
+              "axion_engine_op_seconds_total{upstream=\"llm\","
+              "engine=\"unix:/a\",layer=\"1023\",op=\"ffn \\\"down\\\"\"} "
+              "0.000000\n# HELP axion_engine_op_bytes_total "));
+    assert_non_null(strstr(room, "layer=\"0\",op=\"attention\"} 7\n"));
+    assert_non_null(strstr(room, "down\\\"\"} 18446744073709551615\n"));
+    assert_null(strstr(room, "engine=\"unix:/b\",layer"));
 }
 
 
@@ -399,8 +434,8 @@ static void
 test_engine_status(void **state)
 {
     struct axion_board board;
-    struct axion_engine_view up = {{"llm", 3}, {"unix:/a", 7}, &board};
-    struct axion_engine_view down = {{"llm", 3}, {"unix:/b", 7}, NULL};
+    struct axion_engine_view up = {{"llm", 3}, {"unix:/a", 7}, &board, NULL};
+    struct axion_engine_view down = {{"llm", 3}, {"unix:/b", 7}, NULL, NULL};
     struct axion_json json;
     struct axion_out out;
     const char *address, *status, *id;
@@ -443,6 +478,7 @@ main(void)
         cmocka_unit_test(test_hostile_board_stays_in_bounds),
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_engine_metrics),
+        cmocka_unit_test(test_engine_costs),
         cmocka_unit_test(test_json_writer),
         cmocka_unit_test(test_engine_status),
     };
