@@ -96,8 +96,8 @@ void ax_kv_close(struct ax_kv *kv); /* NULL is fine */
 
 /*
  * Brings in 2 MiB more of the blocks that are given out first, up to bytes_max
- * of them, so that steps need not wait for zeroed pages.  Any time; false:
- * nothing is left to do.
+ * of them, so that steps need not wait for zeroed pages.  Any time, on one
+ * thread, beside any other call; false: nothing is left to do.
  */
 bool ax_kv_populate(struct ax_kv *kv, uint64_t bytes_max);
 

@@ -71,7 +71,7 @@ ax_draft_model_info(const struct ax_draft_model *draft);
  * fill), and of everything else but its weights. */
 uint64_t ax_draft_model_kv_bytes(const struct ax_draft_model *draft);
 uint64_t ax_draft_model_scratch_bytes(const struct ax_draft_model *draft);
-/* ax_kv_populate() of its KV. */
+/* ax_kv_populate() of its KV, on one thread, beside any other call. */
 bool ax_draft_model_populate(struct ax_draft_model *draft, uint64_t bytes_max);
 
 #endif

@@ -18,6 +18,7 @@
 #include "engine/server/server_private.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include "engine/model/packing.h"
 #include "engine/pool/arena.h"
@@ -188,6 +189,34 @@ log_engine(const struct ax_server *s)
 }
 
 
+/* What is not brought in comes with its use, all of it where there is no
+ * thread for that. */
+static void
+start_prefault(struct ax_server *s)
+{
+    struct ax_kv *kv = s->engine->kv;
+    const char *part = s->options.kv_prefault;
+    uint32_t divisor = strcmp(part, "all") == 0 ? 1 : 8;
+    const struct ax_prefault_what what = {
+        .kv = kv,
+        .bytes =
+            (uint64_t)ax_kv_blocks_total(kv) * ax_kv_block_bytes(kv) / divisor,
+        .draft = s->draft,
+        .draft_bytes =
+            s->draft != NULL ? ax_draft_model_kv_bytes(s->draft) / divisor : 0,
+    };
+    if (strcmp(part, "off") == 0) {
+        return;
+    }
+    int rc = ax_prefault_open(&s->prefault, &what);
+    if (rc != AXION_OK) {
+        ax_log(s->log, AXION_LOG_warn,
+               "no pages of KV are brought in ahead: %s",
+               axion_error_info(rc)->name);
+    }
+}
+
+
 /* This thread is the pool's thread 0 from here on. */
 static int
 place_threads(struct ax_server *s)
@@ -282,6 +311,7 @@ ax_server_on_loaded(struct ax_server *s, struct source *source)
     int rc = s->engine != NULL ? ax_server_requests_open(s, &s->load_error)
                                : s->load_error.number;
     if (rc == AXION_OK) {
+        start_prefault(s);
         rc = place_threads(s);
     }
     if (rc == AXION_OK) {
@@ -292,8 +322,10 @@ ax_server_on_loaded(struct ax_server *s, struct source *source)
         return;
     }
     give_no_engine(s, rc);
+    ax_prefault_close(s->prefault);
     ax_engine_close(s->engine);
     ax_draft_model_close(s->draft);
+    s->prefault = NULL;
     s->engine = NULL;
     s->draft = NULL;
     s->ended = true;

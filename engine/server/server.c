@@ -224,37 +224,18 @@ idle_us(const struct ax_server *s)
 }
 
 
-/* Of all bytes of KV, what --kv-prefault says. */
-static uint64_t
-prefault_part(const struct ax_server *s, uint64_t all)
-{
-    const char *part = s->options.kv_prefault;
-    return strcmp(part, "off") == 0   ? 0
-           : strcmp(part, "all") == 0 ? all
-                                      : all / 8;
-}
-
-
 /*
- * While nobody wants anything KV gets its pages, some at a time, so that the
- * steps of requests to come need not wait for zeroed ones: the model's first,
- * then the draft model's.  What is not brought in comes with its use.  True:
- * there is more of it.
+ * Before a step of who has come, and before the sleep behind who has gone.
+ * What is brought in changes what is resident, at last when its thread ends.
  */
-static bool
-prefault(struct ax_server *s)
+static void
+tell_prefault(struct ax_server *s)
 {
-    if (s->state != AXION_ENGINE_READY || s->load != LOAD_DONE ||
-        s->n_live > 0) {
-        return false;
-    }
-    const struct axion_board *b = &s->board;
-    bool more = ax_kv_populate(s->engine->kv, prefault_part(s, b->kv_bytes)) ||
-                (s->draft != NULL &&
-                 ax_draft_model_populate(s->draft,
-                                         prefault_part(s, b->draft_kv_bytes)));
-    s->resident_stale |= more;
-    return more;
+    bool works = ax_prefault_works(s->prefault);
+    s->resident_stale |= works || s->prefaults;
+    s->prefaults = works;
+    ax_prefault_tell(s->prefault, s->state == AXION_ENGINE_READY &&
+                                      s->load == LOAD_DONE && s->n_live == 0);
 }
 
 
@@ -275,6 +256,7 @@ turn(struct ax_server *s)
     int64_t timeout_us = 0;
     ax_server_take_commands(s);
     ax_server_take_text(s);
+    tell_prefault(s);
     bool worked = step_if_due(s);
     /* Who reads an event and then the board finds its effect there. */
     ax_server_publish(s);
@@ -285,8 +267,9 @@ turn(struct ax_server *s)
     if (s->ended) {
         return;
     }
-    if (!worked && !prefault(s)) {
+    if (!worked) {
         tell_resident(s);
+        tell_prefault(s);
         timeout_us = ax_server_arm(s) ? idle_us(s) : 0;
     }
     int64_t due_us = ax_server_conns_due_us(s);
@@ -505,6 +488,7 @@ ax_server_close(struct ax_server *s)
         return false; /* as above: it keeps what it works on */
     }
     ax_server_profile_close(s);
+    ax_prefault_close(s->prefault); /* it works on both models' KV */
     ax_engine_close(s->engine);     /* its threads may still read masks */
     ax_draft_model_close(s->draft); /* it used the engine's threads */
     ax_server_requests_close(s);

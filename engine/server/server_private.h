@@ -38,6 +38,7 @@
 #include "engine/server/helper.h"
 #include "engine/server/journal.h"
 #include "engine/server/loop.h"
+#include "engine/server/prefault.h"
 #include "engine/server/server.h"
 #include "engine/spec/spec.h"
 #include "engine/text/stream.h"
@@ -187,6 +188,7 @@ struct ax_server {
 
     struct ax_engine *engine; /* NULL while loading */
     struct ax_helper *helper;
+    struct ax_prefault *prefault; /* NULL: pages come with their use */
     struct ax_sched *sched;
     struct ax_kv_key kv_key;
     struct ax_spec *spec;
@@ -221,6 +223,7 @@ struct ax_server {
     uint64_t rate_since_us, rate_prompt, rate_answer;
     uint64_t resident_since_us;
     bool resident_stale; /* something has changed it since */
+    bool prefaults;      /* was at work when it was last looked at */
     uint64_t prefilled_total;
     uint64_t next_seed;
     FILE *profile;             /* NULL: none is asked for */

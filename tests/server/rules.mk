@@ -16,7 +16,8 @@ $(SERVER_TESTS): LDLIBS = -lcmocka
 
 # The server inside, so that it can be counted what it calls, or held back.
 SERVER_INSIDE_TESTS := $(BUILD)/tests/server/test_token_path \
-                       $(BUILD)/tests/server/test_first_token
+                       $(BUILD)/tests/server/test_first_token \
+                       $(BUILD)/tests/server/test_prefault
 UNIT_TESTS += $(SERVER_INSIDE_TESTS)
 
 $(SERVER_INSIDE_TESTS): %: %.o $(BUILD)/tests/server/harness.o \
@@ -29,6 +30,7 @@ $(SERVER_INSIDE_TESTS): LDLIBS = $(SERVER_LDLIBS) -lcmocka
 $(BUILD)/tests/server/test_token_path: LDLIBS += -Wl,--wrap=pthread_mutex_lock
 $(BUILD)/tests/server/test_first_token: LDLIBS += \
     -Wl,--wrap=ax_engine_calibrate
+$(BUILD)/tests/server/test_prefault: LDLIBS += -Wl,--wrap=ax_kv_populate
 
 $(SERVER_PART_TESTS): %: %.o $(BUILD)/libaxion_server.a \
     $(BUILD)/libaxion_model.a $(BUILD)/libaxion_shm.a

@@ -6,6 +6,7 @@
  * the part of KV that --kv-prefault says, the draft model's too, and tells
  * what it holds then.
  */
+#include <dirent.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,7 +126,6 @@ windows_make_memory_reach_further(void **state)
 /* ---- pages ahead of their use ---- */
 
 #define PREFAULT_KV  (64u << 20)
-#define TURNS_MAX    200000u
 #define RESIDENT_PAD (4u << 20)
 
 /* Linux 5.14 and later. */
@@ -156,14 +156,32 @@ resident_bytes(void)
 }
 
 
-/* A request, and the engine is idle for a while. */
+static uint32_t
+threads(void)
+{
+    char path[64];
+    uint32_t n = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)engine.pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        n += entry->d_name[0] != '.';
+    }
+    closedir(dir);
+    return n;
+}
+
+
+/* All that requests touch is there then. */
 static void
-ask_once(void)
+ask_some(void)
 {
     static struct stream s;
     struct request_options o;
-    request_init(&o, "one two", 1);
-    run_alone(client, &o, &s);
+    for (uint32_t i = 0; i < 50; i++) {
+        request_init(&o, "one two", 1);
+        run_alone(client, &o, &s);
+    }
 }
 
 
@@ -177,32 +195,36 @@ start_with(const char *part, const char *draft)
 }
 
 
-static uint64_t
-bytes_without(const char *draft)
+/* Of the process, and its threads. */
+struct held {
+    uint64_t bytes;
+    uint32_t threads;
+};
+
+
+static struct held
+held_without(const char *draft)
 {
     start_with("off", draft);
-    for (uint32_t i = 0; i < 50; i++) {
-        ask_once();
-    }
-    uint64_t bytes = resident_bytes();
+    ask_some();
+    struct held held = {resident_bytes(), threads()};
     stop();
-    return bytes;
+    return held;
 }
 
 
+/* The thread that does it ends when it is done. */
 static void
-grows_by(const char *part, const char *draft, uint64_t off_bytes, uint64_t by)
+grows_by(const char *part, const char *draft, struct held off, uint64_t by)
 {
-    uint32_t turns = 0;
     start_with(part, draft);
-    while (resident_bytes() < off_bytes + by - RESIDENT_PAD) {
-        assert_true(turns++ < TURNS_MAX);
-        ask_once();
+    ask_some();
+    while (threads() > off.threads) {
+        sched_yield();
     }
-    for (uint32_t i = 0; i < 50; i++) {
-        ask_once();
-    }
-    assert_true(resident_bytes() < off_bytes + by + 2 * RESIDENT_PAD);
+    uint64_t bytes = resident_bytes();
+    assert_true(bytes >= off.bytes + by - RESIDENT_PAD);
+    assert_true(bytes < off.bytes + by + 2 * RESIDENT_PAD);
     stop();
 }
 
@@ -229,11 +251,11 @@ an_idle_engine_brings_pages_in(void **state)
         skip();
     }
     const char *draft = model_file();
-    uint64_t off_bytes = bytes_without(NULL);
-    grows_by("eighth", NULL, off_bytes, PREFAULT_KV / 8);
-    grows_by("all", NULL, off_bytes, PREFAULT_KV);
-    grows_by_itself("all", off_bytes + PREFAULT_KV - RESIDENT_PAD);
-    grows_by("all", draft, bytes_without(draft), PREFAULT_KV);
+    struct held off = held_without(NULL);
+    grows_by("eighth", NULL, off, PREFAULT_KV / 8);
+    grows_by("all", NULL, off, PREFAULT_KV);
+    grows_by_itself("all", off.bytes + PREFAULT_KV - RESIDENT_PAD);
+    grows_by("all", draft, held_without(draft), PREFAULT_KV);
     unlink(draft);
 }
 
