@@ -1,7 +1,8 @@
 # The lines of a test's log that say why it failed, 24 at most and each cut at
 # 200 characters: the first "not ok" of TAP with its diagnostics, the first
 # failures of cmocka, the first traceback of unittest, a sanitizer's report.
-# A log that has none of them has its last lines printed instead.
+# A log that has none of them has its last lines printed instead, that of a
+# test that hung besides: they tell where.
 
 function out(line)
 {
@@ -10,6 +11,8 @@ function out(line)
         n++
     }
 }
+
+{ last[NR % 8] = $0 }
 
 # TAP: until the next result, which may be a failure as well.
 /^not ok / { tap = 1; out($0); next }
@@ -38,12 +41,12 @@ python { if ($0 != "") out($0); next }
 }
 /runtime error:|^SUMMARY: / { out($0); next }
 report > 0                  { report--; out($0); next }
-/Assertion|[Ss]egmentation fault| hung for [0-9]+ s$/ { out($0); next }
+/Assertion|[Ss]egmentation fault/ { out($0); next }
 
-{ last[NR % 8] = $0 }
+/ hung for [0-9]+ s$/ { hung = 1 }
 
 END {
-    if (n == 0) {
+    if (n == 0 || hung) {
         for (i = NR - 7; i <= NR; i++) {
             if (i > 0 && last[i % 8] != "") {
                 out(last[i % 8])

@@ -39,8 +39,9 @@ if [ "${AXION_SANITIZED:-0}" = 1 ] && setarch -R true 2>/dev/null; then
     wrap="setarch -R"
 fi
 
-# The last resort against a test that hangs: it is failed, never passed.
-hang_s=${AXION_TEST_HANG_S:-1200}
+# The last resort against a test that hangs: it is failed, never passed.  Ten
+# times what the longest takes, and no more than a check of an hour can lose.
+hang_s=${AXION_TEST_HANG_S:-900}
 
 passed=0 failed=0 skipped=0
 for program in "$@"; do
@@ -75,7 +76,10 @@ for program in "$@"; do
         ;;
     *)
         failed=$((failed + 1))
-        [ $code -eq 124 ] && echo "$name hung for $hang_s s" >>"$log"
+        # 124, or 137 where the signal that asks it to end was not enough.
+        if [ $((ms / 1000)) -ge "$hang_s" ]; then
+            echo "$name hung for $hang_s s" >>"$log"
+        fi
         echo "FAILED  $suite/$name (exit $code, $took s), end of $log:"
         tail -n "${AXION_LOG_LINES:-40}" "$log" | sed 's/^/    /'
         echo "why $suite/$name failed:"
