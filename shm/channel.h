@@ -222,7 +222,8 @@ int axion_board_fd(const struct axion_board_writer *board);
 /*
  * Parses "unix:PATH[,mode=0660][,group=NAME]" and listens (SOCK_SEQPACKET,
  * non-blocking).  A stale socket file that nobody listens on is replaced, a
- * live one is not.  BAD_OPTION, SYSTEM; the reason goes to why[].
+ * live one is not; for that of a process that has just died it waits, 2 s at
+ * most.  BAD_OPTION, SYSTEM; the reason goes to why[].
  */
 int axion_listen(const char *spec, int *fd, char *path, size_t path_bytes,
                  char *why, size_t why_bytes);

@@ -4,18 +4,23 @@
  * "unix:PATH[,mode=0660][,group=NAME]": a path holds no comma.  The socket's
  * mode and group are set between bind() and listen(): until then connect() is
  * refused, so nobody gets in on the umask's terms.  A socket file that is
- * left over from a killed engine refuses connections; one that accepts them,
- * or is of another kind, or no socket at all, is somebody else's and stays.
+ * left over from a killed engine refuses connections, though not at once: the
+ * kernel closes what an io_uring holds some ms behind the process's end.  One
+ * whose process lives, or that goes on accepting, or is of another kind, or no
+ * socket at all, is somebody else's and stays.
  */
 #include <errno.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include "shm/channel.h"
 
@@ -24,6 +29,10 @@
 #define GROUP_BYTES_MAX (1u << 20)
 #define MODE_UNSET      ((mode_t)-1)
 #define GROUP_UNSET     ((gid_t)-1)
+
+/* How often, and how far apart, a dead process's socket is looked at: 2 s. */
+#define GOING_LOOKS    400
+#define GOING_PAUSE_NS 5000000
 
 struct listen_spec {
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -145,24 +154,60 @@ new_socket(void)
 }
 
 
-/* 1 when the path holds a socket that nobody listens on any more. */
-static int
-is_stale(const struct sockaddr_un *address)
+enum holder { LIVE, GOING, GONE };
+
+
+/* Of a socket that a connection was made to. */
+static enum holder
+holder_of(int fd)
 {
+    struct ucred peer;
+    socklen_t bytes = sizeof(peer);
+
+    /* Of another PID namespace it is 0: nobody knows. */
+    bool lives = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0 ||
+                 (peer.pid > 0 && (kill(peer.pid, 0) == 0 || errno != ESRCH));
+    return lives ? LIVE : GOING;
+}
+
+
+static enum holder
+find_holder(const struct sockaddr_un *address)
+{
+    enum holder holder = LIVE;
     struct stat st;
 
     if (lstat(address->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
-        return 0;
+        return LIVE;
     }
     int fd = new_socket();
     if (fd < 0) {
-        return 0;
+        return LIVE;
     }
-    int refused =
-        connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 &&
-        errno == ECONNREFUSED;
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
+        holder = holder_of(fd);
+    } else if (errno == ECONNREFUSED) {
+        holder = GONE;
+    } else if (errno == EAGAIN) { /* its queue is full: nobody knows whose */
+        holder = GOING;
+    }
     close(fd);
-    return refused;
+    return holder;
+}
+
+
+/* Whether the path holds a socket that nobody listens on any more. */
+static bool
+is_stale(const struct sockaddr_un *address)
+{
+    const struct timespec pause = {.tv_nsec = GOING_PAUSE_NS};
+    enum holder holder = find_holder(address);
+
+    for (int i = 1; i < GOING_LOOKS && holder == GOING; i++) {
+        nanosleep(&pause, NULL);
+        holder = find_holder(address);
+    }
+    return holder == GONE;
 }
 
 

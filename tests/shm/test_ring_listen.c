@@ -1,5 +1,5 @@
 /* The listening socket: what a wrong --listen says, what becomes of a socket
- * file that is stale, live, or no socket, and mode and group. */
+ * file that is stale, live, going, or no socket, and mode and group. */
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "tests/shm/pair.h"
 
@@ -144,6 +145,74 @@ test_path_that_is_taken(void **state)
 }
 
 
+/* Its process is dead and reaped; we hold it, as the kernel does for a while
+ * where there was an io_uring. */
+static int
+socket_of_a_dead_process(struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int status;
+
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(address->sun_path, sizeof(address->sun_path), "%s/c.sock", folder);
+    assert_int_equal(bind(fd, (struct sockaddr *)address, sizeof(*address)), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        _exit(listen(fd, 8));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    return fd;
+}
+
+
+/* Who starts anew behind a kill waits until the old socket is closed. */
+static void
+test_killed_a_moment_ago(void **state)
+{
+    struct sockaddr_un address;
+    char path[108];
+    char why[200];
+    int fd, status;
+
+    (void)state;
+    int old = socket_of_a_dead_process(&address);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        close(old);
+        _exit(listen_on("c.sock", &fd, path, why) == AXION_OK ? 0 : 1);
+    }
+    int looks = accept(old, NULL, NULL); /* it has found somebody there */
+    assert_true(looks >= 0);
+    close(looks);
+    close(old);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    unlink(address.sun_path);
+}
+
+
+/* A dead process's socket that others go on holding is theirs. */
+static void
+test_inherited_socket(void **state)
+{
+    struct sockaddr_un address;
+    char path[108];
+    char why[200];
+    int fd;
+
+    (void)state;
+    int theirs = socket_of_a_dead_process(&address);
+    assert_int_equal(listen_on("c.sock", &fd, path, why), AXION_ERR_SYSTEM);
+    assert_non_null(strstr(why, "in use"));
+    assert_int_equal(access(address.sun_path, F_OK), 0);
+    unlink(address.sun_path);
+    close(theirs);
+}
+
+
 /* A socket of another kind lives there: not ours to remove. */
 static void
 test_foreign_socket(void **state)
@@ -175,6 +244,8 @@ main(void)
         TEST(test_wrong_specs),
         TEST(test_mode_group_and_connections),
         TEST(test_path_that_is_taken),
+        TEST(test_killed_a_moment_ago),
+        TEST(test_inherited_socket),
         TEST(test_foreign_socket),
     };
 
