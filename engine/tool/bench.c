@@ -7,6 +7,7 @@
  * care what they compute, and runs stay comparable.  Nothing is sampled.
  */
 #include "engine/tool/bench.h"
+#include "engine/tool/bench_list.h"
 #include "engine/tool/tool.h"
 
 #include <errno.h>
@@ -21,16 +22,10 @@
 #include "engine/pool/pool.h"
 
 
-#define LIST_MAX      16u
+#define PAIRS_MAX     16u
 #define WARM_STEPS    16u /* of decode: everything has been read once */
 #define TOKENS_MAX    (1u << 20)
 #define SEQUENCES_MAX 1024u
-
-
-struct list {
-    uint32_t n;
-    uint32_t v[LIST_MAX];
-};
 
 
 /* -pg: prompt and generation in one test. */
@@ -38,14 +33,14 @@ struct pairs {
     uint32_t n;
     struct {
         uint32_t prompt, gen;
-    } v[LIST_MAX];
+    } v[PAIRS_MAX];
 };
 
 
 struct options {
     const char *path;
     const char *isa;
-    struct list prompt, gen, depth, threads, sequences, batch;
+    struct ax_bench_list prompt, gen, depth, threads, sequences, batch;
     struct pairs pairs;
     uint32_t reps;
     bool no_warmup;
@@ -114,36 +109,17 @@ static const char usage[] =
     "      --pin              a CPU of its own for each thread\n"
     "      --realtime N       SCHED_FIFO at this priority\n"
     "      --huge-pages       memory on huge pages that were set aside\n"
-    "  -v, --verbose          time by kind of work, to stderr\n";
-
-
-static bool
-parse_list(const char *text, uint32_t max, struct list *out)
-{
-    out->n = 0;
-    for (;;) {
-        char *end;
-        errno = 0;
-        unsigned long value = strtoul(text, &end, 10);
-        if (end == text || errno != 0 || value > max || text[0] == '-' ||
-            out->n == LIST_MAX || (*end != ',' && *end != '\0')) {
-            return false;
-        }
-        out->v[out->n++] = (uint32_t)value;
-        if (*end == '\0') {
-            return true;
-        }
-        text = end + 1;
-    }
-}
+    "  -v, --verbose          time by kind of work, to stderr\n"
+    "N,... may be ranges, 1-4, 512-2048+512 or 1-64*2; an option given again "
+    "adds to its list.\n";
 
 
 static bool
 parse_one(const char *text, uint32_t max, uint32_t *out)
 {
-    struct list list;
+    struct ax_bench_list list = {0};
 
-    if (!parse_list(text, max, &list) || list.n != 1 || list.v[0] == 0) {
+    if (!ax_bench_list_add(&list, text, max) || list.n != 1 || list.v[0] == 0) {
         return false;
     }
     *out = list.v[0];
@@ -154,10 +130,10 @@ parse_one(const char *text, uint32_t max, uint32_t *out)
 static bool
 parse_pair(const char *text, struct pairs *out)
 {
-    struct list list;
+    struct ax_bench_list list = {0};
 
-    if (!parse_list(text, TOKENS_MAX, &list) || list.n != 2 ||
-        list.v[0] + list.v[1] == 0 || out->n == LIST_MAX) {
+    if (!ax_bench_list_add(&list, text, TOKENS_MAX) || list.n != 2 ||
+        list.v[0] + list.v[1] == 0 || out->n == PAIRS_MAX) {
         return false;
     }
     out->v[out->n].prompt = list.v[0];
@@ -184,18 +160,6 @@ parse_format(const char *text, enum ax_bench_format *out)
 
 
 static bool
-no_zero(const struct list *list)
-{
-    for (uint32_t i = 0; i < list->n; i++) {
-        if (list->v[i] == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-
-static bool
 parse_option(struct options *o, int option, const char *arg)
 {
     switch (option) {
@@ -203,17 +167,17 @@ parse_option(struct options *o, int option, const char *arg)
         o->path = arg;
         return true;
     case 'p':
-        return parse_list(arg, TOKENS_MAX, &o->prompt);
+        return ax_bench_list_add(&o->prompt, arg, TOKENS_MAX);
     case 'n':
-        return parse_list(arg, TOKENS_MAX, &o->gen);
+        return ax_bench_list_add(&o->gen, arg, TOKENS_MAX);
     case 'd':
-        return parse_list(arg, TOKENS_MAX, &o->depth);
+        return ax_bench_list_add(&o->depth, arg, TOKENS_MAX);
     case 's':
-        return parse_list(arg, SEQUENCES_MAX, &o->sequences) &&
-               no_zero(&o->sequences);
+        return ax_bench_list_add(&o->sequences, arg, SEQUENCES_MAX) &&
+               !ax_bench_list_has_zero(&o->sequences);
     case 'b':
-        return parse_list(arg, AX_EXEC_BATCH_MAX, &o->batch) &&
-               no_zero(&o->batch);
+        return ax_bench_list_add(&o->batch, arg, AX_EXEC_BATCH_MAX) &&
+               !ax_bench_list_has_zero(&o->batch);
     case 'g':
         return parse_pair(arg, &o->pairs);
     case 'P':
@@ -240,8 +204,8 @@ parse_option(struct options *o, int option, const char *arg)
         o->huge_pages = true;
         return true;
     case 't':
-        return parse_list(arg, AX_POOL_THREADS_MAX, &o->threads) &&
-               no_zero(&o->threads);
+        return ax_bench_list_add(&o->threads, arg, AX_POOL_THREADS_MAX) &&
+               !ax_bench_list_has_zero(&o->threads);
     case 'r':
         return parse_one(arg, AX_BENCH_REPS_MAX, &o->reps);
     case 'o':
@@ -565,12 +529,18 @@ run_test(struct bench *b, struct ax_bench_result *r)
 static int
 write_profile(struct bench *b, const struct ax_bench_result *r)
 {
-    char test[48];
+    char name[64], test[80];
 
     if (b->profile == NULL) {
         return AXION_OK;
     }
-    ax_bench_test_name(r, test, sizeof(test));
+    ax_bench_test_name(r, name, sizeof(name));
+    /* What the table has a column of. */
+    if (b->o->threads.n > 1) {
+        snprintf(test, sizeof(test), "%s t%u", name, r->n_threads);
+    } else {
+        snprintf(test, sizeof(test), "%s", name);
+    }
     return ax_profile_write(b->profile, b->exec, test, &r->peaks) == 0
                ? AXION_OK
                : ax_error_set(&b->err, AXION_ERR_SYSTEM, "cannot write %s",
@@ -710,12 +680,12 @@ int
 ax_tool_bench(int argc, char **argv)
 {
     struct options o = {
-        .prompt = {1, {512}},
-        .gen = {1, {128}},
-        .depth = {1, {0}},
-        .threads = {1, {ax_pool_cpus()}},
-        .sequences = {1, {1}},
-        .batch = {1, {512}},
+        .prompt = {.n = 1, .v = {512}},
+        .gen = {.n = 1, .v = {128}},
+        .depth = {.n = 1, .v = {0}},
+        .threads = {.n = 1, .v = {ax_pool_cpus()}},
+        .sequences = {.n = 1, .v = {1}},
+        .batch = {.n = 1, .v = {512}},
         .reps = 5,
         .value_type = AXK_KV_TYPE_END,
     };
@@ -744,6 +714,7 @@ ax_tool_bench(int argc, char **argv)
         r->info = ax_model_info(b->model);
         r->n_reps = o.reps;
         r->kv_type = axk_kv_type_name(o.kv_type);
+        r->names_batch = o.batch.n > 1;
         ax_bench_print_begin(stdout, o.format);
         rc = run_all(b, r);
         ax_bench_print_end(stdout, o.format);

@@ -6,6 +6,7 @@
 #ifndef AX_TOOL_BENCH_H
 #define AX_TOOL_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -32,6 +33,7 @@ struct ax_bench_result {
     const char *kv_type;
     uint32_t n_threads;
     uint32_t n_batch;
+    bool names_batch; /* tests differ by it */
     uint32_t n_prompt;
     uint32_t n_gen;
     uint32_t n_depth;
@@ -54,7 +56,7 @@ void ax_bench_print(FILE *out, enum ax_bench_format format,
                     const struct ax_bench_result *result, uint32_t index);
 void ax_bench_print_end(FILE *out, enum ax_bench_format format);
 
-/* "pp512+tg128 @ d2048 x 4", as the table shows it. */
+/* "pp512+tg128 @ d2048 x 4 b64", as the table shows it. */
 void ax_bench_test_name(const struct ax_bench_result *r, char *out,
                         size_t size);
 

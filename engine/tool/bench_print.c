@@ -75,7 +75,11 @@ ax_bench_test_name(const struct ax_bench_result *r, char *out, size_t size)
         used += snprintf(out + used, size - (size_t)used, " @ d%u", r->n_depth);
     }
     if (r->n_sequences > 1 && used > 0 && (size_t)used < size) {
-        snprintf(out + used, size - (size_t)used, " x %u", r->n_sequences);
+        used +=
+            snprintf(out + used, size - (size_t)used, " x %u", r->n_sequences);
+    }
+    if (r->names_batch && used > 0 && (size_t)used < size) {
+        snprintf(out + used, size - (size_t)used, " b%u", r->n_batch);
     }
 }
 
@@ -102,7 +106,7 @@ static void
 print_table_row(FILE *out, const struct ax_bench_result *r)
 {
     struct statistics s = statistics(r);
-    char name[80], test[48];
+    char name[80], test[64];
 
     snprintf(name, sizeof(name), "%s %s", r->info->architecture,
              r->info->weight_format);

@@ -88,6 +88,24 @@ import json, sys
 rows = [json.loads(line) for line in sys.stdin]
 print(len(rows), all(0 < r["step_p50_ns"] <= r["step_p99_ns"] for r in rows))
 ')" "32 True"
+check "bench takes ranges, and lists in pieces, as llama-bench does" \
+    "$(bench -r 1 -p 1-3 -p 8-32*2,5 -p 4-9+4 -n 0 -o jsonl | python3 -c '
+import json, sys
+print(*(json.loads(line)["n_prompt"] for line in sys.stdin))')" \
+    "1 2 3 8 16 32 5 4 8"
+for wrong in 3-1 1-4*1 0-8*2 1-4+0 1-4+ 1- 1,,2 1,2, 1x -1 1-100 ''; do
+    "$build/axion" bench -m "$model" -p "$wrong" 2>"$work/refused"
+    check "bench -p \"$wrong\": status 2, and says so" \
+        "$? $(head -1 "$work/refused")" \
+        "2 axion bench: bad value of -p: $wrong"
+done
+"$build/axion" bench -m "$model" -r 1 -p 8 -n 0 -t 1,2 -b 4,8 \
+    --profile "$work/four.csv" >"$work/four"
+check "tests that differ in threads or batch differ in the profile" \
+    "$(sed 1d "$work/four.csv" | cut -d, -f1 | uniq | tr '\n' ',')" \
+    "pp8 b4 t1,pp8 b8 t1,pp8 b4 t2,pp8 b8 t2,"
+check "and those that differ in batch in the table" \
+    "$(grep -c '| *pp8 b[48] |' "$work/four")" 4
 bench -p 8 -n 4 --profile "$work/a.csv" >/dev/null
 bench -p 8 -n 4 -ctk q8_0 --profile "$work/b.csv" >/dev/null
 check "bench -ctk bf16 -ctv bf16 is what its line says" \
