@@ -30,8 +30,8 @@
 #define MODE_UNSET      ((mode_t)-1)
 #define GROUP_UNSET     ((gid_t)-1)
 
-/* How often, and how far apart, a dead process's socket is looked at: 2 s. */
-#define GOING_LOOKS    400
+/* For how long, and how far apart, a dead process's socket is looked at. */
+#define GOING_S        2
 #define GOING_PAUSE_NS 5000000
 
 struct listen_spec {
@@ -202,10 +202,14 @@ is_stale(const struct sockaddr_un *address)
 {
     const struct timespec pause = {.tv_nsec = GOING_PAUSE_NS};
     enum holder holder = find_holder(address);
+    struct timespec start, now;
 
-    for (int i = 1; i < GOING_LOOKS && holder == GOING; i++) {
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    now = start;
+    while (holder == GOING && now.tv_sec - start.tv_sec < GOING_S) {
         nanosleep(&pause, NULL);
         holder = find_holder(address);
+        clock_gettime(CLOCK_MONOTONIC, &now);
     }
     return holder == GONE;
 }
