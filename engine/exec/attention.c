@@ -22,8 +22,10 @@
 /* Queries of one item. */
 #define CHUNK 32u
 
-/* Items per thread below which queries are split. */
+/* Items per thread below which queries are split, and how many a split is to
+ * give: threads wait for each other's last. */
 #define ITEMS_PER_THREAD 8u
+#define SPLIT_PER_THREAD 16u
 
 /* Tiles that are not worth a piece of their own. */
 #define TILES_MIN 2u
@@ -63,7 +65,8 @@ items_max(const struct ax_exec *e)
 {
     uint64_t chunks =
         e->options.sequences_max + e->options.batch_tokens_max / CHUNK;
-    uint64_t pieces = 2 * ITEMS_PER_THREAD * e->options.n_threads;
+    uint64_t pieces =
+        (ITEMS_PER_THREAD + SPLIT_PER_THREAD) * e->options.n_threads;
 
     return (chunks + pieces) * e->kv_shape.n_head_kv;
 }
@@ -233,15 +236,15 @@ cut_window(struct ax_exec *e, uint32_t w)
         natural +=
             (uint64_t)((e->segments[s].n + CHUNK - 1) / CHUNK) * n_head_kv;
     }
-    uint32_t pieces = threads == 1 || natural >= wanted
-                          ? 1
-                          : (uint32_t)((wanted + natural - 1) / natural);
+    bool few = threads > 1 && natural < wanted;
+    uint32_t pieces = few ? (uint32_t)((wanted + natural - 1) / natural) : 1;
+    uint64_t split = (uint64_t)SPLIT_PER_THREAD * threads;
+    uint32_t runs = few ? (uint32_t)((split + natural - 1) / natural) : 1;
     e->n_items[w] = 0;
     e->n_splits[w] = 0;
     e->partials.used = 0;
     for (uint32_t s = 0; s < e->n_segments; s++) {
-        if (pieces < 2 || e->segments[s].n != 1 ||
-            !cut_split(e, w, s, pieces)) {
+        if (!few || e->segments[s].n != 1 || !cut_split(e, w, s, runs)) {
             cut_whole(e, w, s, pieces);
         }
     }

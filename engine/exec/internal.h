@@ -186,12 +186,13 @@ void ax_follow_open(struct ax_exec *e);
 int ax_follow(struct ax_exec *e, const struct ax_stage *stage);
 
 /* A matmul over all rows of the stage, in place; and which rows of its matrix
- * are in units [begin, end) of the stage, false if none. */
+ * are in units [begin, end) of the stage, false if none.  A piece asks always
+ * with the same rows of the step. */
 struct axk_matmul ax_stage_matmul(const struct ax_exec *e,
                                   const struct ax_mat_op *mat, uint32_t rows);
 bool ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
-                   const struct ax_mat_op *mat, uint32_t begin, uint32_t end,
-                   uint32_t *row0, uint32_t *row1);
+                   const struct ax_mat_op *mat, uint32_t rows, uint32_t begin,
+                   uint32_t end, uint32_t *row0, uint32_t *row1);
 
 /* K, V or both of one token of the step: elements [first, first + n). */
 void ax_stage_kv_write(const struct ax_exec *e, const struct ax_plan_op *op,

@@ -30,6 +30,9 @@
 
 #define CACHE_LINE 64u
 
+/* Asked for ahead of a prologue: as many lines as a core can wait for. */
+#define FIRST_BYTES 2048u
+
 
 static size_t
 aligned(size_t bytes)
@@ -168,6 +171,34 @@ ax_private_piece_max(const struct ax_exec *e, const struct ax_stage *stage,
 }
 
 
+/* All threads are at their prologues at the same time, and nobody reads
+ * weights: the first of the piece's come meanwhile. */
+static void
+fetch_first(const struct ax_exec *e, const struct ax_stage *stage,
+            uint32_t rows, uint32_t begin, uint32_t end)
+{
+    uint32_t i = stage->first, row0, row1;
+    enum axk_status status;
+
+    while (i < stage->first + stage->n &&
+           !ax_stage_part(e, stage, &e->program.mat_ops[i], rows, begin, end,
+                          &row0, &row1)) {
+        i++;
+    }
+    if (i == stage->first + stage->n) {
+        return;
+    }
+    const struct ax_plan_matrix *m =
+        &e->plan->matrices[e->program.mat_ops[i].op->matrix];
+    size_t panel =
+        axk_packed_bytes(m->tensor->format, AXK_PANEL_ROWS, m->k, &status);
+    const char *at = (const char *)m->packed + row0 / AXK_PANEL_ROWS * panel;
+    for (size_t b = 0; b < FIRST_BYTES && b < panel; b += CACHE_LINE) {
+        __builtin_prefetch(at + b, 0, 2);
+    }
+}
+
+
 /* Once per thread and phase, for all rows of the step: a tile at most. */
 static void
 run_prologue(struct ax_exec *e, const struct ax_stage *stage, uint32_t rows,
@@ -202,20 +233,21 @@ compute_matmul(struct ax_exec *e, const struct ax_stage *stage,
         return false;
     }
     for (uint32_t i = stage->first; i < stage->first + stage->n; i++) {
-        if (ax_stage_part(e, stage, &e->program.mat_ops[i],
+        if (ax_stage_part(e, stage, &e->program.mat_ops[i], rows,
                           piece->begin * scale, piece->end * scale, &row0,
                           &row1)) {
             ax_finish_fetch(e, stage, i, row0, row1, n_written);
         }
     }
     if (prologue && (private->step != step || private->phase != piece->phase)) {
+        fetch_first(e, stage, rows, piece->begin * scale, piece->end * scale);
         run_prologue(e, stage, rows, private);
         private->step = step;
         private->phase = piece->phase;
     }
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        if (!ax_stage_part(e, stage, mat, piece->begin * scale,
+        if (!ax_stage_part(e, stage, mat, rows, piece->begin * scale,
                            piece->end * scale, &row0, &row1)) {
             continue;
         }
@@ -304,7 +336,7 @@ commit_matmul(struct ax_exec *e, const struct ax_stage *stage,
 
     for (uint32_t i = 0; i < n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        if (!ax_stage_part(e, stage, mat, piece->begin * scale,
+        if (!ax_stage_part(e, stage, mat, rows, piece->begin * scale,
                            piece->end * scale, &row0, &row1)) {
             continue;
         }

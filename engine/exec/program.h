@@ -87,7 +87,7 @@ struct ax_mat_op {
     uint32_t unit0; /* of the stage's units */
     uint32_t units;
     /* Units of the matrix ahead of each of the stage's, and of its end, where
-     * the matrices of a stage are mixed; or NULL. */
+     * the matrices of a stage are mixed for more rows than a tile; or NULL. */
     const uint32_t *before;
     ax_value out; /* where results go: what finishing ops make of op's out */
     bool dropped; /* behind the KV write nobody reads out */

@@ -298,8 +298,8 @@ ax_stage_matmul(const struct ax_exec *e, const struct ax_mat_op *mat,
 
 bool
 ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
-              const struct ax_mat_op *mat, uint32_t begin, uint32_t end,
-              uint32_t *row0, uint32_t *row1)
+              const struct ax_mat_op *mat, uint32_t rows, uint32_t begin,
+              uint32_t end, uint32_t *row0, uint32_t *row1)
 {
     uint32_t n_rows = e->plan->matrices[mat->op->matrix].n_rows;
     uint32_t unit = stage->unit_panels * AXK_PANEL_ROWS;
@@ -307,7 +307,9 @@ ax_stage_part(const struct ax_exec *e, const struct ax_stage *stage,
     uint32_t hi = mat->unit0 + mat->units;
 
     hi = end < hi ? end : hi;
-    if (mat->before != NULL) {
+    /* Of a few rows K costs no more than Q, and what a piece reads should be
+     * few long runs. */
+    if (mat->before != NULL && rows > AXK_TILE) {
         lo = mat->unit0 + mat->before[begin];
         hi = mat->unit0 + mat->before[end < stage->units ? end : stage->units];
     }
@@ -330,7 +332,7 @@ run_matmul(struct ax_exec *e, const struct ax_stage *stage, uint32_t begin,
 
     for (uint32_t i = 0; i < stage->n; i++) {
         const struct ax_mat_op *mat = &e->program.mat_ops[stage->first + i];
-        if (!ax_stage_part(e, stage, mat, begin, end, &row0, &row1)) {
+        if (!ax_stage_part(e, stage, mat, rows, begin, end, &row0, &row1)) {
             continue;
         }
         struct axk_matmul a = ax_stage_matmul(e, mat, rows);
