@@ -1,7 +1,7 @@
 /*
- * Matmuls for AArch64: formats with blocks of bytes or nibbles; the others
- * take the reference.  matmul_neon.c and matmul_neon_i8mm.c include this with
- * AXK_NEON_I8MM 0 or 1.
+ * Matmuls for AArch64: floats and formats with blocks of bytes or nibbles; the
+ * others (Q2_K, Q3_K) take the reference.  matmul_neon.c and matmul_neon_i8mm.c
+ * include this with AXK_NEON_I8MM 0 or 1.
  *
  * The packed bytes are those of every instruction set.  A vector is 4 rows of
  * 4 k, which is what sdot multiplies with the 4 k of a token, so a tile is 8
@@ -38,7 +38,7 @@ load_4_halves(const uint32_t format, const uint8_t *p)
 {
     uint16x4_t h = vld1_u16((const uint16_t *)p);
 
-    if (format == AXK_MXFP4) {
+    if (format == AXK_MXFP4 || format == AXK_BF16) {
         return vreinterpretq_f32_u32(vshll_n_u16(h, 16));
     }
     return vcvt_f32_f16(vreinterpret_f16_u16(h));
@@ -390,6 +390,32 @@ tile_blocks_256(const uint32_t format, const uint8_t *w, uint32_t first,
 }
 
 
+/* ---- floats ---- */
+
+/* Ascending k, one sum a row and token: no other order has the same bits. */
+INLINE void
+tile_floats(const uint32_t format, const uint8_t *w, uint32_t first,
+            const uint32_t *act, uint32_t k, const uint32_t n, results acc)
+{
+    const float *x = (const float *)act;
+
+    for (uint32_t i = 0; i < k; i++) {
+        for (uint32_t v = 0; v < VECTORS; v++) {
+            uint32_t row = 4 * (first + v);
+            float32x4_t values = format == AXK_F32
+                                     ? vld1q_f32((const float *)w + row)
+                                     : load_4_halves(format, w + 2 * row);
+
+            for (uint32_t t = 0; t < n; t++) {
+                acc[v][t] = vfmaq_n_f32(acc[v][t], values, x[t]);
+            }
+        }
+        w += panel_block_bytes(format);
+        x += n;
+    }
+}
+
+
 /* ---- the walk over panels ---- */
 
 /* Bias, residual, store; only the rows that exist. */
@@ -428,7 +454,9 @@ run_tokens(const uint32_t format, const struct axk_matmul *a, uint32_t row,
                 acc[v][t] = vdupq_n_f32(0);
             }
         }
-        if (kind == AXK_ACT_Q8_K) {
+        if (kind == AXK_ACT_F32) {
+            tile_floats(format, panel, first, act, a->k, n, acc);
+        } else if (kind == AXK_ACT_Q8_K) {
             tile_blocks_256(format, panel, first, act, a->k / AXK_QK_K, n, acc);
         } else {
             tile_blocks_32(format, panel, first, act, a->k / AXK_QK, n, acc);
@@ -471,6 +499,15 @@ static bool
 run_format(const struct axk_matmul *a, uint32_t row, const uint8_t *panel)
 {
     switch (a->format) {
+    case AXK_F32:
+        run_panel(AXK_F32, a, row, panel);
+        return true;
+    case AXK_F16:
+        run_panel(AXK_F16, a, row, panel);
+        return true;
+    case AXK_BF16:
+        run_panel(AXK_BF16, a, row, panel);
+        return true;
     case AXK_Q4_0:
         run_panel(AXK_Q4_0, a, row, panel);
         return true;
