@@ -358,11 +358,34 @@ walk(struct ax_automaton *a, uint32_t node, uint32_t below)
 
 /* ---- states ---- */
 
-static int
-by_number(const void *a, const void *b)
+static void
+sift_down(uint32_t *heap, uint32_t at, uint32_t n)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
+    uint32_t value = heap[at];
+    for (uint32_t child; (child = 2 * at + 1) < n; at = child) {
+        child += child + 1 < n && heap[child + 1] > heap[child];
+        if (heap[child] <= value) {
+            break;
+        }
+        heap[at] = heap[child];
+    }
+    heap[at] = value;
+}
+
+
+/* In place, on the way of a token: qsort() allocates from 1 KiB on. */
+static void
+sort(uint32_t *numbers, uint32_t n)
+{
+    for (uint32_t i = n / 2; i-- > 0;) {
+        sift_down(numbers, i, n);
+    }
+    for (uint32_t i = n; i-- > 1;) {
+        uint32_t most = numbers[0];
+        numbers[0] = numbers[i];
+        numbers[i] = most;
+        sift_down(numbers, 0, i);
+    }
 }
 
 
@@ -385,7 +408,7 @@ intern_found(struct ax_automaton *a, uint32_t *state)
         *state = AX_GRAMMAR_DEAD;
         return AX_GRAMMAR_DONE;
     }
-    qsort(a->found, a->n_found, sizeof(*a->found), by_number);
+    sort(a->found, a->n_found);
     uint32_t hash = a->found_end ? 77 : 13;
     for (uint32_t i = 0; i < a->n_found; i++) {
         hash = hash_of(hash, a->found[i]);

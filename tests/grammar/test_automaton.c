@@ -1,5 +1,5 @@
 /* The automaton beside a slow matcher on random grammars; memory that is
- * full, work that is out, ambiguity without bound. */
+ * full, work that is out, ambiguity without bound; nothing is allocated. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +15,30 @@
 #define GRAMMARS 3000
 #define TEXTS    12
 #define LETTERS  7
+#define WAYS     1000
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+static unsigned allocations;
+
+#if !SANITIZED
+
+/* Also that of the C library's own functions, which calls it so. */
+extern void *__libc_malloc(size_t bytes);
+
+
+void *
+malloc(size_t bytes)
+{
+    allocations++;
+    return __libc_malloc(bytes);
+}
+
+#endif
 
 
 static void
@@ -275,6 +299,44 @@ test_work_in_pieces(void **unused)
 }
 
 
+/* A state of many ways, which are told apart by what comes next. */
+static void
+test_nothing_is_allocated(void **unused)
+{
+    static char gbnf[WAYS * 16];
+    struct ax_grammar *g;
+    struct ax_automaton *a;
+    uint32_t state, after;
+    size_t n = 0;
+    (void)unused;
+    if (SANITIZED) {
+        print_message("skipped: a sanitizer has an allocator of its own\n");
+        skip();
+    }
+    n += (size_t)sprintf(gbnf, "root ::= \"a\" (");
+    for (int i = 0; i < WAYS; i++) {
+        n += (size_t)sprintf(gbnf + n, "%s\"%03d!\"", i > 0 ? "|" : "", i);
+    }
+    (void)sprintf(gbnf + n, ")\n");
+    open_both(gbnf, &g, &a);
+    allocations = 0;
+    ax_automaton_start(a, &state);
+    state = read_text(a, state, "a");
+    for (int i = 0; i < WAYS; i++) {
+        char text[8];
+        snprintf(text, sizeof(text), "%03d", i);
+        after = read_text(a, state, text);
+        assert_int_not_equal(after, AX_GRAMMAR_DEAD);
+        assert_false(ax_automaton_accepts(a, after));
+        assert_true(ax_automaton_accepts(a, read_text(a, after, "!")));
+        assert_int_equal(read_text(a, after, "?"), AX_GRAMMAR_DEAD);
+    }
+    assert_int_equal(allocations, 0);
+    ax_automaton_close(a);
+    ax_grammar_close(g);
+}
+
+
 int
 main(void)
 {
@@ -285,6 +347,7 @@ main(void)
         cmocka_unit_test(test_deep_calls),
         cmocka_unit_test(test_ambiguity_is_bounded),
         cmocka_unit_test(test_work_in_pieces),
+        cmocka_unit_test(test_nothing_is_allocated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
