@@ -1,7 +1,8 @@
 /*
- * Shows what a step of streams that run costs besides computing: no call of
- * the allocator, no lock, at most one doorbell per sleeping worker and one
- * futex wake, and none of the former at all while the worker is awake.
+ * Shows what a step of streams that run costs besides computing, whoever drafts
+ * and some of them within a grammar: no call of the allocator, no lock, at most
+ * one doorbell per sleeping worker and one futex wake, and none of the former
+ * at all while the worker is awake.
  *
  * The server runs in a child of ours, so that this program's own malloc() and
  * pthread_mutex_lock() serve it and count; a tracer (ptrace) counts its system
@@ -139,6 +140,7 @@ serve(void)
     in_child_options(&options, listen, &engine);
     options.event_loop = event_loop;
     options.speculate = speculate;
+    options.draft = strcmp(speculate, "draft") == 0 ? options.model : NULL;
     options.kv_type = kv_type;
     options.threads = 2;
     in_child_serve(&options);
@@ -267,6 +269,10 @@ start_streams(uint32_t n)
                      900);
         o.head.seed = i;
         o.head.temperature = i % 2 == 0 ? 0 : 1;
+        if (i % 4 == 3) {
+            o.grammar_kind = AXION_GRAMMAR_GBNF;
+            o.grammar = "root ::= [a-z ]*";
+        }
         submit(client, &o, &streams[i]);
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -339,15 +345,15 @@ expect_counting(void)
 static void
 test_nothing_is_allocated_or_locked(void **state)
 {
-    static const char *const loops[] = {"io_uring", "epoll"};
-    static const char *const kinds[] = {"off", "suffix"};
-    static const char *const types[] = {"q8_0", "f16"};
+    static const char *const loops[] = {"io_uring", "epoll", "epoll"};
+    static const char *const kinds[] = {"off", "suffix", "draft"};
+    static const char *const types[] = {"q8_0", "f16", "f16"};
     (void)state;
     if (SANITIZED) {
         print_message("skipped: a sanitizer has an allocator of its own\n");
         skip();
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         start(loops[i], kinds[i], types[i]);
         start_streams(STREAMS);
         (void)watch(STREAMS, 100, false);
