@@ -53,7 +53,8 @@
  *             each that has run or came before, the tokens left of its answer
  *             and, for its prompt and again for each time it is preempted, at
  *             most 2 ceil(tokens / 4) + 1 chunks.  Steps that failed or were
- *             dropped (yield.c: at most an eighth of the time) come on top
+ *             dropped (yield.c: at most an eighth of the time) come on top, and
+ *             those that somebody sits out for his mask
  *   tenants   counters of two that both have prompts waiting differ by at most
  *             max(L, 2 M) + quantum tokens of weight 1 (locality.c), among
  *             requests of one class that age does not raise; so what two get

@@ -8,7 +8,8 @@
  * while its own next block is being computed for another.  So it starts within
  * as many computed steps as those ahead of it can need together: each step
  * takes at least one of them on by a token of its answer or a chunk of its
- * prompt, and a preemption gives its victim the chunks once more.
+ * prompt, and a preemption gives its victim the chunks once more.  Steps that
+ * somebody sits out, whose grammar's mask is being made, come on top.
  *
  * Fairness: in worlds of one class without ageing, counters of two tenants
  * that both have a request waiting differ by no more than 2 M and the quantum.
@@ -116,7 +117,7 @@ sim_bounds_composed(struct sim_engine *e)
 void
 sim_bounds_computed(struct sim_engine *e)
 {
-    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+    for (uint32_t i = 0; i < SIM_SLOTS && !sim_engine_waits_for_mask(e); i++) {
         struct sim_slot *s = &e->slots[i];
         if (waits(s) && s->above && !s->disturbed) {
             assert_true(s->steps_left > 0); /* it starves */

@@ -412,6 +412,18 @@ refuse(struct sim_engine *e, uint32_t gateway, axion_stream_id id, int error,
 }
 
 
+/* Its next step waits for a grammar's mask, for some turns. */
+static void
+want_mask(struct sim_engine *e, struct sim_slot *s)
+{
+    if (e->options.masks && !s->masked && sim_one_in(&e->chance, 6)) {
+        ax_sched_hold(e->sched, s->slot, AX_HOLD_GRAMMAR);
+        s->masked = true;
+        e->masks++;
+    }
+}
+
+
 static void
 submit(struct sim_engine *e, uint32_t gateway, const struct axion_command *c)
 {
@@ -462,6 +474,9 @@ submit(struct sim_engine *e, uint32_t gateway, const struct axion_command *c)
     s->lease = c->lease_tokens;
     s->arrived_us = e->now_us;
     s->arrival = e->n_arrivals++;
+    s->masked = false;
+    want_mask(e, s);
+    s->disturbed |= s->masked;
 }
 
 
@@ -537,6 +552,31 @@ flush(struct sim_engine *e)
 }
 
 
+bool
+sim_engine_waits_for_mask(const struct sim_engine *e)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+        any |= e->slots[i].live && e->slots[i].masked;
+    }
+    return any;
+}
+
+
+/* The helper's work goes on beside steps. */
+static void
+take_masks(struct sim_engine *e)
+{
+    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+        struct sim_slot *s = &e->slots[i];
+        if (s->live && !s->told && s->masked && sim_one_in(&e->chance, 2)) {
+            ax_sched_unhold(e->sched, s->slot, AX_HOLD_GRAMMAR);
+            s->masked = false;
+        }
+    }
+}
+
+
 /* ---- a step ---- */
 
 static void
@@ -599,7 +639,7 @@ compute(struct sim_engine *e, const struct ax_sched_entry *entry)
 {
     struct sim_slot *s = &e->slots[entry->slot];
     uint32_t end = entry->position + entry->n_tokens;
-    assert_true(s->live && !s->told && !s->held);
+    assert_true(s->live && !s->told && !s->held && !s->masked);
     assert_true(end - entry->n_drafts <= s->n_tokens);
     assert_true(end <= s->kv.n_tokens);
     assert_int_equal(ax_kv_window(e->kv, &s->kv, entry->position, end),
@@ -662,6 +702,9 @@ answer(struct sim_engine *e, const struct ax_sched_entry *entry)
     if (s->live && entry->n_drafts > 0) {
         assert_int_equal(ax_kv_truncate(e->kv, &s->kv, s->n_tokens - 1),
                          s->n_tokens - 1);
+    }
+    if (s->live && entry->samples) {
+        want_mask(e, s);
     }
 }
 
@@ -734,6 +777,7 @@ step_once(struct sim_engine *e)
     }
     e->between_layers(e->context);
     take_commands(e);
+    take_masks(e);
     e->now_us += cost;
     /* A step fails now and then; what it wrote is written again. */
     bool computed =
@@ -756,6 +800,7 @@ bool
 sim_engine_turn(struct sim_engine *e)
 {
     take_commands(e);
+    take_masks(e);
     for (uint32_t i = 0; i < SIM_SLOTS; i++) {
         if (e->slots[i].live && !e->slots[i].told && e->slots[i].held) {
             hold_or_release(e, &e->slots[i]);
@@ -765,7 +810,8 @@ sim_engine_turn(struct sim_engine *e)
     bool runnable = ax_sched_runnable(e->sched);
     bool worked = step_once(e);
     /* An expired deadline can have been all there was to run. */
-    assert_true(worked || !runnable || !ax_sched_runnable(e->sched));
+    assert_true(worked || !runnable || !ax_sched_runnable(e->sched) ||
+                sim_engine_waits_for_mask(e));
     flush(e);
     if (!worked) {
         uint64_t wakeup = ax_sched_wakeup_us(e->sched);

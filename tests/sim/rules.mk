@@ -31,3 +31,9 @@ TEST_TOOLS += $(SIM_REPLAY)
 
 $(SIM_REPLAY): $(BUILD)/tests/sim/replay.o $(SIM_LIBS)
 $(SIM_REPLAY): LDLIBS = -lsodium -lm
+
+TEST_REPLAY := $(BUILD)/tests/sim/test_replay
+UNIT_TESTS += $(TEST_REPLAY)
+
+$(TEST_REPLAY): $(BUILD)/tests/sim/test_replay.o | $(SIM_REPLAY)
+$(TEST_REPLAY): LDLIBS = -lcmocka

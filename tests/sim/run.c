@@ -32,6 +32,7 @@ options_of(uint64_t seed)
                             .fair = sim_one_in(&c, 3)};
     o.quantum = quanta[sim_any(&c, 3)];
     o.deep = sim_one_in(&c, 3);
+    o.masks = sim_one_in(&c, 3);
     o.ageing_us = o.fair ? UINT64_MAX / 4 : AGEING_US;
     if (o.rush) {
         o.queue = SIM_SLOTS;
@@ -84,6 +85,7 @@ sim_run(uint64_t seed, struct sim_totals *totals)
     totals->deaths += w.deaths;
     totals->aged_steps += w.engine.aged_steps;
     totals->bound_drafts += w.engine.bound_drafts;
+    totals->masks += w.engine.masks;
     if (w.engine.gap_part_max > totals->gap_part_max) {
         totals->gap_part_max = w.engine.gap_part_max;
     }

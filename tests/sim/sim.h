@@ -72,6 +72,7 @@ bool sim_one_in(struct sim_chance *c, uint32_t n);
 struct sim_slot {
     bool live, told; /* told: DONE or ERROR was said, nothing more is */
     bool held;       /* for output */
+    bool masked;     /* what it may say next is being computed */
     uint32_t slot, gateway;
     axion_stream_id id;
     struct sim_request request;
@@ -101,6 +102,7 @@ struct sim_options {
     bool rush;        /* everybody asks again at once, short things, and all
                        * but the first gateway with the highest class */
     bool fair;        /* one class and no ageing */
+    bool masks;       /* some wait for their grammar now and then */
 };
 
 struct sim_engine {
@@ -123,7 +125,7 @@ struct sim_engine {
     /* figures */
     uint64_t steps, computed, cached, preempted, ended, refused, cancelled,
         expired, waited_max_us, step_max_us, gave_way, aged_steps, gap_part_max,
-        bound_drafts;
+        bound_drafts, masks;
 };
 
 void sim_engine_open(struct sim_engine *e, const struct sim_options *o,
@@ -134,6 +136,9 @@ bool sim_engine_turn(struct sim_engine *e);
 /* A gateway that was opened, or that died. */
 void sim_engine_connect(struct sim_engine *e, uint32_t gateway, int fd);
 void sim_engine_check(struct sim_engine *e);
+/* Somebody sits out until his grammar's mask is there, and keeps KV and place:
+ * others may have to wait for him. */
+bool sim_engine_waits_for_mask(const struct sim_engine *e);
 /* What a step of m tokens takes, without noise and keys. */
 uint64_t sim_cost_us(uint32_t n_tokens);
 /* What the keys before so many of its tokens add, in deep worlds. */
@@ -194,6 +199,7 @@ struct sim_totals {
     uint64_t aged_steps;   /* waited through above all classes */
     uint64_t gap_part_max; /* per cent of the bound */
     uint64_t bound_drafts; /* beside prompts that waited for more of a step */
+    uint64_t masks;        /* waits for one */
     uint64_t waited_max_us;
 };
 

@@ -46,7 +46,8 @@ no_traffic_breaks_a_promise(void **state)
         "%llu seeds: %llu steps, %llu preemptions (%llu by rank), %llu deaths, "
         "%llu tokens computed and %llu found, longest wait %.2f s, %llu steps "
         "waited above all classes, counters apart by %llu %% of the bound, "
-        "%llu steps of drafts beside prompts that wanted more\n",
+        "%llu steps of drafts beside prompts that wanted more, %llu waits for "
+        "masks\n",
         (unsigned long long)n_seeds, (unsigned long long)totals.steps,
         (unsigned long long)totals.preempted,
         (unsigned long long)totals.gave_way, (unsigned long long)totals.deaths,
@@ -54,7 +55,8 @@ no_traffic_breaks_a_promise(void **state)
         (double)totals.waited_max_us / 1e6,
         (unsigned long long)totals.aged_steps,
         (unsigned long long)totals.gap_part_max,
-        (unsigned long long)totals.bound_drafts);
+        (unsigned long long)totals.bound_drafts,
+        (unsigned long long)totals.masks);
 }
 
 
