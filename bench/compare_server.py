@@ -18,6 +18,9 @@ WHAT (default all):
             beside another that floods
   grammar   ITL of 16 streams alone, beside 16 more, and beside 16 that are held
             to a JSON schema each, every other one to a schema never seen before
+  speculation   one stream on texts that copy and on free ones, those of
+            bench/speculation.py: tokens per second behind the first; and
+            llama-server once more, with its n-grams (--spec-type ngram-simple)
   ones      one-token requests per second and their latency, their prompt of
             200 tokens cached in every slot
 A number behind it is one row of it: streams32, prefix4000.
@@ -41,6 +44,7 @@ Seconds of a round on two cores, start and end of the servers included:
     prefix4000        15           40
     tenants           25           60
     grammar           15           60
+    speculation       10           40
     ones               8           25
 
 Prompts are slices of this repository's documentation as token ids, so both
@@ -65,6 +69,7 @@ import urllib.request
 
 import load
 import result
+import speculation
 
 sys.path.insert(0, os.path.join(result.ROOT, "tools"))
 import stack  # noqa: E402
@@ -78,6 +83,7 @@ ANSWER = 128
 LIGHT_PAUSE_S = 0.25
 LIGHT_S = 30
 ONES = 16
+NGRAMS = ["--spec-type", "ngram-simple"]
 TENANTS = """\
     axion_tenant light {
         key sha256:%s;
@@ -151,11 +157,11 @@ class Axion:
 class Llama:
     keys = (None, None)
 
-    def __init__(self, slots, context, model=MODEL):
+    def __init__(self, slots, context, model=MODEL, options=()):
         self.port = stack.free_port()
         self.argv = [PEER, "-m", model, "--port", str(self.port), "-t",
                      str(THREADS), "-tb", str(THREADS), "-np", str(slots),
-                     "-cb", "-c", str(context), "--no-webui",
+                     "-cb", "-c", str(context), "--no-webui", *options,
                      *shlex.split(os.environ.get("PEER_ARGS", ""))]
 
     def __enter__(self):
@@ -175,13 +181,13 @@ class Llama:
         self.child.stop()
 
 
-def servers(slots, context, tenants=False):
+def servers(slots, context, tenants=False, peer=()):
     """name → what makes it."""
     made = {"axion": lambda: Axion(tenants=tenants),
             "axion, no drafts": lambda: Axion("--speculate", "off",
                                               tenants=tenants)}
     if os.path.exists(PEER):
-        made["llama-server"] = lambda: Llama(slots, context)
+        made["llama-server"] = lambda: Llama(slots, context, options=peer)
     return made
 
 
@@ -367,6 +373,22 @@ async def run_tenants(server, prompts):
             "p99 beside / alone": beside[1] / alone[1]}
 
 
+async def run_speculation(server, prompts):
+    await warm(server, prompts)
+    figures = {}
+    for kind in ("copy", "free"):
+        tokens = seconds = 0
+        for what, prompt, sampling in speculation.TEXTS.values():
+            if what != kind:
+                continue
+            reply = (await load.together(server.port, [dict(
+                body(prompt, ANSWER), seed=1, **sampling)]))[0]
+            tokens += reply.tokens
+            seconds += reply.ended - reply.times[0]
+        figures[f"{kind}: tokens/s"] = tokens / seconds
+    return figures
+
+
 async def run_ones(server, prompts, seconds=4):
     request = body(prompts.take(200), 1, stream=False)
     for _ in range(2):  # llama-server caches by slot: every one is to have it
@@ -385,7 +407,7 @@ async def run_ones(server, prompts, seconds=4):
             "p99 ms": 1e3 * load.quantile(times, .99)}
 
 
-# what → (title, [(row, slots, context, tenants, measurement)])
+# what → [(row, slots, context, tenants, measurement[, llama-server's options])]
 WHAT = {
     "streams": [(f"{n} streams", min(max(n, 4), 32), 512 * min(max(n, 4), 32),
                  False, lambda s, p, n=n: run_streams(s, p, n))
@@ -401,6 +423,10 @@ WHAT = {
                  run_tenants)],
     "grammar": [("16 streams beside schemas", 32, 32 * 512, False,
                  run_grammar)],
+    "speculation": [
+        ("texts that copy, free texts", 4, 4 * 2048, False, run_speculation),
+        ("the same, llama-server by n-grams", 4, 4 * 2048, False,
+         run_speculation, NGRAMS)],
     "ones": [(f"200 cached tokens, {ONES} connections", ONES, ONES * 512,
               False, run_ones)],
 }
@@ -413,7 +439,7 @@ NAMES = {"axion": "axion", "plain": "axion, no drafts",
 
 
 def rows_of(wanted):
-    """(row, slots, context, tenants, way) of what was asked for, in order."""
+    """The rows of WHAT that were asked for, in order."""
     for what in wanted:
         name, number = re.fullmatch(r"([a-z]+)(\d*)", what).groups()
         for row in WHAT[name]:
@@ -431,8 +457,8 @@ def run(rounds, wanted, names):
     """Samples as they come: (row, server's name, figures)."""
     prompts = Prompts()
     for i in range(rounds):
-        for row, slots, context, tenants, way in rows_of(wanted):
-            made = servers(slots, context, tenants)
+        for row, slots, context, tenants, way, *peer in rows_of(wanted):
+            made = servers(slots, context, tenants, *peer)
             for name in [n for n in names[::(-1) ** i] if n in made]:
                 figures = measure(made[name], prompts, way)
                 print(row, name, json.dumps(figures), file=sys.stderr)
