@@ -13,7 +13,7 @@
 #include <time.h>
 #include "shm/errors.h"
 
-#define QUIET_MS 50
+#define QUIET_MS 5
 
 struct ax_prefault {
     pthread_t thread;
@@ -51,7 +51,9 @@ static void *
 prefault_main(void *context)
 {
     struct ax_prefault *p = context;
-    uint64_t quiet = 0; /* the idle time that has lasted for long enough */
+    /* The idle time that has lasted for long enough; the first one has, with
+     * nobody gone who may come again. */
+    uint64_t quiet = 1;
     while (!atomic_load(&p->ended)) {
         uint64_t now = atomic_load(&p->changes);
         if (now % 2 == 0) {

@@ -4,8 +4,8 @@
  * The kernel takes 0.2 ms for 2 MiB of them, and some 5 ms where it is itself
  * a guest whose host has taken the memory away.  So a thread of its own asks
  * for them, one piece after the other, while nobody wants anything: who comes
- * meanwhile waits for none of it.  Requests in a row are nobody's pause: a
- * piece is begun when there has been none for QUIET_MS.
+ * meanwhile waits for none of it.  Requests in a row are nobody's pause: behind
+ * one, a piece is begun when there has been none for QUIET_MS.
  */
 #ifndef AX_SERVER_PREFAULT_H
 #define AX_SERVER_PREFAULT_H
