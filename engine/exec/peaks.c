@@ -2,11 +2,16 @@
  * The machine's peaks: memory read in order by all threads, each its own
  * part, and loops of independent dot products (VNNI) and fma in registers.
  * The best of some rounds counts, since other processes can only disturb.
+ *
+ * What a step could do at most at the time is another question where many
+ * share a memory: its rate changes by half within seconds.  That is what
+ * reading a model's own weights beside its steps tells.
  */
 #include "engine/exec/peaks.h"
 
 #include <string.h>
 
+#include "engine/exec/internal.h"
 #include "engine/pool/arena.h"
 #include "engine/pool/pool.h"
 
@@ -22,6 +27,7 @@
 
 struct probe {
     const uint64_t *memory;
+    const struct ax_plan *plan; /* whose matrices are read */
     uint32_t n_threads;
     double sink[AX_POOL_THREADS_MAX]; /* so that nothing is optimized away */
 };
@@ -43,7 +49,7 @@ read_words(const uint64_t *at, size_t words)
 #pragma GCC unroll 8
         for (uint32_t j = 0; j < 8; j++) {
             const void *p = at + i + 4 * j;
-            acc[j] = _mm256_or_si256(acc[j], _mm256_load_si256(p));
+            acc[j] = _mm256_or_si256(acc[j], _mm256_loadu_si256(p));
         }
     }
     for (uint32_t j = 1; j < 8; j++) {
@@ -68,11 +74,11 @@ read_words_plain(const uint64_t *at, size_t words)
 }
 
 
-static void
-read_part(void *context, const struct ax_pool_piece *piece)
+/* Part u of n of so many bytes, but for what is no multiple of 256. */
+static double
+read_share(const void *memory, size_t bytes, uint32_t u, uint32_t n)
 {
-    struct probe *p = context;
-    size_t words = READ_BYTES / sizeof(uint64_t) / p->n_threads & ~(size_t)31;
+    size_t words = bytes / sizeof(uint64_t) / n & ~(size_t)31;
     uint64_t (*read)(const uint64_t *, size_t) = read_words_plain;
 
 #if defined(__x86_64__)
@@ -80,8 +86,17 @@ read_part(void *context, const struct ax_pool_piece *piece)
         read = read_words;
     }
 #endif
+    return (double)read((const uint64_t *)memory + u * words, words);
+}
+
+
+static void
+read_part(void *context, const struct ax_pool_piece *piece)
+{
+    struct probe *p = context;
+
     for (uint32_t u = piece->begin; u < piece->end; u++) {
-        p->sink[u] += (double)read(p->memory + u * words, words);
+        p->sink[u] += read_share(p->memory, READ_BYTES, u, p->n_threads);
     }
 }
 
@@ -199,4 +214,51 @@ ax_peaks_measure(uint32_t n_threads, struct ax_peaks *out, struct ax_error *err)
     ax_arena_close(&arena);
     ax_pool_stop(pool);
     return AXION_OK;
+}
+
+
+static size_t
+matrix_bytes(const struct ax_plan_matrix *m)
+{
+    enum axk_status status;
+
+    return axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
+}
+
+
+static void
+weights_part(void *context, const struct ax_pool_piece *piece)
+{
+    struct probe *p = context;
+
+    for (uint32_t u = piece->begin; u < piece->end; u++) {
+        for (uint32_t i = 0; i < p->plan->n_matrices; i++) {
+            const struct ax_plan_matrix *m = &p->plan->matrices[i];
+            p->sink[u] +=
+                read_share(m->packed, matrix_bytes(m), u, p->n_threads);
+        }
+    }
+}
+
+
+void
+ax_peaks_weights(struct ax_exec *e, uint64_t *bytes, uint64_t *ns)
+{
+    struct probe p = {
+        .plan = e->plan,
+        .n_threads = ax_pool_threads(e->pool),
+    };
+    struct ax_pool_job job = {
+        .n_phases = 1,
+        .units = &p.n_threads,
+        .context = &p,
+        .work = weights_part,
+    };
+
+    uint64_t start = ax_pool_clock_ns();
+    (void)ax_pool_run(e->pool, &job);
+    *ns += ax_pool_clock_ns() - start;
+    for (uint32_t i = 0; i < e->plan->n_matrices; i++) {
+        *bytes += matrix_bytes(&e->plan->matrices[i]);
+    }
 }

@@ -26,6 +26,7 @@
 #define WARM_STEPS    16u /* of decode: everything has been read once */
 #define TOKENS_MAX    (1u << 20)
 #define SEQUENCES_MAX 1024u
+#define READ_PART     8u /* of a repetition's time: its weights alone */
 
 
 /* -pg: prompt and generation in one test. */
@@ -507,17 +508,34 @@ find_percentiles(struct bench *b, struct ax_bench_result *r)
 }
 
 
+/* The weights alone, for a part of the time that the repetition took. */
+static void
+read_weights(struct bench *b, struct ax_bench_result *r, uint64_t rep_ns)
+{
+    uint64_t until = r->read_ns + rep_ns / READ_PART;
+
+    do {
+        ax_peaks_weights(b->exec, &r->read_bytes, &r->read_ns);
+    } while (r->read_ns < until);
+}
+
+
 static int
 run_test(struct bench *b, struct ax_bench_result *r)
 {
     int rc = open_run(b, r);
 
     b->n_steps = 0;
+    r->read_bytes = 0;
+    r->read_ns = 0;
     if (rc == AXION_OK && !b->o->no_warmup) {
         rc = run_once(b, r, NULL);
     }
     for (uint32_t i = 0; i < r->n_reps && rc == AXION_OK; i++) {
         rc = run_once(b, r, &r->samples_ns[i]);
+        if (rc == AXION_OK && b->o->wants_peaks) {
+            read_weights(b, r, r->samples_ns[i]);
+        }
     }
     if (rc == AXION_OK) {
         find_percentiles(b, r);

@@ -43,7 +43,9 @@ struct ax_bench_result {
     uint64_t step_p50_ns; /* of one executor step */
     uint64_t step_p99_ns;
     uint64_t rss_bytes;    /* of the process, behind the test */
-    struct ax_peaks peaks; /* zeros unless asked for */
+    struct ax_peaks peaks; /* zeros unless asked for, as these two: */
+    uint64_t read_bytes;   /* weights read between the repetitions */
+    uint64_t read_ns;
 };
 
 

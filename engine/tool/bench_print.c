@@ -193,6 +193,10 @@ print_json(FILE *out, const struct ax_bench_result *r, const char *gap)
                 gap, r->peaks.read_bytes, gap, r->peaks.int8_ops, gap,
                 r->peaks.f32_ops);
     }
+    if (r->read_ns > 0) {
+        fprintf(out, ",%s\"weights_read_bytes\": %.0f", gap,
+                (double)r->read_bytes * 1e9 / (double)r->read_ns);
+    }
     fprintf(out, "%s}", gap[0] == '\n' ? "\n" : "");
 }
 

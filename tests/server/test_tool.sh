@@ -88,6 +88,12 @@ import json, sys
 rows = [json.loads(line) for line in sys.stdin]
 print(len(rows), all(0 < r["step_p50_ns"] <= r["step_p99_ns"] for r in rows))
 ')" "32 True"
+check "bench --peaks reads the weights beside the repetitions" \
+    "$(bench -p 0 -n 4 -t 1 --peaks -o jsonl | python3 -c '
+import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+print(*(r["weights_read_bytes"] > 0 < r["peak_read_bytes"] for r in rows))')" \
+    "True True"
 check "bench takes ranges, and lists in pieces, as llama-bench does" \
     "$(bench -r 1 -p 1-3 -p 8-32*2,5 -p 4-9+4 -n 0 -o jsonl | python3 -c '
 import json, sys
