@@ -421,6 +421,28 @@ static const struct cost_field cost_fields[] = {
 };
 
 
+#define COST_FIELDS     (sizeof(cost_fields) / sizeof(cost_fields[0]))
+#define COST_LINE_BYTES 128u /* of a line, beside its names */
+#define ESCAPED_MAX     3u   /* bytes that one of a name's may become */
+
+
+/* What its costs take at most. */
+static size_t
+costs_bytes(const struct axion_engine_view *engine)
+{
+    const struct axion_costs *costs = engine->costs;
+    size_t names = engine->upstream.bytes + engine->engine.bytes, bytes = 0;
+    uint32_t i;
+
+    for (i = 0; i < costs->n; i++) {
+        const char *op = costs->ops[costs->costs[i].op];
+
+        bytes += COST_LINE_BYTES + ESCAPED_MAX * (names + strlen(op));
+    }
+    return bytes * COST_FIELDS;
+}
+
+
 static void
 put_costs(struct axion_out *out, const struct cost_field *field,
           const struct axion_engine_view *engine)
@@ -471,13 +493,16 @@ axion_metrics_engines(struct axion_out *out,
                 put_board_field(out, field, &engines[i]);
         }
     }
-    for (f = 0; f < sizeof(cost_fields) / sizeof(cost_fields[0]); f++) {
+    for (f = 0; f < COST_FIELDS; f++) {
         const struct cost_field *field = &cost_fields[f];
+        size_t room = AXION_METRICS_COSTS_BYTES;
 
         axion_metric_head(out, field->name, AXION_COUNTER, field->help);
         for (i = 0; i < n_engines; i++) {
-            if (engines[i].costs != NULL)
-                put_costs(out, field, &engines[i]);
+            if (engines[i].costs == NULL || costs_bytes(&engines[i]) > room)
+                continue;
+            room -= costs_bytes(&engines[i]);
+            put_costs(out, field, &engines[i]);
         }
     }
 }

@@ -68,6 +68,10 @@ struct axion_engine_view {
     const struct axion_costs *costs; /* NULL: none; see axion_client_costs() */
 };
 
+/* All costs together take this much of a page at most: an engine whose own do
+ * not fit behind the others' has none there. */
+#define AXION_METRICS_COSTS_BYTES (4u * 1024 * 1024)
+
 void axion_metrics_engines(struct axion_out *out,
                            const struct axion_engine_view *engines,
                            size_t n_engines);

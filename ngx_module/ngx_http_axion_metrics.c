@@ -9,7 +9,8 @@
 #include "ngx_module/ngx_http_axion_remote.h"
 
 
-#define NGX_HTTP_AXION_METRICS_MAX  (4 * 1024 * 1024)
+#define NGX_HTTP_AXION_METRICS_MAX                                           \
+    (4 * 1024 * 1024 + AXION_METRICS_COSTS_BYTES)
 #define NGX_HTTP_AXION_VIEWS_MAX    256
 
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "api/error.h"
 #include "api/json.h"
@@ -403,6 +404,42 @@ test_engine_costs(void **state)
 }
 
 
+/* Many engines that keep one do not take the page away from all others. */
+static void
+test_engine_costs_in_bounds(void **state)
+{
+    enum { ENGINES = 64, REST = 1 << 20 };
+    static struct axion_costs costs = {.n = AXION_COSTS_MAX, .n_ops = 1};
+    static struct axion_board board;
+    struct axion_engine_view views[ENGINES];
+    struct axion_out out;
+    const char *at;
+    uint32_t i;
+    int found = 0;
+    size_t size = AXION_METRICS_COSTS_BYTES + REST;
+    char *page = malloc(size);
+
+    (void) state;
+    assert_non_null(page);
+    make_board(&board, "a", NULL);
+    memset(costs.ops[0], 0xff, AXION_COST_OP_BYTES - 1); /* grows by most */
+    for (i = 0; i < AXION_COSTS_MAX; i++)
+        costs.costs[i] =
+            (struct axion_cost){i, 0, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    for (i = 0; i < ENGINES; i++)
+        views[i] = (struct axion_engine_view){
+            {"llm", 3}, {i == 0 ? "unix:/a" : "unix:/b", 7}, &board, &costs};
+    axion_out_fixed(&out, page, size - 1);
+    axion_metrics_engines(&out, views, ENGINES);
+    assert_int_equal(axion_out_status(&out), AXION_OK);
+    page[out.bytes] = '\0';
+    for (at = page; (at = strstr(at, "unix:/a\",layer=\"1023\"")) != NULL; at++)
+        found++;
+    assert_int_equal(found, 3);
+    free(page);
+}
+
+
 static void
 test_json_writer(void **state)
 {
@@ -479,6 +516,7 @@ main(void)
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_engine_metrics),
         cmocka_unit_test(test_engine_costs),
+        cmocka_unit_test(test_engine_costs_in_bounds),
         cmocka_unit_test(test_json_writer),
         cmocka_unit_test(test_engine_status),
     };
