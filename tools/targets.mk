@@ -17,7 +17,7 @@ NGINX_TESTS := $(sort $(wildcard t/*.t tests/nginx/test_*.py))
 # Threads meet in the ring, in the engine's pools, where weights are packed and
 # around its loop; TSan runs those.  A pattern of make has one wildcard, so the
 # words are looked for.
-WORDS_OF_THREADS := thread pool queue server_ helper packing
+WORDS_OF_THREADS := thread pool queue server_ helper packing prefault
 TSAN_TESTS = $(filter-out $(TSAN_SKIP) %.sh,$(RING_TESTS) \
     $(foreach test,$(UNIT_TESTS),$(if $(strip $(foreach word, \
     $(WORDS_OF_THREADS),$(findstring $(word),$(notdir $(test))))),$(test))))
