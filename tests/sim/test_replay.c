@@ -33,7 +33,7 @@ play(const char *trace, struct row rows[LOADS])
     FILE *f = popen(line, "r");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f) != NULL) {
-        struct row r;
+        struct row r = {0}; /* compared as bytes */
         if (sscanf(line,
                    "%31s prefixes %lf %lf %lf %lf%% %lf %lf %lf %*f%% %u %u",
                    r.name, &r.load, &r.asked, &r.good, &r.part, &r.p50_ms,
