@@ -115,12 +115,21 @@ static const char usage[] =
     "adds to its list.\n";
 
 
+/* Numbers that are no list: there are no ranges of them. */
+static bool
+has_range(const char *text)
+{
+    return strchr(text, '-') != NULL;
+}
+
+
 static bool
 parse_one(const char *text, uint32_t max, uint32_t *out)
 {
     struct ax_bench_list list = {0};
 
-    if (!ax_bench_list_add(&list, text, max) || list.n != 1 || list.v[0] == 0) {
+    if (has_range(text) || !ax_bench_list_add(&list, text, max) ||
+        list.n != 1 || list.v[0] == 0) {
         return false;
     }
     *out = list.v[0];
@@ -133,8 +142,8 @@ parse_pair(const char *text, struct pairs *out)
 {
     struct ax_bench_list list = {0};
 
-    if (!ax_bench_list_add(&list, text, TOKENS_MAX) || list.n != 2 ||
-        list.v[0] + list.v[1] == 0 || out->n == PAIRS_MAX) {
+    if (has_range(text) || !ax_bench_list_add(&list, text, TOKENS_MAX) ||
+        list.n != 2 || list.v[0] + list.v[1] == 0 || out->n == PAIRS_MAX) {
         return false;
     }
     out->v[out->n].prompt = list.v[0];

@@ -105,6 +105,12 @@ for wrong in 3-1 1-4*1 0-8*2 1-4+0 1-4+ 1- 1,,2 1,2, 1x -1 1-100 ''; do
         "$? $(head -1 "$work/refused")" \
         "2 axion bench: bad value of -p: $wrong"
 done
+for wrong in '-pg 1-2' '-r 1-1'; do
+    # shellcheck disable=SC2086
+    "$build/axion" bench -m "$model" $wrong >"$work/refused" 2>&1
+    check "bench $wrong is no list: status 2, and says so" \
+        "$? $(grep -c "bad value of .*: ${wrong#* }\$" "$work/refused")" "2 1"
+done
 "$build/axion" bench -m "$model" -r 1 -p 8 -n 0 -t 1,2 -b 4,8 \
     --profile "$work/four.csv" >"$work/four"
 check "tests that differ in threads or batch differ in the profile" \
