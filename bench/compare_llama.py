@@ -19,7 +19,9 @@ shapes are made by tools/random_gguf.py, once, into .cache/models (4.5 GB).
 
 Shares of the limit: for prompts two operations for each weight of the layers'
 matrices and token, of the int8 peak; for single tokens the bytes of all
-matrices that a token needs, of the read bandwidth.
+matrices that a token needs, at the rate at which the same threads read the
+packed weights alone, between the repetitions of the same line: on a shared
+memory that rate doubles and halves within seconds.
 """
 
 import argparse
@@ -100,17 +102,19 @@ def test_of(line):
 
 
 def run_axion(model, threads, tests):
-    """{(threads, test): rate}, and {"peaks": those by threads}."""
-    rates, peaks = {}, {}
+    """{(threads, test): rate}, {"peaks": those by threads} and {"weights":
+    {(threads, test): bytes of weights read a second beside it}}."""
+    rates, peaks, weights = {}, {}, {}
     for options in runs_of(tests):
         for line in run(axion(), "bench", "-m", model, "-t", threads, *options,
                         "-r", "1", "-b", "512", "--peaks", "-o", "jsonl"):
             at = line["n_threads"]
             rates[at, test_of(line)] = line["avg_ts"]
+            weights[at, test_of(line)] = line.get("weights_read_bytes", 0)
             found = peaks.setdefault(at, {"read": 0, "int8": 0})
             found["read"] = max(found["read"], line["peak_read_bytes"])
             found["int8"] = max(found["int8"], line["peak_int8_ops"])
-    rates["peaks"] = peaks
+    rates["peaks"], rates["weights"] = peaks, weights
     return rates
 
 
@@ -172,10 +176,20 @@ def kept_path(table, name, threads):
     return os.path.join(ROOT, KEPT, f"{table}-{name}-{threads}.json")
 
 
+def kept_of(table, name, threads):
+    """None where nothing is, or what a former script kept, without weights."""
+    try:
+        with open(kept_path(table, name, threads), encoding="utf-8") as file:
+            kept = json.load(file)
+    except FileNotFoundError:
+        return None
+    return kept if "weights" in kept else None
+
+
 def measure(table, name, rounds, threads):
     model = model_of(name)
     tests = TABLES[table][1]
-    samples = {}
+    samples, weights = {}, {}
     peaks = {}
     started = time.monotonic()
     for _ in range(rounds):
@@ -185,6 +199,8 @@ def measure(table, name, rounds, threads):
                 best = peaks.setdefault(str(count), values)
                 for kind, value in values.items():
                     best[kind] = max(best[kind], value)
+            for key, value in rates.pop("weights", {}).items():
+                weights.setdefault("%d %s" % key, []).append(value)
             for key, rate in sorted(rates.items(), key=lambda item: (
                     item[0][0], tests.index(item[0][1]))):
                 samples.setdefault("%d %s" % key, {}).setdefault(
@@ -193,8 +209,8 @@ def measure(table, name, rounds, threads):
     os.makedirs(os.path.join(ROOT, KEPT), exist_ok=True)
     with open(kept_path(table, name, threads), "w",
               encoding="utf-8") as file:
-        json.dump({"samples": samples, "peaks": peaks, "read": read,
-                   "operations": operations, "commit": result.commit(),
+        json.dump({"samples": samples, "weights": weights, "peaks": peaks,
+                   "read": read, "operations": operations, "commit": result.commit(),
                    "command": " ".join(sys.argv),
                    "when": time.strftime("%Y-%m-%d %H:%M UTC",
                                          time.gmtime())}, file)
@@ -204,11 +220,11 @@ def measure(table, name, rounds, threads):
 
 def share(kept, threads, test, rate):
     """Of the limit that the test runs against."""
-    peaks = kept["peaks"][threads]
     if test.startswith("pp"):
-        return rate * kept["operations"] / peaks["int8"] if peaks[
-            "int8"] else None
-    return rate * kept["read"] / peaks["read"]
+        peak = kept["peaks"][threads]["int8"]
+        return rate * kept["operations"] / peak if peak else None
+    weights = statistics.median(kept["weights"][f"{threads} {test}"])
+    return rate * kept["read"] / weights if weights else None
 
 
 def percent(value):
@@ -234,8 +250,11 @@ def lines_of(name, kept):
 
 def peaks_line(name, threads, kept):
     values = kept["peaks"][threads]
+    singles = [read for key, read in kept["weights"].items()
+               if key.startswith(f"{threads} tg")]
     return (f"{ROWS[name][0]}, threads {threads}: "
-            f"{values['int8'] / 1e9:.0f} Gop/s int8, "
+            f"{values['int8'] / 1e9:.0f} Gop/s int8, weights at "
+            f"{statistics.median(sum(singles, [])) / 1e9:.1f} GB/s, at best "
             f"{values['read'] / 1e9:.1f} GB/s read "
             f"({kept['when']}, {kept['commit']})")
 
@@ -244,10 +263,9 @@ def kept_rows(table):
     """(name, threads, what is kept) in the table's order."""
     for name in ROWS:
         for threads in map(str, range(1, 513)):
-            path = kept_path(table, name, threads)
-            if os.path.exists(path):
-                with open(path, encoding="utf-8") as file:
-                    yield name, threads, json.load(file)
+            kept = kept_of(table, name, threads)
+            if kept is not None:
+                yield name, threads, kept
 
 
 def report():
@@ -258,8 +276,9 @@ def report():
         "GGML_NATIVE, flash attention on. pp512 is one batch into an empty context, tg128 single tokens "
         "from an empty context, tg32x8 steps of 8 sequences, tg32@2048 single "
         "tokens behind 2048; each run has its own warm-up, runs alternate. "
-        "\"of the limit\": of the int8 peak for prompts, of the read bandwidth "
-        "for single tokens, both measured in the same runs and listed below."]
+        "\"of the limit\": of the int8 peak for prompts; for single tokens of "
+        "reading the same weights alone with the same threads, between the "
+        "repetitions of the same run. Both are listed below."]
     peaks = []
     for table, (title, _, _) in TABLES.items():
         rows = []
@@ -306,8 +325,7 @@ def main():
             names.remove(name)
     for threads in [] if args.print or args.models else args.threads.split(","):
         for name in names:
-            if args.fresh or not os.path.exists(
-                    kept_path(args.table, name, threads)):
+            if args.fresh or kept_of(args.table, name, threads) is None:
                 measure(args.table, name, args.rounds, threads)
     if not args.models:
         report()
