@@ -9,9 +9,9 @@
  * (avx512 with AMX int8 for many tokens; only by name).  avx512-bf16,
  * amx-bf16, scalar-bf16 and scalar-bf16-tile compute BF16 weights in numerics
  * of their own; only by name.
- * On AArch64 neon (dotprod) and neon-i8mm have the matmuls of most quantized
- * formats, everything else as scalar; only by name too.  axk_select() picks
- * one at start.
+ * On AArch64 neon (dotprod) and neon-i8mm have the matmuls of all formats but
+ * Q2_K and Q3_K, everything else as scalar; only by name too.  axk_select()
+ * picks one at start.
  *
  * Three promises hold for every function below:
  *  - Batch invariance.  An output element depends on its own row, token and
