@@ -26,6 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PR_SET_PDEATHSIG = 1
 SOCKET_PATH_MAX = 107
 POLL_S = 0.02
+KEPT_PORTS = []
 
 CONF = """\
 user {user};
@@ -66,16 +67,23 @@ def build_path(name):
 
 
 def free_port():
-    """A port below those that the kernel gives to clients by default: one of
-    these could take it before nginx does, also when nginx is restarted."""
+    """A port of the loopback, kept until this process ends: a socket that is
+    bound to it and does not listen lets a server have it (one that asks for
+    SO_REUSEADDR or SO_REUSEPORT: nginx, redis-server, llama-server), and
+    nobody who looks for a free one.  Below those that the kernel gives to
+    clients by default: one of these could take it while nginx is down."""
     while True:
         port = random.randrange(10000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
+        kept = socket.socket()
+        try:
+            kept.bind(("127.0.0.1", port))
+        except OSError:
+            kept.close()
+            continue
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        KEPT_PORTS.append(kept)
+        return port
 
 
 def die_with_parent():

@@ -9,7 +9,6 @@ only there so that a hung test ends, it never decides one.
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -21,6 +20,9 @@ import time
 import unittest
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+from stack import free_port  # noqa: E402
+
 BUILD = os.environ.get("AXION_BUILD", os.path.join(ROOT, "build"))
 ECHO = os.path.join(BUILD, "axion-echo")
 MODULE = os.path.join(BUILD, "ngx_http_axion_module.so")
@@ -63,19 +65,6 @@ def main():
             print(f"skipped: {file or 'nginx'} is not there")
             sys.exit(77)
     unittest.main(verbosity=2)
-
-
-def free_port():
-    """A port below those that the kernel gives to clients by default: one of
-    these could take it before nginx does."""
-    while True:
-        port = random.randrange(10000, 30000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
 
 
 def wait_until(condition, what):
