@@ -210,7 +210,8 @@ def measure(table, name, rounds, threads):
     with open(kept_path(table, name, threads), "w",
               encoding="utf-8") as file:
         json.dump({"samples": samples, "weights": weights, "peaks": peaks,
-                   "read": read, "operations": operations, "commit": result.commit(),
+                   "read": read, "operations": operations,
+                   "commit": result.commit(),
                    "command": " ".join(sys.argv),
                    "when": time.strftime("%Y-%m-%d %H:%M UTC",
                                          time.gmtime())}, file)

@@ -14,7 +14,8 @@
  *
  * So thousands that wait cost nothing while others stream.  All of them are
  * in main->waiting, each holds its own timer until `axion_timeout connect=`
- * or its `first=` is over, and whoever leaves a queue at its head wakes the next.
+ * or its `first=` is over, and whoever leaves a queue at its head wakes the
+ * next.
  */
 
 

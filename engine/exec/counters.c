@@ -31,9 +31,7 @@ count_matmul(const struct ax_exec *e, const struct ax_stage *stage,
     for (uint32_t i = 0; i < stage->n && rows > 0; i++) {
         const struct ax_plan_op *op = e->program.mat_ops[stage->first + i].op;
         const struct ax_plan_matrix *m = &e->plan->matrices[op->matrix];
-        enum axk_status status;
-        c->bytes +=
-            axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
+        c->bytes += ax_plan_matrix_bytes(m);
         c->operations += 2 * rows * m->n_rows * m->k;
         c->floats |= axk_format_traits(m->tensor->format)->act == AXK_ACT_F32;
     }
@@ -52,10 +50,7 @@ count_experts(const struct ax_exec *e, const struct ax_stage *stage,
 
     for (uint32_t i = 0; i < 2 && matrices[i] != AX_NONE; i++) {
         const struct ax_plan_matrix *m = &plan->matrices[matrices[i]];
-        enum axk_status status;
-        size_t bytes =
-            axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
-        c->bytes += bytes / plan->n_expert * groups;
+        c->bytes += ax_plan_matrix_bytes(m) / plan->n_expert * groups;
         c->operations += 2 * pairs * (m->n_rows / plan->n_expert) * m->k;
         c->floats |= axk_format_traits(m->tensor->format)->act == AXK_ACT_F32;
     }

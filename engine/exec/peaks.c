@@ -217,15 +217,6 @@ ax_peaks_measure(uint32_t n_threads, struct ax_peaks *out, struct ax_error *err)
 }
 
 
-static size_t
-matrix_bytes(const struct ax_plan_matrix *m)
-{
-    enum axk_status status;
-
-    return axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
-}
-
-
 static void
 weights_part(void *context, const struct ax_pool_piece *piece)
 {
@@ -235,7 +226,7 @@ weights_part(void *context, const struct ax_pool_piece *piece)
         for (uint32_t i = 0; i < p->plan->n_matrices; i++) {
             const struct ax_plan_matrix *m = &p->plan->matrices[i];
             p->sink[u] +=
-                read_share(m->packed, matrix_bytes(m), u, p->n_threads);
+                read_share(m->packed, ax_plan_matrix_bytes(m), u, p->n_threads);
         }
     }
 }
@@ -259,6 +250,6 @@ ax_peaks_weights(struct ax_exec *e, uint64_t *bytes, uint64_t *ns)
     (void)ax_pool_run(e->pool, &job);
     *ns += ax_pool_clock_ns() - start;
     for (uint32_t i = 0; i < e->plan->n_matrices; i++) {
-        *bytes += matrix_bytes(&e->plan->matrices[i]);
+        *bytes += ax_plan_matrix_bytes(&e->plan->matrices[i]);
     }
 }

@@ -416,10 +416,8 @@ ax_pack_plan_hash(const struct ax_plan *plan, uint8_t hash[AX_PACK_HASH])
     (void)crypto_generichash_init(&state, NULL, 0, AX_PACK_HASH);
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
         const struct ax_plan_matrix *m = &plan->matrices[i];
-        enum axk_status status;
-        uint64_t facts[4] = {
-            m->tensor->format, m->n_rows, m->k,
-            axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status)};
+        uint64_t facts[4] = {m->tensor->format, m->n_rows, m->k,
+                             ax_plan_matrix_bytes(m)};
         (void)crypto_generichash_update(&state, (const void *)facts,
                                         sizeof(facts));
         (void)crypto_generichash_update(&state, (const void *)m->tensor->name,

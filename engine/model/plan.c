@@ -26,6 +26,15 @@ ax_plan_free(struct ax_plan *p)
 }
 
 
+size_t
+ax_plan_matrix_bytes(const struct ax_plan_matrix *m)
+{
+    enum axk_status status;
+
+    return axk_packed_bytes(m->tensor->format, m->n_rows, m->k, &status);
+}
+
+
 int
 ax_plan_error(const struct ax_plan *p)
 {

@@ -147,6 +147,9 @@ struct ax_plan {
 
 void ax_plan_free(struct ax_plan *p); /* the tables, not *p */
 
+/* As it is packed; 0: no kernel takes its format or k. */
+size_t ax_plan_matrix_bytes(const struct ax_plan_matrix *m);
+
 /* The first error's number, AXION_OK if there is none. */
 int ax_plan_error(const struct ax_plan *p);
 void ax_plan_fail(struct ax_plan *p, int number, const char *fmt, ...)

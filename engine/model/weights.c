@@ -47,10 +47,7 @@ place(struct ax_plan *plan, struct ax_arena *arena)
 {
     for (uint32_t i = 0; i < plan->n_matrices; i++) {
         struct ax_plan_matrix *m = &plan->matrices[i];
-        enum axk_status status;
-        m->packed =
-            ax_arena_take(arena, axk_packed_bytes(m->tensor->format, m->n_rows,
-                                                  m->k, &status));
+        m->packed = ax_arena_take(arena, ax_plan_matrix_bytes(m));
     }
     for (uint32_t i = 0; i < plan->n_vectors; i++) {
         struct ax_plan_vector *v = &plan->vectors[i];
